@@ -1,0 +1,32 @@
+"""Layer normalisation over the channels of each pixel."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def channel_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """(B, C, H, W) normalised over C at every pixel; channels-last memory goes in and out without a copy."""
+    y = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps)
+    return y.permute(0, 3, 1, 2)
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` over the channels of (B, C, H, W); parameters `weight`, `bias` of shape (C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channel_layer_norm(x, self.weight, self.bias, self.eps)
+
+
+class BodyLayerNorm(nn.Module):
+    """The same with its parameters under `body.`, where Restormer-style checkpoints keep them."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.body = nn.Module()
+        self.body.weight = nn.Parameter(torch.ones(dim))
+        self.body.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channel_layer_norm(x, self.body.weight, self.body.bias)

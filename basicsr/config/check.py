@@ -1,0 +1,266 @@
+"""Check an option mapping against the schema and against the arguments of every component it names."""
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from basicsr.config import signatures
+from basicsr.config.report import Path, Problems
+from basicsr.config.schema import LoaderOptions, Options
+from basicsr.registry import (
+    ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY, Registry)
+from basicsr.utils.errors import nearest
+
+OPTIMIZERS = {
+    'Adam': 'torch.optim.adam',
+    'AdamW': 'torch.optim.adamw',
+    'Adamax': 'torch.optim.adamax',
+    'SGD': 'torch.optim.sgd',
+    'ASGD': 'torch.optim.asgd',
+    'RMSprop': 'torch.optim.rmsprop',
+    'Rprop': 'torch.optim.rprop',
+}
+OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel')
+
+
+def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> dict[str, Any]:
+    """Validate the whole mapping; mistakes go to `problems`. Returns it with types converted and defaults filled in."""
+    words = _third_party_words(data, problems)
+    opt = check_block(Options, data, (), problems, words)
+    if opt is None:
+        opt = {k: v for k, v in data.items() if isinstance(v, (dict, str, int, float))}
+    train, val = opt.get('train') or {}, opt.get('val') or {}
+    for key, block in (opt.get('datasets') or {}).items():
+        _dataset(opt['datasets'], key, opt.get('scale', 1), is_train, problems)
+    _component(opt, 'network_g', ARCH_REGISTRY, (), problems, skip=())
+    if not _reads_gan_keys(opt):
+        for key in ('network_d', ):
+            if opt.get(key):
+                problems.notice((key, ), f"not read by {opt.get('model_type')}")
+    if is_train and isinstance(train, dict):
+        _training(opt, train, problems)
+    for label in list(val.get('metrics') or {}):
+        _component(val['metrics'], label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
+                   extra={'better': (typing.Literal['higher', 'lower'], 'higher')})  # yapf: disable
+    best = val.get('best_metric')
+    if best is not None and best not in (val.get('metrics') or {}):
+        problems.add(('val', 'best_metric'), f"'{best}' is none of the metrics: {', '.join(val.get('metrics') or {})}")
+    return opt
+
+
+def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problems,
+                words: frozenset[str] = frozenset()) -> dict[str, Any] | None:  # yapf: disable
+    """Validate one mapping. Returns the converted values, or None when there were mistakes.
+
+    `words`: keys accepted although the schema does not list them, because a third-party class reads them.
+    """
+    try:
+        return _dump(model.model_validate(data))
+    except ValidationError as error:
+        extra, wrong = [], False
+        for item in error.errors():
+            loc = tuple(item['loc'])
+            if item['type'] == 'extra_forbidden' and loc[-1] in words:
+                extra.append((loc, item['input']))
+            else:
+                wrong = True
+                _explain(item, model, path, problems)
+    if wrong:
+        return None
+    for loc, _ in extra:
+        del _descend(data, loc[:-1])[loc[-1]]
+    checked = check_block(model, data, path, problems, words)
+    for loc, value in extra:
+        _descend(data, loc[:-1])[loc[-1]] = value
+        if checked is not None:
+            _descend(checked, loc[:-1])[loc[-1]] = value
+    return checked
+
+
+def _explain(item: dict[str, Any], model: type[BaseModel], path: Path, problems: Problems) -> None:
+    """Turn one pydantic error into the user's words."""
+    loc = []
+    for part in item['loc']:  # names of union members that pydantic inserts are no part of the option path
+        if isinstance(part, int) or not (part.startswith(('literal[', 'list[', 'tuple[', 'function-', 'dict[')) or part in
+                                         ('int', 'float', 'str', 'bool', 'constrained-int')):  # yapf: disable
+            loc.append(part)
+    here = (*path, *loc)
+    if any(p == here and item['type'] != 'extra_forbidden' for p, _ in problems.found):
+        return  # one message for all members of a union
+    given = repr(item['input']) if not isinstance(item['input'], (dict, list)) else type(item['input']).__name__
+    if item['type'] == 'extra_forbidden':
+        problems.unknown_key(here, _keys_at(model, loc[:-1]))
+    elif item['type'] == 'missing':
+        problems.add(here, 'is required')
+    elif item['type'] == 'literal_error':
+        expected = item['ctx']['expected'].replace("'", '')
+        close = nearest(str(item['input']), expected.replace(' or ', ', ').split(', '))
+        problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
+    else:
+        message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
+        problems.add(here, f'{message}, not {given}')
+
+
+def _keys_at(model: type[BaseModel], loc: list[str | int]) -> list[str]:
+    """Keys allowed at `loc` below `model`."""
+    for part in loc:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None:
+            return []
+        inner = [a for a in (field.annotation, *typing.get_args(field.annotation))
+                 if isinstance(a, type) and issubclass(a, BaseModel)]  # yapf: disable
+        if not inner:
+            return []
+        model = inner[0]
+    return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _dump(block: BaseModel) -> dict[str, Any]:
+    """Values by option name. Defaults that are None are left out, as absent keys are in BasicSR's own mappings."""
+    out = {}
+    for name, field in type(block).model_fields.items():
+        value = getattr(block, name)
+        if value is None and name not in block.model_fields_set:
+            continue
+        out[field.alias or name] = _dump(value) if isinstance(value, BaseModel) else value
+    return out | (block.model_extra or {})
+
+
+def _descend(data: Any, loc: tuple) -> Any:
+    for part in loc:
+        data = data[part]
+    return data
+
+
+def _component(holder: dict[str, Any], key: str | int, registry: Registry, path: Path, problems: Problems,
+               skip: tuple[str, ...], extra: dict[str, Any] | None = None) -> None:  # yapf: disable
+    """Check `holder[key]`, a mapping with `type` and arguments of the registered object, and convert its values."""
+    block = holder.get(key) if isinstance(holder, dict) else holder[key]
+    here = (*path, key)
+    if not isinstance(block, dict):
+        return
+    name = block.get('type')
+    if name is None:
+        problems.add((*here, 'type'), f'is required: the name of a {registry.noun}')
+    elif name not in registry:
+        problems.add((*here, 'type'), registry.unknown(str(name)))
+    else:
+        extra = {'type': (str, ...)} | (extra or {})
+        checked = check_block(signatures.model_for(registry, name, skip, extra), block, here, problems)
+        if checked is not None:
+            # only what the file says, so that the class's own defaults stay in one place
+            holder[key] = {k: v for k, v in checked.items() if k in block}
+
+
+def _dataset(blocks: dict[str, Any], key: str, scale: int, is_train: bool, problems: Problems) -> None:
+    here, block = ('datasets', key), blocks[key]
+    if not isinstance(block, dict):
+        problems.add(here, 'must be a mapping (key: value)')
+        return
+    if str(key).split('_')[0] not in ('train', 'val', 'test'):
+        problems.add(here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
+                     ' Allowed: train, val, val_1, ..., test, test_1, ...')  # yapf: disable
+    name = block.get('type')
+    if name is None or name not in DATASET_REGISTRY:
+        problems.add((*here, 'type'), DATASET_REGISTRY.unknown(str(name)) if name else 'is required')
+        return
+    signature = signatures.read_signature(DATASET_REGISTRY.index()[name])
+    loader = {n: (f.annotation, ... if f.is_required() else f.default) for n, f in LoaderOptions.model_fields.items()}
+    skip = ('opt', 'phase')
+    if signature.takes_opt:
+        loader |= {w: (Any, None) for w in signature.words if w.isidentifier() and w not in loader}
+    block.setdefault('scale', scale)
+    block.setdefault('name', str(key))
+    model = signatures.model_for(DATASET_REGISTRY, name, skip, loader)
+    checked = check_block(model, block, here, problems)
+    if checked is None:
+        return
+    if is_train and key == 'train':
+        _patches(checked, here, problems)
+    blocks[key] = checked if not signature.takes_opt else {k: v for k, v in checked.items() if k in block or v is not None}
+
+
+def _patches(block: dict[str, Any], here: Path, problems: Problems) -> None:
+    """Progressive training: three lists of one length, no stage larger than what the loader delivers."""
+    lists = {k: block.get(k) for k in ('mini_batch_sizes', 'gt_sizes', 'iters')}
+    given = {k: v for k, v in lists.items() if v}
+    if given and len({len(v) for v in given.values()} | ({0} if len(given) < 3 else set())) > 1:
+        problems.add(here, 'mini_batch_sizes, gt_sizes and iters must be given together and have one length')
+    for key, limit in (('mini_batch_sizes', 'batch_size_per_gpu'), ('gt_sizes', 'gt_size')):
+        if given.get(key) and block.get(limit) and max(given[key]) > block[limit]:
+            problems.add((*here, key), f'{max(given[key])} is larger than {limit}: {block[limit]}')
+    if block.get('gt_size') and block['gt_size'] % block.get('scale', 1):
+        problems.add((*here, 'gt_size'), f"{block['gt_size']} is not a multiple of scale: {block['scale']}")
+
+
+def _training(opt: dict[str, Any], train: dict[str, Any], problems: Problems) -> None:
+    if not opt.get('train'):
+        problems.add(('train', ), 'is required for training')
+        return
+    if 'train' not in (opt.get('datasets') or {}):
+        problems.add(('datasets', 'train'), 'is required for training')
+    _optimizer(train, 'optim_g', problems)
+    _component(train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems, skip=('optimizer', 'total_iter', 'last_epoch'))
+    losses = [k for k in ('pixel_opt', 'perceptual_opt') if train.get(k)]
+    for key in losses:
+        _component(train, key, LOSS_REGISTRY, ('train', ), problems, skip=())
+    for i in range(len(train.get('losses') or [])):
+        _component(train['losses'], i, LOSS_REGISTRY, ('train', 'losses'), problems, skip=())
+    if opt.get('model_type') in OUR_MODELS and not losses and not train.get('losses'):
+        problems.add(('train', ), 'no loss: give pixel_opt, perceptual_opt or losses')
+    _schedule_lengths(train, problems)
+
+
+def _optimizer(train: dict[str, Any], key: str, problems: Problems) -> None:
+    block = train.get(key)
+    if not isinstance(block, dict):
+        return
+    here, name = ('train', key), block.get('type')
+    if name not in OPTIMIZERS:
+        known = ', '.join(OPTIMIZERS)
+        problems.add((*here, 'type'), f"there is no optimizer called '{name}'.{nearest(str(name), OPTIMIZERS)} Known: {known}")
+        return
+    signature = signatures.torch_signature(OPTIMIZERS[name], name)
+    if signature is None:  # another layout of torch: the constructor itself will complain
+        return
+    fields = {k: v for k, v in signature.fields.items() if k != 'params'}
+    fields |= {'type': (str, ...), 'lr': (float, ...)}
+    if 'betas' in fields:
+        fields['betas'] = (tuple[float, float], (0.9, 0.999))
+    if 'weight_decay' in fields:
+        fields['weight_decay'] = (float, 0.)
+    checked = check_block(signatures.to_model(name, fields, signature.open), block, here, problems)
+    if checked is not None:
+        train[key] = {k: v for k, v in checked.items() if k in block}
+
+
+def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
+    scheduler, total = train.get('scheduler'), train.get('total_iter')
+    periods = scheduler.get('periods') if isinstance(scheduler, dict) else None
+    if not isinstance(periods, list) or not all(isinstance(p, int) for p in periods):
+        return
+    if isinstance(total, int) and total > sum(periods):
+        problems.add(('train', 'total_iter'), f'{total} iterations, but the periods of the scheduler end after {sum(periods)}')
+    for key in ('restart_weights', 'eta_mins'):
+        values = scheduler.get(key)
+        if isinstance(values, list) and len(values) != len(periods):
+            problems.add(('train', 'scheduler', key), f'{len(values)} values for {len(periods)} periods')
+
+
+def _third_party_words(data: dict[str, Any], problems: Problems) -> frozenset[str]:
+    """Keys that the source of a model class from outside mentions; a mistyped key is not among them."""
+    name = data.get('model_type')
+    if name is None:
+        return frozenset()
+    if name not in MODEL_REGISTRY:
+        problems.add(('model_type', ), MODEL_REGISTRY.unknown(str(name)))
+        return frozenset()
+    if name in OUR_MODELS:
+        return frozenset()
+    return signatures.read_signature(MODEL_REGISTRY.index()[name]).words
+
+
+def _reads_gan_keys(opt: dict[str, Any]) -> bool:
+    return opt.get('model_type') not in OUR_MODELS

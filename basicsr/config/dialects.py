@@ -1,0 +1,74 @@
+"""Option files of upstream BasicSR and of the Restormer/Retinexformer family, read as this toolbox's own.
+
+Where a key means something else here, or nothing, a one-line notice says so.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from basicsr.config.report import Problems
+
+# keys that published files carry although no code reads them
+_UNREAD = {
+    ('datasets', '*', 'use_shuffle'): 'never read: the training sampler always shuffles, validation never does',
+    ('datasets', '*', 'num_prefetch_queue'): 'not needed: the loader workers prefetch',
+    ('val', 'max_minibatch'): 'never read',
+    ('path', 'root'): 'not needed: folders are relative to the working directory or the checkout',
+}
+
+
+def is_restormer_family(data: dict[str, Any]) -> bool:
+    """Whether the file is written for the Restormer/Retinexformer/RetinexMamba forks rather than upstream BasicSR."""
+    blocks = _blocks(data.get('datasets'))
+    return data.get('model_type') == 'ImageCleanModel' or any(
+        str(b.get('type', '')).startswith('Dataset_') or 'geometric_augs' in b or 'mini_batch_sizes' in b
+        for b in blocks.values())
+
+
+def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
+    """Rewrite the fork spellings in place; `stem` is the file name up to its first dot, the forks' run name."""
+    _drop_unread(data, problems)
+    train, val, path = (_mapping(data, k) for k in ('train', 'val', 'path'))
+    if is_restormer_family(data) and data.get('name') not in (None, stem):
+        problems.notice(
+            ('name', ), f"the run is called '{data['name']}' (the Restormer family would take the file name, '{stem}')")
+    if 'param_key' in path:
+        path.setdefault('param_key_g', path.pop('param_key'))
+    if data.get('use_amp') is not None:
+        if data.pop('use_amp') and train.get('amp') is None:
+            train['amp'] = 'fp16'
+            problems.notice(('use_amp', ), "read as train.amp: fp16 ('bf16' needs no loss scaling)")
+    if train.pop('use_grad_clip', False) and train.get('grad_clip_norm') is None:
+        train['grad_clip_norm'] = 0.01
+    for label, metric in _blocks(val.get('metrics')).items():
+        if val.get('use_image') is False and 'protocol' not in metric:
+            metric['protocol'] = 'restormer-rgb3d'
+            problems.notice(
+                ('val', 'metrics', label), "use_image: false is read as protocol: restormer-rgb3d (values clamped to"
+                ' [0, 1] but not rounded; 3-D SSIM)')
+    val.pop('use_image', None)
+    for key, block in _blocks(data.get('datasets')).items():
+        if block.get('prefetch_mode') is not None:
+            mode = block.pop('prefetch_mode')
+            block['pin_memory'] = bool(block.get('pin_memory')) or mode == 'cuda'
+            problems.notice(('datasets', key, 'prefetch_mode'),
+                            'not needed: workers prefetch, and pinned memory is copied asynchronously')
+    if not is_restormer_family(data) and data.get('model_type') is None:
+        data['model_type'] = 'SRModel'
+
+
+def _drop_unread(data: dict[str, Any], problems: Problems) -> None:
+    for (block, *rest), why in _UNREAD.items():
+        holders = _blocks(data.get(block)) if rest[0] == '*' else {None: _mapping(data, block)}
+        for key, holder in holders.items():
+            if rest[-1] in holder:
+                del holder[rest[-1]]
+                problems.notice(tuple(p for p in (block, key, rest[-1]) if p is not None), f'ignored ({why})')
+
+
+def _mapping(data: dict[str, Any], key: str) -> dict[str, Any]:
+    return data[key] if isinstance(data.get(key), dict) else {}
+
+
+def _blocks(value: Any) -> dict[str, dict[str, Any]]:
+    return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}

@@ -1,0 +1,148 @@
+"""From an option file and command-line overrides to checked options with folders filled in. Needs no torch."""
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from addict import Dict
+
+from basicsr.config.check import check_options
+from basicsr.config.dialects import adapt
+from basicsr.config.overrides import apply_overrides
+from basicsr.config.report import Problems
+from basicsr.config.yaml_reader import read_yaml
+from basicsr.registry import (
+    ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, PACKAGE)
+from basicsr.utils.errors import UserError
+
+_FILES = {
+    'arch_files': ARCH_REGISTRY,
+    'model_files': MODEL_REGISTRY,
+    'dataset_files': DATASET_REGISTRY,
+    'loss_files': LOSS_REGISTRY,
+    'metric_files': METRIC_REGISTRY,
+}
+
+
+@dataclass
+class LoadedOptions:
+    """Checked options, what to tell the user about them, and where they came from."""
+    opt: dict[str, Any]
+    file: Path
+    notices: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=lambda: list(sys.argv))
+
+
+def project_root() -> Path:
+    """The checkout when running from one (or an editable install), else the working directory."""
+    root = PACKAGE.parent
+    return root if (root / 'pyproject.toml').is_file() else Path.cwd()
+
+
+def load_options(path: str | Path, overrides: list[str] | None = None, *, is_train: bool, root: Path | None = None,
+                 debug: bool = False, auto_resume: bool = False, check_files: bool = True) -> LoadedOptions:  # yapf: disable
+    """Read, adapt, check and complete the options of one run.
+
+    Args:
+        path: YAML file in this toolbox's, BasicSR's or the Restormer family's dialect.
+        overrides: `path=value` entries.
+        is_train: training needs the `train` block; testing ignores what only training reads.
+        root: where `experiments/` and `results/` are made, default `project_root()`.
+        check_files: also report folders and weight files that do not exist.
+
+    Raises:
+        UserError: lists every mistake with file, line and option path.
+    """
+    path = Path(path).expanduser()
+    data, source = read_yaml(path)
+    problems = Problems(source)
+    apply_overrides(data, overrides or [], problems)
+    _third_party_files(data, path)
+    stem = path.name.split('.')[0]
+    adapt(data, stem, problems)
+    opt = check_options(data, problems, is_train)
+    _resolve_files(opt, path, problems if check_files else None, is_train)
+    problems.raise_if_any()
+    opt['name'] = _run_name(opt.get('name') or stem, debug)
+    opt['is_train'], opt['auto_resume'] = is_train, auto_resume
+    for key, block in opt['datasets'].items():
+        block['phase'] = key.split('_')[0]
+    _folders(opt, root or project_root())
+    if is_train and 'debug' in opt['name']:
+        opt.setdefault('val', {})['val_freq'] = 8
+        opt.setdefault('logger', {}).update(print_freq=1, save_checkpoint_freq=8, use_tb_logger=False)
+    return LoadedOptions(opt, path, problems.notices)
+
+
+def freeze(opt: dict[str, Any]) -> Dict:
+    """The mapping that models receive: `opt['a']['b']` and `opt.a.b`; reading or adding an unknown key is an error."""
+    frozen = Dict(opt)
+    frozen.freeze()
+    return frozen
+
+
+def dict2str(opt: dict[str, Any], indent: int = 1) -> str:
+    """Options as BasicSR prints them: two spaces per level, nested mappings in `key:[ ... ]`."""
+    out = '\n' if indent == 1 else ''
+    for key, value in opt.items():
+        pad = ' ' * (indent * 2)
+        if isinstance(value, dict):
+            out += f'{pad}{key}:[\n{dict2str(value, indent + 1)}{pad}]\n'
+        else:
+            out += f'{pad}{key}: {value}\n'
+    return out
+
+
+def find_path(text: str, beside: Path | None = None) -> Path | None:
+    """An existing file or folder: as given, else below the checkout, else beside the option file."""
+    given = Path(text).expanduser()
+    for candidate in (given, project_root() / given, *([beside.parent / given] if beside else [])):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def _third_party_files(data: dict[str, Any], path: Path) -> None:
+    for key, registry in _FILES.items():
+        given = data.get(key)
+        for file in given if isinstance(given, list) else []:
+            found = find_path(str(file), beside=path)
+            if found is None:
+                raise UserError(f"{key}: there is no file '{file}' (looked beside '{path}' too)")
+            registry.add_file(found)
+
+
+def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, is_train: bool) -> None:
+    """Make data and weight paths absolute, so that they work from any working directory."""
+    named = [(('path', k), opt.get('path') or {}) for k in ('pretrain_network_g', 'pretrain_network_d', 'resume_state')]
+    for key, block in (opt.get('datasets') or {}).items():
+        if isinstance(block, dict) and (is_train or key.split('_')[0] != 'train'):
+            named += [(('datasets', key, k), block) for k in block if k.startswith(('dataroot', 'meta_info'))]
+    for where, holder in named:
+        value = holder.get(where[-1])
+        if not isinstance(value, str):
+            continue
+        found = find_path(value, beside=path)
+        if found is not None:
+            holder[where[-1]] = str(found.resolve())
+        elif problems is not None:
+            problems.add(where, f"'{value}' does not exist (seen from '{Path.cwd()}' and '{project_root()}')")
+
+
+def _run_name(name: str, debug: bool) -> str:
+    return f'debug_{name}' if debug and not name.startswith('debug') else name
+
+
+def _folders(opt: dict[str, Any], root: Path) -> None:
+    path = opt.setdefault('path', {})
+    if opt['is_train']:
+        run = Path(path.get('experiments_root') or root / 'experiments').expanduser() / opt['name']
+        path |= {'experiments_root': str(run), 'models': str(run / 'models'), 'log': str(run),
+                 'training_states': str(run / 'training_states'), 'visualization': str(run / 'visualization'),
+                 'best': str(run / 'best')}  # yapf: disable
+    else:
+        run = Path(path.get('results_root') or root / 'results').expanduser() / opt['name']
+        path |= {'results_root': str(run), 'log': str(run), 'visualization': str(run / 'visualization')}
+    path['root'] = str(root)

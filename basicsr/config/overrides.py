@@ -1,0 +1,48 @@
+"""Overrides from the command line: `train.total_iter=100`, or BasicSR's `train:total_iter=100`."""
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from basicsr.config.report import Problems
+from basicsr.config.yaml_reader import parse_value
+from basicsr.utils.errors import UserError
+
+
+def apply_overrides(data: dict[str, Any], overrides: list[str], problems: Problems) -> None:
+    """Set `path=value` entries in `data`. Path parts are separated by '.' or ':', list elements are numbers.
+
+    The value is read as YAML ('!!float 1e-4', '~', lists), so numbers and nulls need no quoting. Blocks that do
+    not exist yet are created; a mistyped path is reported later by the schema, like a mistyped line of the file.
+    """
+    for text in overrides:
+        key, eq, value = text.partition('=')
+        if not eq or not key.strip():
+            raise UserError(f"override '{text}' is not of the form path=value, e.g. train.total_iter=100")
+        parts = tuple(int(p) if p.isdigit() else p for p in re.split(r'[.:]', key.strip()))
+        try:
+            parsed = parse_value(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"override '{text}': '{value}' is not a YAML value") from error
+        _set(data, parts, parsed, text)
+        problems.source.overrides[parts] = text
+
+
+def _set(data: Any, parts: tuple[str | int, ...], value: Any, text: str) -> None:
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(data, list):
+            if not isinstance(part, int) or part >= len(data):
+                raise UserError(f"override '{text}': '{part}' is no position in a list of {len(data)}")
+        elif isinstance(data, dict):
+            part = str(part)
+            if not last and data.get(part) is None:
+                data[part] = {}
+        else:
+            raise UserError(f"override '{text}': '{parts[i - 1]}' holds a single value, it has no '{part}'")
+        if last:
+            data[part] = value
+        else:
+            data = data[part]

@@ -1,0 +1,63 @@
+"""Mistakes in options: collected while checking, printed together."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from basicsr.utils.errors import UserError, nearest
+
+Path = tuple[str | int, ...]
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """('train', 'scheduler', 'periods', 0) -> 'train.scheduler.periods[0]'."""
+    out = ''
+    for part in path:
+        out += f'[{part}]' if isinstance(part, int) else f'.{part}' if out else str(part)
+    return out
+
+
+@dataclass
+class Source:
+    """Where each option came from: a line of the file, or an override on the command line."""
+    file: str
+    lines: dict[Path, int] = field(default_factory=dict)
+    overrides: dict[Path, str] = field(default_factory=dict)
+
+    def place(self, path: Path) -> str:
+        """'X.yml:12' for the option itself or, when it is absent, the block it belongs to."""
+        while path:
+            if path in self.overrides:
+                return f"override '{self.overrides[path]}'"
+            if path in self.lines:
+                return f'{self.file}:{self.lines[path]}'
+            path = path[:-1]
+        return self.file
+
+
+@dataclass
+class Problems:
+    """Collects every mistake of one option file, and notices about keys that are read differently."""
+    source: Source
+    found: list[tuple[Path, str]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, message: str) -> None:
+        self.found.append((path, message))
+
+    def unknown_key(self, path: Path, allowed: Iterable[str]) -> None:
+        allowed = sorted(allowed)
+        self.add(path, f"unknown key '{path[-1]}'.{nearest(str(path[-1]), allowed)} Allowed here: {', '.join(allowed)}")
+
+    def notice(self, path: Path, message: str) -> None:
+        self.notices.append(f'{self.source.place(path)}: {dotted(path)}: {message}')
+
+    def raise_if_any(self) -> None:
+        """Raise one `UserError` that lists all mistakes in the order of the file."""
+        if not self.found:
+            return
+        lines = self.source.lines
+        ordered = sorted(self.found, key=lambda p: lines.get(p[0], lines.get(p[0][:-1], 0)))
+        texts = [f'  {self.source.place(path)}: {dotted(path) or "options"}: {text}' for path, text in ordered]
+        count = f'{len(texts)} mistakes' if len(texts) > 1 else '1 mistake'
+        raise UserError(f'{count} in {self.source.file}\n' + '\n'.join(texts))

@@ -1,0 +1,138 @@
+"""The option file: every key, its type, its default and what it means. Unknown keys are mistakes.
+
+Blocks that describe a component (`network_g`, losses, metrics, datasets, schedulers, optimizers) are only required to
+be mappings here; their keys are the arguments of the component and are checked in `check.py`.
+"""
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(extra='forbid', protected_namespaces=(), populate_by_name=True)
+
+
+Component = dict[str, Any]
+
+
+class PathOptions(Block):
+    """Files to start from and folders to write to."""
+    pretrain_network_g: str | None = Field(None, description='weights to start from (.pth or .safetensors)')
+    pretrain_network_d: str | None = None
+    strict_load_g: bool = Field(True, description='false: keys that do not fit are skipped and listed')
+    strict_load_d: bool = True
+    param_key: str | None = Field(None, description='spelling of param_key_g in the Restormer family')
+    param_key_g: str | None = Field('params', description="entry of the weights file: 'params', 'params_ema'")
+    param_key_d: str | None = 'params'
+    resume_state: str | None = Field(None, description='.state file to continue from; wins over pretrain_network_g')
+    ignore_resume_networks: list[str] | None = None
+    experiments_root: str | None = Field(None, description='parent folder of experiments, default ./experiments')
+    results_root: str | None = Field(None, description='parent folder of results, default ./results')
+    root: str | None = None
+
+
+class MixingOptions(Block):
+    mixup: bool = False
+    mixup_beta: float = Field(1.2, gt=0, description='both parameters of the Beta distribution of the weight')
+    use_identity: bool = Field(False, description='mix only every second batch on average')
+
+
+class TrainOptions(Block):
+    total_iter: int = Field(gt=0, description='optimizer steps')
+    warmup_iter: int = Field(-1, description='length of the linear warm-up in iterations, -1 for none')
+    optim_g: Component
+    optim_d: Component | None = None
+    scheduler: Component
+    ema_decay: float = Field(0, ge=0, lt=1, description='decay of the moving average of the weights, 0 for none')
+    pixel_opt: Component | None = None
+    perceptual_opt: Component | None = None
+    losses: list[Component] | None = Field(None, description='further losses, each {type, ...}; all are summed')
+    gan_opt: Component | None = None
+    ldl_opt: Component | None = None
+    feature_matching_opt: Component | None = None
+    net_d_iters: int = 1
+    net_d_init_iters: int = 0
+    use_grad_clip: bool = Field(False, description='clip the global gradient norm to 0.01 (Restormer family)')
+    grad_clip_norm: float | None = Field(None, gt=0, description='clip the global gradient norm to this value')
+    mixing_augs: MixingOptions | None = None
+    amp: Literal['bf16', 'fp16'] | None = Field(None, description='autocast type; fp16 scales the loss')
+    accumulate: int = Field(1, ge=1, description='split each batch into this many parts to save memory')
+    compile: bool = Field(False, description='torch.compile the network')
+    channels_last: bool = False
+    cudnn_benchmark: bool = True
+
+
+class ValOptions(Block):
+    val_freq: int | None = Field(None, gt=0, description='iterations between validations')
+    save_img: bool = False
+    suffix: str | None = None
+    pbar: bool = Field(True, description='progress bar on a terminal')
+    metrics: dict[str, Component] | None = Field(None, description='label: {type: calculate_psnr, protocol: ...}')
+    best_metric: str | None = Field(None, description='label of the metric that chooses the best weights')
+    window_size: int = Field(0, ge=0, description='reflect-pad inputs to a multiple of this')
+    rgb2bgr: bool = True
+    use_image: bool | None = Field(None, description='Restormer family: false means metrics on unrounded values')
+    max_minibatch: int | None = None
+    save_images_to_tb: int = Field(2, ge=0, description='pictures of each validation shown in TensorBoard')
+
+
+class WandbOptions(Block):
+    project: str | None = None
+    resume_id: str | None = None
+
+
+class LoggerOptions(Block):
+    print_freq: int = Field(100, gt=0)
+    save_checkpoint_freq: int = Field(5000, gt=0)
+    use_tb_logger: bool = False
+    wandb: WandbOptions | None = None
+
+
+class DistOptions(Block):
+    backend: str = 'nccl'
+    port: int = 29500
+
+
+class Options(Block):
+    """One run: data, network, training, validation, logging."""
+    name: str | None = Field(None, description='names the folders of the run, default: the name of the option file')
+    model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
+    scale: int = Field(1, gt=0, description='ground truth size divided by input size')
+    num_gpu: Literal['auto'] | int = Field('auto', description="'auto': every visible GPU, else the CPU; 0: the CPU")
+    manual_seed: int | None = Field(None, ge=0)
+    use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
+    find_unused_parameters: bool = False
+    arch_files: list[str] | None = Field(None, description='further *_arch.py files')
+    model_files: list[str] | None = None
+    dataset_files: list[str] | None = None
+    loss_files: list[str] | None = None
+    metric_files: list[str] | None = None
+    datasets: dict[str, Component]
+    network_g: Component
+    network_d: Component | None = None
+    path: PathOptions = Field(default_factory=PathOptions)
+    train: TrainOptions | None = None
+    val: ValOptions | None = None
+    logger: LoggerOptions | None = None
+    dist_params: DistOptions | None = None
+
+
+class LoaderOptions(Block):
+    """Keys of a dataset block that the loader reads, beside the arguments of the dataset class."""
+    name: str | None = None
+    type: str
+    phase: str | None = None
+    scale: int = 1
+    batch_size_per_gpu: int = Field(1, gt=0, description='per process; times num_gpu without a launcher')
+    num_worker_per_gpu: int = Field(0, ge=0)
+    dataset_enlarge_ratio: float = Field(1, gt=0)
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    num_prefetch_queue: int = 1
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    use_shuffle: bool | None = None
+    mini_batch_sizes: list[int] | None = Field(None, description='progressive training: batch size of each stage')
+    gt_sizes: list[int] | None = Field(None, description='progressive training: patch size of each stage')
+    iters: list[int] | None = Field(None, description='progressive training: iterations of each stage')

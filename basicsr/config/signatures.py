@@ -1,0 +1,149 @@
+"""The options a component accepts are the arguments of its constructor, read from its source without importing it."""
+from __future__ import annotations
+
+import ast
+import importlib.util
+import typing
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from basicsr.registry import Entry, Registry
+
+# what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
+_NAMES = {
+    n: getattr(typing, n)
+    for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')
+} | {'Sequence': Sequence, 'int': int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
+     'dict': dict, 'None': None, 'Path': Path}  # yapf: disable
+
+
+class Signature(typing.NamedTuple):
+    """`fields`: argument -> (annotation, default), `...` where required. `open`: takes `**kwargs` as well."""
+    fields: dict[str, tuple[Any, Any]]
+    open: bool
+    takes_opt: bool  # BasicSR style: one argument `opt` that is the whole option block
+    words: frozenset[str]  # string constants of the file: the keys that such code can read
+
+
+def model_for(registry: Registry, name: str, skip: Sequence[str] = (), extra: dict[str, Any] | None = None,
+              allow: bool = False) -> type[BaseModel]:  # yapf: disable
+    """A pydantic model of the options that `registry[name]` accepts.
+
+    Args:
+        skip: arguments that the program fills in, not the options (e.g. `img` of a metric).
+        extra: more fields, e.g. those of the data loader; they win over arguments of the same name.
+        allow: accept any further key.
+    """
+    signature = read_signature(registry.index()[name])
+    fields = {k: v for k, v in signature.fields.items() if k not in skip}
+    fields |= extra or {}
+    return to_model(name, fields, allow or signature.open)
+
+
+def to_model(name: str, fields: dict[str, tuple[Any, Any]], allow: bool = False) -> type[BaseModel]:
+    config = ConfigDict(extra='allow' if allow else 'forbid', protected_namespaces=(), arbitrary_types_allowed=True)
+    # pydantic refuses some names ('copy', '_x'), so fields get neutral names and the real ones as aliases
+    aliased = {
+        f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=d, alias=k))
+        for k, (a, d) in fields.items()
+    }
+    return create_model(name, __config__=config, **aliased)
+
+
+@cache
+def read_signature(entry: Entry) -> Signature:
+    """Arguments of a class constructor (following base classes of the same tree) or of a function."""
+    tree = ast.parse(entry.file.read_text(encoding='utf-8'))
+    words = frozenset(n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    function = entry.node if isinstance(entry.node, ast.FunctionDef) else _constructor(entry.node, tree, entry.file)
+    if function is None:
+        return Signature({}, True, False, words)
+    fields, is_open = _arguments(function, method=isinstance(entry.node, ast.ClassDef))
+    return Signature(fields, is_open, 'opt' in fields and len(fields) == 1, words)
+
+
+def torch_signature(module: str, name: str) -> Signature | None:
+    """The constructor of a torch class such as ('torch.optim.adam', 'Adam'), without importing torch."""
+    spec = importlib.util.find_spec('torch')
+    if spec is None or not spec.origin:
+        return None
+    file = Path(spec.origin).parent.joinpath(*module.split('.')[1:]).with_suffix('.py')
+    if not file.is_file():
+        return None
+    tree = ast.parse(file.read_text(encoding='utf-8'))
+    node = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
+    return None if node is None else read_signature(Entry(name, file, node))
+
+
+def _constructor(node: ast.ClassDef, tree: ast.Module, file: Path) -> ast.FunctionDef | None:
+    """`__init__` of the class, or of the first base class in this package or file that has one."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == '__init__':
+            return item
+    for base in node.bases:
+        if not isinstance(base, ast.Name):
+            continue
+        found, where = _find_class(base.id, tree, file)
+        if found is not None:
+            init = _constructor(found, ast.parse(where.read_text(encoding='utf-8')), where)
+            if init is not None:
+                return init
+    return None
+
+
+def _find_class(name: str, tree: ast.Module, file: Path) -> tuple[ast.ClassDef | None, Path]:
+    for item in tree.body:
+        if isinstance(item, ast.ClassDef) and item.name == name:
+            return item, file
+        if isinstance(item, ast.ImportFrom) and item.module and any((a.asname or a.name) == name for a in item.names):
+            if not item.module.startswith('basicsr.'):
+                return None, file
+            where = Path(__file__).parents[2].joinpath(*item.module.split('.')).with_suffix('.py')
+            original = next(a.name for a in item.names if (a.asname or a.name) == name)
+            if where.is_file():
+                return _find_class(original, ast.parse(where.read_text(encoding='utf-8')), where)
+    return None, file
+
+
+def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    args = function.args
+    positional = [*args.posonlyargs, *args.args][1 if method else 0:]
+    defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
+    pairs = [*zip(positional, defaults), *zip(args.kwonlyargs, args.kw_defaults)]
+    fields = {}
+    for arg, default in pairs:
+        value = ... if default is None else _literal(default)
+        fields[arg.arg] = (_annotation(arg.annotation, value), value)
+    return fields, args.kwarg is not None
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None  # an expression such as nn.GELU: not a value that a YAML file would repeat
+
+
+def _as_number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _annotation(node: ast.expr | None, default: Any) -> Any:
+    if node is None:
+        # '1e-4' in quotes for an argument with a numeric default is still a number; other types are left to the class
+        return Annotated[Any, BeforeValidator(_as_number)] if type(default) is float else Any
+    try:
+        source = ast.unparse(ast.parse(node.value, mode='eval')) if isinstance(node, ast.Constant) and isinstance(
+            node.value, str) else ast.unparse(node)
+        # names of our own tables only, and no builtins: an annotation cannot run anything
+        annotation = eval(source, {'__builtins__': {}}, dict(_NAMES))
+    except (NameError, SyntaxError, AttributeError, TypeError):
+        return Any
+    return annotation | None if default is None and annotation is not Any else annotation

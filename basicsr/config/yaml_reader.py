@@ -1,0 +1,83 @@
+"""YAML with line numbers, with `1e-4` as a number, and without silent duplicates."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from basicsr.config.report import Source
+from basicsr.utils.errors import UserError
+
+# YAML 1.1 wants a dot in a float, so PyYAML reads 1e-4 as a string; this is the number syntax of YAML 1.2
+_FLOAT = re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
+
+
+class _Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+    """The safe loader; a subclass so that the extra resolver does not leak into other users of PyYAML."""
+
+
+_Loader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('-+.0123456789'))
+
+
+def parse_value(text: str) -> Any:
+    """The value of an override as YAML reads it: '1e-4' is a float, '[1, 2]' a list, '~' None."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
+    """Read a mapping from a YAML file.
+
+    Returns the mapping and the line of every option in it. Raises `UserError` for a missing file, a syntax error,
+    a duplicate key, or a document that is no mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no option file '{path}'" + _others(path))
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not a text file in UTF-8") from error
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        source = Source(str(path))
+        if not isinstance(node, yaml.MappingNode):
+            raise UserError(f"'{path}' holds no options (expected 'key: value' lines)")
+        _mark(node, (), source)
+        data = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, 'problem_mark', None)
+        where = f'{path}:{mark.line + 1}' if mark else str(path)
+        raise UserError(f'{where}: not valid YAML: {getattr(error, "problem", None) or error}') from error
+    finally:
+        loader.dispose()
+    return data, source
+
+
+def _mark(node: yaml.Node, path: tuple, source: Source) -> None:
+    """Record the line of every key and list element below `node`."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value)
+            if key.tag == 'tag:yaml.org,2002:merge':
+                here = path
+            elif here in source.lines and source.lines[here] != key.start_mark.line + 1:
+                raise UserError(
+                    f"{source.file}:{key.start_mark.line + 1}: '{key.value}' is given twice,"
+                    f' first on line {source.lines[here]}')
+            else:
+                source.lines[here] = key.start_mark.line + 1
+            _mark(value, here, source)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            source.lines.setdefault((*path, i), value.start_mark.line + 1)
+            _mark(value, (*path, i), source)
+
+
+def _others(path: Path) -> str:
+    """Names what does exist, for a mistyped path."""
+    folder = path.parent if path.parent.is_dir() else None
+    names = sorted(p.name for p in folder.glob('*.y*ml')) if folder else []
+    return f". Option files in '{folder}': {', '.join(names)}" if names else ''

@@ -1,0 +1,190 @@
+"""Registries of networks, datasets, models, losses and metrics.
+
+A registry knows what exists *without importing it*: files are found by suffix (`basicsr/archs/*_arch.py`, ...) and
+read as syntax trees, so that options can be checked and names suggested before torch is loaded. A module is
+imported when one of its names is asked for.
+
+    @ARCH_REGISTRY.register()
+    class MyNet(nn.Module): ...
+"""
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from basicsr.utils.errors import UserError, nearest
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an object is defined, as read from the source."""
+    name: str
+    file: Path
+    node: ast.ClassDef | ast.FunctionDef
+
+
+class Registry:
+    """Maps names to classes or functions.
+
+    Args:
+        name: the decorator's prefix in upper case and the word in messages, e.g. 'arch' for `ARCH_REGISTRY`.
+        noun: what users call such a thing, e.g. 'network'.
+        folder, suffix: files `<folder>/*<suffix>` below the package are searched.
+    """
+
+    def __init__(self, name: str, noun: str, folder: str, suffix: str):
+        self.name, self.noun, self.folder, self.suffix = name, noun, folder, suffix
+        self._objects: dict[str, Any] = {}
+        self._extra: list[Path] = []
+        self._index: dict[str, Entry] | None = None
+
+    def register(self, obj: Any = None, *, name: str | None = None, suffix: str | None = None) -> Any:
+        """Decorator `@X_REGISTRY.register()`, or call `X_REGISTRY.register(obj)`; `name` adds an alias.
+
+        `suffix` appends `_<suffix>` to the name, as BasicSR does. Raises `KeyError` when the name is taken.
+        """
+
+        def add(target: Any) -> Any:
+            key = name or target.__name__
+            key = f'{key}_{suffix}' if suffix else key
+            taken = self._objects.get(key)
+            if taken is not None and _origin(taken) != _origin(target):
+                raise KeyError(f"{self.noun} '{key}' is registered twice: {_origin(taken)} and {_origin(target)}")
+            self._objects[key] = target
+            return target
+
+        return add if obj is None else add(obj)
+
+    def add_file(self, path: str | Path) -> None:
+        """Make the objects of a file outside the package known, e.g. one named in the option `arch_files`."""
+        path = Path(path).expanduser().resolve()
+        if not path.is_file():
+            raise UserError(f"{self.name}_files: there is no file '{path}'")
+        if path not in self._extra:
+            self._extra.append(path)
+            self._index = None
+
+    def index(self) -> dict[str, Entry]:
+        """Every known name with its place in the source; imports nothing."""
+        if self._index is None:
+            self._index = {}
+            for file in self.files():
+                for entry in _scan(file, f'{self.name.upper()}_REGISTRY', undecorated=file in self._extra):
+                    self._index.setdefault(entry.name, entry)
+        return self._index
+
+    def files(self) -> list[Path]:
+        """Files that may define objects; the user's own come first, so they can replace ours by name."""
+        return [*self._extra, *sorted((PACKAGE / self.folder).glob(f'*{self.suffix}'))]
+
+    def get(self, name: str) -> Any:
+        """The object called `name`, importing its file when needed. Raises `UserError` with the nearest spelling."""
+        if name not in self._objects:
+            entry = self.index().get(name)
+            if entry is None:
+                raise UserError(self.unknown(name))
+            module = import_file(entry.file)
+            if name not in self._objects:  # a class without decorator, as the Restormer family writes them
+                self._objects[name] = getattr(module, name)
+        return self._objects[name]
+
+    def where(self, name: str) -> str:
+        """The file of an object relative to the working tree, for logs."""
+        entry = self.index().get(name)
+        if entry is None:
+            return str(_origin(self._objects[name])[0])
+        root = PACKAGE.parent
+        return str(entry.file.relative_to(root) if entry.file.is_relative_to(root) else entry.file)
+
+    def unknown(self, name: str) -> str:
+        """The sentence for a name that is not registered."""
+        known = self.keys()
+        return (
+            f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
+            f" Searched: basicsr/{self.folder}/*{self.suffix}" + ''.join(f', {p}' for p in self._extra) + '.')
+
+    def keys(self) -> list[str]:
+        return sorted({*self.index(), *self._objects})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._objects or name in self.index()
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return ((name, self.get(name)) for name in self.keys())
+
+
+def import_file(file: Path) -> Any:
+    """Import a source file: by its package name inside `basicsr`, else under a name made from its path."""
+    if file.is_relative_to(PACKAGE):
+        return importlib.import_module('.'.join(file.relative_to(PACKAGE.parent).with_suffix('').parts))
+    name = 'basicsr_user_' + '_'.join(file.with_suffix('').parts[1:])
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.append(str(file.parent))  # its neighbours may be imported by plain name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"cannot import '{file}': {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _scan(file: Path, decorator: str, undecorated: bool) -> Iterator[Entry]:
+    try:
+        tree = ast.parse(file.read_text(encoding='utf-8'), filename=str(file))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read '{file}': {error}") from error
+    for node in tree.body:
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            continue
+        names = [n for n in map(lambda d: _registered_name(d, decorator, node.name), node.decorator_list) if n]
+        if not names and undecorated and not node.name.startswith('_'):
+            names = [node.name]
+        yield from (Entry(n, file, node) for n in names)
+
+
+def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None:
+    """The name under which `@X_REGISTRY.register(...)` registers, None for another decorator."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == 'register'):
+        return None
+    owner = node.func.value
+    if (owner.id if isinstance(owner, ast.Name) else getattr(owner, 'attr', None)) != decorator:
+        return None
+    given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+    name = given.get('name') or default
+    return f'{name}_{given["suffix"]}' if given.get('suffix') else name
+
+
+def _origin(obj: Any) -> tuple[str, str]:
+    """File and qualified name: the same class imported twice is no conflict."""
+    file = getattr(sys.modules.get(obj.__module__), '__file__', obj.__module__)
+    return file, getattr(obj, '__qualname__', repr(obj))
+
+
+def build(registry: Registry, opt: dict, *args: Any) -> Any:
+    """`registry.get(opt['type'])(*args, **rest)` with the remaining keys of `opt` as keyword arguments."""
+    kwargs = {k: v for k, v in opt.items() if k != 'type'}
+    factory: Callable = registry.get(opt['type'])
+    return factory(*args, **kwargs)
+
+
+ARCH_REGISTRY = Registry('arch', 'network', 'archs', '_arch.py')
+DATASET_REGISTRY = Registry('dataset', 'dataset', 'data', '_dataset.py')
+MODEL_REGISTRY = Registry('model', 'model', 'models', '_model.py')
+LOSS_REGISTRY = Registry('loss', 'loss', 'losses', '_loss.py')
+METRIC_REGISTRY = Registry('metric', 'metric', 'metrics', '.py')
+SCHEDULER_REGISTRY = Registry('scheduler', 'scheduler', 'engine', 'schedule.py')
+REGISTRIES = (ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY)

@@ -1,0 +1,43 @@
+"""Colour spaces. BT.601 studio-swing luma as MATLAB's `rgb2ycbcr` defines it."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+_Y_FROM_RGB = (65.481, 128.553, 24.966)
+_YCBCR_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+_OFFSET = np.array([16., 128., 128.])
+
+
+def rgb2ycbcr(img: np.ndarray, y_only: bool = False) -> np.ndarray:
+    """RGB to YCbCr, HWC. uint8 [0, 255] in gives rounded uint8 out; float [0, 1] gives float32 in [16, 240]/255.
+
+    Args:
+        img: (H, W, 3).
+        y_only: return luma alone, (H, W).
+    """
+    is_uint8 = img.dtype == np.uint8
+    if not is_uint8 and img.dtype not in (np.float32, np.float64):
+        raise TypeError(f'rgb2ycbcr takes uint8, float32 or float64, not {img.dtype}')
+    values = img.astype(np.float64) / (255 if is_uint8 else 1)
+    matrix, offset = (_YCBCR_FROM_RGB[:1], _OFFSET[:1]) if y_only else (_YCBCR_FROM_RGB, _OFFSET)
+    out = values @ matrix.T + offset
+    out = out[..., 0] if y_only else out
+    return out.round().astype(np.uint8) if is_uint8 else (out / 255).astype(np.float32)
+
+
+def bgr2ycbcr(img: np.ndarray, y_only: bool = False) -> np.ndarray:
+    """Like `rgb2ycbcr` for BGR channel order, as OpenCV reads."""
+    return rgb2ycbcr(img[..., ::-1], y_only)
+
+
+def luma255(rgb: np.ndarray) -> np.ndarray:
+    """Unrounded luma in [16, 235] of RGB values in [0, 255]: (..., 3) to (...), float64."""
+    return np.asarray(rgb, np.float64) @ np.array(_Y_FROM_RGB) / 255 + 16
+
+
+def rgb2ycbcr_pt(img: torch.Tensor, y_only: bool = False) -> torch.Tensor:
+    """Tensor version: RGB (n, 3, h, w) in [0, 1] to (n, 1 or 3, h, w), float."""
+    matrix = torch.tensor(_YCBCR_FROM_RGB[:1] if y_only else _YCBCR_FROM_RGB, dtype=img.dtype, device=img.device)
+    offset = torch.tensor(_OFFSET[:len(matrix)], dtype=img.dtype, device=img.device).view(1, -1, 1, 1)
+    return (torch.einsum('oc,nchw->nohw', matrix, img) + offset) / 255

@@ -1,0 +1,49 @@
+"""The one exception that means "the user can mend this": entry points print it as a sentence and exit with 2."""
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave us (option, file, folder, checkpoint). The message is shown as it is."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' when a known word is close to `word`, else ''."""
+    by_lower = {k.lower(): k for k in known}
+    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f" Did you mean '{by_lower[match[0]]}'?" if match else ''
+
+
+def describe_os_error(error: OSError) -> str:
+    """One sentence for a failed file operation, naming the file."""
+    where = f" '{error.filename}'" if error.filename else ''
+    reasons = {
+        errno.ENOENT: 'no such file or directory',
+        errno.EACCES: 'permission denied',
+        errno.EPERM: 'operation not permitted',
+        errno.EROFS: 'the file system is read-only',
+        errno.ENOSPC: 'the disk is full; what was already saved is kept',
+        errno.EDQUOT: 'the disk quota is used up; what was already saved is kept',
+        errno.EFBIG: 'the file would exceed the allowed file size; what was already saved is kept',
+    }
+    return f'cannot use the file{where}: {reasons.get(error.errno, error.strerror or error)}'
+
+
+def run_main(main: Callable[[], int | None]) -> int:
+    """Run an entry point: `UserError` and file errors become one sentence on stderr and exit code 2."""
+    try:
+        return main() or 0
+    except UserError as error:
+        sys.stderr.write(f'error: {error}\n')
+    except OSError as error:
+        if error.errno is None:  # not from the operating system: a defect of ours, show the traceback
+            raise
+        sys.stderr.write(f'error: {describe_os_error(error)}\n')
+    except KeyboardInterrupt:
+        sys.stderr.write('stopped.\n')
+        return 130
+    return 2

@@ -1,0 +1,73 @@
+"""Files: atomic writing, natural listing, archiving of earlier runs."""
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from natsort import natsorted, ns
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
+    """Open a temporary file beside `path` that takes its name only once everything is on disk.
+
+    A full disk, a kill or an exception leaves an earlier file of that name untouched. Raises `OSError`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    try:
+        # mkstemp makes private files; give the usual permissions that a plain open() would have given
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        with os.fdopen(handle, mode, **({} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError as error:
+        if error.filename is None or error.filename == name:
+            error.filename = str(path)
+        raise
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Image files directly in `folder` in natural order (2.png before 10.png); hidden files are skipped."""
+    found = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith('.'))
+    return natsorted((p for p in found if p.is_file()), key=lambda p: p.name, alg=ns.IGNORECASE)
+
+
+def scandir(dir_path: str, suffix: str | tuple[str, ...] | None = None, recursive: bool = False,
+            full_path: bool = False) -> Iterator[str]:  # yapf: disable
+    """Paths of the visible files below `dir_path` in natural order, relative to it unless `full_path` (BasicSR)."""
+    root = Path(dir_path)
+    paths = root.rglob('*') if recursive else root.iterdir()
+    for path in natsorted(paths, key=lambda p: str(p.relative_to(root)), alg=ns.PATH):
+        if path.is_file() and not path.name.startswith('.') and (suffix is None or path.name.endswith(suffix)):
+            yield str(path if full_path else path.relative_to(root))
+
+
+def archive_existing(path: str | Path) -> Path | None:
+    """Rename an existing folder to `<name>_archived_<time>`, as BasicSR does. Returns the new name, or None."""
+    path = Path(path)
+    if not path.exists():
+        return None
+    stamp = time.strftime('%Y%m%d_%H%M%S')
+    target = path.with_name(f'{path.name}_archived_{stamp}')
+    count = 1
+    while target.exists():
+        count += 1
+        target = path.with_name(f'{path.name}_archived_{stamp}_{count}')
+    path.rename(target)
+    return target

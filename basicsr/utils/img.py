@@ -1,0 +1,140 @@
+"""Images: files to arrays, arrays to tensors and back, padding."""
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from basicsr.utils.errors import UserError
+from basicsr.utils.files import atomic_write
+from basicsr.utils.image_header import read_header
+
+_FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE, 'unchanged': cv2.IMREAD_UNCHANGED}
+
+
+def decode_image(data: bytes, path: str = '') -> np.ndarray:
+    """Bytes of an image file to (H, W, 3) BGR in the file's own depth (uint8 or uint16).
+
+    Grey becomes three equal channels, alpha is dropped, EXIF rotation is applied. Raises `UserError` for bytes that
+    are no image or end too early (OpenCV would fill the missing part silently).
+    """
+    if not data:
+        raise UserError(f"'{path}' is empty")
+    if not read_header(data).complete:
+        raise UserError(f"'{path}' is cut off: the end of the image is missing (an incomplete download or copy?)")
+    try:
+        img = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise UserError(f"'{path}' cannot be decoded: {error.err}") from error
+    if img is None:
+        raise UserError(f"'{path}' is not an image that can be read (damaged, or not an image file)")
+    if img.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"'{path}' holds {img.dtype} values; 8-bit and 16-bit images are supported")
+    return img
+
+
+def imread(path: str | Path) -> np.ndarray:
+    """`decode_image` of a file; any path that the file system allows (OpenCV alone fails on some non-ASCII names)."""
+    return decode_image(Path(path).read_bytes(), str(path))
+
+
+def to_float(img: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 to float32 in [0, 1]."""
+    return img.astype(np.float32) / (65535. if img.dtype == np.uint16 else 255.)
+
+
+def imwrite(img: np.ndarray, file_path: str | Path, params: list[int] | None = None, auto_mkdir: bool = True) -> bool:
+    """Write an image atomically; the suffix chooses the format.
+
+    Args:
+        img: (H, W) or (H, W, 3) BGR, uint8 or uint16.
+        params: OpenCV encoder parameters.
+
+    Raises:
+        UserError: for a suffix that OpenCV cannot write. OSError: when the file cannot be written.
+    """
+    path = Path(file_path)
+    try:
+        done, data = cv2.imencode(path.suffix or '.png', img, params or [])
+    except cv2.error as error:
+        raise UserError(f"cannot write '{path}': images of type '{path.suffix}' are not supported") from error
+    if not done:
+        raise UserError(f"cannot write '{path}': the encoder refused the image")
+    if not auto_mkdir and not path.parent.is_dir():
+        raise UserError(f"cannot write '{path}': there is no folder '{path.parent}'")
+    with atomic_write(path) as file:
+        file.write(data.tobytes())
+    return True
+
+
+def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
+    """BasicSR's reader: 'color' (8-bit BGR), 'grayscale' or 'unchanged'; float32 gives [0, 1]."""
+    img = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[flag])
+    if img is None:
+        raise UserError('these bytes are not an image that can be read')
+    return to_float(img) if float32 else img
+
+
+def img2tensor(imgs: np.ndarray | list[np.ndarray], bgr2rgb: bool = True, float32: bool = True):
+    """(H, W, C) array, or a list of them, to (C, H, W) tensors; values are not rescaled."""
+    if isinstance(imgs, (list, tuple)):
+        return [img2tensor(i, bgr2rgb, float32) for i in imgs]
+    if bgr2rgb and imgs.shape[2] == 3:
+        imgs = imgs[..., ::-1]
+    out = torch.from_numpy(np.ascontiguousarray(imgs.transpose(2, 0, 1)))
+    return out.float() if float32 else out
+
+
+def tensor2img(tensor, rgb2bgr: bool = True, out_type: type = np.uint8, min_max: tuple[float, float] = (0, 1)):
+    """RGB tensor, or a list of them, to (H, W, 3) BGR (one channel: (H, W)).
+
+    Args:
+        tensor: (1, C, H, W), (C, H, W) or (H, W); a larger batch becomes a grid. The input is left unchanged.
+        out_type: np.uint8 rounds to [0, 255]; a float type stays in [0, 1].
+    """
+    if isinstance(tensor, (list, tuple)):
+        images = [tensor2img(t, rgb2bgr, out_type, min_max) for t in tensor]
+        return images[0] if len(images) == 1 else images
+    low, high = min_max
+    values = ((tensor.detach().float().cpu().clamp(low, high) - low) / (high - low))
+    if values.dim() == 4:
+        values = values[0] if len(values) == 1 else _grid(values)
+    img = values.numpy()
+    if img.ndim == 3:
+        img = img.transpose(1, 2, 0)
+        img = img[..., 0] if img.shape[2] == 1 else img[..., ::-1] if rgb2bgr else img
+    if out_type == np.uint8:
+        img = (img * 255.0).round()
+    return np.ascontiguousarray(img.astype(out_type))
+
+
+def _grid(batch: torch.Tensor) -> torch.Tensor:
+    columns = math.ceil(math.sqrt(len(batch)))
+    rows = math.ceil(len(batch) / columns)
+    n, c, h, w = batch.shape
+    grid = batch.new_zeros(c, rows * h, columns * w)
+    for i, img in enumerate(batch):
+        y, x = i // columns * h, i % columns * w
+        grid[:, y:y + h, x:x + w] = img
+    return grid
+
+
+def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Reflect-pad (B, C, H, W) at the right and bottom to multiples of `multiple`; tiny images repeat their edge."""
+    h, w = x.shape[-2:]
+    bottom, right = -h % multiple, -w % multiple
+    if not (bottom or right):
+        return x
+    # reflection needs more pixels than it adds
+    mode = 'reflect' if bottom < h and right < w else 'replicate'
+    return F.pad(x, (0, right, 0, bottom), mode)
+
+
+def encode_png(img: np.ndarray, level: int = 1) -> bytes:
+    """BGR array to PNG bytes."""
+    return io.BytesIO(cv2.imencode('.png', img, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()).getvalue()

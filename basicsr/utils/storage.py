@@ -1,0 +1,64 @@
+"""Where image bytes come from: single files, or an LMDB database in BasicSR's format."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from basicsr.utils.errors import UserError
+
+
+class FileClient:
+    """BasicSR's reader of bytes.
+
+    Args:
+        backend: 'disk' or 'lmdb'.
+        db_paths, client_keys: for LMDB, one path and one name per database.
+    """
+
+    def __init__(self, backend: str = 'disk', db_paths: str | list[str] | None = None,
+                 client_keys: str | list[str] = 'default', **kwargs: Any):  # yapf: disable
+        if backend not in ('disk', 'lmdb'):
+            raise UserError(f"io_backend type '{backend}' is not supported; one of: disk, lmdb")
+        self.backend = backend
+        paths = [db_paths] if isinstance(db_paths, str) else db_paths or []
+        keys = [client_keys] if isinstance(client_keys, str) else client_keys
+        self._databases = {k: LmdbReader(p, **kwargs) for k, p in zip(keys, paths)} if backend == 'lmdb' else {}
+
+    def get(self, filepath: str, client_key: str = 'default') -> bytes:
+        """Bytes of a file, or of an LMDB entry."""
+        if self.backend == 'disk':
+            return Path(filepath).read_bytes()
+        return self._databases[client_key].get(str(filepath))
+
+
+class LmdbReader:
+    """Reads entries of one database; opened lazily so that each loader worker has its own handle."""
+
+    def __init__(self, path: str, readonly: bool = True, lock: bool = False, readahead: bool = False, **kwargs: Any):
+        self.path = path
+        self._open = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
+        self._env: lmdb.Environment | None = None
+
+    def get(self, key: str) -> bytes:
+        if self._env is None:
+            self._env = lmdb.open(self.path, **self._open)
+        with self._env.begin(write=False) as transaction:
+            value = transaction.get(key.encode())
+        if value is None:
+            raise UserError(f"the database '{self.path}' has no entry '{key}', although meta_info.txt lists it")
+        return bytes(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {'_env': None}
+
+
+def read_lmdb_keys(path: str) -> list[str]:
+    """Entry names of a BasicSR LMDB, from its meta_info.txt (`<key>.png (h,w,c) level` lines)."""
+    meta = Path(path) / 'meta_info.txt'
+    if not path.endswith('.lmdb') or not meta.is_file():
+        raise UserError(
+            f"'{path}' is not a database of this toolbox (a folder '*.lmdb' with meta_info.txt); make one with: "
+            'basicsr lmdb FOLDER OUT.lmdb')
+    return [line.split(' ')[0].rsplit('.', 1)[0] for line in meta.read_text(encoding='utf-8').splitlines() if line]

@@ -1,0 +1,130 @@
+"""Weight files: read every form that circulates, write `.pth` and safetensors atomically. Never unpickles code."""
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.files import atomic_write
+
+_FALLBACK = ('params_ema', 'params', 'state_dict')
+
+
+@dataclass
+class Weights:
+    """A state dict, and what its file says about the network it belongs to (`{type, arguments}`, or None)."""
+    state: dict[str, torch.Tensor]
+    network: dict[str, Any] | None = None
+    choice: str = ''
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def read_file(path: str | Path) -> Any:
+    """The content of a `.pth`/`.state` file, on the CPU.
+
+    Only tensors, numbers, strings and containers are loaded, and the NumPy scalars that `.state` files of the
+    Retinexformer family hold. Raises `UserError` when the file is missing, damaged or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file '{path}'")
+    safe = [np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct,
+            *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))]  # yapf: disable
+    # files written under NumPy 1 name the same functions in their old place
+    safe += [(np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
+             (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct')]  # yapf: disable
+    try:
+        with torch.serialization.safe_globals(safe):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        if 'Unsupported' in str(error) or 'GLOBAL' in str(error) or 'weights_only' in str(error).lower():
+            lines = [line.strip() for line in str(error).splitlines() if 'GLOBAL' in line or 'Unsupported' in line]
+            raise UserError(
+                f"'{path}' is not loaded: it holds more than weights, or is damaged"
+                f" ({lines[0][:160] if lines else 'not a weights file'})") from error
+        raise UserError(f"'{path}' is not a weights file or is damaged") from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
+        raise UserError(f"'{path}' is not a weights file or is damaged ({str(error).splitlines()[0][:120]})") from error
+
+
+def load_weights(path: str | Path, key: str | None = None) -> Weights:
+    """Weights from `.pth` (bare, `params`, `params_ema`, `state_dict`) or `.safetensors`.
+
+    Args:
+        key: entry to take; None takes `params_ema` where present, else `params`, `state_dict`, or the bare file.
+            A missing `params_ema` falls back to `params` and `choice` says so.
+
+    `module.` prefixes (DataParallel) and `_orig_mod.` (torch.compile) are stripped.
+    """
+    path = Path(path)
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path)
+    content = read_file(path)
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds a {type(content).__name__}, not weights")
+    entries = [k for k, v in content.items() if isinstance(v, dict) and _is_state(v)]
+    if not entries and _is_state(content):
+        state, choice = content, 'bare state dict'
+    else:
+        wanted = [key, *_FALLBACK] if key == 'params_ema' else [key] if key else list(_FALLBACK)
+        found = next((k for k in wanted if k in entries), None)
+        if found is None and key and 'params' in entries:
+            found = 'params'
+        if found is None:
+            raise UserError(
+                f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
+                f" It has: {', '.join(map(str, content)) or 'nothing'}")
+        choice = found if key in (None, found) else f'{found} (there is no {key})'
+        state = content[found]
+    network = content.get('network_g') if isinstance(content.get('network_g'), dict) else None
+    meta = {k: v for k, v in content.items() if isinstance(v, (str, int, float))}
+    return Weights(strip_prefixes(state), network, choice, meta)
+
+
+def save_weights(path: str | Path, content: dict[str, Any]) -> None:
+    """`torch.save`, atomically."""
+    with atomic_write(path) as file:
+        torch.save(content, file)
+
+
+def save_safetensors(path: str | Path, state: dict[str, torch.Tensor], network: dict[str, Any], **meta: Any) -> None:
+    """Weights of one network with its `{type, arguments}` in the header."""
+    from safetensors.torch import save
+    data = save({k: v.contiguous() for k, v in state.items()},
+                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})  # yapf: disable
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    out = {}
+    for key, value in state.items():
+        for prefix in ('module.', '_orig_mod.', 'module.'):
+            key = key.removeprefix(prefix)
+        out[key] = value
+    return out
+
+
+def _load_safetensors(path: Path) -> Weights:
+    from safetensors import SafetensorError, safe_open
+    if not path.is_file():
+        raise UserError(f"there is no file '{path}'")
+    try:
+        with safe_open(path, 'pt') as file:
+            header = file.metadata() or {}
+            state = {k: file.get_tensor(k) for k in file.keys()}
+        meta = {k: json.loads(v) for k, v in header.items() if k != 'format'}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"'{path}' is not a safetensors file or is damaged ({error})") from error
+    return Weights(strip_prefixes(state), meta.pop('network_g', None), 'safetensors', meta)
+
+
+def _is_state(mapping: dict) -> bool:
+    return bool(mapping) and all(isinstance(v, torch.Tensor) for v in mapping.values())
