@@ -68,7 +68,7 @@ def load_options(path: str | Path, overrides: list[str] | None = None, *, is_tra
     opt['name'] = _run_name(opt.get('name') or stem, debug)
     opt['is_train'], opt['auto_resume'] = is_train, auto_resume
     for key, block in opt['datasets'].items():
-        block['phase'] = key.split('_')[0]
+        block['phase'], block['block'] = key.split('_')[0], key
     _folders(opt, root or project_root())
     if is_train and 'debug' in opt['name']:
         opt.setdefault('val', {})['val_freq'] = 8
@@ -138,6 +138,8 @@ def _run_name(name: str, debug: bool) -> str:
 def _folders(opt: dict[str, Any], root: Path) -> None:
     path = opt.setdefault('path', {})
     if opt['is_train']:
+        custom = path.get('experiments_root')
+        path['tb_logger'] = str((Path(custom).expanduser() if custom else root) / 'tb_logger' / opt['name'])
         run = Path(path.get('experiments_root') or root / 'experiments').expanduser() / opt['name']
         path |= {'experiments_root': str(run), 'models': str(run / 'models'), 'log': str(run),
                  'training_states': str(run / 'training_states'), 'visualization': str(run / 'visualization'),

@@ -1,0 +1,39 @@
+"""Datasets (`<name>_dataset.py`), their sampling and loading."""
+from __future__ import annotations
+
+import inspect
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from basicsr.registry import DATASET_REGISTRY
+from basicsr.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+__all__ = ['build_dataloader', 'build_dataset']
+
+
+def build_dataset(dataset_opt: dict[str, Any]) -> Dataset:
+    """The dataset of an option block. Keys that only the loader reads are left out.
+
+    Raises `UserError`, naming the block, when files are missing or do not pair.
+    """
+    opt = deepcopy(dict(dataset_opt))
+    factory = DATASET_REGISTRY.get(opt['type'])
+    parameters = inspect.signature(factory).parameters
+    try:
+        if list(parameters) == ['opt']:  # a BasicSR dataset reads the whole block
+            return factory(opt)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            opt = {k: v for k, v in opt.items() if k in parameters}
+        return factory(**opt)
+    except UserError as error:
+        raise UserError(f"datasets.{dataset_opt.get('block', dataset_opt.get('phase', ''))}: {error}") from None
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'build_dataloader':
+        from basicsr.data.loader import build_dataloader
+        return build_dataloader
+    raise AttributeError(f"module 'basicsr.data' has no attribute '{name}'")

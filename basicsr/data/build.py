@@ -1,0 +1,37 @@
+"""Loaders of a run from its `datasets` block."""
+from __future__ import annotations
+
+from typing import Any
+
+from basicsr.data import build_dataset
+from basicsr.data.loader import ImageLoader, build_dataloader
+from basicsr.data.samplers import EnlargedSampler
+from basicsr.utils.logger import get_root_logger
+
+
+def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader, EnlargedSampler]:
+    """The training loader and its sampler."""
+    block = opt['datasets']['train']
+    dataset = build_dataset(block)
+    per_process = block['batch_size_per_gpu'] * (1 if opt['dist'] else max(opt['num_gpu'], 1))
+    sampler = EnlargedSampler(dataset, opt['world_size'], opt['rank'], block.get('dataset_enlarge_ratio', 1),
+                              opt['manual_seed'], at_least=per_process)  # yapf: disable
+    loader = build_dataloader(dataset, block, opt['num_gpu'], opt['dist'], sampler, opt['manual_seed'])
+    note = '' if len(dataset) >= per_process else f' (repeated: fewer than a batch of {per_process})'
+    get_root_logger().info(
+        f"Training set '{block['name']}': {len(dataset)} samples{note}, {len(loader)} iterations an epoch,"
+        f" {opt['train']['total_iter']} in all")
+    return loader, sampler
+
+
+def build_val_data(opt: dict[str, Any]) -> list[ImageLoader]:
+    """Loaders of all `val*` and `test*` blocks, in the order of their names."""
+    loaders = []
+    for key in sorted(opt['datasets']):
+        block = opt['datasets'][key]
+        if block['phase'] == 'train':
+            continue
+        dataset = build_dataset(block)
+        get_root_logger().info(f"Number of {block['phase']} images in '{block['name']}': {len(dataset)}")
+        loaders.append(build_dataloader(dataset, block))
+    return loaders

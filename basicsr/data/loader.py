@@ -1,0 +1,86 @@
+"""Batches: datasets read by worker processes, seeded per sample, with errors that name the file."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from basicsr.data.samplers import ShardSampler
+from basicsr.utils.dist import get_dist_info
+from basicsr.utils.errors import UserError, describe_os_error
+from basicsr.utils.seed import mix_seed, seeded
+
+
+class Failed(NamedTuple):
+    """A sample that could not be read; returned instead of raised, so that the message crosses processes unchanged."""
+    message: str
+
+
+class SeededSamples(Dataset):
+    """Draws of `dataset[index]` depend on the seed that the index carries, not on what was read before."""
+
+    def __init__(self, dataset: Dataset, opt: dict[str, Any]):
+        self.dataset, self.opt = dataset, opt
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            with seeded(getattr(index, 'seed', mix_seed(0, int(index)))):
+                return self.dataset[int(index)]
+        except UserError as error:
+            return Failed(str(error))
+        except OSError as error:
+            return Failed(describe_os_error(error))
+
+
+class ImageLoader(DataLoader):
+    """A `DataLoader` over `SeededSamples` that raises `UserError` for files that cannot be read."""
+
+    def __init__(self, dataset: Dataset, opt: dict[str, Any], **kwargs: Any):
+        # a generator of its own: starting workers must not consume the random numbers of the training
+        generator = torch.Generator().manual_seed(0)
+        super().__init__(SeededSamples(dataset, opt), collate_fn=_collate, generator=generator, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            if isinstance(batch, Failed):
+                raise UserError(batch.message)
+            yield batch
+
+
+def _collate(samples: list[Any]) -> Any:
+    failed = next((s for s in samples if isinstance(s, Failed)), None)
+    if failed is not None:
+        return failed
+    try:
+        return default_collate(samples)
+    except RuntimeError as error:
+        shapes = {tuple(s['lq'].shape) for s in samples if isinstance(s, dict) and 'lq' in s}
+        if len(shapes) < 2:
+            raise
+        return Failed(f'images of a batch differ in size ({error.__class__.__name__}): {sorted(shapes)}; set gt_size to'
+                      ' crop them, or batch_size_per_gpu: 1')  # yapf: disable
+
+
+def build_dataloader(dataset: Dataset, dataset_opt: dict[str, Any], num_gpu: int = 1, dist: bool = False,
+                     sampler: Sampler | None = None, seed: int | None = None) -> ImageLoader:  # yapf: disable
+    """The loader of one dataset block.
+
+    Training: `batch_size_per_gpu` and `num_worker_per_gpu` per process (times `num_gpu` without a launcher), the last
+    incomplete batch is dropped. Otherwise: one image at a time, in order, each process its share.
+    """
+    pin = bool(dataset_opt.get('pin_memory')) and torch.cuda.is_available()
+    workers = dataset_opt.get('num_worker_per_gpu') or 0
+    if dataset_opt['phase'] != 'train':
+        rank, world = get_dist_info()
+        return ImageLoader(dataset, dataset_opt, batch_size=1, sampler=ShardSampler(dataset, world, rank), num_workers=workers,
+                           pin_memory=pin)
+    factor = 1 if dist else max(num_gpu, 1)
+    workers *= factor
+    return ImageLoader(dataset, dataset_opt, batch_size=dataset_opt['batch_size_per_gpu'] * factor, sampler=sampler, num_workers=workers,
+                       drop_last=True, pin_memory=pin,
+                       persistent_workers=bool(dataset_opt.get('persistent_workers')) and workers > 0)  # yapf: disable

@@ -1,0 +1,89 @@
+"""Which input belongs to which ground truth: by name, in natural order, with every mistake named."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from basicsr.utils.errors import UserError
+from basicsr.utils.files import list_images
+from basicsr.utils.storage import read_lmdb_keys
+
+
+def image_folder(folder: str, option: str) -> list[Path]:
+    """Images of a folder; an empty one is an error, since nothing could be trained or measured."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise UserError(f"{option}: '{folder}' is not a folder")
+    images = list_images(path)
+    if not images:
+        others = sorted(p.name for p in path.iterdir() if not p.name.startswith('.'))
+        hint = f"; it holds: {', '.join(others[:5])}" if others else '; it is empty'
+        raise UserError(f"{option}: there are no images in '{folder}'{hint}")
+    return images
+
+
+def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
+                 meta_info_file: str | None = None) -> list[tuple[str, str]]:  # yapf: disable
+    """(input, ground truth) paths in natural order of the ground truth.
+
+    A ground truth `stem.ext` belongs to the input `filename_tmpl.format(stem)` of any image type. With
+    `meta_info_file` only the ground truths listed in it (first word of each line) are taken.
+
+    Raises:
+        UserError: naming every file without a partner, and files that differ in nothing but their type.
+    """
+    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
+    if meta_info_file:
+        gts = _listed(gts, meta_info_file, dataroot_gt)
+    lq_by_stem = _by_stem(lqs, 'dataroot_lq')
+    _by_stem(gts, 'dataroot_gt')
+    pairs, alone = [], []
+    for gt in gts:
+        stem = filename_tmpl.format(gt.stem)
+        if stem in lq_by_stem:
+            pairs.append((str(lq_by_stem.pop(stem)), str(gt)))
+        else:
+            alone.append(f"{gt.name} (wants '{stem}.*')" if stem != gt.stem else gt.name)
+    left = [] if meta_info_file else [p.name for p in lq_by_stem.values()]
+    if alone or left:
+        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs)))
+    return pairs
+
+
+def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
+    """Keys that two LMDB databases share; both must hold the same ones."""
+    lq, gt = set(read_lmdb_keys(dataroot_lq)), read_lmdb_keys(dataroot_gt)
+    alone, left = [k for k in gt if k not in lq], sorted(lq - set(gt))
+    if alone or left:
+        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone)))
+    return [(k, k) for k in gt]
+
+
+def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int) -> str:
+    parts = []
+    if alone:
+        parts.append(f"{len(alone)} of dataroot_gt '{dataroot_gt}' have no input: {', '.join(alone)}")
+    if left:
+        parts.append(f"{len(left)} of dataroot_lq '{dataroot_lq}' have no ground truth: {', '.join(left)}")
+    hint = ''
+    if not paired:
+        hint = "; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png"
+    return f"images do not pair by name ({paired} pairs found). {'. '.join(parts)}{hint}"
+
+
+def _by_stem(paths: list[Path], option: str) -> dict[str, Path]:
+    out: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in out:
+            raise UserError(f"{option}: '{out[path.stem].name}' and '{path.name}' in '{path.parent}' have the same name")
+        out[path.stem] = path
+    return out
+
+
+def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
+    lines = Path(meta_info_file).read_text(encoding='utf-8').splitlines()
+    names = [line.split(' ')[0] for line in lines if line.strip()]
+    by_name = {p.name: p for p in gts}
+    missing = [n for n in names if n not in by_name]
+    if missing:
+        raise UserError(f"meta_info_file '{meta_info_file}' lists images that '{folder}' lacks: {', '.join(missing)}")
+    return [by_name[n] for n in names]

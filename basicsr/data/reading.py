@@ -1,0 +1,99 @@
+"""What the image datasets share: reading bytes from a folder or database, and the step from array to tensor."""
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from basicsr.utils.color import bgr2ycbcr
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import decode_image, img2tensor, to_float
+from basicsr.utils.image_header import read_header
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.storage import FileClient
+
+_HEADER_BYTES = 1 << 16  # enough for the header of a PNG and for EXIF data of a JPEG
+_LOOKED_AT = 200
+
+
+def accepts_opt(cls: type) -> type:
+    """Let a dataset with named arguments also be called BasicSR's way, `Dataset(opt)`; keys it lacks are left out."""
+    init = cls.__init__
+    names = set(inspect.signature(init).parameters)
+
+    @functools.wraps(init)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        if len(args) == 1 and isinstance(args[0], dict) and not kwargs:
+            args, kwargs = (), {k: v for k, v in args[0].items() if k in names}
+        init(self, *args, **kwargs)
+
+    cls.__init__ = wrapper
+    return cls
+
+
+class ImageReader:
+    """Reads images of one or two roots.
+
+    Args:
+        io_backend: `{type: disk}` or `{type: lmdb, ...}`; None takes lmdb for roots that end in '.lmdb'.
+        roots: root path by name, e.g. {'lq': ..., 'gt': ...}.
+    """
+
+    def __init__(self, io_backend: dict[str, Any] | None, roots: dict[str, str]):
+        self.is_lmdb = all(r.rstrip('/').endswith('.lmdb') for r in roots.values())
+        backend = {k: v for k, v in (io_backend or {}).items() if k != 'type'}
+        kind = (io_backend or {}).get('type', 'lmdb' if self.is_lmdb else 'disk')
+        if kind == 'lmdb' and not self.is_lmdb:
+            raise UserError(f"io_backend is lmdb, but these roots do not end in '.lmdb': {', '.join(roots.values())}")
+        if kind == 'lmdb':
+            backend |= {'db_paths': list(roots.values()), 'client_keys': list(roots)}
+        self.client = FileClient(kind, **backend)
+
+    def read(self, path: str, root: str) -> np.ndarray:
+        """(H, W, 3) BGR, uint8 or uint16. Raises `UserError` naming the file when it is no complete image."""
+        return decode_image(self.client.get(path, root), path)
+
+    def remark(self, paths: list[str], what: str) -> None:
+        """Log once what reading changes in files that are not plain 8-bit RGB."""
+        if self.is_lmdb:
+            return
+        counts: Counter[str] = Counter()
+        for path in paths[:_LOOKED_AT]:
+            with open(path, 'rb') as file:
+                counts.update(read_header(file.read(_HEADER_BYTES)).remarks())
+        looked = min(len(paths), _LOOKED_AT)
+        for text, count in counts.items():
+            get_root_logger().info(f'{what}: {count} of {looked} files looked at are {text}')
+
+
+class ToTensor:
+    """BGR array to RGB tensor (C, H, W), float32 in [0, 1].
+
+    Args:
+        color: 'y' gives one channel, BT.601 luma.
+        mean, std: per channel; (x - mean) / std afterwards.
+    """
+
+    def __init__(self, color: str | None = None, mean: list[float] | None = None, std: list[float] | None = None):
+        if color not in (None, 'rgb', 'y'):
+            raise UserError(f"color '{color}' is not supported; one of: y, rgb")
+        self.color = color
+        self.mean = torch.tensor(mean or 0.).view(-1, 1, 1)
+        self.std = torch.tensor(std or 1.).view(-1, 1, 1)
+
+    def __call__(self, img: np.ndarray) -> torch.Tensor:
+        if self.color == 'y':
+            return (torch.from_numpy(bgr2ycbcr(to_float(img), y_only=True))[None] - self.mean) / self.std
+        tensor = img2tensor(img, bgr2rgb=True, float32=img.dtype != np.uint16)
+        if img.dtype == np.uint16:  # torch has few operations on uint16
+            tensor = tensor.to(torch.int32).float()
+        tensor = tensor.div_(65535. if img.dtype == np.uint16 else 255.)
+        return (tensor - self.mean) / self.std if self.mean.any() or (self.std != 1).any() else tensor
+
+
+Transform = Callable[[np.ndarray], torch.Tensor]

@@ -1,0 +1,47 @@
+"""Images without ground truth."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from basicsr.data.pairing import image_folder
+from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.storage import read_lmdb_keys
+
+
+@DATASET_REGISTRY.register()
+@accepts_opt
+class SingleImageDataset(Dataset):
+    """Reads whole images from a folder or an LMDB database.
+
+    Args:
+        dataroot_lq: folder, or database whose name ends in '.lmdb'.
+        io_backend, mean, std, color: as in `PairedImageDataset`.
+        meta_info_file: text file with the names to use, one per line.
+
+    Items: `lq` float32 (C, H, W) RGB in [0, 1]; `lq_path`.
+    """
+
+    def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
+                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None):  # yapf: disable
+        self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
+        if self.reader.is_lmdb:
+            self.paths = read_lmdb_keys(dataroot_lq)
+        elif meta_info_file:
+            lines = Path(meta_info_file).read_text(encoding='utf-8').splitlines()
+            self.paths = [str(Path(dataroot_lq) / line.split(' ')[0]) for line in lines if line.strip()]
+        else:
+            self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq')]
+        self.reader.remark(self.paths, f"'{dataroot_lq}'")
+        self.to_tensor = ToTensor(color, mean, std)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        path = self.paths[index]
+        return {'lq': self.to_tensor(self.reader.read(path, 'lq')), 'lq_path': path}

@@ -1,0 +1,76 @@
+"""Crops and augmentation of image pairs, on arrays of any dtype. Random draws come from Python's `random`."""
+from __future__ import annotations
+
+import random
+
+import cv2
+import numpy as np
+
+from basicsr.utils.errors import UserError
+
+
+def mod_crop(img: np.ndarray, scale: int) -> np.ndarray:
+    """Crop (H, W[, C]) at the right and bottom to multiples of `scale`."""
+    h, w = img.shape[:2]
+    return img[:h - h % scale, :w - w % scale].copy()
+
+
+def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Reflect at the right and bottom (edge pixel repeated) up to at least this size."""
+    h, w = img.shape[:2]
+    bottom, right = max(0, height - h), max(0, width - w)
+    return cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_REFLECT) if bottom or right else img
+
+
+def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_path: str | None = None):
+    """The same random patch from ground truths and inputs; smaller images are padded by reflection first.
+
+    Args:
+        img_gts, img_lqs: array (H, W, C) or list of arrays; ground truths are `scale` times larger.
+        gt_patch_size: side of the ground truth's patch.
+
+    Returns:
+        Patches as arrays or lists, as given. Raises `UserError` when sizes do not belong together.
+    """
+    gts = img_gts if isinstance(img_gts, list) else [img_gts]
+    lqs = img_lqs if isinstance(img_lqs, list) else [img_lqs]
+    h, w = lqs[0].shape[:2]
+    if gts[0].shape[:2] != (h * scale, w * scale):
+        raise UserError(
+            f"'{gt_path}' is {gts[0].shape[1]}x{gts[0].shape[0]}, but its input is {w}x{h}; at scale {scale} it should"
+            f' be {w * scale}x{h * scale}')
+    size = gt_patch_size // scale
+    gts = [pad_to_size(g, gt_patch_size, gt_patch_size) for g in gts]
+    lqs = [pad_to_size(x, size, size) for x in lqs]
+    h, w = lqs[0].shape[:2]
+    top, left = random.randint(0, h - size), random.randint(0, w - size)
+    lqs = [x[top:top + size, left:left + size] for x in lqs]
+    top, left = top * scale, left * scale
+    gts = [g[top:top + gt_patch_size, left:left + gt_patch_size] for g in gts]
+    return (gts if isinstance(img_gts, list) else gts[0]), (lqs if isinstance(img_lqs, list) else lqs[0])
+
+
+def augment(imgs, hflip: bool = True, rotation: bool = True):
+    """BasicSR's augmentation: independent coin flips for horizontal flip and, with `rotation`, vertical flip and transpose."""
+    flip = hflip and random.random() < 0.5
+    vflip = rotation and random.random() < 0.5
+    transpose = rotation and random.random() < 0.5
+
+    def apply(img: np.ndarray) -> np.ndarray:
+        img = img[:, ::-1] if flip else img
+        img = img[::-1] if vflip else img
+        return img.swapaxes(0, 1) if transpose else img
+
+    return [apply(i) for i in imgs] if isinstance(imgs, list) else apply(imgs)
+
+
+def random_augmentation(*imgs: np.ndarray) -> list[np.ndarray]:
+    """One of the eight dihedral modes, uniformly, the same for all images (Restormer family)."""
+    mode = random.randint(0, 7)
+    return [dihedral(img, mode) for img in imgs]
+
+
+def dihedral(img: np.ndarray, mode: int) -> np.ndarray:
+    """(H, W[, C]) rotated by 90 degrees counter-clockwise `mode // 2` times, then flipped upside down if `mode` is odd."""
+    out = np.rot90(img, mode // 2)
+    return np.flipud(out) if mode % 2 else out

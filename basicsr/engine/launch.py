@@ -1,0 +1,118 @@
+"""The start of a run: processes, devices, seed, folders, log file."""
+from __future__ import annotations
+
+import os
+import platform
+import random
+import shlex
+import time
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from addict import Dict
+
+from basicsr import __version__
+from basicsr.config import LoadedOptions, dict2str, freeze
+from basicsr.registry import REGISTRIES
+from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist
+from basicsr.utils.errors import UserError
+from basicsr.utils.files import archive_existing, atomic_write
+from basicsr.utils.logger import get_root_logger, timestamp
+from basicsr.utils.seed import set_random_seed
+
+
+def start_run(loaded: LoadedOptions, launcher: str = 'none') -> Dict:
+    """Join the process group, choose devices, seed everything. Returns the frozen options that models receive."""
+    opt = loaded.opt
+    opt['dist'] = launcher != 'none'
+    if opt['dist']:
+        params = opt.get('dist_params') or {}
+        init_dist(launcher, params.get('backend', 'nccl'), params.get('port'))
+    opt['rank'], opt['world_size'] = get_dist_info()
+    opt['num_gpu'] = resolve_num_gpu(opt['num_gpu'], opt['dist'])
+    if opt.get('manual_seed') is None:
+        opt['manual_seed'] = gather(random.randint(1, 10000))[0]
+    set_random_seed(opt['manual_seed'] + opt['rank'])
+    torch.backends.cudnn.benchmark = (opt.get('train') or {}).get('cudnn_benchmark', True)
+    return freeze(opt)
+
+
+def resolve_num_gpu(wanted: str | int, is_dist: bool) -> int:
+    """'auto' to the number of visible GPUs. Raises `UserError` for more than there are."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == 'auto':
+        return min(there, 1) if is_dist else there
+    if wanted > there and not (is_dist and there):
+        raise UserError(
+            f'num_gpu: {wanted}, but {there or "no"} GPU{"s are" if there != 1 else " is"} visible here; use num_gpu: auto,'
+            ' or num_gpu=0 for the CPU')
+    return wanted
+
+
+def make_folders(opt: Dict, resuming: bool) -> None:
+    """Create the run's folders on rank 0. An earlier run of the same name is renamed, unless it is continued."""
+    if opt['rank'] == 0:
+        path = opt['path']
+        root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
+        if not resuming:
+            archived = archive_existing(root)
+            if opt['is_train']:
+                archive_existing(path['tb_logger'])
+            if archived:
+                get_root_logger().info(
+                    f"an earlier run '{root.name}' is now '{archived.name}'" +
+                    ('; --auto_resume would have continued it' if opt['is_train'] else ''))
+        for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
+            Path(path[key]).mkdir(parents=True, exist_ok=True)
+    barrier()
+
+
+def open_log(opt: Dict, loaded: LoadedOptions) -> None:
+    """Log file with environment, notices and options; a copy of the option file beside it."""
+    kind = 'train' if opt['is_train'] else 'test'
+    if opt['rank'] == 0:
+        Path(opt['path']['log']).mkdir(parents=True, exist_ok=True)
+        logger = get_root_logger(log_file=Path(opt['path']['log']) / f'{kind}_{opt["name"]}_{timestamp()}.log')
+    else:
+        logger = get_root_logger()
+    logger.info(environment())
+    for notice in loaded.notices:
+        logger.warning(notice)
+    shadow = shadowing()
+    if shadow:
+        logger.warning(shadow)
+    logger.info(dict2str(opt))
+    for registry, name in zip(REGISTRIES, (opt['network_g']['type'], None, opt['model_type'])):
+        if name:
+            logger.info(f"{registry.noun} '{name}' from {registry.where(name)}")
+    if opt['rank'] == 0 and opt['is_train']:
+        _copy_options(loaded, Path(opt['path']['experiments_root']))
+
+
+def environment() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
+    return (f'retinexmamba {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}, {gpu},'
+            f' {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads')  # yapf: disable
+
+
+def shadowing() -> str | None:
+    """A sentence when another distribution installed a package called `basicsr` as well."""
+    others = sorted({
+        f'{d} {metadata.version(d)}'
+        for d in metadata.packages_distributions().get('basicsr', []) if d.lower() != 'retinexmamba'
+    })
+    if not others:
+        return None
+    here = Path(__file__).resolve().parents[1]
+    return (f"another package called basicsr is installed ({', '.join(others)}); this run uses '{here}'."
+            f' Scripts that say "import basicsr" elsewhere may get the other one: pip uninstall {others[0].split()[0]}')  # yapf: disable
+
+
+def _copy_options(loaded: LoadedOptions, folder: Path) -> None:
+    target = folder / loaded.file.name
+    if target.exists() and target.samefile(loaded.file):  # resuming with the copy itself
+        return
+    header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(loaded.command)}\n\n'
+    with atomic_write(target, 'w') as file:
+        file.write(header + loaded.file.read_text(encoding='utf-8-sig'))

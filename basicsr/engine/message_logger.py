@@ -1,0 +1,74 @@
+"""Training messages: BasicSR's line in the log, a bar on a terminal, TensorBoard and wandb where they are switched on."""
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+
+
+class MessageLogger:
+    """Formats the training line: `[name..][epoch:  0, iter:     100, lr:(2.000e-04,)] [eta: 0:01:02, ...] l_pix: ...`.
+
+    Args:
+        opt: options of the run. start_iter: iterations done before this start (a resume).
+        tb_logger: a TensorBoard `SummaryWriter` or None.
+    """
+
+    def __init__(self, opt: dict[str, Any], start_iter: int = 0, tb_logger: Any = None):
+        self.name, self.total = opt['name'], opt['train']['total_iter']
+        self.tb_logger, self.logger = tb_logger, get_root_logger()
+        self.start_iter, self.start_time = start_iter, time.time()
+        self.bar = tqdm(total=self.total, initial=start_iter, unit='it', desc=self.name[:20], dynamic_ncols=True,
+                        disable=opt['rank'] != 0 or not sys.stderr.isatty())  # yapf: disable
+
+    def advance(self, log: dict[str, float]) -> None:
+        """One more iteration on the bar."""
+        if not self.bar.disable:
+            self.bar.set_postfix({k: f'{v:.3g}' for k, v in log.items()}, refresh=False)
+            self.bar.update()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """`message`: epoch, iter, lrs, time, data_time, and loss values by name."""
+        values = {k: v for k, v in message.items() if k not in ('epoch', 'iter', 'lrs', 'time', 'data_time')}
+        iteration = message['iter']
+        done = iteration - self.start_iter
+        left = (time.time() - self.start_time) / max(done, 1) * (self.total - iteration)
+        line = f'[{self.name[:5]}..][epoch:{message["epoch"]:3d}, iter:{iteration:8,d}, lr:('
+        line += ''.join(f'{v:.3e},' for v in message['lrs']) + ')] '
+        line += f'[eta: {datetime.timedelta(seconds=int(left))}, time (data): {message["time"]:.3f} ({message["data_time"]:.3f})] '
+        line += ''.join(f'{k}: {v:.4e} ' for k, v in values.items())
+        self.logger.info(line)
+        if self.tb_logger is not None:
+            for key, value in values.items():
+                self.tb_logger.add_scalar(f'losses/{key}' if key.startswith('l_') else key, value, iteration)
+            self.tb_logger.add_scalar('lr', message['lrs'][0], iteration)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def init_tb_logger(log_dir: str | Path, start_iter: int = 0) -> Any:
+    """A TensorBoard writer below `log_dir`; after a resume, what lies beyond `start_iter` is replaced."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(log_dir=str(log_dir), purge_step=start_iter + 1 if start_iter else None)
+
+
+def init_wandb(opt: dict[str, Any]) -> None:
+    """Mirror TensorBoard to Weights & Biases; `logger.wandb.resume_id` continues an earlier run."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError("logger.wandb is set, but wandb is not installed; pip install 'retinexmamba[wandb]'") from error
+    options = opt['logger']['wandb']
+    resume_id = options.get('resume_id')
+    wandb.init(id=resume_id or wandb.util.generate_id(), resume='allow' if resume_id else 'never', name=opt['name'],
+               config=opt, project=options['project'], sync_tensorboard=True)  # yapf: disable

@@ -1,0 +1,107 @@
+"""Learning-rate schedules, stepped once per iteration.
+
+Every schedule is a closed formula of the number of steps done, so warm-up and resuming cannot leave a trace in it.
+With `e` steps done, iteration e + 1 trains at `factor`-formula(e).
+"""
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from basicsr.registry import SCHEDULER_REGISTRY
+
+
+class ClosedFormLR(LRScheduler):
+    """Base: `rate(e, base)` gives the learning rate after `e` steps of a group whose initial rate is `base`."""
+
+    def rate(self, e: int, base: float) -> float:
+        raise TypeError(f'{type(self).__name__} does not define its formula')
+
+    def get_lr(self) -> list[float]:
+        return [self.rate(self.last_epoch, base) for base in self.base_lrs]
+
+
+@SCHEDULER_REGISTRY.register()
+@SCHEDULER_REGISTRY.register(name='MultiStepLR')
+class MultiStepRestartLR(ClosedFormLR):
+    """Multiply by `gamma` at each milestone; start again from base * weight at each restart.
+
+    Args:
+        milestones: iterations; one given twice counts twice.
+        restarts, restart_weights: iterations of restarts and the factor of the base rate from there on.
+    """
+
+    def __init__(self, optimizer: Optimizer, milestones: list[int], gamma: float = 0.1,
+                 restarts: list[int] = (0, ), restart_weights: list[float] = (1, ), last_epoch: int = -1):  # yapf: disable
+        if len(restarts) != len(restart_weights):
+            raise ValueError(f'{len(restarts)} restarts but {len(restart_weights)} restart_weights')
+        self.milestones, self.gamma = sorted(milestones), gamma
+        self.restarts, self.restart_weights = list(restarts), list(restart_weights)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        start, weight = max(((r, w) for r, w in zip(self.restarts, self.restart_weights) if r <= e), default=(-1, 1))
+        return base * weight * self.gamma**sum(start < m <= e for m in self.milestones)
+
+
+@SCHEDULER_REGISTRY.register()
+class CosineAnnealingRestartCyclicLR(ClosedFormLR):
+    """Cosine cycles, each with its own length, weight and minimum (Restormer family).
+
+    In cycle i, which began after s steps: eta_i + 0.5 w_i (base - eta_i) (1 + cos(pi (e - s) / period_i)).
+    A minimum above the base rate makes the cycle *rise*: the published 2e-4 with a first minimum of 3e-4 does that.
+
+    Args:
+        periods: iterations of each cycle; their sum bounds `total_iter`.
+        restart_weights, eta_mins: one per cycle.
+    """
+
+    def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
+                 eta_mins: list[float] = (0, ), last_epoch: int = -1):  # yapf: disable
+        if not len(periods) == len(restart_weights) == len(eta_mins):
+            raise ValueError(f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
+        self.periods, self.weights, self.eta_mins = list(periods), list(restart_weights), list(eta_mins)
+        self.ends = [sum(periods[:i + 1]) for i in range(len(periods))]
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        i = min(bisect_left(self.ends, e), len(self.ends) - 1)  # a cycle's last step still belongs to it
+        start = self.ends[i] - self.periods[i]
+        phase = math.pi * min(e - start, self.periods[i]) / self.periods[i]
+        return self.eta_mins[i] + 0.5 * self.weights[i] * (base - self.eta_mins[i]) * (1 + math.cos(phase))
+
+
+@SCHEDULER_REGISTRY.register()
+class CosineAnnealingRestartLR(CosineAnnealingRestartCyclicLR):
+    """The same with one minimum for all cycles (BasicSR)."""
+
+    def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
+                 eta_min: float = 0, last_epoch: int = -1):  # yapf: disable
+        super().__init__(optimizer, periods, restart_weights, [eta_min] * len(periods), last_epoch)
+
+
+@SCHEDULER_REGISTRY.register()
+class TrueCosineAnnealingLR(ClosedFormLR):
+    """One cosine from the base rate to `eta_min` in `T_max` iterations, up again afterwards."""
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0, last_epoch: int = -1):
+        self.T_max, self.eta_min = T_max, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        return self.eta_min + 0.5 * (base - self.eta_min) * (1 + math.cos(math.pi * e / self.T_max))
+
+
+@SCHEDULER_REGISTRY.register()
+class LinearLR(ClosedFormLR):
+    """A straight line from the base rate to 0 at `total_iter` (filled in from `train.total_iter`)."""
+
+    def __init__(self, optimizer: Optimizer, total_iter: int, last_epoch: int = -1):
+        self.total_iter = total_iter
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        return base * max(0., 1 - e / self.total_iter)

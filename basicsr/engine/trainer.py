@@ -1,0 +1,144 @@
+"""The training loop."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from addict import Dict
+
+from basicsr.data.loader import ImageLoader
+from basicsr.data.samplers import EnlargedSampler
+from basicsr.engine.checkpoint import newest_state, read_state
+from basicsr.engine.curves import Table, plot
+from basicsr.engine.message_logger import MessageLogger, init_tb_logger, init_wandb
+from basicsr.utils.dist import barrier
+from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+
+
+class Trainer:
+    """Runs a model over its data for `train.total_iter` iterations.
+
+    Args:
+        opt: frozen options.
+        model: anything with BasicSR's model contract (`feed_data`, `optimize_parameters`, `validation`, `save`, ...).
+        train_loader, sampler: training batches and the order they come in.
+        val_loaders: one per validation set.
+        resume_state: content of a `.state` file, or None.
+    """
+
+    def __init__(self, opt: Dict, model: Any, train_loader: ImageLoader, sampler: EnlargedSampler,
+                 val_loaders: list[ImageLoader], resume_state: dict[str, Any] | None = None):  # yapf: disable
+        self.opt, self.model = opt, model
+        self.loader, self.sampler, self.val_loaders = train_loader, sampler, val_loaders
+        self.total = opt['train']['total_iter']
+        self.warmup = opt['train'].get('warmup_iter', -1)
+        self.iteration, self.epoch, self.batches_done = 0, 0, 0
+        logger_opt = opt.get('logger') or {}
+        self.print_freq = logger_opt.get('print_freq', 100)
+        self.save_freq = logger_opt.get('save_checkpoint_freq', 5000)
+        self.val_freq = (opt.get('val') or {}).get('val_freq') if val_loaders else None
+        if resume_state:
+            self._resume(resume_state)
+        self.is_master = opt['rank'] == 0
+        self.folder = Path(opt['path']['experiments_root'])
+        self.losses = Table(self.folder / 'losses.csv', self.iteration) if self.is_master else None
+        self.metrics = Table(self.folder / 'metrics.csv', self.iteration) if self.is_master else None
+        self.tb_logger = None
+        if self.is_master and logger_opt.get('use_tb_logger'):
+            if (logger_opt.get('wandb') or {}).get('project'):
+                init_wandb(opt)
+            self.tb_logger = init_tb_logger(opt['path']['tb_logger'], self.iteration)
+        self.message = MessageLogger(opt, self.iteration, self.tb_logger)
+
+    def run(self) -> None:
+        """Train to the end: every epoch, batch by batch, then save and validate once more."""
+        get_root_logger().info(f'Start training from epoch: {self.epoch}, iter: {self.iteration}')
+        try:
+            while self.iteration < self.total:
+                self.sampler.set_epoch(self.epoch, self.batches_done * self.loader.batch_size)
+                self._run_epoch()
+                self.epoch, self.batches_done = self.epoch + 1, 0
+            self.model.save(epoch=-1, current_iter=-1)
+            if self.val_loaders and self.total % (self.val_freq or self.total + 1):
+                self._validate()
+            self._plot()
+        finally:
+            self.message.close()
+            if self.tb_logger is not None:
+                self.tb_logger.close()
+
+    def _run_epoch(self) -> None:
+        waiting_since = time.time()
+        for batch in self.loader:
+            data_time = time.time() - waiting_since
+            self.iteration += 1
+            self.batches_done += 1
+            self.model.update_learning_rate(self.iteration, warmup_iter=self.warmup)
+            self.model.feed_data(batch)
+            self.model.optimize_parameters(self.iteration)
+            self._log(time.time() - waiting_since, data_time)
+            if self.iteration % self.save_freq == 0:
+                self._save()
+            if self.val_freq and self.iteration % self.val_freq == 0:
+                self._validate()
+            if self.iteration >= self.total:
+                break
+            waiting_since = time.time()
+
+    def _log(self, iter_time: float, data_time: float) -> None:
+        log = self.model.get_current_log()
+        self.message.advance(log)
+        if self.iteration % self.print_freq and self.iteration != self.total:
+            return
+        rates = self.model.get_current_learning_rate()
+        self.message({'epoch': self.epoch, 'iter': self.iteration, 'lrs': rates, 'time': iter_time, 'data_time': data_time, **log})
+        if self.is_master:
+            self.losses.add(self.iteration, {'lr': rates[0], **log})
+
+    def _save(self) -> None:
+        get_root_logger().info('Saving models and training states.')
+        self.model.run_state = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
+        self.model.save(self.epoch, self.iteration)
+
+    def _validate(self) -> None:
+        values = {}
+        save_img = (self.opt.get('val') or {}).get('save_img', False)
+        for loader in self.val_loaders:
+            self.model.validation(loader, self.iteration, self.tb_logger, save_img)
+            name = loader.dataset.opt['name']
+            results = getattr(self.model, 'metric_results', None) or {}
+            values |= {f'{name}/{metric}': value for metric, value in results.items()}
+        if self.is_master and values:
+            self.metrics.add(self.iteration, values)
+            self._plot()
+        barrier()
+
+    def _plot(self) -> None:
+        if self.is_master:
+            plot(self.losses, self.metrics, self.folder / 'curves.png', self.opt['name'])
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self.iteration, self.epoch = state['iter'], state['epoch']
+        position = state.get('run_state') or {}
+        if position.get('batch_size', self.loader.batch_size) == self.loader.batch_size:
+            self.batches_done = position.get('batches_done', 0)
+        if self.batches_done >= len(self.loader):  # saved after the last batch of an epoch
+            self.epoch, self.batches_done = self.epoch + 1, 0
+        self.model.resume_training(state)
+
+
+def find_resume_state(opt: Dict | dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The state to continue from: `path.resume_state`, or with `auto_resume` the newest of this run."""
+    given = opt['path'].get('resume_state')
+    if opt.get('auto_resume'):
+        newest = newest_state(opt['path']['training_states'])
+        given = newest or given
+    if given is None:
+        return None
+    state = read_state(given)
+    total = opt['train']['total_iter']
+    if state['iter'] >= total:
+        raise UserError(f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
+    return Path(given), state

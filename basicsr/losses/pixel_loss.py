@@ -1,0 +1,93 @@
+"""Losses that compare images value by value. Inputs are (B, C, H, W); the result is a scalar unless reduction is 'none'."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from basicsr.utils.color import rgb2ycbcr_pt
+from basicsr.utils.registry import LOSS_REGISTRY
+
+
+def reduce_loss(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """Apply element weights and reduce: 'none', 'sum', or 'mean' (over the sum of weights where they are given)."""
+    if weight is not None:
+        loss = loss * weight
+    if reduction == 'none':
+        return loss
+    if weight is None or reduction == 'sum':
+        return loss.mean() if reduction == 'mean' else loss.sum()
+    return loss.sum() / weight.expand_as(loss).sum()
+
+
+class PixelLoss(nn.Module):
+    """Base of the element-wise losses.
+
+    Args:
+        loss_weight: factor of the result.
+        reduction: 'none', 'mean' or 'sum'.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean'):
+        super().__init__()
+        if reduction not in ('none', 'mean', 'sum'):
+            raise ValueError(f"reduction '{reduction}' is not supported; one of: none, mean, sum")
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        raise TypeError(f'{type(self).__name__} does not define its element-wise loss')
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, **kwargs) -> Tensor:
+        """`weight`: element weights, broadcast over channels when it has one."""
+        return self.loss_weight * reduce_loss(self.elementwise(pred, target), weight, self.reduction)
+
+
+@LOSS_REGISTRY.register()
+class L1Loss(PixelLoss):
+    """Mean absolute error: |pred - target|."""
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return F.l1_loss(pred, target, reduction='none')
+
+
+@LOSS_REGISTRY.register()
+class MSELoss(PixelLoss):
+    """Mean squared error: (pred - target)^2."""
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(pred, target, reduction='none')
+
+
+@LOSS_REGISTRY.register()
+class CharbonnierLoss(PixelLoss):
+    """Smooth L1 (Charbonnier et al. 1994; Lai et al. 2017): sqrt((pred - target)^2 + eps)."""
+
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', eps: float = 1e-12):
+        super().__init__(loss_weight, reduction)
+        self.eps = eps
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return torch.sqrt((pred - target)**2 + self.eps)
+
+
+@LOSS_REGISTRY.register()
+class PSNRLoss(nn.Module):
+    """Negative PSNR in dB, averaged over the batch: 10 log10(mean((pred - target)^2) + 1e-8) for images in [0, 1].
+
+    Args:
+        loss_weight: factor of the result.
+        toY: compare the luma of RGB images alone.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', toY: bool = False):
+        super().__init__()
+        if reduction != 'mean':
+            raise ValueError("PSNRLoss supports reduction 'mean' only")
+        self.loss_weight, self.to_y = loss_weight, toY
+
+    def forward(self, pred: Tensor, target: Tensor, **kwargs) -> Tensor:
+        if self.to_y:
+            pred, target = rgb2ycbcr_pt(pred, y_only=True), rgb2ycbcr_pt(target, y_only=True)
+        mse = ((pred - target)**2).mean(dim=(1, 2, 3))
+        return self.loss_weight * 10 * torch.log10(mse + 1e-8).mean()

@@ -1,0 +1,99 @@
+"""Evaluation protocols: what exactly a PSNR or SSIM in a table means. A number without its protocol says little.
+
+Published tables mix rounding, colour space, borders and the dimension of the SSIM window; differences of 0.1 dB in
+PSNR and of 0.4 in SSIM come from this alone.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from basicsr.utils.color import luma255
+from basicsr.utils.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images in [0, 255] are prepared and compared.
+
+    Attributes:
+        psnr_rounds, ssim_rounds: round to 8 bits first.
+        luma: compare BT.601 luma instead of RGB; `luma_rounds` rounds it to 8 bits as MATLAB does.
+        ssim: 'valid' (each channel, windows inside the image), 'replicate' (borders repeated), 'volume' (one 3-D
+            window over height, width and channels, borders repeated).
+        identical: PSNR of equal images.
+    """
+    name: str
+    summary: str
+    psnr_rounds: bool = True
+    ssim_rounds: bool = True
+    luma: bool = False
+    luma_rounds: bool = False
+    ssim: Literal['valid', 'replicate', 'volume'] = 'valid'
+    identical: float = float('inf')
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol('basicsr', 'RGB, rounded to 8 bits, SSIM per channel on valid windows'),
+        Protocol('restormer-rgb3d', 'RGB, not rounded, SSIM with one 3-D window and replicated borders',
+                 psnr_rounds=False, ssim_rounds=False, ssim='volume'),
+        Protocol('retinexformer', 'RGB, PSNR not rounded, SSIM rounded to 8 bits per channel on valid windows',
+                 psnr_rounds=False, identical=100.),
+        Protocol('matlab-y', 'luma rounded to 8 bits (rgb2ycbcr), SSIM with replicated borders',
+                 luma=True, luma_rounds=True, ssim='replicate'),
+    )
+}  # yapf: disable
+
+
+def get_protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise UserError(f"there is no protocol '{name}'.{nearest(name, PROTOCOLS)} Known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def describe(opt: dict) -> str:
+    """The words printed beside a metric's number, from its option block."""
+    if not str(opt.get('type', '')).startswith(('calculate_psnr', 'calculate_ssim')):
+        return ''
+    name = opt.get('protocol', 'basicsr')
+    changes = ['luma'] if opt.get('test_y_channel') and not PROTOCOLS[name].luma else []
+    changes += [f"crop {opt['crop_border']}"] if opt.get('crop_border') else []
+    return ', '.join([name, *changes])
+
+
+def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rounds: bool,
+            luma_rounds: bool) -> np.ndarray:  # yapf: disable
+    """BGR or grey image in [0, 255] to float64 (H, W, C) as the protocol compares it."""
+    if input_order not in ('HWC', 'CHW'):
+        raise ValueError(f"input_order '{input_order}' is not supported; 'HWC' or 'CHW'")
+    values = np.asarray(img, np.float64)
+    if values.ndim == 2:
+        values = values[..., None]
+    elif input_order == 'CHW':
+        values = values.transpose(1, 2, 0)
+    if crop_border:
+        values = values[crop_border:-crop_border, crop_border:-crop_border]
+    if rounds:
+        values = np.clip(np.rint(values), 0, 255)
+    if luma and values.shape[2] == 3:
+        values = luma255(values[..., ::-1])[..., None]
+        values = np.rint(values) if luma_rounds else values
+    return values
+
+
+def prepared_pair(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str, test_y_channel: bool,
+                  protocol: Protocol | None, metric: str) -> tuple[np.ndarray, np.ndarray]:  # yapf: disable
+    """Both images as the protocol compares them; without one, as they are (BasicSR: the caller has rounded)."""
+    if np.shape(img) != np.shape(img2):
+        raise ValueError(f'images differ in shape: {np.shape(img)} and {np.shape(img2)}')
+    rounds = getattr(protocol, f'{metric}_rounds', False)
+    luma = test_y_channel or getattr(protocol, 'luma', False)
+    luma_rounds = getattr(protocol, 'luma_rounds', False)
+    a, b = (prepare(x, crop_border, input_order, luma, rounds, luma_rounds) for x in (img, img2))
+    if a.size == 0:
+        raise ValueError(f'crop_border {crop_border} leaves nothing of an image of shape {np.shape(img)}')
+    return a, b

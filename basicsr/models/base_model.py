@@ -1,0 +1,194 @@
+"""What every model shares: devices, optimizers, schedules, weight files, training states."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from basicsr.engine.checkpoint import weights_beside
+from basicsr.engine.ema import update_ema
+from basicsr.models.loading import load_into
+from basicsr.registry import SCHEDULER_REGISTRY, build
+from basicsr.utils.dist import gather, is_dist, master_only
+from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.seed import get_rng_state, set_rng_state
+from basicsr.utils.weights import load_weights, save_weights
+
+
+class BaseModel:
+    """BasicSR's model contract. Subclasses define `feed_data`, `optimize_parameters`, `test` and `save`.
+
+    Attributes:
+        opt: frozen options. device: where networks run. is_train: whether training settings exist.
+        optimizers, schedulers: what a training state holds.
+        log_dict: floats of the last iteration, by name.
+        run_state: set by the training loop before `save`; goes into the `.state` file as it is.
+    """
+
+    def __init__(self, opt: dict[str, Any]):
+        self.opt = opt
+        self.device = torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu')
+        self.is_train = opt['is_train']
+        self.schedulers: list[Any] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.log_dict: dict[str, float] = OrderedDict()
+        self.run_state: dict[str, Any] = {}
+
+    # --- the loop's view -------------------------------------------------------------------------------------------
+
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> Any:
+        """Measure one validation set; `current_iter` is the iteration, or the run's name when testing."""
+        run = self.dist_validation if self.opt['dist'] else self.nondist_validation
+        return run(dataloader, current_iter, tb_logger, save_img)
+
+    def get_current_log(self) -> dict[str, float]:
+        return self.log_dict
+
+    def get_current_learning_rate(self) -> list[float]:
+        """Rates of the first optimizer's groups."""
+        return [group['lr'] for group in self.optimizers[0].param_groups]
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the rates of iteration `current_iter` (1-based): a linear warm-up to the schedule, then the schedule."""
+        if current_iter > 1:
+            for scheduler in self.schedulers:
+                scheduler.step()
+        if current_iter < warmup_iter:
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group['lr'] = group['initial_lr'] * current_iter / warmup_iter
+
+    # --- networks --------------------------------------------------------------------------------------------------
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Move to the device; wrap for several processes or GPUs."""
+        net = net.to(self.device)
+        train = self.opt.get('train') or {}
+        if train.get('channels_last'):
+            net = net.to(memory_format=torch.channels_last)
+        if train.get('compile') and self.is_train:
+            net.compile()
+        if self.opt['dist'] and any(p.requires_grad for p in net.parameters()):
+            ids = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
+            return DistributedDataParallel(
+                net, device_ids=ids, find_unused_parameters=self.opt.get('find_unused_parameters', False))
+        return DataParallel(net) if self.opt['num_gpu'] > 1 and not self.opt['dist'] else net
+
+    def get_bare_model(self, net: nn.Module) -> nn.Module:
+        return net.module if isinstance(net, (DataParallel, DistributedDataParallel)) else net
+
+    def print_network(self, net: nn.Module) -> None:
+        """Log class and parameter count; the full layout only at debug level."""
+        bare = self.get_bare_model(net)
+        get_root_logger().info(
+            f'Network: {type(bare).__name__}, with parameters: {sum(p.numel() for p in bare.parameters()):,d}')
+        get_root_logger().debug(str(bare))
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """One update of `net_g_ema`; 0 copies `net_g`."""
+        update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
+
+    # --- optimizers and schedules ----------------------------------------------------------------------------------
+
+    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        cls = getattr(torch.optim, optim_type, None)
+        if cls is None:
+            raise UserError(f"train.optim_g.type: there is no optimizer called '{optim_type}'")
+        return cls(params, lr=lr, **kwargs)
+
+    def setup_schedulers(self) -> None:
+        """One schedule per optimizer, from `train.scheduler`."""
+        train = self.opt['train']
+        for optimizer in self.optimizers:
+            options = deepcopy(dict(train['scheduler']))
+            if options['type'] == 'LinearLR':
+                options['total_iter'] = train['total_iter']
+            self.schedulers.append(build(SCHEDULER_REGISTRY, options, optimizer))
+
+    def reduce_loss_dict(self, loss_dict: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Loss values as floats; averaged over processes on rank 0."""
+        with torch.no_grad():
+            names = list(loss_dict)
+            values = torch.stack([loss_dict[k].detach().float().mean() for k in names])
+            if is_dist():
+                torch.distributed.reduce(values, dst=0)
+                values /= self.opt['world_size']
+            return OrderedDict(zip(names, values.tolist()))
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+        """Read weights into a network, saying which entry of the file was taken."""
+        weights = load_weights(load_path, param_key)
+        get_root_logger().info(f"Loading {type(self.get_bare_model(net)).__name__} from '{load_path}', entry: {weights.choice}")
+        load_into(self.get_bare_model(net), weights.state, load_path, strict)
+
+    @master_only
+    def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
+                     param_key: str | list[str] = 'params') -> None:  # yapf: disable
+        """Write `models/net_<label>_<iter>.pth` (`latest` for -1) with what the network is beside its weights."""
+        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
+        name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
+        content = {key: self.cpu_state(n) for key, n in zip(keys, nets)}
+        save_weights(Path(self.opt['path']['models']) / name, content | self.identity(net_label))
+
+    def identity(self, net_label: str = 'net_g') -> dict[str, Any]:
+        """Which network the weights belong to, so that a weight file can be used without its option file."""
+        options = self.opt.get(f'network_{net_label[-1]}')
+        return {f'network_{net_label[-1]}': plain(options), 'name': self.opt['name']} if options else {}
+
+    def cpu_state(self, net: nn.Module) -> dict[str, torch.Tensor]:
+        return {k: v.detach().cpu().contiguous() for k, v in self.get_bare_model(net).state_dict().items()}
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write `training_states/<iter>.state`; called on every rank, since each has random numbers of its own."""
+        if current_iter == -1:
+            return
+        rng = gather(get_rng_state())
+        state = {'epoch': epoch, 'iter': current_iter, 'rng': rng, 'run_state': plain(self.run_state),
+                 'optimizers': [o.state_dict() for o in self.optimizers],
+                 'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()}  # yapf: disable
+        if self.opt['rank'] == 0:
+            save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a subclass adds to the training state."""
+        return {}
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Continue from the content of a `.state` file: optimizers, schedules, random numbers."""
+        for kind, mine in (('optimizers', self.optimizers), ('schedulers', self.schedulers)):
+            theirs = resume_state[kind]
+            if len(theirs) != len(mine):
+                raise UserError(f'the training state holds {len(theirs)} {kind}, this run has {len(mine)}')
+            for target, state in zip(mine, theirs):
+                try:
+                    target.load_state_dict(state)
+                except ValueError as error:
+                    raise UserError(f'the training state does not fit this run: {error}') from error
+        rng = resume_state.get('rng') or []
+        if len(rng) == self.opt['world_size']:
+            set_rng_state(rng[self.opt['rank']])
+
+    def load_resumed_networks(self, state_file: Path, resume_state: dict[str, Any]) -> None:
+        """Replace the weights of `net_g` by those of the training state, or of the weight file beside it."""
+        if 'network_g' in (self.opt['path'].get('ignore_resume_networks') or []):
+            return
+        if 'params' in resume_state:
+            load_into(self.get_bare_model(self.net_g), resume_state['params'], str(state_file), strict=True)
+        else:
+            file = weights_beside(state_file, self.opt['path']['models'], resume_state['iter'])
+            self.load_network(self.net_g, str(file), True, 'params')
+
+
+def plain(value: Any) -> Any:
+    """Options as built-in containers, which weight files may hold."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,170 @@
+"""The model for networks that map a degraded image to a restored one and are trained by comparison losses."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from basicsr.archs import build_network
+from basicsr.engine.precision import Precision
+from basicsr.losses import build_loss
+from basicsr.models.base_model import BaseModel
+from basicsr.models.loading import load_into
+from basicsr.models.validation import ValidationMixin
+from basicsr.utils.dist import get_dist_info
+from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
+
+
+@MODEL_REGISTRY.register()
+class SRModel(ValidationMixin, BaseModel):
+    """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses."""
+
+    def __init__(self, opt: dict[str, Any]):
+        super().__init__(opt)
+        self.precision = Precision((opt.get('train') or {}).get('amp'), self.device)
+        self.net_g = self.model_to_device(build_network(opt['network_g']))
+        self.print_network(self.net_g)
+        path = opt['path']
+        if path.get('pretrain_network_g'):
+            self.load_network(
+                self.net_g, path['pretrain_network_g'], path.get('strict_load_g', True), path.get('param_key_g', 'params'))
+        if self.is_train:
+            self.init_training_settings()
+
+    def init_training_settings(self) -> None:
+        """Losses, average, optimizer, schedule."""
+        self.net_g.train()
+        train = self.opt['train']
+        self.ema_decay = train.get('ema_decay', 0)
+        if self.ema_decay > 0:
+            self.net_g_ema = build_network(self.opt['network_g']).to(self.device).eval().requires_grad_(False)
+            self.model_ema(0)
+        self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
+        self.cri_perceptual = build_loss(train['perceptual_opt']).to(self.device) if train.get('perceptual_opt') else None
+        self.cri_more = [(self._loss_name(o), build_loss(o).to(self.device)) for o in train.get('losses') or []]
+        if not (self.cri_pix or self.cri_perceptual or self.cri_more):
+            raise UserError('train: no loss; give pixel_opt, perceptual_opt or losses')
+        self.setup_optimizers()
+        self.setup_schedulers()
+
+    def setup_optimizers(self) -> None:
+        options = dict(self.opt['train']['optim_g'])
+        frozen = [k for k, p in self.net_g.named_parameters() if not p.requires_grad]
+        if frozen:
+            get_root_logger().warning(f'{len(frozen)} parameters are not trained: {", ".join(frozen[:8])} ...')
+        trained = [p for p in self.net_g.parameters() if p.requires_grad]
+        self.optimizer_g = self.get_optimizer(options.pop('type'), trained, **options)
+        self.optimizers.append(self.optimizer_g)
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Take a batch: `lq`, and `gt` where there is one, float32 (B, C, H, W)."""
+        self.lq = data['lq'].to(self.device, non_blocking=True)
+        self.gt = data['gt'].to(self.device, non_blocking=True) if 'gt' in data else None
+        self.paths = list(data.get('lq_path', []))
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One optimizer step on the batch, in `train.accumulate` parts."""
+        train = self.opt['train']
+        self.optimizer_g.zero_grad(set_to_none=True)
+        parts = list(zip(self.lq.chunk(train.get('accumulate', 1)), self.gt.chunk(train.get('accumulate', 1))))
+        sums: dict[str, Tensor] = OrderedDict()
+        for i, (lq, gt) in enumerate(parts):
+            share = len(lq) / len(self.lq)
+            with self._gradient_exchange(last=i == len(parts) - 1):
+                with self.precision.autocast():
+                    preds = self.net_g(lq)
+                losses = self.compute_losses(preds, gt)
+                for key, value in losses.items():
+                    sums[key] = sums.get(key, 0) + value.detach() * share
+                self.precision.backward(sum(losses.values()) * share)
+        self.output = preds[-1] if isinstance(preds, (list, tuple)) else preds
+        self.log_dict = self.reduce_loss_dict(sums)
+        self._stop_if_not_finite(sums, current_iter)
+        norm = self.precision.step(self.optimizer_g, self.net_g.parameters(), train.get('grad_clip_norm'))
+        if norm is not None and not self.precision.scaler.is_enabled():
+            self._stop_if_not_finite({'gradient norm': norm}, current_iter)
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+
+    def compute_losses(self, preds: Tensor | list[Tensor], gt: Tensor) -> dict[str, Tensor]:
+        """Every loss by its name in the log; a network that returns several images is compared with each."""
+        losses: dict[str, Tensor] = OrderedDict()
+        for pred in preds if isinstance(preds, (list, tuple)) else [preds]:
+            pred = pred.float()
+            if self.cri_pix:
+                _add(losses, 'l_pix', self.cri_pix(pred, gt))
+            if self.cri_perceptual:
+                percep, style = self.cri_perceptual(pred, gt)
+                _add(losses, 'l_percep', percep)
+                _add(losses, 'l_style', style)
+            for name, loss in self.cri_more:
+                _add(losses, name, loss(pred, gt))
+        return losses
+
+    def test(self) -> None:
+        """`self.output` for `self.lq`, by the average where there is one."""
+        net = getattr(self, 'net_g_ema', None) or self.net_g
+        was_training = net.training
+        net.eval()
+        with torch.no_grad(), self.precision.autocast():
+            output = net(self.lq)
+        self.output = (output[-1] if isinstance(output, (list, tuple)) else output).float()
+        net.train(was_training and net is self.net_g)
+
+    def get_current_visuals(self) -> dict[str, Tensor]:
+        out = OrderedDict(lq=self.lq.detach().cpu(), result=self.output.detach().cpu())
+        if getattr(self, 'gt', None) is not None:
+            out['gt'] = self.gt.detach().cpu()
+        return out
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Weights and training state; -1 writes `latest`."""
+        if hasattr(self, 'net_g_ema'):
+            self.save_network([self.net_g, self.net_g_ema], 'net_g', current_iter, ['params', 'params_ema'])
+        else:
+            self.save_network(self.net_g, 'net_g', current_iter)
+        self.save_training_state(epoch, current_iter)
+
+    def extra_state(self) -> dict[str, Any]:
+        state = {'params': self.cpu_state(self.net_g), 'best': self.best_metric_results}
+        if hasattr(self, 'net_g_ema'):
+            state['params_ema'] = self.cpu_state(self.net_g_ema)
+        return state | {'amp_scaler': self.precision.scaler.state_dict()}
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        super().resume_training(resume_state)
+        if resume_state.get('amp_scaler') and self.precision.scaler.is_enabled():
+            self.precision.scaler.load_state_dict(resume_state['amp_scaler'])
+        if hasattr(self, 'net_g_ema'):
+            if 'params_ema' in resume_state:
+                load_into(self.net_g_ema, resume_state['params_ema'], 'training state')
+            else:
+                self.model_ema(0)
+        self.best_metric_results = resume_state.get('best') or {}
+
+    def _gradient_exchange(self, last: bool) -> Any:
+        """Processes exchange gradients once per step, with the last part of the batch."""
+        return nullcontext() if last or not isinstance(self.net_g, DistributedDataParallel) else self.net_g.no_sync()
+
+    def _stop_if_not_finite(self, values: dict[str, Tensor], current_iter: int) -> None:
+        bad = [k for k, v in values.items() if not torch.isfinite(v)]
+        if bad:
+            files = ', '.join(self.paths) or 'unknown'
+            raise UserError(
+                f"{', '.join(bad)} is not finite at iteration {current_iter} (rank {get_dist_info()[0]}), so training stops;"
+                f' weights are as of the last checkpoint. Files of this batch: {files}')
+
+    @staticmethod
+    def _loss_name(options: dict[str, Any]) -> str:
+        return 'l_' + options['type'].removesuffix('Loss').lower()
+
+
+def _add(losses: dict[str, Tensor], name: str, value: Tensor | None) -> None:
+    if value is not None:
+        losses[name] = losses[name] + value if name in losses else value

@@ -1,0 +1,68 @@
+"""Test a network on every val/test set of an option file: python basicsr/test.py --opt Options/RetinexMamba_LOL_v1.yml"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
+    sys.path[0] = str(ROOT)  # started as a script: import this checkout, whatever else is installed
+
+from basicsr.config.command_line import parse_command_line
+from basicsr.utils.errors import UserError, run_main
+
+
+def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = None) -> None:
+    """Restore and measure every data set but the training one; images and metrics go to `results/<name>/`.
+
+    Args:
+        root_path: folder of `results/`, default the checkout or working directory.
+        argv: arguments, default those of the process.
+    """
+    args = parse_command_line(__doc__, argv)
+    from basicsr.config import load_options
+    loaded = load_options(args.opt, args.overrides, is_train=False, root=Path(root_path) if root_path else None)
+    if not [k for k in loaded.opt['datasets'] if not k.startswith('train')]:
+        raise UserError(f"'{args.opt}' has no val or test data set")
+    _choose_weights(loaded)
+    from basicsr.data.build import build_val_data
+    from basicsr.engine.launch import make_folders, open_log, start_run
+    from basicsr.engine.report import write_report
+    from basicsr.models import build_model
+    from basicsr.utils.dist import shutdown
+    from basicsr.utils.logger import get_root_logger
+    opt = start_run(loaded, args.launcher)
+    loaders = build_val_data(opt)
+    make_folders(opt, resuming=False)
+    open_log(opt, loaded)
+    model = build_model(opt)
+    for loader in loaders:
+        name = loader.dataset.opt['name']
+        get_root_logger().info(f'Testing {name}...')
+        model.validation(loader, opt['name'], None, (opt.get('val') or {}).get('save_img', False))
+        write_report(opt, name, model)
+    shutdown()
+
+
+test_pipeline.__test__ = False  # not a test case, although its name looks like one
+
+
+def _choose_weights(loaded) -> None:
+    """Without `path.pretrain_network_g`, the best or latest weights of the training run of this name."""
+    path = loaded.opt['path']
+    if path.get('pretrain_network_g'):
+        return
+    run = Path(path['root']) / 'experiments' / loaded.opt['name']
+    found = next((f for f in (run / 'best' / 'net_g_best.pth', run / 'models' / 'net_g_latest.pth') if f.is_file()), None)
+    if found is None:
+        raise UserError(f"no weights to test: give path.pretrain_network_g=FILE, or train '{loaded.opt['name']}' first")
+    path['pretrain_network_g'] = str(found)
+    loaded.notices.append(f"path.pretrain_network_g is not given: testing '{found}'")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_main(lambda: test_pipeline(argv=argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

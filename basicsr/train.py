@@ -1,0 +1,50 @@
+"""Train a network from an option file: python basicsr/train.py --opt Options/RetinexMamba_LOL_v1.yml"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
+    sys.path[0] = str(ROOT)  # started as a script: import this checkout, whatever else is installed
+
+from basicsr.config.command_line import parse_command_line
+from basicsr.utils.errors import run_main
+
+
+def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None = None) -> None:
+    """Read the command line, check the options, build data and model, train.
+
+    Args:
+        root_path: folder of `experiments/` and `tb_logger/`, default the checkout or working directory.
+        argv: arguments, default those of the process.
+    """
+    args = parse_command_line(__doc__, argv)
+    from basicsr.config import load_options
+    loaded = load_options(args.opt, args.overrides, is_train=True, root=Path(root_path) if root_path else None,
+                          debug=args.debug, auto_resume=args.auto_resume)  # yapf: disable
+    # everything above takes no torch, so that mistakes in the options are reported at once
+    from basicsr.data.build import build_train_data, build_val_data
+    from basicsr.engine.launch import make_folders, open_log, start_run
+    from basicsr.engine.trainer import Trainer, find_resume_state
+    from basicsr.models import build_model
+    from basicsr.utils.dist import shutdown
+    opt = start_run(loaded, args.launcher)
+    resume = find_resume_state(opt)
+    train_loader, sampler = build_train_data(opt)
+    val_loaders = build_val_data(opt)
+    make_folders(opt, resuming=resume is not None)
+    open_log(opt, loaded)
+    model = build_model(opt)
+    if resume:
+        model.load_resumed_networks(*resume)
+    Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None).run()
+    shutdown()
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_main(lambda: train_pipeline(argv=argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
