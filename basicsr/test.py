@@ -33,9 +33,9 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     from basicsr.utils.logger import get_root_logger
     opt = start_run(loaded, args.launcher)
     loaders = build_val_data(opt)
-    make_folders(opt, resuming=False)
-    open_log(opt, loaded)
     model = build_model(opt)
+    make_folders(opt, resuming=False)  # last, so that a start that fails leaves earlier results as they are
+    open_log(opt, loaded)
     for loader in loaders:
         name = loader.dataset.opt['name']
         get_root_logger().info(f'Testing {name}...')

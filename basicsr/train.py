@@ -33,11 +33,11 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     resume = find_resume_state(opt)
     train_loader, sampler = build_train_data(opt)
     val_loaders = build_val_data(opt)
-    make_folders(opt, resuming=resume is not None)
-    open_log(opt, loaded)
     model = build_model(opt)
     if resume:
         model.load_resumed_networks(*resume)
+    make_folders(opt, resuming=resume is not None)  # last, so that a start that fails leaves earlier runs as they are
+    open_log(opt, loaded)
     Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None).run()
     shutdown()
 

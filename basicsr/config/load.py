@@ -41,14 +41,14 @@ def project_root() -> Path:
     return root if (root / 'pyproject.toml').is_file() else Path.cwd()
 
 
-def load_options(path: str | Path, overrides: list[str] | None = None, *, is_train: bool, root: Path | None = None,
+def load_options(path: str | Path, overrides: list[str] | None = None, *, is_train: bool | None, root: Path | None = None,
                  debug: bool = False, auto_resume: bool = False, check_files: bool = True) -> LoadedOptions:  # yapf: disable
     """Read, adapt, check and complete the options of one run.
 
     Args:
         path: YAML file in this toolbox's, BasicSR's or the Restormer family's dialect.
         overrides: `path=value` entries.
-        is_train: training needs the `train` block; testing ignores what only training reads.
+        is_train: training needs the `train` block; testing ignores what only training reads. None: by that block.
         root: where `experiments/` and `results/` are made, default `project_root()`.
         check_files: also report folders and weight files that do not exist.
 
@@ -59,6 +59,7 @@ def load_options(path: str | Path, overrides: list[str] | None = None, *, is_tra
     data, source = read_yaml(path)
     problems = Problems(source)
     apply_overrides(data, overrides or [], problems)
+    is_train = 'train' in data if is_train is None else is_train
     _third_party_files(data, path)
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
@@ -128,7 +129,8 @@ def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, i
         if found is not None:
             holder[where[-1]] = str(found.resolve())
         elif problems is not None:
-            problems.add(where, f"'{value}' does not exist (seen from '{Path.cwd()}' and '{project_root()}')")
+            seen_from = ' or '.join(dict.fromkeys(f"'{p}'" for p in (Path.cwd(), project_root())))
+            problems.add(where, f"'{value}' does not exist (looked from {seen_from})")
 
 
 def _run_name(name: str, debug: bool) -> str:

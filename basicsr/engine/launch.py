@@ -82,7 +82,7 @@ def open_log(opt: Dict, loaded: LoadedOptions) -> None:
     shadow = shadowing()
     if shadow:
         logger.warning(shadow)
-    logger.info(dict2str(opt))
+    logger.debug(dict2str(opt))
     for registry, name in zip(REGISTRIES, (opt['network_g']['type'], None, opt['model_type'])):
         if name:
             logger.info(f"{registry.noun} '{name}' from {registry.where(name)}")

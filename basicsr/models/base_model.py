@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from basicsr.engine.checkpoint import weights_beside
 from basicsr.engine.ema import update_ema
-from basicsr.models.loading import load_into
+from basicsr.archs.loading import load_into
 from basicsr.registry import SCHEDULER_REGISTRY, build
 from basicsr.utils.dist import gather, is_dist, master_only
 from basicsr.utils.errors import UserError

@@ -13,7 +13,7 @@ from basicsr.archs import build_network
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.models.base_model import BaseModel
-from basicsr.models.loading import load_into
+from basicsr.archs.loading import load_into
 from basicsr.models.validation import ValidationMixin
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError

@@ -4,11 +4,23 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 from tqdm import tqdm
 
 _FORMAT = '%(asctime)s %(levelname)s: %(message)s'
+
+
+class _Backlog(logging.Handler):
+    """Keeps what is logged before the log file is opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.records: deque[logging.LogRecord] = deque(maxlen=1000)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 class _BarFriendly(logging.StreamHandler):
@@ -21,18 +33,28 @@ class _BarFriendly(logging.StreamHandler):
 
 def get_root_logger(logger_name: str = 'basicsr', log_level: int = logging.INFO,
                     log_file: str | Path | None = None) -> logging.Logger:  # yapf: disable
-    """The logger of that name, set up on first use; `log_file` adds a file once (rank 0 only)."""
+    """The logger of that name, set up on first use; `log_file` adds a file (rank 0 only), which
+    also gets what was logged before."""
     logger = logging.getLogger(logger_name)
     rank = _rank()
     if not logger.handlers:
         handler = _BarFriendly()
         handler.setFormatter(logging.Formatter(_FORMAT))
+        handler.setLevel(log_level if rank == 0 else logging.ERROR)
         logger.addHandler(handler)
+        logger.addHandler(_Backlog())
         logger.propagate = False
-        logger.setLevel(log_level if rank == 0 else logging.ERROR)
+        logger.setLevel(logging.DEBUG)  # the file gets everything, the console what its own level lets through
     if log_file is not None and rank == 0:
         file_handler = logging.FileHandler(log_file, 'a', encoding='utf-8')
         file_handler.setFormatter(logging.Formatter(_FORMAT))
+        for earlier in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:  # of a run that has ended
+            logger.removeHandler(earlier)
+            earlier.close()
+        for backlog in [h for h in logger.handlers if isinstance(h, _Backlog)]:
+            for record in backlog.records:
+                file_handler.emit(record)
+            logger.removeHandler(backlog)
         logger.addHandler(file_handler)
     return logger
 

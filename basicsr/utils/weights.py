@@ -1,6 +1,7 @@
 """Weight files: read every form that circulates, write `.pth` and safetensors atomically. Never unpickles code."""
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import zipfile
@@ -35,6 +36,9 @@ def read_file(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file '{path}'")
+    with path.open('rb') as file:
+        if file.read(2) not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
+            raise UserError(f"'{path}' is not a weights file (.pth, .safetensors)")
     safe = [np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct,
             *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))]  # yapf: disable
     # files written under NumPy 1 name the same functions in their old place
@@ -90,8 +94,11 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
 
 def save_weights(path: str | Path, content: dict[str, Any]) -> None:
     """`torch.save`, atomically."""
+    # through memory: a disk that fills up is then an OSError like any other, not a failure inside the zip writer
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_write(path) as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
 
 
 def save_safetensors(path: str | Path, state: dict[str, torch.Tensor], network: dict[str, Any], **meta: Any) -> None:

@@ -9,6 +9,7 @@ from basicsr.ops.selective_scan.torch_scan import TorchScan
 __all__ = ['selective_scan']
 
 
+@torch.compiler.disable  # a compiler would unroll the loop over positions
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
                    delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:  # yapf: disable
     r"""Scan a sequence with input-dependent state updates.

@@ -33,14 +33,16 @@ class TorchScan(torch.autograd.Function):
         plan = _Plan(u, A, B)
         decay_rate = plan.rate(A) * _LOG2E
         h = u.new_zeros(plan.state_shape)
+        decays, chunk = plan.buffer(u), plan.buffer(u)
         y = torch.empty_like(u, memory_format=torch.contiguous_format)
         starts = u.new_empty(len(plan.chunks), *plan.state_shape) if any(ctx.needs_input_grad) else None
         for i, part in enumerate(plan.chunks):
             if starts is not None:
                 starts[i] = h
             dt = _step(delta[..., part], delta_bias, softplus)
-            decay = plan.decay(plan.by_time(dt), decay_rate)
-            states = plan.by_time(dt * u[..., part]).unsqueeze(3) * plan.by_time(B[..., part]).unsqueeze(4)
+            decay = plan.decay(plan.by_time(dt), decay_rate, decays)
+            states = chunk[:len(decay)]
+            torch.mul(plan.by_time(dt * u[..., part]).unsqueeze(3), plan.by_time(B[..., part]).unsqueeze(4), out=states)
             for a, s in zip(decay.unbind(0), states.unbind(0)):
                 h = torch.addcmul(s, a, h, out=s)
             h = h.clone()
@@ -58,16 +60,19 @@ class TorchScan(torch.autograd.Function):
         rate = plan.rate(A)
         du, ddelta = torch.empty_like(u), torch.empty_like(delta)
         dB, dC, drate = torch.empty_like(B), torch.empty_like(C), torch.zeros_like(rate)
+        decays, adjoint, chunk = plan.buffer(u), plan.buffer(u), plan.buffer(u, extra=1)
         carry = u.new_zeros(plan.state_shape)  # gradient that reaches a chunk's last state from later chunks
         for i, part in reversed(list(enumerate(plan.chunks))):
             dt = _step(delta[..., part], delta_bias, ctx.softplus)
             dt_t, u_t, dy_t, B_t, C_t = (plan.by_time(x) for x in (dt, u[..., part], dy[..., part], B[..., part], C[..., part]))
-            decay = plan.decay(dt_t, rate * _LOG2E)
+            decay = plan.decay(dt_t, rate * _LOG2E, decays)
             input_t = dt_t * u_t
-            h = torch.cat([starts[i:i + 1], input_t.unsqueeze(3) * B_t.unsqueeze(4)])  # h[t + 1] is the state after t
+            h, g = chunk[:len(decay) + 1], adjoint[:len(decay)]  # h[t + 1] is the state after t
+            h[0] = starts[i]
+            torch.mul(input_t.unsqueeze(3), B_t.unsqueeze(4), out=h[1:])
             for a, before, after in zip(decay.unbind(0), h.unbind(0), h[1:].unbind(0)):
                 torch.addcmul(after, a, before, out=after)
-            g = dy_t.unsqueeze(3) * C_t.unsqueeze(4)
+            torch.mul(dy_t.unsqueeze(3), C_t.unsqueeze(4), out=g)
             g[-1] += carry
             steps = list(zip(decay.unbind(0)[1:], g.unbind(0)[1:], g.unbind(0)))
             for a, later, now in reversed(steps):
@@ -77,8 +82,8 @@ class TorchScan(torch.autograd.Function):
             dB[..., part] = plan.by_state(g @ input_t.unsqueeze(4))
             dinput = (B_t.unsqueeze(3) @ g).squeeze(3)
             through_decay = g.mul_(decay).mul_(h[:-1])
-            drate += (through_decay * dt_t.unsqueeze(3)).sum((0, 1))
-            ddt = (through_decay * rate).sum(3) + u_t * dinput
+            drate += torch.mul(through_decay, dt_t.unsqueeze(3), out=h[1:]).sum((0, 1))
+            ddt = torch.mul(through_decay, rate, out=h[1:]).sum(3) + u_t * dinput
             ddelta[..., part] = plan.by_channel(ddt)
             if ctx.softplus:  # derivative of softplus, from the input as the forward saw it
                 ddelta[..., part] *= torch.sigmoid(delta[..., part] + delta_bias[:, None])
@@ -98,15 +103,19 @@ class _Plan:
         self.state_shape = (self.batch, self.groups, self.states, self.width)
         size = math.prod(self.state_shape)
         # saved chunk starts shrink and recomputed chunks grow with the chunk: about sqrt(length) balances them
-        chunk = max(_CHUNK_ELEMENTS // max(size, 1), math.isqrt(self.length), 1)
-        self.chunks = [slice(i, min(i + chunk, self.length)) for i in range(0, self.length, chunk)]
+        self.chunk = min(max(_CHUNK_ELEMENTS // max(size, 1), math.isqrt(self.length), 1), self.length)
+        self.chunks = [slice(i, min(i + self.chunk, self.length)) for i in range(0, self.length, self.chunk)]
 
     def rate(self, A: Tensor) -> Tensor:
         """(channels, states) to (groups, states, width), contiguous along channels."""
         return A.view(self.groups, self.width, self.states).transpose(1, 2).contiguous()
 
-    def decay(self, dt: Tensor, rate: Tensor) -> Tensor:
-        return (dt.unsqueeze(3) * rate).clamp_(min=_LOWEST_POWER[dt.dtype]).exp2_()
+    def buffer(self, like: Tensor, extra: int = 0) -> Tensor:
+        """Room for the states of one chunk; used again for the next, since fresh pages cost more than the arithmetic."""
+        return like.new_empty(self.chunk + extra, *self.state_shape)
+
+    def decay(self, dt: Tensor, rate: Tensor, out: Tensor) -> Tensor:
+        return torch.mul(dt.unsqueeze(3), rate, out=out[:len(dt)]).clamp_(min=_LOWEST_POWER[dt.dtype]).exp2_()
 
     def by_time(self, x: Tensor) -> Tensor:
         """(batch, channels | groups x states, time) to (time, batch, groups, rest)."""

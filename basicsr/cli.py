@@ -1,0 +1,40 @@
+"""The console script `basicsr`: basicsr COMMAND ..."""
+from __future__ import annotations
+
+import importlib
+import sys
+
+from basicsr import __version__
+
+_COMMANDS = {
+    'train': ('basicsr.train', 'train a network from an option file'),
+    'test': ('basicsr.test', 'test a network on the data sets of an option file'),
+    'evaluate': ('basicsr.commands.evaluate', 'restore a data set, print PSNR and SSIM (test_from_dataset.py)'),
+    'enhance': ('basicsr.commands.enhance', 'enhance one photo or a folder'),
+    'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
+    'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
+    'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),
+    'schema': ('basicsr.commands.schema', 'write Options/schema.json, which editors complete options from'),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in _COMMANDS:
+        sys.argv = [f'basicsr {argv[0]}', *argv[1:]]  # what help texts and logs show
+        return importlib.import_module(_COMMANDS[argv[0]][0]).main(argv[1:])
+    if argv and argv[0] == '--version':
+        print(f'retinexmamba {__version__}')
+        return 0
+    wrong = bool(argv) and argv[0] not in ('-h', '--help')
+    stream = sys.stderr if wrong or not argv else sys.stdout
+    if wrong:
+        from basicsr.utils.errors import nearest
+        print(f"error: there is no command '{argv[0]}'.{nearest(argv[0], _COMMANDS)}", file=stream)
+    print('usage: basicsr COMMAND ...\n', *(f'  {name:<12}{text}' for name, (_, text) in _COMMANDS.items()),
+          '\nbasicsr COMMAND --help explains one.', sep='\n', file=stream)  # yapf: disable
+    return 0 if stream is sys.stdout else 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

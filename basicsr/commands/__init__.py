@@ -1,0 +1,1 @@
+"""Sub-commands of the console script `basicsr`, one file each, with a `main(argv)`."""

@@ -1,0 +1,57 @@
+"""Check the data of an option file before training: pairs, sizes, damaged files. basicsr check-data --opt X.yml"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+
+from basicsr.utils.errors import UserError, run_main
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--opt', '-opt', required=True, metavar='YAML')
+    parser.add_argument('overrides', nargs='*', metavar='path=value')
+    return parser.parse_intermixed_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    from basicsr.config import load_options
+    opt = load_options(args.opt, args.overrides, is_train=None).opt
+    mistakes = []
+    for key, block in opt['datasets'].items():
+        try:
+            mistakes += _check(key, block)
+        except UserError as error:
+            mistakes.append(str(error))
+    for text in mistakes:
+        sys.stderr.write(f'error: {text}\n')
+    return 2 if mistakes else 0
+
+
+def _check(key: str, block: dict) -> list[str]:
+    """Read every sample of a block once, whole; print a summary and return the mistakes."""
+    from tqdm import tqdm
+
+    from basicsr.data import build_dataset
+    from basicsr.data.loader import Failed, SeededSamples
+    dataset = SeededSamples(build_dataset(block | {'phase': 'test'}), block)
+    sizes: Counter[str] = Counter()
+    mistakes = []
+    for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
+        sample = dataset[i]
+        if isinstance(sample, Failed):
+            mistakes.append(f'datasets.{key}: {sample.message}')
+            continue
+        h, w = sample['lq'].shape[-2:]
+        sizes[f'{w}x{h}'] += 1
+        if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
+            mistakes.append(f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
+    common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
+    print(f"datasets.{key} ({block['type']}): {len(dataset)} samples, {len(mistakes)} mistakes; sizes: {common}")
+    return mistakes
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    return run_main(lambda: run(args))

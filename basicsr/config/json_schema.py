@@ -1,0 +1,60 @@
+"""The JSON schema of option files, from which editors complete and check them."""
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from basicsr.config import signatures
+from basicsr.config.check import OPTIMIZERS
+from basicsr.config.schema import LoaderOptions, Options
+from basicsr.registry import (
+    ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY, Registry)
+
+
+def option_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of an option file with everything that is registered in the tree."""
+    schema = Options.model_json_schema()
+    definitions = schema['$defs']
+    definitions |= {
+        'Network': _component(ARCH_REGISTRY),
+        'Loss': _component(LOSS_REGISTRY),
+        'Metric': _component(METRIC_REGISTRY, skip=('img', 'img2'), extra={'better': {'enum': ['higher', 'lower']}}),
+        'Scheduler': _component(SCHEDULER_REGISTRY, skip=('optimizer', 'last_epoch', 'total_iter')),
+        'Dataset': _component(DATASET_REGISTRY, skip=('phase', ), extra=_loader_keys()),
+        'Optimizer': {'type': 'object', 'required': ['type', 'lr'], 'properties': {'type': {'enum': list(OPTIMIZERS)}}},
+    }
+    top, train = schema['properties'], definitions['TrainOptions']['properties']
+    top['model_type']['examples'] = MODEL_REGISTRY.keys()
+    top['network_g'] = _ref('Network')
+    top['datasets'] = {'type': 'object', 'additionalProperties': _ref('Dataset')}
+    train['optim_g'], train['scheduler'] = _ref('Optimizer'), _ref('Scheduler')
+    train['pixel_opt'] = train['perceptual_opt'] = _ref('Loss')
+    train['losses'] = {'type': 'array', 'items': _ref('Loss')}
+    definitions['ValOptions']['properties']['metrics'] = {'type': 'object', 'additionalProperties': _ref('Metric')}
+    return {'$schema': 'https://json-schema.org/draft/2020-12/schema', **schema}
+
+
+def render() -> str:
+    return json.dumps(option_schema(), indent=1, sort_keys=True) + '\n'
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {'$ref': f'#/$defs/{name}'}
+
+
+def _loader_keys() -> dict[str, Any]:
+    return {k: v for k, v in LoaderOptions.model_json_schema()['properties'].items() if k != 'type'}
+
+
+def _component(registry: Registry, skip: tuple[str, ...] = (), extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`{type: NAME, ...}`: the keys allowed beside `type` follow from the name."""
+    cases = []
+    for name in registry.keys():
+        model = signatures.model_for(registry, name, skip)
+        body = model.model_json_schema(by_alias=True)
+        properties = {'type': {'const': name}, **body.get('properties', {}), **(extra or {})}
+        then = {'properties': properties, 'required': body.get('required', [])}
+        if not body.get('additionalProperties', False):
+            then['additionalProperties'] = False
+        cases.append({'if': {'properties': {'type': {'const': name}}}, 'then': then})
+    return {'type': 'object', 'required': ['type'], 'properties': {'type': {'enum': registry.keys()}}, 'allOf': cases}

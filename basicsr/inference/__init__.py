@@ -1,0 +1,1 @@
+"""Using trained networks on images: loading, tiling, self-ensemble. Imports nothing that trains."""

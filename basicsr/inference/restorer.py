@@ -1,0 +1,117 @@
+"""A trained network as a function from image to image."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from basicsr.archs import build_network, detect
+from basicsr.archs.loading import load_into
+from basicsr.inference.ensemble import self_ensemble
+from basicsr.inference.tiling import run_tiled
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import pad_to_multiple
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.weights import load_weights
+
+_SMALLEST_TILE = 64
+
+
+class ImageRestorer:
+    """Restores images with one network.
+
+    Args:
+        net: maps (1, C, H, W) in [0, 1] to the same, possibly larger by an integer scale.
+        device: where to run.
+        tile: side of square tiles; 0 takes whole images, and falls back to tiles when memory runs out. Networks with
+            global attention or scans, RetinexMamba among them, see less of the picture in a tile and answer differently.
+        tile_overlap: pixels that neighbouring tiles share; the seam is blended.
+        ensemble: average over the eight flips and rotations.
+        multiple: pad inputs to multiples of this; networks of this toolbox pad by themselves.
+        amp: 'bf16' or 'fp16' autocast, None for float32.
+    """
+
+    def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
+                 ensemble: bool = False, multiple: int = 1, amp: str | None = None):  # yapf: disable
+        if tile and tile <= 2 * tile_overlap:
+            raise UserError(f'tile {tile} must be more than twice its overlap {tile_overlap}')
+        self.device = torch.device(device)
+        self.net = net.to(self.device).eval()
+        self.tile, self.tile_overlap, self.ensemble, self.multiple = tile, tile_overlap, ensemble, multiple
+        self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
+
+    def __call__(self, img: np.ndarray) -> np.ndarray:
+        """RGB (H, W, 3) in [0, 1] to the restored RGB, float32, clamped to [0, 1]."""
+        x = torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
+        y = self._run(x)
+        return y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+
+    @torch.inference_mode()
+    def _run(self, x: Tensor) -> Tensor:
+        forward = (lambda t: self_ensemble(self._forward, t)) if self.ensemble else self._forward
+        tile = self.tile
+        while True:
+            try:
+                return run_tiled(forward, x, tile, self.tile_overlap) if tile else forward(x)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                tile = (tile or max(x.shape[-2:])) // 2
+                if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
+                    raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
+            if self.device.type == 'cuda':
+                torch.cuda.empty_cache()
+            get_root_logger().warning(
+                f'a {x.shape[-1]}x{x.shape[-2]} image does not fit into the memory of {self.device}; trying tiles of {tile}'
+                ' pixels (results differ from those of the whole image)')
+
+    def _forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        padded = pad_to_multiple(x, self.multiple)
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+            out = self.net(padded)
+        out = out[-1] if isinstance(out, (list, tuple)) else out
+        scale = out.shape[-1] // padded.shape[-1]
+        return out[..., :h * scale, :w * scale].float()
+
+
+def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
+    """The network of a weight file.
+
+    Args:
+        network: `{type, **arguments}`; None takes what the file says about itself, or recognises the weights.
+        key: entry of the file, default `params_ema` where present.
+
+    Raises:
+        UserError: when the network cannot be told, or the weights do not fit.
+    """
+    loaded = load_weights(weights, key)
+    options, source = network, 'options'
+    if options is None:
+        options, source = loaded.network, 'the weight file'
+    if options is None:
+        options, source = detect(loaded.state), 'the shapes of the weights'
+    if options is None:
+        raise UserError(f"'{weights}' does not say which network it belongs to; give the option file with --opt")
+    get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
+    net = build_network(options)
+    load_into(net, loaded.state, str(weights))
+    return net
+
+
+def choose_device(wanted: str = 'auto') -> str:
+    """'auto' to 'cuda' where there is a GPU. Raises `UserError` for a device that is not there."""
+    if wanted == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"the device '{wanted}' cannot be used here; try --device cpu") from error
+    return wanted
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

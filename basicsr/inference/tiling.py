@@ -1,0 +1,49 @@
+"""Large images in overlapping tiles, blended where they meet."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+
+def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int) -> Tensor:
+    """Apply `forward` to tiles of (1, C, H, W) and put the results together.
+
+    Args:
+        tile: largest side of a tile. overlap: pixels shared by neighbours, where weights fall off linearly.
+    """
+    h, w = x.shape[-2:]
+    if h <= tile and w <= tile:
+        return forward(x)
+    total, weights = None, None
+    for top, bottom in spans(h, tile, overlap):
+        for left, right in spans(w, tile, overlap):
+            y = forward(x[..., top:bottom, left:right])
+            scale = y.shape[-1] // (right - left)
+            if total is None:
+                total = y.new_zeros(*y.shape[:-2], h * scale, w * scale)
+                weights = y.new_zeros(h * scale, w * scale)
+            mask = _ramp(top, bottom, h, overlap, scale, y)[:, None] * _ramp(left, right, w, overlap, scale, y)
+            area = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
+            total[area] += y * mask
+            weights[area[1:]] += mask
+    return total / weights
+
+
+def spans(length: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `tile` that cover `length`; the last ends at the edge instead of being short."""
+    start = 0
+    while start + tile < length:
+        yield start, start + tile
+        start += tile - overlap
+    yield max(0, length - tile), length
+
+
+def _ramp(start: int, end: int, length: int, overlap: int, scale: int, like: Tensor) -> Tensor:
+    """Weights along one side of a tile: rising over the overlap, except at the edges of the image."""
+    n = (end - start) * scale
+    rise = (torch.arange(n, device=like.device, dtype=like.dtype) + 1) / (overlap * scale + 1)
+    left = rise if start > 0 else torch.ones_like(rise)
+    right = rise.flip(0) if end < length else torch.ones_like(rise)
+    return torch.minimum(left, right).clamp(max=1)

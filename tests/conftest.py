@@ -1,0 +1,71 @@
+"""Small synthetic pairs and options that train in seconds."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / 'shared'
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A folder with four pairs `{input,target}/{1,2,3,10}.png` of 28x24 pixels; inputs are darker targets."""
+    rng = np.random.RandomState(0)
+    for name in ('1', '2', '3', '10'):
+        target = rng.randint(60, 256, (24, 28, 3), np.uint8)
+        for side, img in (('input', target // 4), ('target', target)):
+            (tmp_path / 'data' / side).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / 'data' / side / f'{name}.png'), img)
+    return tmp_path / 'data'
+
+
+@pytest.fixture
+def tiny_options(tmp_path: Path, pairs: Path):
+    """Writes option files of a tiny RetinexMamba run below `tmp_path`; keyword arguments are nested overrides."""
+
+    def write(name: str = 'tiny', **changes: Any) -> Path:
+        data = {'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'dataroot_gt': str(pairs / 'target')}
+        options = {
+            'name': name, 'model_type': 'ImageCleanModel', 'scale': 1, 'num_gpu': 0, 'manual_seed': 3,
+            'datasets': {
+                'train': {**data, 'name': 'toy', 'gt_size': 16, 'geometric_augs': True, 'batch_size_per_gpu': 2,
+                          'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 3},
+                'val': {**data, 'name': 'toy'},
+            },
+            'network_g': {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2},
+            'path': {'experiments_root': str(tmp_path / 'experiments'), 'results_root': str(tmp_path / 'results')},
+            'train': {
+                'total_iter': 4, 'optim_g': {'type': 'Adam', 'lr': 1e-3},
+                'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [100]},
+                'pixel_opt': {'type': 'L1Loss'},
+            },
+            'val': {'val_freq': 4, 'metrics': {'psnr': {'type': 'calculate_psnr'}}},
+            'logger': {'print_freq': 1, 'save_checkpoint_freq': 4, 'use_tb_logger': False},
+        }  # yapf: disable
+        _merge(options, changes)
+        file = tmp_path / f'{name}.yml'
+        file.write_text(yaml.safe_dump(options, sort_keys=False))
+        return file
+
+    return write
+
+
+def _merge(target: dict, changes: dict) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict) and 'type' not in value:
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def run_python(*args: str | Path, cwd: Path | None = None, **kwargs: Any) -> subprocess.CompletedProcess:
+    """A fresh interpreter of this environment, output captured as text."""
+    return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=240, **kwargs)
