@@ -8,6 +8,7 @@ from setuptools import setup
 
 if '--no_cuda_ext' in sys.argv:
     sys.argv.remove('--no_cuda_ext')
-    sys.stderr.write('note: --no_cuda_ext is not needed, nothing has to be compiled; "pip install -e ." does the same.\n')
+    sys.stderr.write(
+        'note: --no_cuda_ext is not needed, nothing has to be compiled; "pip install -e ." does the same.\n')
 
 setup()

@@ -79,6 +79,8 @@ class Registry:
             for file in self.files():
                 for entry in _scan(file, f'{self.name.upper()}_REGISTRY', undecorated=file in self._extra):
                     self._index.setdefault(entry.name, entry)
+                    # as in BasicSR, whose own suffix need not be written
+                    self._index.setdefault(entry.name.removesuffix('_basicsr'), entry)
         return self._index
 
     def files(self) -> list[Path]:
@@ -93,7 +95,7 @@ class Registry:
                 raise UserError(self.unknown(name))
             module = import_file(entry.file)
             if name not in self._objects:  # a class without decorator, as the Restormer family writes them
-                self._objects[name] = getattr(module, name)
+                self._objects[name] = getattr(module, entry.node.name)
         return self._objects[name]
 
     def where(self, name: str) -> str:
@@ -107,9 +109,8 @@ class Registry:
     def unknown(self, name: str) -> str:
         """The sentence for a name that is not registered."""
         known = self.keys()
-        return (
-            f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
-            f" Searched: basicsr/{self.folder}/*{self.suffix}" + ''.join(f', {p}' for p in self._extra) + '.')
+        return (f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
+                f" Searched: basicsr/{self.folder}/*{self.suffix}" + ''.join(f', {p}' for p in self._extra) + '.')
 
     def keys(self) -> list[str]:
         return sorted({*self.index(), *self._objects})
@@ -124,7 +125,10 @@ class Registry:
 def import_file(file: Path) -> Any:
     """Import a source file: by its package name inside `basicsr`, else under a name made from its path."""
     if file.is_relative_to(PACKAGE):
-        return importlib.import_module('.'.join(file.relative_to(PACKAGE.parent).with_suffix('').parts))
+        try:
+            return importlib.import_module('.'.join(file.relative_to(PACKAGE.parent).with_suffix('').parts))
+        except ImportError as error:  # a package that only this file needs
+            raise UserError(f"cannot import '{file}': {type(error).__name__}: {error}") from error
     name = 'basicsr_user_' + '_'.join(file.with_suffix('').parts[1:])
     if name in sys.modules:
         return sys.modules[name]
@@ -150,7 +154,8 @@ def _scan(file: Path, decorator: str, undecorated: bool) -> Iterator[Entry]:
     for node in tree.body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             continue
-        names = [n for n in map(lambda d: _registered_name(d, decorator, node.name), node.decorator_list) if n]
+        names = [_registered_name(d, decorator, node.name) for d in node.decorator_list]
+        names = [n for n in names if n]
         if not names and undecorated and not node.name.startswith('_'):
             names = [node.name]
         yield from (Entry(n, file, node) for n in names)

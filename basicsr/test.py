@@ -53,7 +53,8 @@ def _choose_weights(loaded) -> None:
     if path.get('pretrain_network_g'):
         return
     run = Path(path['root']) / 'experiments' / loaded.opt['name']
-    found = next((f for f in (run / 'best' / 'net_g_best.pth', run / 'models' / 'net_g_latest.pth') if f.is_file()), None)
+    found = next((f for f in (run / 'best' / 'net_g_best.pth', run / 'models' / 'net_g_latest.pth') if f.is_file()),
+                 None)
     if found is None:
         raise UserError(f"no weights to test: give path.pretrain_network_g=FILE, or train '{loaded.opt['name']}' first")
     path['pretrain_network_g'] = str(found)

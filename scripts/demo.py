@@ -29,9 +29,14 @@ def input_scores() -> dict[str, float]:
     from basicsr.metrics import measure
     from basicsr.utils.img import imread, to_float
     folder = ROOT / 'data' / 'demo' / 'test'
-    pairs = [(to_float(imread(p)), to_float(imread(folder / 'target' / p.name))) for p in (folder / 'input').glob('*.png')]
+    pairs = [(to_float(imread(p)), to_float(imread(folder / 'target' / p.name)))
+             for p in (folder / 'input').glob('*.png')]
     return {
-        metric: sum(measure(a, b, {'type': f'calculate_{metric}', 'protocol': 'retinexformer'}) for a, b in pairs) / len(pairs)
+        metric:
+        sum(measure(a, b, {
+            'type': f'calculate_{metric}',
+            'protocol': 'retinexformer'
+        }) for a, b in pairs) / len(pairs)
         for metric in ('psnr', 'ssim')
     }
 
@@ -46,11 +51,13 @@ def report() -> None:
     print(f'{"":<22}{"PSNR":>8}{"SSIM":>8}')
     print(f'{"dark input":<22}{before["psnr"]:8.2f}{before["ssim"]:8.3f}')
     for row in validations:
-        print(f'{"after " + row["iter"] + " iterations":<22}{float(row["demo/psnr"]):8.2f}{float(row["demo/ssim"]):8.3f}')
+        print(
+            f'{"after " + row["iter"] + " iterations":<22}{float(row["demo/psnr"]):8.2f}{float(row["demo/ssim"]):8.3f}')
     print(f'{"best weights":<22}{after["psnr retinexformer"]:8.2f}{after["ssim retinexformer"]:8.3f}')
     print('\nBefore and after:  ', (OUT / f'{Path(PHOTO).stem}_sheet.png').relative_to(ROOT))
     print('Enhanced photo:    ', (OUT / PHOTO).relative_to(ROOT))
-    print('Curves and weights:', (RUN / 'curves.png').relative_to(ROOT), (RUN / 'best' / 'net_g_best.pth').relative_to(ROOT))
+    print('Curves and weights:', (RUN / 'curves.png').relative_to(ROOT),
+          (RUN / 'best' / 'net_g_best.pth').relative_to(ROOT))
 
 
 def main() -> None:

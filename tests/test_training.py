@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT, run_python
 
 from basicsr.test import main as run_test
 from basicsr.train import main as train
-from conftest import ROOT, run_python
 
 STRAIGHT = {'total_iter': 20, 'ema_decay': 0.9, 'mixing_augs': {'mixup': True, 'use_identity': True}}
 
@@ -174,7 +174,8 @@ def test_accumulated_parts_give_the_same_update(tiny_options, tmp_path):
     weights = []
     for name, parts in (('whole', 1), ('parts', 2)):
         assert train([str(tiny_options(name)), f'train.accumulate={parts}', 'train.optim_g={type: SGD, lr: 0.1}']) == 0
-        weights.append(torch.load(tmp_path / 'experiments' / name / 'models' / 'net_g_4.pth', weights_only=True)['params'])
+        weights.append(
+            torch.load(tmp_path / 'experiments' / name / 'models' / 'net_g_4.pth', weights_only=True)['params'])
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-6)
 

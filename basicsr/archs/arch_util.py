@@ -23,7 +23,10 @@ to_1tuple, to_2tuple, to_3tuple, to_4tuple = (to_ntuple(n) for n in range(1, 5))
 
 
 @torch.no_grad()
-def default_init_weights(module_list: nn.Module | list[nn.Module], scale: float = 1, bias_fill: float = 0, **kwargs: Any):
+def default_init_weights(module_list: nn.Module | list[nn.Module],
+                         scale: float = 1,
+                         bias_fill: float = 0,
+                         **kwargs: Any):
     """Kaiming-normal weights times `scale`, biases `bias_fill`, norms 1; for convolutions, linears and batch norms."""
     for module in module_list if isinstance(module_list, list) else [module_list]:
         for m in module.modules():

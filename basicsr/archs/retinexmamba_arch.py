@@ -226,7 +226,8 @@ class RetinexMamba(nn.Module):
         if (in_channels, out_channels) != (3, 3):
             raise ValueError('RetinexMamba: in_channels and out_channels must be 3')
         if len(num_blocks) != 3:
-            raise ValueError(f'RetinexMamba: num_blocks needs three numbers (two levels, bottleneck), not {list(num_blocks)}')
+            raise ValueError(
+                f'RetinexMamba: num_blocks needs three numbers (two levels, bottleneck), not {list(num_blocks)}')
         self.body = nn.Sequential(*(self.stage_type(n_feat, num_blocks, d_state) for _ in range(stage)))
         self.register_load_state_dict_pre_hook(_rename_denoiser)
 

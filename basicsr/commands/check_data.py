@@ -46,7 +46,8 @@ def _check(key: str, block: dict) -> list[str]:
         h, w = sample['lq'].shape[-2:]
         sizes[f'{w}x{h}'] += 1
         if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
-            mistakes.append(f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
+            mistakes.append(
+                f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {len(dataset)} samples, {len(mistakes)} mistakes; sizes: {common}")
     return mistakes

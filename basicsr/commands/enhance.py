@@ -16,11 +16,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', metavar='INPUT', help='an image, or a folder of images')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
-    parser.add_argument('--weights', metavar='FILE', help='.pth or .safetensors; says itself which network it belongs to')
+    parser.add_argument(
+        '--weights', metavar='FILE', help='.pth or .safetensors; says itself which network it belongs to')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--tile_overlap', type=int, default=32, help='pixels shared by neighbouring tiles')
-    parser.add_argument('--self_ensemble', action='store_true', help='average over flips and rotations (8 times slower)')
+    parser.add_argument(
+        '--self_ensemble', action='store_true', help='average over flips and rotations (8 times slower)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     parser.add_argument('--amp', choices=['bf16', 'fp16'], help='half precision')
     parser.add_argument('--sheet', action='store_true', help='also write before/after pictures, *_sheet.png')
@@ -101,7 +103,8 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     jobs = [(p, target if to_file else target / p.name) for p in images]
     for image, out in jobs:
         if out.suffix.lower() not in IMAGE_SUFFIXES:
-            raise UserError(f"cannot write '{out}': unknown image type '{out.suffix}'; one of: {', '.join(IMAGE_SUFFIXES)}")
+            raise UserError(
+                f"cannot write '{out}': unknown image type '{out.suffix}'; one of: {', '.join(IMAGE_SUFFIXES)}")
         if out.exists() and out.samefile(image):
             raise UserError(f"the output '{out}' would overwrite its input; choose another -o")
     return jobs

@@ -18,7 +18,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--dataset', required=True, help='name of the result folder, e.g. LOL_v1')
     parser.add_argument('--result_dir', default='./results/', help='images go to RESULT_DIR/DATASET/OPTIONS/WEIGHTS')
     parser.add_argument('--output_dir', default='', help='write images here instead')
-    parser.add_argument('--input_dir', default='', help=argparse.SUPPRESS)  # in published commands; the data come from the YAML
+    parser.add_argument(
+        '--input_dir', default='', help=argparse.SUPPRESS)  # in published commands; the data come from the YAML
     parser.add_argument('--gpus', default='', help="GPUs to use, e.g. '0' or '0,1'; default as num_gpu says")
     parser.add_argument('--GT_mean', action='store_true', help='scale results to the brightness of the ground truth')
     parser.add_argument('--self_ensemble', action='store_true', help='average over flips and rotations')
@@ -54,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
     window = (loaded.opt.get('val') or {}).get('window_size') or 4
     restorer = ImageRestorer(load_network(weights, loaded.opt['network_g'], loaded.opt['path'].get('param_key_g')), device,
                              args.tile, ensemble=args.self_ensemble, multiple=window)  # yapf: disable
-    folder = Path(args.output_dir) if args.output_dir else (
-        Path(args.result_dir) / args.dataset / Path(args.opt).stem / Path(weights).stem)
+    folder = Path(args.output_dir) if args.output_dir else (Path(args.result_dir) / args.dataset / Path(args.opt).stem /
+                                                            Path(weights).stem)
     rows = {}
     for batch in tqdm(loader, unit='image', disable=not sys.stderr.isatty()):
         name = Path(batch['lq_path'][0]).stem
@@ -81,8 +82,12 @@ def _measure(result, gt) -> dict[str, float]:
     """PSNR and SSIM under every protocol: 'psnr retinexformer' -> value."""
     from basicsr.metrics import PROTOCOLS, measure
     return {
-        f'{metric} {protocol}': measure(result, gt, {'type': f'calculate_{metric}', 'protocol': protocol})
-        for protocol in PROTOCOLS for metric in ('psnr', 'ssim')
+        f'{metric} {protocol}': measure(result, gt, {
+            'type': f'calculate_{metric}',
+            'protocol': protocol
+        })
+        for protocol in PROTOCOLS
+        for metric in ('psnr', 'ssim')
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from basicsr.utils.errors import UserError, run_main
 
-_COMMIT_EVERY = 500
+_COMMIT_BYTES = 1 << 26
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -27,48 +27,47 @@ def make_lmdb(folder: str | Path, output: str | Path, compress_level: int = 1) -
     import lmdb
     from tqdm import tqdm
 
-    from basicsr.data.pairing import image_folder
+    from basicsr.data.pairing import by_stem, image_folder
     from basicsr.utils.img import decode_image, encode_png
     output = Path(output)
     if output.suffix != '.lmdb':
         raise UserError(f"'{output}' must end in '.lmdb'")
     if output.exists():
         raise UserError(f"'{output}' exists already; remove it, or choose another name")
-    images = image_folder(str(folder), 'folder')
+    images = by_stem(image_folder(str(folder), 'folder'), 'folder')
     part = output.with_name(output.name + '.part')  # takes its name when it is complete
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    env = lmdb.open(str(part), map_size=sum(p.stat().st_size for p in images) * 2 + (1 << 26))
-    lines = []
-    transaction = env.begin(write=True)
-    for i, path in enumerate(tqdm(images, unit='image', disable=not sys.stderr.isatty()), start=1):
-        data = path.read_bytes()
-        img = decode_image(data, str(path))
-        if path.suffix.lower() != '.png':
-            data = encode_png(img, compress_level)
-        transaction = _put(env, transaction, path.stem.encode(), data)
-        lines.append(f'{path.stem}.png ({img.shape[0]},{img.shape[1]},{img.shape[2]}) {compress_level}\n')
-        if i % _COMMIT_EVERY == 0:
-            transaction.commit()
-            transaction = env.begin(write=True)
-    transaction.commit()
-    env.close()
+    lines, entries, size = [], [], 0
+    with lmdb.open(str(part), map_size=sum(p.stat().st_size for p in images.values()) * 2 + (1 << 26)) as env:
+        for key, path in tqdm(images.items(), unit='image', disable=not sys.stderr.isatty()):
+            data = path.read_bytes()
+            img = decode_image(data, str(path))
+            if path.suffix.lower() != '.png':
+                data = encode_png(img, compress_level)
+            entries.append((key.encode(), data))
+            size += len(data)
+            lines.append(f'{key}.png ({img.shape[0]},{img.shape[1]},{img.shape[2]}) {compress_level}\n')
+            if size >= _COMMIT_BYTES:
+                _store(env, entries)
+                entries, size = [], 0
+        _store(env, entries)
     (part / 'meta_info.txt').write_text(''.join(lines), encoding='utf-8')
     part.rename(output)
     return len(images)
 
 
-def _put(env, transaction, key: bytes, value: bytes):
-    """Store an entry; a database that became too small is enlarged. Returns the transaction to go on with."""
+def _store(env, entries: list[tuple[bytes, bytes]]) -> None:
+    """Write entries in one transaction. A full database loses the whole transaction: enlarge it and write again."""
     import lmdb
     while True:
         try:
-            transaction.put(key, value)
-            return transaction
+            with env.begin(write=True) as transaction:
+                for key, value in entries:
+                    transaction.put(key, value)
+            return
         except lmdb.MapFullError:
-            transaction.commit()
             env.set_mapsize(env.info()['map_size'] * 2)
-            transaction = env.begin(write=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,14 @@ from basicsr.config import signatures
 from basicsr.config.report import Path, Problems
 from basicsr.config.schema import LoaderOptions, Options
 from basicsr.registry import (
-    ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY, Registry)
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    SCHEDULER_REGISTRY,
+    Registry,
+)
 from basicsr.utils.errors import nearest
 
 OPTIMIZERS = {
@@ -22,6 +29,7 @@ OPTIMIZERS = {
     'RMSprop': 'torch.optim.rmsprop',
     'Rprop': 'torch.optim.rprop',
 }
+_BLOCKS = ('datasets', 'path', 'train', 'val')
 OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel')
 
 
@@ -29,10 +37,10 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     """Validate the whole mapping; mistakes go to `problems`. Returns it with types converted and defaults filled in."""
     words = _third_party_words(data, problems)
     opt = check_block(Options, data, (), problems, words)
-    if opt is None:
-        opt = {k: v for k, v in data.items() if isinstance(v, (dict, str, int, float))}
+    if opt is None:  # go on with what has the right form, so that mistakes further inside are found as well
+        opt = {k: v for k, v in data.items() if isinstance(v, dict if k in _BLOCKS else (dict, str, int, float))}
     train, val = opt.get('train') or {}, opt.get('val') or {}
-    for key, block in (opt.get('datasets') or {}).items():
+    for key in opt.get('datasets') or {}:
         _dataset(opt['datasets'], key, opt.get('scale', 1), is_train, problems)
     _component(opt, 'network_g', ARCH_REGISTRY, (), problems, skip=())
     if not _reads_gan_keys(opt):
@@ -41,12 +49,14 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
                 problems.notice((key, ), f"not read by {opt.get('model_type')}")
     if is_train and isinstance(train, dict):
         _training(opt, train, problems)
-    for label in list(val.get('metrics') or {}):
-        _component(val['metrics'], label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
+    metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
+    for label in metrics:
+        _component(metrics, label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
                    extra={'better': (typing.Literal['higher', 'lower'], 'higher')})  # yapf: disable
     best = val.get('best_metric')
-    if best is not None and best not in (val.get('metrics') or {}):
-        problems.add(('val', 'best_metric'), f"'{best}' is none of the metrics: {', '.join(val.get('metrics') or {})}")
+    if best is not None and best not in list(metrics):
+        problems.add(('val', 'best_metric'),
+                     f"'{best}' is none of the metrics: {', '.join(map(str, metrics)) or 'there are none'}")
     return opt
 
 
@@ -87,11 +97,15 @@ def _explain(item: dict[str, Any], model: type[BaseModel], path: Path, problems:
                                          ('int', 'float', 'str', 'bool', 'constrained-int')):  # yapf: disable
             loc.append(part)
     here = (*path, *loc)
-    if any(p == here and item['type'] != 'extra_forbidden' for p, _ in problems.found):
-        return  # one message for all members of a union
+    told = [f for f in problems.found if f[0] == here and item['type'] != 'extra_forbidden']
+    if told and item['type'].endswith(('_type', '_parsing', 'literal_error')):
+        return  # one message for all members of a union ...
+    problems.found = [f for f in problems.found if f not in told]  # ... the one whose type fits, where there is one
     given = repr(item['input']) if not isinstance(item['input'], (dict, list)) else type(item['input']).__name__
     if item['type'] == 'extra_forbidden':
         problems.unknown_key(here, _keys_at(model, loc[:-1]))
+    elif item['type'] == 'invalid_key':
+        problems.add((*here[:-1], str(here[-1])), f'a key must be a word, not {given}; put it in quotes')
     elif item['type'] == 'missing':
         problems.add(here, 'is required')
     elif item['type'] == 'literal_error':
@@ -100,6 +114,7 @@ def _explain(item: dict[str, Any], model: type[BaseModel], path: Path, problems:
         problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
     else:
         message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
+        message = message.partition(' or instance of ')[0]  # a class of ours
         problems.add(here, f'{message}, not {given}')
 
 
@@ -144,7 +159,7 @@ def _component(holder: dict[str, Any], key: str | int, registry: Registry, path:
     name = block.get('type')
     if name is None:
         problems.add((*here, 'type'), f'is required: the name of a {registry.noun}')
-    elif name not in registry:
+    elif str(name) not in registry:
         problems.add((*here, 'type'), registry.unknown(str(name)))
     else:
         extra = {'type': (str, ...)} | (extra or {})
@@ -163,7 +178,7 @@ def _dataset(blocks: dict[str, Any], key: str, scale: int, is_train: bool, probl
         problems.add(here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
                      ' Allowed: train, val, val_1, ..., test, test_1, ...')  # yapf: disable
     name = block.get('type')
-    if name is None or name not in DATASET_REGISTRY:
+    if name is None or str(name) not in DATASET_REGISTRY:
         problems.add((*here, 'type'), DATASET_REGISTRY.unknown(str(name)) if name else 'is required')
         return
     signature = signatures.read_signature(DATASET_REGISTRY.index()[name])
@@ -179,7 +194,10 @@ def _dataset(blocks: dict[str, Any], key: str, scale: int, is_train: bool, probl
         return
     if is_train and key == 'train':
         _patches(checked, here, problems)
-    blocks[key] = checked if not signature.takes_opt else {k: v for k, v in checked.items() if k in block or v is not None}
+    blocks[key] = checked if not signature.takes_opt else {
+        k: v
+        for k, v in checked.items() if k in block or v is not None
+    }
 
 
 def _patches(block: dict[str, Any], here: Path, problems: Problems) -> None:
@@ -202,11 +220,12 @@ def _training(opt: dict[str, Any], train: dict[str, Any], problems: Problems) ->
     if 'train' not in (opt.get('datasets') or {}):
         problems.add(('datasets', 'train'), 'is required for training')
     _optimizer(train, 'optim_g', problems)
-    _component(train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems, skip=('optimizer', 'total_iter', 'last_epoch'))
+    _component(
+        train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems, skip=('optimizer', 'total_iter', 'last_epoch'))
     losses = [k for k in ('pixel_opt', 'perceptual_opt') if train.get(k)]
     for key in losses:
         _component(train, key, LOSS_REGISTRY, ('train', ), problems, skip=())
-    for i in range(len(train.get('losses') or [])):
+    for i in range(len(train['losses']) if isinstance(train.get('losses'), list) else 0):
         _component(train['losses'], i, LOSS_REGISTRY, ('train', 'losses'), problems, skip=())
     if opt.get('model_type') in OUR_MODELS and not losses and not train.get('losses'):
         problems.add(('train', ), 'no loss: give pixel_opt, perceptual_opt or losses')
@@ -218,9 +237,10 @@ def _optimizer(train: dict[str, Any], key: str, problems: Problems) -> None:
     if not isinstance(block, dict):
         return
     here, name = ('train', key), block.get('type')
-    if name not in OPTIMIZERS:
+    if str(name) not in OPTIMIZERS:
         known = ', '.join(OPTIMIZERS)
-        problems.add((*here, 'type'), f"there is no optimizer called '{name}'.{nearest(str(name), OPTIMIZERS)} Known: {known}")
+        problems.add((*here, 'type'),
+                     f"there is no optimizer called '{name}'.{nearest(str(name), OPTIMIZERS)} Known: {known}")
         return
     signature = signatures.torch_signature(OPTIMIZERS[name], name)
     if signature is None:  # another layout of torch: the constructor itself will complain
@@ -242,7 +262,8 @@ def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
     if not isinstance(periods, list) or not all(isinstance(p, int) for p in periods):
         return
     if isinstance(total, int) and total > sum(periods):
-        problems.add(('train', 'total_iter'), f'{total} iterations, but the periods of the scheduler end after {sum(periods)}')
+        problems.add(('train', 'total_iter'),
+                     f'{total} iterations, but the periods of the scheduler end after {sum(periods)}')
     for key in ('restart_weights', 'eta_mins'):
         values = scheduler.get(key)
         if isinstance(values, list) and len(values) != len(periods):
@@ -254,7 +275,7 @@ def _third_party_words(data: dict[str, Any], problems: Problems) -> frozenset[st
     name = data.get('model_type')
     if name is None:
         return frozenset()
-    if name not in MODEL_REGISTRY:
+    if str(name) not in MODEL_REGISTRY:
         problems.add(('model_type', ), MODEL_REGISTRY.unknown(str(name)))
         return frozenset()
     if name in OUR_MODELS:

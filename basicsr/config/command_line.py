@@ -9,21 +9,23 @@ from basicsr.utils.errors import UserError
 def parse_command_line(description: str, argv: list[str] | None = None) -> argparse.Namespace:
     """Returns `opt` (path), `launcher`, `auto_resume`, `debug` and `overrides` (list of 'path=value')."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument('-opt', '--opt', '-o', dest='opt', metavar='YAML', help='option file')
-    parser.add_argument('rest', nargs='*', metavar='path=value', help='option file and/or overrides: train.total_iter=100')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='pytorch: under torchrun')
+    parser.add_argument(
+        '-opt', '--opt', '-o', dest='files', action='append', default=[], metavar='YAML', help='option file')
+    parser.add_argument(
+        'rest', nargs='*', metavar='path=value', help='option file and/or overrides: train.total_iter=100')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='pytorch: under torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='continue from the newest .state of this run')
-    parser.add_argument('--debug', action='store_true', help="prefix the name with 'debug_', validate and save every 8 iterations")
+    parser.add_argument(
+        '--debug', action='store_true', help="prefix the name with 'debug_', validate and save every 8 iterations")
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='k1:k2=v', help="overrides in BasicSR's spelling")
     # launchers add this; the rank comes from the environment
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_intermixed_args(argv)
-    files = [r for r in args.rest if '=' not in r]
     args.overrides = [r for r in args.rest if '=' in r] + args.force_yml
-    if args.opt is None and files:
-        args.opt = files.pop(0)
+    args.opt, *more = [*args.files, *(r for r in args.rest if '=' not in r)] or [None]
     if args.opt is None:
         raise UserError(f'no option file; try: {parser.prog} --opt Options/RetinexMamba_LOL_v1.yml')
-    if files:
-        raise UserError(f"'{files[0]}' is neither an override (path=value) nor needed: the option file is '{args.opt}'")
+    if more:
+        raise UserError(f"'{more[0]}' is neither an override (path=value) nor needed: the option file is '{args.opt}'")
     return args

@@ -15,6 +15,7 @@ _UNREAD = {
     ('val', 'max_minibatch'): 'never read',
     ('path', 'root'): 'not needed: folders are relative to the working directory or the checkout',
 }
+_PROTOCOL_METRICS = ('calculate_psnr', 'calculate_ssim')
 
 
 def is_restormer_family(data: dict[str, Any]) -> bool:
@@ -30,8 +31,8 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
     _drop_unread(data, problems)
     train, val, path = (_mapping(data, k) for k in ('train', 'val', 'path'))
     if is_restormer_family(data) and data.get('name') not in (None, stem):
-        problems.notice(
-            ('name', ), f"the run is called '{data['name']}' (the Restormer family would take the file name, '{stem}')")
+        problems.notice(('name', ),
+                        f"the run is called '{data['name']}' (the Restormer family would take the file name, '{stem}')")
     if 'param_key' in path:
         path.setdefault('param_key_g', path.pop('param_key'))
     if data.get('use_amp') is not None:
@@ -41,11 +42,11 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
     if train.pop('use_grad_clip', False) and train.get('grad_clip_norm') is None:
         train['grad_clip_norm'] = 0.01
     for label, metric in _blocks(val.get('metrics')).items():
-        if val.get('use_image') is False and 'protocol' not in metric:
+        if val.get('use_image') is False and 'protocol' not in metric and metric.get('type') in _PROTOCOL_METRICS:
             metric['protocol'] = 'restormer-rgb3d'
-            problems.notice(
-                ('val', 'metrics', label), "use_image: false is read as protocol: restormer-rgb3d (values clamped to"
-                ' [0, 1] but not rounded; 3-D SSIM)')
+            problems.notice(('val', 'metrics', label),
+                            "use_image: false is read as protocol: restormer-rgb3d (values clamped to"
+                            ' [0, 1] but not rounded; 3-D SSIM)')
     val.pop('use_image', None)
     for key, block in _blocks(data.get('datasets')).items():
         if block.get('prefetch_mode') is not None:
@@ -53,6 +54,11 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
             block['pin_memory'] = bool(block.get('pin_memory')) or mode == 'cuda'
             problems.notice(('datasets', key, 'prefetch_mode'),
                             'not needed: workers prefetch, and pinned memory is copied asynchronously')
+    pixel = _mapping(train, 'pixel_opt')
+    if is_restormer_family(data) and pixel.get('type') == 'CharbonnierLoss':
+        pixel['eps'] = float(pixel.get('eps', 1e-3))**2
+        problems.notice(('train', 'pixel_opt'),
+                        f"eps is squared there, so it is {pixel['eps']:g} here; loss_weight counts")
     if not is_restormer_family(data) and data.get('model_type') is None:
         data['model_type'] = 'SRModel'
 

@@ -8,7 +8,14 @@ from basicsr.config import signatures
 from basicsr.config.check import OPTIMIZERS
 from basicsr.config.schema import LoaderOptions, Options
 from basicsr.registry import (
-    ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY, Registry)
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    SCHEDULER_REGISTRY,
+    Registry,
+)
 
 
 def option_schema() -> dict[str, Any]:
@@ -18,10 +25,20 @@ def option_schema() -> dict[str, Any]:
     definitions |= {
         'Network': _component(ARCH_REGISTRY),
         'Loss': _component(LOSS_REGISTRY),
-        'Metric': _component(METRIC_REGISTRY, skip=('img', 'img2'), extra={'better': {'enum': ['higher', 'lower']}}),
+        'Metric': _component(METRIC_REGISTRY, skip=('img', 'img2'), extra={'better': {
+            'enum': ['higher', 'lower']
+        }}),
         'Scheduler': _component(SCHEDULER_REGISTRY, skip=('optimizer', 'last_epoch', 'total_iter')),
         'Dataset': _component(DATASET_REGISTRY, skip=('phase', ), extra=_loader_keys()),
-        'Optimizer': {'type': 'object', 'required': ['type', 'lr'], 'properties': {'type': {'enum': list(OPTIMIZERS)}}},
+        'Optimizer': {
+            'type': 'object',
+            'required': ['type', 'lr'],
+            'properties': {
+                'type': {
+                    'enum': list(OPTIMIZERS)
+                }
+            }
+        },
     }
     top, train = schema['properties'], definitions['TrainOptions']['properties']
     top['model_type']['examples'] = MODEL_REGISTRY.keys()

@@ -13,9 +13,7 @@ from basicsr.config.dialects import adapt
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
 from basicsr.config.yaml_reader import read_yaml
-from basicsr.registry import (
-    ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, PACKAGE)
-from basicsr.utils.errors import UserError
+from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, PACKAGE
 
 _FILES = {
     'arch_files': ARCH_REGISTRY,
@@ -60,7 +58,7 @@ def load_options(path: str | Path, overrides: list[str] | None = None, *, is_tra
     problems = Problems(source)
     apply_overrides(data, overrides or [], problems)
     is_train = 'train' in data if is_train is None else is_train
-    _third_party_files(data, path)
+    _third_party_files(data, path, problems)
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
@@ -72,8 +70,8 @@ def load_options(path: str | Path, overrides: list[str] | None = None, *, is_tra
         block['phase'], block['block'] = key.split('_')[0], key
     _folders(opt, root or project_root())
     if is_train and 'debug' in opt['name']:
-        opt.setdefault('val', {})['val_freq'] = 8
-        opt.setdefault('logger', {}).update(print_freq=1, save_checkpoint_freq=8, use_tb_logger=False)
+        opt['val'] = (opt.get('val') or {}) | {'val_freq': 8}
+        opt['logger'] = (opt.get('logger') or {}) | {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
     return LoadedOptions(opt, path, problems.notices)
 
 
@@ -105,14 +103,19 @@ def find_path(text: str, beside: Path | None = None) -> Path | None:
     return None
 
 
-def _third_party_files(data: dict[str, Any], path: Path) -> None:
+def _third_party_files(data: dict[str, Any], path: Path, problems: Problems) -> None:
     for key, registry in _FILES.items():
         given = data.get(key)
-        for file in given if isinstance(given, list) else []:
+        for i, file in enumerate(given if isinstance(given, list) else []):
             found = find_path(str(file), beside=path)
-            if found is None:
-                raise UserError(f"{key}: there is no file '{file}' (looked beside '{path}' too)")
-            registry.add_file(found)
+            if found is None or not found.is_file():
+                problems.add((key, i), f"there is no file '{file}' (looked in {_looked_in(path)})")
+            else:
+                registry.add_file(found)
+
+
+def _looked_in(path: Path) -> str:
+    return ', '.join(dict.fromkeys(f"'{p}'" for p in (Path.cwd(), project_root(), path.resolve().parent)))
 
 
 def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, is_train: bool) -> None:
@@ -120,7 +123,7 @@ def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, i
     named = [(('path', k), opt.get('path') or {}) for k in ('pretrain_network_g', 'pretrain_network_d', 'resume_state')]
     for key, block in (opt.get('datasets') or {}).items():
         if isinstance(block, dict) and (is_train or key.split('_')[0] != 'train'):
-            named += [(('datasets', key, k), block) for k in block if k.startswith(('dataroot', 'meta_info'))]
+            named += [(('datasets', key, k), block) for k in block if str(k).startswith(('dataroot', 'meta_info'))]
     for where, holder in named:
         value = holder.get(where[-1])
         if not isinstance(value, str):
@@ -129,8 +132,7 @@ def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, i
         if found is not None:
             holder[where[-1]] = str(found.resolve())
         elif problems is not None:
-            seen_from = ' or '.join(dict.fromkeys(f"'{p}'" for p in (Path.cwd(), project_root())))
-            problems.add(where, f"'{value}' does not exist (looked from {seen_from})")
+            problems.add(where, f"'{value}' does not exist (looked in {_looked_in(path)})")
 
 
 def _run_name(name: str, debug: bool) -> str:

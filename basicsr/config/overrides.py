@@ -21,13 +21,13 @@ def apply_overrides(data: dict[str, Any], overrides: list[str], problems: Proble
         key, eq, value = text.partition('=')
         if not eq or not key.strip():
             raise UserError(f"override '{text}' is not of the form path=value, e.g. train.total_iter=100")
-        parts = tuple(int(p) if p.isdigit() else p for p in re.split(r'[.:]', key.strip()))
+        parts = tuple(int(p) if p.isdecimal() else p for p in re.split(r'[.:]', key.strip()))
         try:
             parsed = parse_value(value)
         except yaml.YAMLError as error:
             raise UserError(f"override '{text}': '{value}' is not a YAML value") from error
         _set(data, parts, parsed, text)
-        problems.source.overrides[parts] = text
+        problems.source.override(parts, text)
 
 
 def _set(data: Any, parts: tuple[str | int, ...], value: Any, text: str) -> None:

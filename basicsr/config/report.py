@@ -24,6 +24,14 @@ class Source:
     lines: dict[Path, int] = field(default_factory=dict)
     overrides: dict[Path, str] = field(default_factory=dict)
 
+    def override(self, path: Path, text: str) -> None:
+        """Note that `path` and everything below it come from the override `text`, as do blocks that it had to create."""
+        self.lines = {p: line for p, line in self.lines.items() if p[:len(path)] != path}
+        for end in range(1, len(path)):
+            if path[:end] not in self.lines:
+                self.overrides.setdefault(path[:end], text)
+        self.overrides[path] = text
+
     def place(self, path: Path) -> str:
         """'X.yml:12' for the option itself or, when it is absent, the block it belongs to."""
         while path:

@@ -5,9 +5,9 @@ be mappings here; their keys are the arguments of the component and are checked 
 """
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 
 class Block(BaseModel):
@@ -15,6 +15,17 @@ class Block(BaseModel):
 
 
 Component = dict[str, Any]
+
+
+def as_number(value: Any) -> Any:
+    """The number that a text such as '5e3' spells, else the value itself."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Int = Annotated[int, BeforeValidator(as_number)]
 
 
 class PathOptions(Block):
@@ -40,8 +51,8 @@ class MixingOptions(Block):
 
 
 class TrainOptions(Block):
-    total_iter: int = Field(gt=0, description='optimizer steps')
-    warmup_iter: int = Field(-1, description='length of the linear warm-up in iterations, -1 for none')
+    total_iter: Int = Field(gt=0, description='optimizer steps')
+    warmup_iter: Int = Field(-1, description='length of the linear warm-up in iterations, -1 for none')
     optim_g: Component
     optim_d: Component | None = None
     scheduler: Component
@@ -52,30 +63,30 @@ class TrainOptions(Block):
     gan_opt: Component | None = None
     ldl_opt: Component | None = None
     feature_matching_opt: Component | None = None
-    net_d_iters: int = 1
-    net_d_init_iters: int = 0
+    net_d_iters: Int = 1
+    net_d_init_iters: Int = 0
     use_grad_clip: bool = Field(False, description='clip the global gradient norm to 0.01 (Restormer family)')
     grad_clip_norm: float | None = Field(None, gt=0, description='clip the global gradient norm to this value')
     mixing_augs: MixingOptions | None = None
     amp: Literal['bf16', 'fp16'] | None = Field(None, description='autocast type; fp16 scales the loss')
-    accumulate: int = Field(1, ge=1, description='split each batch into this many parts to save memory')
+    accumulate: Int = Field(1, ge=1, description='split each batch into this many parts to save memory')
     compile: bool = Field(False, description='torch.compile the network')
     channels_last: bool = False
     cudnn_benchmark: bool = True
 
 
 class ValOptions(Block):
-    val_freq: int | None = Field(None, gt=0, description='iterations between validations')
+    val_freq: Int | None = Field(None, gt=0, description='iterations between validations')
     save_img: bool = False
     suffix: str | None = None
     pbar: bool = Field(True, description='progress bar on a terminal')
     metrics: dict[str, Component] | None = Field(None, description='label: {type: calculate_psnr, protocol: ...}')
     best_metric: str | None = Field(None, description='label of the metric that chooses the best weights')
-    window_size: int = Field(0, ge=0, description='reflect-pad inputs to a multiple of this')
+    window_size: Int = Field(0, ge=0, description='reflect-pad inputs to a multiple of this')
     rgb2bgr: bool = True
     use_image: bool | None = Field(None, description='Restormer family: false means metrics on unrounded values')
-    max_minibatch: int | None = None
-    save_images_to_tb: int = Field(2, ge=0, description='pictures of each validation shown in TensorBoard')
+    max_minibatch: Int | None = None
+    save_images_to_tb: Int = Field(2, ge=0, description='pictures of each validation shown in TensorBoard')
 
 
 class WandbOptions(Block):
@@ -84,24 +95,25 @@ class WandbOptions(Block):
 
 
 class LoggerOptions(Block):
-    print_freq: int = Field(100, gt=0)
-    save_checkpoint_freq: int = Field(5000, gt=0)
+    print_freq: Int = Field(100, gt=0)
+    save_checkpoint_freq: Int = Field(5000, gt=0)
     use_tb_logger: bool = False
     wandb: WandbOptions | None = None
 
 
 class DistOptions(Block):
     backend: str = 'nccl'
-    port: int = 29500
+    port: Int = 29500
 
 
 class Options(Block):
     """One run: data, network, training, validation, logging."""
     name: str | None = Field(None, description='names the folders of the run, default: the name of the option file')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
-    scale: int = Field(1, gt=0, description='ground truth size divided by input size')
-    num_gpu: Literal['auto'] | int = Field('auto', description="'auto': every visible GPU, else the CPU; 0: the CPU")
-    manual_seed: int | None = Field(None, ge=0)
+    scale: Int = Field(1, gt=0, description='ground truth size divided by input size')
+    num_gpu: Literal['auto'] | Annotated[Int, Field(ge=0)] = Field(
+        'auto', description="'auto': every visible GPU, else the CPU; 0: the CPU")
+    manual_seed: Int | None = Field(None, ge=0)
     use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
     find_unused_parameters: bool = False
     arch_files: list[str] | None = Field(None, description='further *_arch.py files')
@@ -118,21 +130,26 @@ class Options(Block):
     logger: LoggerOptions | None = None
     dist_params: DistOptions | None = None
 
+    @field_validator('path', mode='before')
+    @classmethod
+    def _nothing_below(cls, value: Any) -> Any:
+        return {} if value is None else value
+
 
 class LoaderOptions(Block):
     """Keys of a dataset block that the loader reads, beside the arguments of the dataset class."""
     name: str | None = None
     type: str
     phase: str | None = None
-    scale: int = 1
-    batch_size_per_gpu: int = Field(1, gt=0, description='per process; times num_gpu without a launcher')
-    num_worker_per_gpu: int = Field(0, ge=0)
+    scale: Int = 1
+    batch_size_per_gpu: Int = Field(1, gt=0, description='per process; times num_gpu without a launcher')
+    num_worker_per_gpu: Int = Field(0, ge=0)
     dataset_enlarge_ratio: float = Field(1, gt=0)
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
-    num_prefetch_queue: int = 1
+    num_prefetch_queue: Int = 1
     pin_memory: bool = False
     persistent_workers: bool = False
     use_shuffle: bool | None = None
-    mini_batch_sizes: list[int] | None = Field(None, description='progressive training: batch size of each stage')
-    gt_sizes: list[int] | None = Field(None, description='progressive training: patch size of each stage')
-    iters: list[int] | None = Field(None, description='progressive training: iterations of each stage')
+    mini_batch_sizes: list[Int] | None = Field(None, description='progressive training: batch size of each stage')
+    gt_sizes: list[Int] | None = Field(None, description='progressive training: patch size of each stage')
+    iters: list[Int] | None = Field(None, description='progressive training: iterations of each stage')

@@ -4,20 +4,21 @@ from __future__ import annotations
 import ast
 import importlib.util
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from basicsr.config.schema import Int, as_number
 from basicsr.registry import Entry, Registry
 
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
 _NAMES = {
     n: getattr(typing, n)
     for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')
-} | {'Sequence': Sequence, 'int': int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
+} | {'Sequence': Sequence, 'int': Int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
      'dict': dict, 'None': None, 'Path': Path}  # yapf: disable
 
 
@@ -26,7 +27,7 @@ class Signature(typing.NamedTuple):
     fields: dict[str, tuple[Any, Any]]
     open: bool
     takes_opt: bool  # BasicSR style: one argument `opt` that is the whole option block
-    words: frozenset[str]  # string constants of the file: the keys that such code can read
+    words: frozenset[str]  # keys that such code can read: string constants of the file, arguments of its base classes
 
 
 def model_for(registry: Registry, name: str, skip: Sequence[str] = (), extra: dict[str, Any] | None = None,
@@ -47,10 +48,7 @@ def model_for(registry: Registry, name: str, skip: Sequence[str] = (), extra: di
 def to_model(name: str, fields: dict[str, tuple[Any, Any]], allow: bool = False) -> type[BaseModel]:
     config = ConfigDict(extra='allow' if allow else 'forbid', protected_namespaces=(), arbitrary_types_allowed=True)
     # pydantic refuses some names ('copy', '_x'), so fields get neutral names and the real ones as aliases
-    aliased = {
-        f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=d, alias=k))
-        for k, (a, d) in fields.items()
-    }
+    aliased = {f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=d, alias=k)) for k, (a, d) in fields.items()}
     return create_model(name, __config__=config, **aliased)
 
 
@@ -59,10 +57,15 @@ def read_signature(entry: Entry) -> Signature:
     """Arguments of a class constructor (following base classes of the same tree) or of a function."""
     tree = ast.parse(entry.file.read_text(encoding='utf-8'))
     words = frozenset(n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    function = entry.node if isinstance(entry.node, ast.FunctionDef) else _constructor(entry.node, tree, entry.file)
+    if isinstance(entry.node, ast.FunctionDef):
+        return Signature(*_arguments(entry.node, method=False), False, words)
+    for base, where in _bases(entry.node, tree, entry.file):
+        above = read_signature(Entry(base.name, where, base))
+        words |= above.words if above.takes_opt else above.fields.keys()
+    function = _constructor(entry.node, tree, entry.file)
     if function is None:
         return Signature({}, True, False, words)
-    fields, is_open = _arguments(function, method=isinstance(entry.node, ast.ClassDef))
+    fields, is_open = _arguments(function, method=True)
     return Signature(fields, is_open, 'opt' in fields and len(fields) == 1, words)
 
 
@@ -84,15 +87,19 @@ def _constructor(node: ast.ClassDef, tree: ast.Module, file: Path) -> ast.Functi
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == '__init__':
             return item
-    for base in node.bases:
-        if not isinstance(base, ast.Name):
-            continue
-        found, where = _find_class(base.id, tree, file)
-        if found is not None:
-            init = _constructor(found, ast.parse(where.read_text(encoding='utf-8')), where)
-            if init is not None:
-                return init
+    for base, where in _bases(node, tree, file):
+        init = _constructor(base, ast.parse(where.read_text(encoding='utf-8')), where)
+        if init is not None:
+            return init
     return None
+
+
+def _bases(node: ast.ClassDef, tree: ast.Module, file: Path) -> Iterator[tuple[ast.ClassDef, Path]]:
+    """Base classes that this package or file defines, with their files."""
+    for base in node.bases:
+        found, where = _find_class(base.id, tree, file) if isinstance(base, ast.Name) else (None, file)
+        if found is not None and found is not node:
+            yield found, where
 
 
 def _find_class(name: str, tree: ast.Module, file: Path) -> tuple[ast.ClassDef | None, Path]:
@@ -118,7 +125,8 @@ def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple
     for arg, default in pairs:
         value = ... if default is None else _literal(default)
         fields[arg.arg] = (_annotation(arg.annotation, value), value)
-    return fields, args.kwarg is not None
+    used = method or any(isinstance(n, ast.Name) and args.kwarg and n.id == args.kwarg.arg for n in ast.walk(function))
+    return fields, args.kwarg is not None and used  # a metric's **kwargs only swallow what other metrics read
 
 
 def _literal(node: ast.expr) -> Any:
@@ -128,17 +136,10 @@ def _literal(node: ast.expr) -> Any:
         return None  # an expression such as nn.GELU: not a value that a YAML file would repeat
 
 
-def _as_number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
 def _annotation(node: ast.expr | None, default: Any) -> Any:
     if node is None:
         # '1e-4' in quotes for an argument with a numeric default is still a number; other types are left to the class
-        return Annotated[Any, BeforeValidator(_as_number)] if type(default) is float else Any
+        return Annotated[Any, BeforeValidator(as_number)] if type(default) is float else Any
     try:
         source = ast.unparse(ast.parse(node.value, mode='eval')) if isinstance(node, ast.Constant) and isinstance(
             node.value, str) else ast.unparse(node)

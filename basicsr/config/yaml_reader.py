@@ -13,9 +13,17 @@ from basicsr.utils.errors import UserError
 # YAML 1.1 wants a dot in a float, so PyYAML reads 1e-4 as a string; this is the number syntax of YAML 1.2
 _FLOAT = re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
 
+_MERGE = 'tag:yaml.org,2002:merge'
+
 
 class _Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
     """The safe loader; a subclass so that the extra resolver does not leak into other users of PyYAML."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # '!!float abc', or a date such as 2024-13-01
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 _Loader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('-+.0123456789'))
@@ -47,6 +55,8 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
             raise UserError(f"'{path}' holds no options (expected 'key: value' lines)")
         _mark(node, (), source)
         data = loader.construct_document(node)
+    except RecursionError:
+        raise UserError(f"'{path}': an alias (*name) refers to itself") from None
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
         where = f'{path}:{mark.line + 1}' if mark else str(path)
@@ -59,17 +69,20 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
 def _mark(node: yaml.Node, path: tuple, source: Source) -> None:
     """Record the line of every key and list element below `node`."""
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value)
-            if key.tag == 'tag:yaml.org,2002:merge':
-                here = path
-            elif here in source.lines and source.lines[here] != key.start_mark.line + 1:
-                raise UserError(
-                    f"{source.file}:{key.start_mark.line + 1}: '{key.value}' is given twice,"
-                    f' first on line {source.lines[here]}')
-            else:
-                source.lines[here] = key.start_mark.line + 1
-            _mark(value, here, source)
+        first: dict[str, int] = {}
+        # merged blocks ('<<: *name') before the keys that replace some of theirs
+        for key, value in sorted(node.value, key=lambda item: item[0].tag != _MERGE):
+            line = key.start_mark.line + 1
+            if key.tag == _MERGE:
+                for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    _mark(merged, path, source)
+                continue
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f'{source.file}:{line}: a key must be a word')
+            if key.value in first:
+                raise UserError(f"{source.file}:{line}: '{key.value}' is given twice, first on line {first[key.value]}")
+            first[key.value] = source.lines[(*path, key.value)] = line
+            _mark(value, (*path, key.value), source)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             source.lines.setdefault((*path, i), value.start_mark.line + 1)

@@ -77,10 +77,15 @@ def build_dataloader(dataset: Dataset, dataset_opt: dict[str, Any], num_gpu: int
     workers = dataset_opt.get('num_worker_per_gpu') or 0
     if dataset_opt['phase'] != 'train':
         rank, world = get_dist_info()
-        return ImageLoader(dataset, dataset_opt, batch_size=1, sampler=ShardSampler(dataset, world, rank), num_workers=workers,
-                           pin_memory=pin)
+        return ImageLoader(
+            dataset,
+            dataset_opt,
+            batch_size=1,
+            sampler=ShardSampler(dataset, world, rank),
+            num_workers=workers,
+            pin_memory=pin)
     factor = 1 if dist else max(num_gpu, 1)
     workers *= factor
-    return ImageLoader(dataset, dataset_opt, batch_size=dataset_opt['batch_size_per_gpu'] * factor, sampler=sampler, num_workers=workers,
-                       drop_last=True, pin_memory=pin,
+    return ImageLoader(dataset, dataset_opt, batch_size=dataset_opt['batch_size_per_gpu'] * factor, sampler=sampler,
+                       num_workers=workers, drop_last=True, pin_memory=pin,
                        persistent_workers=bool(dataset_opt.get('persistent_workers')) and workers > 0)  # yapf: disable

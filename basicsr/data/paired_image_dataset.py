@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from basicsr.data.pairing import pair_by_name, pair_lmdb
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
-from basicsr.data.transforms import augment, paired_random_crop, random_augmentation
+from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -59,6 +59,8 @@ class PairedImageDataset(Dataset):
             # on the file's own integers: a crop and a flip are then views, and only the patch becomes float
             if self.gt_size:
                 gt, lq = paired_random_crop(gt, lq, self.gt_size, self.scale, gt_path)
+            else:
+                check_sizes(gt, lq, self.scale, gt_path)
             if self.geometric_augs:
                 gt, lq = random_augmentation(gt, lq)
             elif self.use_hflip or self.use_rot:

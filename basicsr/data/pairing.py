@@ -1,6 +1,7 @@
 """Which input belongs to which ground truth: by name, in natural order, with every mistake named."""
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from basicsr.utils.errors import UserError
@@ -34,8 +35,8 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
     gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
-    lq_by_stem = _by_stem(lqs, 'dataroot_lq')
-    _by_stem(gts, 'dataroot_gt')
+    lq_by_stem = by_stem(lqs, 'dataroot_lq')
+    by_stem(gts, 'dataroot_gt')
     pairs, alone = [], []
     for gt in gts:
         stem = filename_tmpl.format(gt.stem)
@@ -70,18 +71,33 @@ def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: 
     return f"images do not pair by name ({paired} pairs found). {'. '.join(parts)}{hint}"
 
 
-def _by_stem(paths: list[Path], option: str) -> dict[str, Path]:
+def by_stem(paths: list[Path], option: str) -> dict[str, Path]:
+    """Paths by name without suffix. Raises `UserError` for two files that differ in nothing but their suffix."""
     out: dict[str, Path] = {}
     for path in paths:
         if path.stem in out:
-            raise UserError(f"{option}: '{out[path.stem].name}' and '{path.name}' in '{path.parent}' have the same name")
+            raise UserError(
+                f"{option}: '{out[path.stem].name}' and '{path.name}' in '{path.parent}' have the same name")
         out[path.stem] = path
     return out
 
 
+def listed_names(meta_info_file: str) -> list[str]:
+    """The first word of each line. Raises `UserError` for a file that is missing, lists nothing, or a name twice."""
+    if not Path(meta_info_file).is_file():
+        raise UserError(f"meta_info_file: there is no file '{meta_info_file}'")
+    lines = Path(meta_info_file).read_text(encoding='utf-8-sig').splitlines()  # Windows editors put a mark in front
+    names = Counter(line.split()[0] for line in lines if line.strip())
+    if not names:
+        raise UserError(f"meta_info_file '{meta_info_file}' lists no images")
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UserError(f"meta_info_file '{meta_info_file}' lists more than once: {', '.join(twice)}")
+    return list(names)
+
+
 def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
-    lines = Path(meta_info_file).read_text(encoding='utf-8').splitlines()
-    names = [line.split(' ')[0] for line in lines if line.strip()]
+    names = listed_names(meta_info_file)
     by_name = {p.name: p for p in gts}
     missing = [n for n in names if n not in by_name]
     if missing:

@@ -12,8 +12,8 @@ import torch
 
 from basicsr.utils.color import bgr2ycbcr
 from basicsr.utils.errors import UserError
-from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.image_header import read_header
+from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.storage import FileClient
 
@@ -50,6 +50,8 @@ class ImageReader:
         kind = (io_backend or {}).get('type', 'lmdb' if self.is_lmdb else 'disk')
         if kind == 'lmdb' and not self.is_lmdb:
             raise UserError(f"io_backend is lmdb, but these roots do not end in '.lmdb': {', '.join(roots.values())}")
+        if kind == 'disk' and self.is_lmdb:
+            raise UserError(f"io_backend is disk, but these roots are databases: {', '.join(roots.values())}")
         if kind == 'lmdb':
             backend |= {'db_paths': list(roots.values()), 'client_keys': list(roots)}
         self.client = FileClient(kind, **backend)

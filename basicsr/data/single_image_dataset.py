@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import image_folder
+from basicsr.data.pairing import image_folder, listed_names
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
@@ -32,8 +32,7 @@ class SingleImageDataset(Dataset):
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)
         elif meta_info_file:
-            lines = Path(meta_info_file).read_text(encoding='utf-8').splitlines()
-            self.paths = [str(Path(dataroot_lq) / line.split(' ')[0]) for line in lines if line.strip()]
+            self.paths = [str(Path(dataroot_lq) / name) for name in listed_names(meta_info_file)]
         else:
             self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq')]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")

@@ -22,6 +22,15 @@ def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_REFLECT) if bottom or right else img
 
 
+def check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, gt_path: str | None) -> None:
+    """Raise `UserError` unless the ground truth is exactly `scale` times its input."""
+    h, w = lq.shape[:2]
+    if gt.shape[:2] != (h * scale, w * scale):
+        raise UserError(
+            f"'{gt_path}' is {gt.shape[1]}x{gt.shape[0]}, but its input is {w}x{h}; at scale {scale} it should be"
+            f' {w * scale}x{h * scale}')
+
+
 def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_path: str | None = None):
     """The same random patch from ground truths and inputs; smaller images are padded by reflection first.
 
@@ -34,11 +43,7 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     """
     gts = img_gts if isinstance(img_gts, list) else [img_gts]
     lqs = img_lqs if isinstance(img_lqs, list) else [img_lqs]
-    h, w = lqs[0].shape[:2]
-    if gts[0].shape[:2] != (h * scale, w * scale):
-        raise UserError(
-            f"'{gt_path}' is {gts[0].shape[1]}x{gts[0].shape[0]}, but its input is {w}x{h}; at scale {scale} it should"
-            f' be {w * scale}x{h * scale}')
+    check_sizes(gts[0], lqs[0], scale, gt_path)
     size = gt_patch_size // scale
     gts = [pad_to_size(g, gt_patch_size, gt_patch_size) for g in gts]
     lqs = [pad_to_size(x, size, size) for x in lqs]

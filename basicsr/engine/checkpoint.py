@@ -18,7 +18,9 @@ def newest_state(folder: str | Path) -> Path | None:
 def read_state(path: str | Path) -> dict[str, Any]:
     """A `.state` file of this toolbox, of BasicSR or of the Restormer family. Raises `UserError` when it is none."""
     state = read_file(path)
-    missing = [k for k in ('epoch', 'iter', 'optimizers', 'schedulers') if not isinstance(state, dict) or k not in state]
+    missing = [
+        k for k in ('epoch', 'iter', 'optimizers', 'schedulers') if not isinstance(state, dict) or k not in state
+    ]
     if missing:
         raise UserError(f"'{path}' is no training state (it lacks {', '.join(missing)}); weights belong in"
                         ' path.pretrain_network_g')  # yapf: disable

@@ -60,9 +60,8 @@ def make_folders(opt: Dict, resuming: bool) -> None:
             if opt['is_train']:
                 archive_existing(path['tb_logger'])
             if archived:
-                get_root_logger().info(
-                    f"an earlier run '{root.name}' is now '{archived.name}'" +
-                    ('; --auto_resume would have continued it' if opt['is_train'] else ''))
+                get_root_logger().info(f"an earlier run '{root.name}' is now '{archived.name}'" +
+                                       ('; --auto_resume would have continued it' if opt['is_train'] else ''))
         for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
             Path(path[key]).mkdir(parents=True, exist_ok=True)
     barrier()
@@ -106,7 +105,8 @@ def shadowing() -> str | None:
         return None
     here = Path(__file__).resolve().parents[1]
     return (f"another package called basicsr is installed ({', '.join(others)}); this run uses '{here}'."
-            f' Scripts that say "import basicsr" elsewhere may get the other one: pip uninstall {others[0].split()[0]}')  # yapf: disable
+            ' Scripts that say "import basicsr" elsewhere may get the other one:'
+            f' pip uninstall {others[0].split()[0]}')  # yapf: disable
 
 
 def _copy_options(loaded: LoadedOptions, folder: Path) -> None:

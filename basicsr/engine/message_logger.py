@@ -43,7 +43,8 @@ class MessageLogger:
         left = (time.time() - self.start_time) / max(done, 1) * (self.total - iteration)
         line = f'[{self.name[:5]}..][epoch:{message["epoch"]:3d}, iter:{iteration:8,d}, lr:('
         line += ''.join(f'{v:.3e},' for v in message['lrs']) + ')] '
-        line += f'[eta: {datetime.timedelta(seconds=int(left))}, time (data): {message["time"]:.3f} ({message["data_time"]:.3f})] '
+        line += f'[eta: {datetime.timedelta(seconds=int(left))}, '
+        line += f'time (data): {message["time"]:.3f} ({message["data_time"]:.3f})] '
         line += ''.join(f'{k}: {v:.4e} ' for k, v in values.items())
         self.logger.info(line)
         if self.tb_logger is not None:

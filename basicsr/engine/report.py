@@ -22,8 +22,17 @@ def write_report(opt: dict[str, Any], dataset: str, model: Any) -> None:
         for name, values in getattr(model, 'image_results', []):
             writer.writerow([name, *(f'{values[k]:.6f}' for k in results)])
     summary = {
-        label: {'mean': value, 'protocol': describe(opt['val']['metrics'][label])}
+        label: {
+            'mean': value,
+            'protocol': describe(opt['val']['metrics'][label])
+        }
         for label, value in results.items()
     }
     with atomic_write(folder / f'{dataset}.json', 'w') as file:
-        json.dump({'dataset': dataset, 'weights': opt['path'].get('pretrain_network_g'), 'metrics': summary}, file, indent=2)
+        json.dump({
+            'dataset': dataset,
+            'weights': opt['path'].get('pretrain_network_g'),
+            'metrics': summary
+        },
+                  file,
+                  indent=2)

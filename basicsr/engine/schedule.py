@@ -62,7 +62,8 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
     def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
                  eta_mins: list[float] = (0, ), last_epoch: int = -1):  # yapf: disable
         if not len(periods) == len(restart_weights) == len(eta_mins):
-            raise ValueError(f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
+            raise ValueError(
+                f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
         self.periods, self.weights, self.eta_mins = list(periods), list(restart_weights), list(eta_mins)
         self.ends = [sum(periods[:i + 1]) for i in range(len(periods))]
         super().__init__(optimizer, last_epoch)

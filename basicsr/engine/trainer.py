@@ -93,13 +93,24 @@ class Trainer:
         if self.iteration % self.print_freq and self.iteration != self.total:
             return
         rates = self.model.get_current_learning_rate()
-        self.message({'epoch': self.epoch, 'iter': self.iteration, 'lrs': rates, 'time': iter_time, 'data_time': data_time, **log})
+        self.message({
+            'epoch': self.epoch,
+            'iter': self.iteration,
+            'lrs': rates,
+            'time': iter_time,
+            'data_time': data_time,
+            **log
+        })
         if self.is_master:
             self.losses.add(self.iteration, {'lr': rates[0], **log})
 
     def _save(self) -> None:
         get_root_logger().info('Saving models and training states.')
-        self.model.run_state = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
+        self.model.run_state = {
+            'epoch': self.epoch,
+            'batches_done': self.batches_done,
+            'batch_size': self.loader.batch_size
+        }
         self.model.save(self.epoch, self.iteration)
 
     def _validate(self) -> None:
@@ -140,5 +151,6 @@ def find_resume_state(opt: Dict | dict[str, Any]) -> tuple[Path, dict[str, Any]]
     state = read_state(given)
     total = opt['train']['total_iter']
     if state['iter'] >= total:
-        raise UserError(f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
+        raise UserError(
+            f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
     return Path(given), state

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from basicsr.archs.loading import load_into
 from basicsr.engine.checkpoint import weights_beside
 from basicsr.engine.ema import update_ema
-from basicsr.archs.loading import load_into
 from basicsr.registry import SCHEDULER_REGISTRY, build
 from basicsr.utils.dist import gather, is_dist, master_only
 from basicsr.utils.errors import UserError
@@ -123,10 +123,15 @@ class BaseModel:
 
     # --- files -----------------------------------------------------------------------------------------------------
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+    def load_network(self,
+                     net: nn.Module,
+                     load_path: str,
+                     strict: bool = True,
+                     param_key: str | None = 'params') -> None:
         """Read weights into a network, saying which entry of the file was taken."""
         weights = load_weights(load_path, param_key)
-        get_root_logger().info(f"Loading {type(self.get_bare_model(net)).__name__} from '{load_path}', entry: {weights.choice}")
+        get_root_logger().info(
+            f"Loading {type(self.get_bare_model(net)).__name__} from '{load_path}', entry: {weights.choice}")
         load_into(self.get_bare_model(net), weights.state, load_path, strict)
 
     @master_only

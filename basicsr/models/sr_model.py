@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from basicsr.archs import build_network
+from basicsr.archs.loading import load_into
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.models.base_model import BaseModel
-from basicsr.archs.loading import load_into
 from basicsr.models.validation import ValidationMixin
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError
@@ -32,8 +32,8 @@ class SRModel(ValidationMixin, BaseModel):
         self.print_network(self.net_g)
         path = opt['path']
         if path.get('pretrain_network_g'):
-            self.load_network(
-                self.net_g, path['pretrain_network_g'], path.get('strict_load_g', True), path.get('param_key_g', 'params'))
+            self.load_network(self.net_g, path['pretrain_network_g'], path.get('strict_load_g', True),
+                              path.get('param_key_g', 'params'))
         if self.is_train:
             self.init_training_settings()
 
@@ -46,7 +46,8 @@ class SRModel(ValidationMixin, BaseModel):
             self.net_g_ema = build_network(self.opt['network_g']).to(self.device).eval().requires_grad_(False)
             self.model_ema(0)
         self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
-        self.cri_perceptual = build_loss(train['perceptual_opt']).to(self.device) if train.get('perceptual_opt') else None
+        self.cri_perceptual = build_loss(train['perceptual_opt']).to(
+            self.device) if train.get('perceptual_opt') else None
         self.cri_more = [(self._loss_name(o), build_loss(o).to(self.device)) for o in train.get('losses') or []]
         if not (self.cri_pix or self.cri_perceptual or self.cri_more):
             raise UserError('train: no loss; give pixel_opt, perceptual_opt or losses')

@@ -87,7 +87,8 @@ class ValidationMixin:
                 tb_logger.add_scalar(f'metrics/{dataset_name}/{label}', value, current_iter)
         get_root_logger().info('\n'.join(lines))
 
-    def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> dict[str, Any]:
+    def _update_best_metric_result(self, dataset_name: str, metric: str, val: float,
+                                   current_iter: int) -> dict[str, Any]:
         if 'best_metric_results' not in self.__dict__:
             self.best_metric_results = {}
         table = self.best_metric_results.setdefault(dataset_name, {})

@@ -22,7 +22,7 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:32]}.', suffix='.tmp')
     try:
         # mkstemp makes private files; give the usual permissions that a plain open() would have given
         umask = os.umask(0)
@@ -45,7 +45,8 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
 def list_images(folder: str | Path) -> list[Path]:
     """Image files directly in `folder` in natural order (2.png before 10.png); hidden files are skipped."""
     found = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith('.'))
-    return natsorted((p for p in found if p.is_file()), key=lambda p: p.name, alg=ns.IGNORECASE)
+    # sorted first: names that are naturally equal (1.png, 01.png, A.png, a.png) must not keep the file system's order
+    return natsorted(sorted(p for p in found if p.is_file()), key=lambda p: p.name, alg=ns.IGNORECASE)
 
 
 def scandir(dir_path: str, suffix: str | tuple[str, ...] | None = None, recursive: bool = False,
@@ -53,7 +54,7 @@ def scandir(dir_path: str, suffix: str | tuple[str, ...] | None = None, recursiv
     """Paths of the visible files below `dir_path` in natural order, relative to it unless `full_path` (BasicSR)."""
     root = Path(dir_path)
     paths = root.rglob('*') if recursive else root.iterdir()
-    for path in natsorted(paths, key=lambda p: str(p.relative_to(root)), alg=ns.PATH):
+    for path in natsorted(sorted(paths), key=lambda p: str(p.relative_to(root)), alg=ns.PATH):
         if path.is_file() and not path.name.startswith('.') and (suffix is None or path.name.endswith(suffix)):
             yield str(path if full_path else path.relative_to(root))
 

@@ -40,6 +40,9 @@ def read_header(data: bytes) -> Header:
 def _jpeg(data: bytes) -> Header:
     kind, rotated, at = 'colour', False, 2
     while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xFF:  # the standard allows fill bytes before a marker
+            at += 1
+            continue
         marker, size = data[at + 1], struct.unpack('>H', data[at + 2:at + 4])[0]
         if marker == 0xE1 and data[at + 4:at + 10] == b'Exif\0\0':
             rotated = _exif_orientation(data[at + 10:at + 2 + size]) not in (0, 1)

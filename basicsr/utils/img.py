@@ -14,6 +14,7 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 from basicsr.utils.image_header import read_header
 
+_DEEP_SUFFIXES = ('.png', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')  # of the formats that hold 16 bits
 _FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE, 'unchanged': cv2.IMREAD_UNCHANGED}
 
 
@@ -56,9 +57,11 @@ def imwrite(img: np.ndarray, file_path: str | Path, params: list[int] | None = N
         params: OpenCV encoder parameters.
 
     Raises:
-        UserError: for a suffix that OpenCV cannot write. OSError: when the file cannot be written.
+        UserError: for a suffix that OpenCV cannot write (in this depth). OSError: when the file cannot be written.
     """
     path = Path(file_path)
+    if img.dtype == np.uint16 and path.suffix and path.suffix.lower() not in _DEEP_SUFFIXES:  # OpenCV would clip to 255
+        raise UserError(f"cannot write '{path}': '{path.suffix}' holds 8 bits, the image has 16; write a .png")
     try:
         done, data = cv2.imencode(path.suffix or '.png', img, params or [])
     except cv2.error as error:
@@ -74,7 +77,7 @@ def imwrite(img: np.ndarray, file_path: str | Path, params: list[int] | None = N
 
 def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
     """BasicSR's reader: 'color' (8-bit BGR), 'grayscale' or 'unchanged'; float32 gives [0, 1]."""
-    img = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[flag])
+    img = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[flag]) if content else None
     if img is None:
         raise UserError('these bytes are not an image that can be read')
     return to_float(img) if float32 else img
@@ -116,7 +119,7 @@ def tensor2img(tensor, rgb2bgr: bool = True, out_type: type = np.uint8, min_max:
 def _grid(batch: torch.Tensor) -> torch.Tensor:
     columns = math.ceil(math.sqrt(len(batch)))
     rows = math.ceil(len(batch) / columns)
-    n, c, h, w = batch.shape
+    c, h, w = batch.shape[1:]
     grid = batch.new_zeros(c, rows * h, columns * w)
     for i, img in enumerate(batch):
         y, x = i // columns * h, i % columns * w

@@ -43,7 +43,10 @@ def get_rng_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state()
     state = {
         'python': [version, list(internal), gauss],
-        'numpy': [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        'numpy': [name, torch.from_numpy(keys.astype(np.int64)),
+                  int(position),
+                  int(has_gauss),
+                  float(cached)],
         'torch': torch.get_rng_state(),
     }
     if torch.cuda.is_available():

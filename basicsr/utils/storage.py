@@ -1,12 +1,18 @@
 """Where image bytes come from: single files, or an LMDB database in BasicSR's format."""
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import lmdb
 
 from basicsr.utils.errors import UserError
+
+# LMDB refuses to open a database twice in a process, so readers of the same one (lq = gt, train = val) share it
+_OPEN: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
 
 
 class FileClient:
@@ -43,12 +49,22 @@ class LmdbReader:
 
     def get(self, key: str) -> bytes:
         if self._env is None:
-            self._env = lmdb.open(self.path, **self._open)
+            self._env = self._environment()
         with self._env.begin(write=False) as transaction:
             value = transaction.get(key.encode())
         if value is None:
             raise UserError(f"the database '{self.path}' has no entry '{key}', although meta_info.txt lists it")
         return bytes(value)
+
+    def _environment(self) -> lmdb.Environment:
+        name = os.path.realpath(self.path)
+        env = _OPEN.get(name)
+        if env is None:
+            try:
+                env = _OPEN[name] = lmdb.open(self.path, **self._open)
+            except lmdb.Error as error:
+                raise UserError(f"the database '{self.path}' cannot be opened: {error}") from error
+        return env
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {'_env': None}
@@ -57,8 +73,10 @@ class LmdbReader:
 def read_lmdb_keys(path: str) -> list[str]:
     """Entry names of a BasicSR LMDB, from its meta_info.txt (`<key>.png (h,w,c) level` lines)."""
     meta = Path(path) / 'meta_info.txt'
-    if not path.endswith('.lmdb') or not meta.is_file():
+    if meta.parent.suffix != '.lmdb' or not meta.is_file():
         raise UserError(
             f"'{path}' is not a database of this toolbox (a folder '*.lmdb' with meta_info.txt); make one with: "
             'basicsr lmdb FOLDER OUT.lmdb')
-    return [line.split(' ')[0].rsplit('.', 1)[0] for line in meta.read_text(encoding='utf-8').splitlines() if line]
+    # names may hold spaces and dots, so the line is read from its end
+    names = [re.sub(r' \([\d, ]+\).*$', '', line) for line in meta.read_text(encoding='utf-8').splitlines() if line]
+    return [name.rsplit('.', 1)[0] for name in names]

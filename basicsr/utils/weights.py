@@ -50,9 +50,8 @@ def read_file(path: str | Path) -> Any:
     except pickle.UnpicklingError as error:
         if 'Unsupported' in str(error) or 'GLOBAL' in str(error) or 'weights_only' in str(error).lower():
             lines = [line.strip() for line in str(error).splitlines() if 'GLOBAL' in line or 'Unsupported' in line]
-            raise UserError(
-                f"'{path}' is not loaded: it holds more than weights, or is damaged"
-                f" ({lines[0][:160] if lines else 'not a weights file'})") from error
+            raise UserError(f"'{path}' is not loaded: it holds more than weights, or is damaged"
+                            f" ({lines[0][:160] if lines else 'not a weights file'})") from error
         raise UserError(f"'{path}' is not a weights file or is damaged") from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
         raise UserError(f"'{path}' is not a weights file or is damaged ({str(error).splitlines()[0][:120]})") from error
@@ -82,9 +81,8 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         if found is None and key and 'params' in entries:
             found = 'params'
         if found is None:
-            raise UserError(
-                f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
-                f" It has: {', '.join(map(str, content)) or 'nothing'}")
+            raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
+                            f" It has: {', '.join(map(str, content)) or 'nothing'}")
         choice = found if key in (None, found) else f'{found} (there is no {key})'
         state = content[found]
     network = content.get('network_g') if isinstance(content.get('network_g'), dict) else None

@@ -44,7 +44,8 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
                f'with groups dividing {channels}')  # yapf: disable
     _check(B.shape == C.shape, f'B and C differ: {tuple(B.shape)} and {tuple(C.shape)}')
     for name, x in (('D', D), ('delta_bias', delta_bias)):
-        _check(x is None or x.shape == (channels, ), f'{name} has shape {() if x is None else tuple(x.shape)}, expected ({channels},)')
+        _check(x is None or x.shape == (channels, ),
+               f'{name} has shape {() if x is None else tuple(x.shape)}, expected ({channels},)')
     D = u.new_zeros(channels) if D is None else D
     delta_bias = u.new_zeros(channels) if delta_bias is None else delta_bias
     inputs = (u, delta, A, B, C, D, delta_bias)

@@ -9,7 +9,7 @@ from torch import Tensor
 def selective_scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
                              delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:  # yapf: disable
     """See `basicsr.ops.selective_scan.selective_scan`; differentiable by autograd, in the dtype of its inputs."""
-    batch, channels, length = u.shape
+    batch, channels = u.shape[:2]
     groups, states = B.shape[1], B.shape[2]
     if delta_bias is not None:
         delta = delta + delta_bias[:, None]

@@ -64,7 +64,8 @@ class TorchScan(torch.autograd.Function):
         carry = u.new_zeros(plan.state_shape)  # gradient that reaches a chunk's last state from later chunks
         for i, part in reversed(list(enumerate(plan.chunks))):
             dt = _step(delta[..., part], delta_bias, ctx.softplus)
-            dt_t, u_t, dy_t, B_t, C_t = (plan.by_time(x) for x in (dt, u[..., part], dy[..., part], B[..., part], C[..., part]))
+            dt_t, u_t, dy_t, B_t, C_t = (
+                plan.by_time(x) for x in (dt, u[..., part], dy[..., part], B[..., part], C[..., part]))
             decay = plan.decay(dt_t, rate * _LOG2E, decays)
             input_t = dt_t * u_t
             h, g = chunk[:len(decay) + 1], adjoint[:len(decay)]  # h[t + 1] is the state after t

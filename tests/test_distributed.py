@@ -1,0 +1,44 @@
+"""Two processes on the CPU under torchrun: same losses as one process with the whole batch, sharded validation."""
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_python
+
+from basicsr.train import main as train
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def torchrun(options: Path, *extra: str):
+    return run_python('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29611',
+                      ROOT / 'basicsr' / 'train.py', '--opt', options, '--launcher', 'pytorch', *extra)  # yapf: disable
+
+
+def test_two_processes_equal_one(tiny_options, tmp_path):
+    data = {'train': {'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 4}}
+    assert train([str(tiny_options('one', datasets=data))]) == 0
+    data['train']['batch_size_per_gpu'] = 1
+    done = torchrun(tiny_options('two', datasets=data))
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (tmp_path / 'experiments' / name for name in ('one', 'two'))
+    assert len(rows(two / 'losses.csv')) == 4
+    for a, b in zip(rows(one / 'losses.csv'), rows(two / 'losses.csv')):
+        assert a['iter'] == b['iter'] and float(a['l_pix']) == pytest.approx(float(b['l_pix']), rel=1e-4)
+    assert float(rows(one / 'metrics.csv')[0]['toy/psnr']) == pytest.approx(
+        float(rows(two / 'metrics.csv')[0]['toy/psnr']), abs=1e-3)
+    assert len(list(two.glob('train_*.log'))) == 1  # rank 0 alone writes
+    more = torchrun(tiny_options('two', datasets=data), '--auto_resume', 'train.total_iter=6')
+    assert more.returncode == 0, more.stderr[-2000:]
+    assert [r['iter'] for r in rows(two / 'losses.csv')] == ['1', '2', '3', '4', '5', '6']
+
+
+def test_launcher_without_its_environment(tiny_options, capsys, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    assert train([str(tiny_options()), '--launcher', 'pytorch']) == 2
+    assert 'torchrun --nproc_per_node=N' in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""Rules of the house that a linter does not know."""
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_python
+
+# imports go one way: a package may import those before it in this list, and itself
+ORDER = ['utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'inference', 'engine', 'models',
+         'commands', 'entry']  # yapf: disable
+PACKAGE = ROOT / 'basicsr'
+
+
+def layer(module: str) -> str:
+    parts = module.split('.')
+    if parts[:2] == ['basicsr', 'utils'] and parts[2:] == ['registry']:
+        return 'registry'  # the import path of third-party code, one line that re-exports it
+    name = parts[1] if len(parts) > 1 else 'utils'
+    return name if name in ORDER else 'entry'
+
+
+def arrows() -> list[tuple[str, str, str]]:
+    """(importing layer, imported layer, file:line) for every import of basicsr in the package, also inside functions."""
+    found = []
+    for file in sorted(PACKAGE.rglob('*.py')):
+        module = '.'.join(file.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [
+                node.module] if isinstance(node, ast.ImportFrom) and node.module else []  # yapf: disable
+            for name in names:
+                if name.startswith('basicsr.'):
+                    found.append((layer(module), layer(name), f'{file.relative_to(ROOT)}:{node.lineno}'))
+    return found
+
+
+def test_imports_go_one_way():
+    assert len(arrows()) > 100
+    wrong = [f'{where}: {a} imports {b}' for a, b, where in arrows() if ORDER.index(b) > ORDER.index(a)]
+    assert wrong == []
+
+
+def test_inference_imports_nothing_that_trains():
+    assert [w for a, b, w in arrows() if a == 'inference' and b in ('engine', 'models', 'losses', 'data')] == []
+
+
+def test_archs_know_tensors_only():
+    """No option mapping, no device, no distributed code, no file in a network."""
+    for file in (PACKAGE / 'archs').glob('*_arch.py'):
+        text = file.read_text()
+        for word in ('.cuda(', 'torch.distributed', 'open(', "opt['", 'get_root_logger', 'print('):
+            assert word not in text, f'{file.name} contains {word}'
+
+
+@pytest.mark.parametrize(
+    'statement', ['import basicsr', 'import basicsr.registry', 'import basicsr.config.check', 'import basicsr.cli'])
+def test_light_imports(statement):
+    done = run_python(
+        '-c',
+        f'import sys; {statement}; print([m for m in ("torch", "cv2", "matplotlib") if m in sys.modules])',
+        cwd=ROOT)
+    assert done.stdout.strip() == '[]', done.stderr
+
+
+def test_no_module_hides_the_standard_library():
+    """`python basicsr/train.py` once put that folder first on the path; `test` is taken off it again by the script."""
+    names = {p.stem for p in PACKAGE.iterdir() if p.suffix == '.py' or (p / '__init__.py').is_file()}
+    assert names & set(sys.stdlib_module_names) <= {'test', '__init__'}
+
+
+def test_every_network_has_its_four_places():
+    """A network X is found in the source, in a test, in an option file and in the docs."""
+    from basicsr.registry import ARCH_REGISTRY
+    texts = {
+        'tests': [p.read_text() for p in (ROOT / 'tests').glob('test_*.py')],
+        'Options or Ablation_Model':
+        [p.read_text() for folder in ('Options', 'Ablation_Model') for p in (ROOT / folder).glob('*.yml')],
+        'docs': [p.read_text() for p in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]],
+    }
+    for name, entry in ARCH_REGISTRY.index().items():
+        if name == 'MSRResNet':  # there for upstream option files
+            continue
+        for place, contents in texts.items():
+            assert any(name in text for text in contents), f'{name} ({Path(entry.file).name}) is not found in {place}'
+
+
+def test_all_registered_names_import_and_have_docstrings():
+    from basicsr.registry import REGISTRIES, SCHEDULER_REGISTRY
+    for registry in (*REGISTRIES, SCHEDULER_REGISTRY):
+        for name, obj in registry:
+            assert obj.__doc__, f'{registry.noun} {name} has no docstring'

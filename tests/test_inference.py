@@ -1,0 +1,209 @@
+"""Enhancing photos and evaluating data sets: the commands, tiling, self-ensemble."""
+from __future__ import annotations
+
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_python
+
+from basicsr.archs import build_network
+from basicsr.commands.enhance import main as enhance
+from basicsr.commands.evaluate import main as evaluate
+from basicsr.inference.ensemble import self_ensemble
+from basicsr.inference.restorer import ImageRestorer
+from basicsr.inference.tiling import run_tiled, spans
+from basicsr.metrics import calculate_psnr, calculate_ssim
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import imread, to_float
+from basicsr.utils.weights import save_weights
+
+NETWORK = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    save_weights(tmp_path / 'w.pth', {'params': build_network(NETWORK).state_dict()})
+    return tmp_path / 'w.pth'
+
+
+# --- tiling and self-ensemble
+
+
+@pytest.mark.parametrize('length, tile, overlap', [(10, 4, 1), (17, 8, 4), (8, 8, 2), (9, 8, 2), (100, 33, 16)])
+def test_spans_cover_everything(length, tile, overlap):
+    found = list(spans(length, tile, overlap))
+    assert found[0][0] == 0 and found[-1][1] == length
+    assert all(end - start == tile for start, end in found)
+    assert all(b[0] < a[1] for a, b in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize('scale', [1, 2])
+def test_tiles_of_a_local_operation_equal_the_whole(scale):
+    x = torch.rand(1, 3, 37, 61)
+
+    def forward(t):
+        return torch.nn.functional.interpolate(t, scale_factor=scale, mode='nearest') * 2 + 1
+
+    torch.testing.assert_close(run_tiled(forward, x, 16, 6), forward(x))
+
+
+def test_tiles_blend_where_they_disagree():
+    """Each tile answers with a constant of its own: the result never leaves their range and has no hard seam."""
+    count = iter(range(100))
+    out = run_tiled(lambda t: torch.full_like(t, float(next(count) % 2)), torch.zeros(1, 1, 16, 64), 16, 8)
+    assert out.min() >= 0 and out.max() <= 1
+    assert (out[..., 1:] - out[..., :-1]).abs().max() < 0.25
+
+
+def test_self_ensemble_of_an_equivariant_function_is_that_function():
+    x = torch.rand(2, 3, 8, 12)
+    torch.testing.assert_close(self_ensemble(lambda t: t * 3, x), x * 3)
+    seen = []
+    self_ensemble(lambda t: seen.append(t.sum(1).flatten().tolist().__repr__() + str(t.shape)) or t, x)
+    assert len(set(seen)) == 8
+
+
+def test_memory_that_runs_out_leads_to_tiles():
+
+    class Hungry(torch.nn.Module):
+        largest = 0
+
+        def forward(self, x):
+            if x.shape[-1] * x.shape[-2] > 200 * 200:
+                raise torch.OutOfMemoryError('CUDA out of memory')
+            Hungry.largest = max(Hungry.largest, *x.shape[-2:])
+            return x
+
+    img = np.random.RandomState(0).rand(300, 500, 3).astype(np.float32)
+    np.testing.assert_allclose(ImageRestorer(Hungry())(img), img, atol=1e-6)
+    assert Hungry.largest <= 200
+
+    class Insatiable(torch.nn.Module):
+
+        def forward(self, x):
+            raise torch.OutOfMemoryError('CUDA out of memory')
+
+    with pytest.raises(UserError, match='not enough memory'):
+        ImageRestorer(Insatiable())(img)
+
+
+# --- enhance
+
+
+def test_one_photo_without_yaml(pairs, weights, tmp_path):
+    assert enhance(
+        [str(pairs / 'input' / '1.png'), '-o',
+         str(tmp_path / 'out' / 'bright.jpg'), '--weights',
+         str(weights)]) == 0
+    assert imread(tmp_path / 'out' / 'bright.jpg').shape == (24, 28, 3)
+
+
+def test_result_is_the_network_output_clamped_and_rounded(pairs, weights, tmp_path):
+    assert enhance([str(pairs / 'input' / '1.png'), '-o', str(tmp_path), '--weights', str(weights)]) == 0
+    net = build_network(NETWORK).eval()
+    net.load_state_dict(torch.load(weights)['params'])
+    x = torch.from_numpy(to_float(imread(pairs / 'input' / '1.png'))[..., ::-1].copy()).permute(2, 0, 1)[None]
+    want = (net(x).detach().clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255).round()
+    np.testing.assert_array_equal(imread(tmp_path / '1.png')[..., ::-1], want)
+
+
+def test_folder_with_a_damaged_file_does_the_rest(pairs, weights, tmp_path, capsys):
+    good = (pairs / 'input' / '2.png').read_bytes()
+    (pairs / 'input' / '3.png').write_bytes(good[:len(good) // 2])
+    assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(weights), '--sheet']) == 2
+    captured = capsys.readouterr()
+    assert "3.png' is cut off" in captured.err and '3 of 4 images written' in captured.out
+    assert {p.name for p in (tmp_path / 'out').glob('*[0-9].png')} == {'1.png', '2.png', '10.png'}
+    assert imread(tmp_path / 'out' / '10_sheet.png').shape == (24, 56, 3)
+
+
+def test_sixteen_bits_stay_sixteen_bits(weights, tmp_path):
+    img = np.random.RandomState(0).randint(0, 65536, (16, 20, 3), np.uint16)
+    cv2.imwrite(str(tmp_path / 'deep.png'), img)
+    assert enhance([str(tmp_path / 'deep.png'), '-o', str(tmp_path / 'out'), '--weights', str(weights)]) == 0
+    assert imread(tmp_path / 'out' / 'deep.png').dtype == np.uint16
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['missing.png', '-o', 'out'], "there is no file or folder 'missing.png'"),
+    (['{data}/input', '-o', 'out.png'], 'must name a folder'),
+    (['{data}/input/1.png', '-o', '{data}/input/1.png'], 'would overwrite its input'),
+    (['{data}/input/1.png', '-o', 'x.xyz'], "unknown image type '.xyz'"),
+    (['{data}/input/1.png', '-o', 'out', '--tile', '40'], 'more than twice its overlap'),
+    (['{data}/input/1.png', '-o', 'out', '--device', 'cuda:7'], "device 'cuda:7' cannot be used"),
+    (['{data}', '-o', 'out'], 'there are no images in'),
+])  # yapf: disable
+def test_mistakes_are_one_sentence(pairs, weights, capsys, arguments, message):
+    arguments = [a.format(data=pairs) for a in arguments]
+    assert enhance([*arguments, '--weights', str(weights)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith('error: ') and error.count('\n') == 1
+
+
+def test_weights_of_unknown_networks(pairs, tmp_path, capsys):
+    save_weights(tmp_path / 'x.pth', {'params': {'layer.weight': torch.zeros(3)}})
+    assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(tmp_path / 'x.pth')]) == 2
+    assert 'does not say which network it belongs to; give the option file with --opt' in capsys.readouterr().err
+    assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out')]) == 2
+    assert 'which network? give --weights' in capsys.readouterr().err
+
+
+def test_folder_that_cannot_be_written(pairs, weights, tmp_path, capsys):
+    (tmp_path / 'out').write_text('a file in the way')
+    assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(weights)]) == 2
+    assert 'Traceback' not in capsys.readouterr().err
+
+
+# --- evaluate
+
+
+def test_test_from_dataset_prints_what_scripts_read(tiny_options, pairs, weights, tmp_path):
+    done = run_python(ROOT / 'Enhancement' / 'test_from_dataset.py', '--opt', tiny_options('LOL_tiny'), '--weights', weights,
+                      '--dataset', 'LOL_v1', cwd=tmp_path)  # yapf: disable
+    assert done.returncode == 0, done.stderr
+    *_, psnr_line, ssim_line = done.stdout.splitlines()
+    folder = tmp_path / 'results' / 'LOL_v1' / 'LOL_tiny' / 'w'
+    assert {p.name for p in folder.glob('*.png')} == {'1.png', '2.png', '3.png', '10.png'}
+    saved = json.loads((folder / 'metrics.json').read_text())
+    assert psnr_line == f'PSNR: {saved["psnr retinexformer"]:f} ' and ssim_line == f'SSIM: {saved["ssim retinexformer"]:f} '
+    images = [(imread(folder / f'{n}.png'), imread(pairs / 'target' / f'{n}.png')) for n in (1, 2, 3, 10)]
+    assert saved['psnr basicsr'] == pytest.approx(np.mean([calculate_psnr(a, b) for a, b in images]), abs=1e-6)
+    assert saved['ssim retinexformer'] == pytest.approx(np.mean([calculate_ssim(a, b) for a, b in images]), abs=1e-6)
+    assert saved['psnr retinexformer'] != saved['psnr basicsr']  # unrounded against rounded
+
+
+def test_gt_mean_and_ensemble_are_said(tiny_options, weights, tmp_path, capsys):
+    base = [
+        '--opt',
+        str(tiny_options()), '--weights',
+        str(weights), '--dataset', 'toy', '--output_dir',
+        str(tmp_path / 'o')
+    ]
+    scores = []
+    for extra in ([], ['--GT_mean'], ['--self_ensemble', '--no_images']):
+        assert evaluate([*base, *extra]) == 0
+        out = capsys.readouterr().out
+        scores.append(json.loads((tmp_path / 'o' / 'metrics.json').read_text())['psnr basicsr'])
+    assert 'self-ensemble' in out and len(set(scores)) == 3
+    assert scores[1] > scores[0]  # the untrained network is too dark or too bright
+
+
+def test_images_without_ground_truth(tiny_options, pairs, weights, tmp_path, capsys):
+    options = tiny_options(
+        datasets={'val': {
+            'type': 'SingleImageDataset',
+            'dataroot_lq': str(pairs / 'input'),
+            'name': 'x'
+        }})
+    assert evaluate(
+        ['--opt',
+         str(options), '--weights',
+         str(weights), '--dataset', 'x', '--output_dir',
+         str(tmp_path / 'o')]) == 0
+    assert 'no ground truth; 4 images written' in capsys.readouterr().out
+    assert len(list((tmp_path / 'o').glob('*.png'))) == 4

@@ -1,0 +1,216 @@
+"""PSNR and SSIM against scikit-image, and each protocol against its formula written out naively."""
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from basicsr.metrics import PROTOCOLS, calculate_metric, calculate_psnr, calculate_ssim, describe, measure
+from basicsr.metrics.gt_mean import match_mean
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import imread
+
+TEST_SET = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data' / 'LOLv1' / 'Test'
+C1, C2 = (0.01 * 255)**2, (0.03 * 255)**2
+SKIMAGE = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False, 'data_range': 255}
+
+
+def pair(h=17, w=15, noise=12., seed=0):
+    """RGB float images in [0, 1] that are no multiples of 1/255."""
+    rng = np.random.default_rng(seed)
+    gt = np.clip(rng.random((h, w, 3)) * 0.6 + np.linspace(0, 0.4, w)[None, :, None], 0, 1)
+    return np.clip(gt + rng.normal(0, noise / 255, gt.shape), 0, 1), gt
+
+
+def bytes_pair(*args, **kwargs):
+    return [np.rint(x[..., ::-1] * 255).astype(np.uint8) for x in pair(*args, **kwargs)]  # BGR
+
+
+def luma(bgr):
+    blue, green, red = (np.asarray(bgr, np.float64)[..., c] for c in range(3))
+    return 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
+
+
+def psnr(a, b):
+    return 10 * math.log10(255**2 / np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64))**2))
+
+
+def gauss():
+    taps = np.array([math.exp(-(i - 5)**2 / (2 * 1.5**2)) for i in range(11)])
+    return taps / taps.sum()
+
+
+def naive_ssim(a, b, valid, depth):
+    """Loops over all windows; (H, W, C). depth: the window also spans the channels."""
+    a, b = (np.asarray(x, np.float64) for x in (a, b))
+    g = gauss()
+    kernel = np.einsum('i,j,k->ijk', g, g, g if depth else np.ones(1))
+    r = 5 if depth else 0
+    pad = ((0, 0) if valid else (5, 5), (0, 0) if valid else (5, 5), (r, r))
+    a, b = np.pad(a, pad, 'edge'), np.pad(b, pad, 'edge')
+    values = []
+    for y in range(a.shape[0] - 10):
+        for x in range(a.shape[1] - 10):
+            for c in range(a.shape[2] - 2 * r):
+                p, q = (z[y:y + 11, x:x + 11, c:c + 2 * r + 1] for z in (a, b))
+                mp, mq = (kernel * p).sum(), (kernel * q).sum()
+                vp, vq, cov = (kernel * (p - mp)**2).sum(), (kernel * (q - mq)**2).sum(), (kernel * (p - mp) * (q - mq)).sum()
+                values.append((2 * mp * mq + C1) * (2 * cov + C2) / ((mp**2 + mq**2 + C1) * (vp + vq + C2)))
+    return np.mean(values)
+
+
+# ---------------------------------------------------------------- against scikit-image
+
+
+@pytest.mark.parametrize('noise', [1., 12., 60.])
+def test_psnr_and_ssim_of_scikit_image(noise):
+    a, b = bytes_pair(48, 37, noise)
+    assert calculate_psnr(a, b) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), abs=1e-9)
+    # scikit-image cuts the same five pixels off each side
+    assert calculate_ssim(a, b) == pytest.approx(structural_similarity(a, b, channel_axis=2, **SKIMAGE), abs=1e-7)
+    assert calculate_ssim(a[..., 0], b[..., 0]) == pytest.approx(
+        structural_similarity(a[..., 0], b[..., 0], **SKIMAGE), abs=1e-7)  # yapf: disable
+
+
+def test_crop_order_and_luma():
+    a, b = bytes_pair(30, 28)
+    cut = np.s_[4:-4, 4:-4]
+    assert calculate_psnr(a, b, crop_border=4) == pytest.approx(psnr(a[cut], b[cut]), abs=1e-9)
+    assert calculate_psnr(a, b, test_y_channel=True) == pytest.approx(psnr(luma(a), luma(b)), abs=1e-9)
+    ya, yb = luma(a[cut]), luma(b[cut])
+    assert calculate_ssim(a, b, 4, test_y_channel=True) == pytest.approx(
+        structural_similarity(ya, yb, **SKIMAGE), abs=1e-7)  # yapf: disable
+    for metric in (calculate_psnr, calculate_ssim):
+        chw = metric(a.transpose(2, 0, 1), b.transpose(2, 0, 1), crop_border=2, input_order='CHW')
+        assert chw == pytest.approx(metric(a, b, crop_border=2), abs=1e-12)
+        # a view with negative strides is what reversing the channels gives
+        assert metric(a.astype(float)[..., ::-1], b.astype(float)[..., ::-1]) == pytest.approx(metric(a, b), abs=1e-12)
+
+
+def test_uint8_does_not_wrap_around():
+    a, b = np.zeros((12, 12, 3), np.uint8), np.full((12, 12, 3), 255, np.uint8)
+    assert calculate_psnr(a, b) == pytest.approx(0, abs=1e-12)
+    assert calculate_ssim(a, b) == pytest.approx(C1 / (255**2 + C1), rel=1e-9)
+
+
+# ---------------------------------------------------------------- protocols
+
+
+def test_each_protocol_by_its_formula():
+    result, gt = pair()
+    exact = [x[..., ::-1] * 255 for x in (result, gt)]
+    rounded = [np.rint(x) for x in exact]
+    y = [np.rint(luma(x))[..., None] for x in rounded]
+    wanted = {
+        'basicsr': (psnr(*rounded), naive_ssim(*rounded, valid=True, depth=False)),
+        'restormer-rgb3d': (psnr(*exact), naive_ssim(*exact, valid=False, depth=True)),
+        'retinexformer': (psnr(*exact), naive_ssim(*rounded, valid=True, depth=False)),
+        'matlab-y': (psnr(*y), naive_ssim(*y, valid=False, depth=False)),
+    }
+    assert set(wanted) == set(PROTOCOLS)
+    for name, values in wanted.items():
+        for metric, value in zip(('calculate_psnr', 'calculate_ssim'), values):
+            assert measure(result, gt, {'type': metric, 'protocol': name}) == pytest.approx(value, abs=1e-9), name
+    # the protocols are told apart by this pair at all
+    assert len({round(v, 6) for v in (p for p, _ in wanted.values())}) == 3
+    assert len({round(v, 6) for v in (s for _, s in wanted.values())}) == 3
+
+
+def test_volume_of_one_channel_is_the_replicated_plane():
+    a, b = (luma(x) for x in bytes_pair())
+    assert calculate_ssim(a, b, protocol='restormer-rgb3d') == pytest.approx(
+        naive_ssim(a[..., None], b[..., None], valid=False, depth=False), abs=1e-9)  # yapf: disable
+
+
+def test_small_images_where_borders_are_repeated():
+    a, b = bytes_pair(6, 9)
+    assert calculate_ssim(a, b, protocol='restormer-rgb3d') == pytest.approx(
+        naive_ssim(a, b, valid=False, depth=True), abs=1e-9)  # yapf: disable
+    with pytest.raises(ValueError, match='11x11'):
+        calculate_ssim(a, b)
+
+
+@pytest.mark.parametrize('protocol', [None, *PROTOCOLS])
+def test_equal_images(protocol):
+    a = bytes_pair()[0]
+    wanted = 100. if protocol == 'retinexformer' else float('inf')
+    assert calculate_psnr(a, a.copy(), protocol=protocol) == wanted
+    assert calculate_ssim(a, a.copy(), protocol=protocol) == pytest.approx(1, abs=1e-12)
+
+
+def test_unknown_protocol_suggests_a_name():
+    a = bytes_pair()[0]
+    with pytest.raises(UserError, match=r"Did you mean 'retinexformer'\?"):
+        calculate_psnr(a, a, protocol='retinexfomer')
+
+
+# ---------------------------------------------------------------- calling
+
+
+@pytest.mark.parametrize('metric', [calculate_psnr, calculate_ssim])
+def test_images_that_cannot_be_compared(metric):
+    a, b = bytes_pair(20, 24)
+    with pytest.raises(ValueError, match='shape'):
+        metric(a, b[:, 1:])
+    with pytest.raises(ValueError, match='shape'):
+        metric(a, b[..., 0])  # would broadcast without the check when sizes agree
+    with pytest.raises(ValueError, match='crop_border 10'):
+        metric(a, b, crop_border=10)
+    with pytest.raises(ValueError, match='input_order'):
+        metric(a, b, input_order='NCHW')
+
+
+def test_calculate_metric_ignores_foreign_keys_and_keeps_the_options():
+    a, b = bytes_pair(24, 24)
+    opt = {'type': 'calculate_psnr', 'crop_border': 3, 'better': 'higher', 'note': 1}
+    kept = dict(opt)
+    assert calculate_metric({'img': a, 'img2': b}, opt) == calculate_psnr(a, b, 3)
+    assert opt == kept
+    assert calculate_metric({'img': a, 'img2': b}, {'type': 'calculate_ssim', 'better': 'lower'}) == calculate_ssim(a, b)
+
+
+@pytest.mark.parametrize('protocol', [None, *PROTOCOLS])
+@pytest.mark.parametrize('metric', ['calculate_psnr', 'calculate_ssim'])
+def test_one_stray_pixel_does_not_change_the_peak(metric, protocol):
+    result, gt = pair()
+    result[3, 4], result[5, 6] = 1.5, -0.5
+    opt = {'type': metric, **({'protocol': protocol} if protocol else {})}
+    kept = result.copy()
+    assert measure(result, gt, opt) == measure(np.clip(result, 0, 1), gt, opt)
+    assert np.array_equal(result, kept)
+    # the published code guesses the peak from the maximum: 48 dB too much
+    clean = measure(pair()[0], gt, opt)
+    assert abs(measure(result, gt, opt) - clean) < 5
+
+
+def test_measure_rounds_without_a_protocol():
+    result, gt = pair()
+    assert measure(result, gt, {'type': 'calculate_psnr'}) == measure(result, gt, {'type': 'calculate_psnr',
+                                                                                 'protocol': 'basicsr'})  # yapf: disable
+    assert measure(result, gt, {'type': 'calculate_psnr', 'test_y_channel': True}) == pytest.approx(
+        psnr(*(luma(np.rint(x[..., ::-1] * 255)) for x in (result, gt))), abs=1e-9)  # yapf: disable
+
+
+def test_gt_mean_by_formula():
+    result, gt = pair()
+    dark = result * 0.6
+    # OpenCV's BGR weights on RGB data, as the published script does
+    grey = [(0.114 * x[..., 0] + 0.587 * x[..., 1] + 0.299 * x[..., 2]).mean() for x in (dark, gt)]
+    np.testing.assert_allclose(match_mean(dark, gt), np.clip(dark * grey[1] / grey[0], 0, 1), rtol=1e-12)
+    assert match_mean(dark, np.ones_like(gt)).max() == 1
+    assert np.array_equal(match_mean(np.zeros_like(gt), gt), np.zeros_like(gt))
+
+
+def test_describe_says_what_the_number_means():
+    opt = {'type': 'calculate_psnr', 'test_y_channel': True, 'crop_border': 4}
+    assert describe(opt) == 'basicsr, luma, crop 4'
+    assert describe({'type': 'calculate_ssim', 'protocol': 'matlab-y', 'test_y_channel': True}) == 'matlab-y'
+
+
+@pytest.mark.skipif(not TEST_SET.is_dir(), reason='needs LOL v1')
+def test_inputs_of_lol_v1():
+    targets = sorted((TEST_SET / 'target').iterdir())
+    assert len(targets) == 15
+    values = [calculate_psnr(imread(TEST_SET / 'input' / t.name), imread(t)) for t in targets]
+    assert np.mean(values) == pytest.approx(7.773, abs=5e-4)

@@ -1,0 +1,170 @@
+"""Learning rates against the published curves and against recurrences written out by hand."""
+import math
+
+import pytest
+import torch
+
+from basicsr.engine.schedule import (
+    CosineAnnealingRestartCyclicLR,
+    CosineAnnealingRestartLR,
+    LinearLR,
+    MultiStepRestartLR,
+    TrueCosineAnnealingLR,
+)
+from basicsr.models.base_model import BaseModel
+
+pytestmark = pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step')
+LOL = {'periods': [46000, 104000], 'restart_weights': [1, 1], 'eta_mins': [3e-4, 1e-6]}
+
+
+def optimizer(*rates):
+    return torch.optim.Adam([{'params': [torch.nn.Parameter(torch.zeros(1))], 'lr': r} for r in rates])
+
+
+class Stub:
+    """What `BaseModel.update_learning_rate` needs of a model."""
+
+    def __init__(self, schedule, *rates, **options):
+        self.optimizers = [optimizer(*rates or (0.1, ))]
+        self.schedulers = [schedule(self.optimizers[0], **options)]
+
+    def rates(self, t, warmup=-1):
+        BaseModel.update_learning_rate(self, t, warmup)
+        return BaseModel.get_current_learning_rate(self)
+
+    def curve(self, iterations, warmup=-1):
+        return [self.rates(t, warmup)[0] for t in range(1, iterations + 1)]
+
+
+# ---------------------------------------------------------------- cosine cycles
+
+
+@pytest.mark.parametrize('t, expected', [(1, 2e-4), (23001, 2.5e-4), (46001, 3.0e-4), (46002, 1.99999999955e-4),
+                                         (98001, 1.005e-4), (150001, 1.0e-6)])  # yapf: disable
+def test_published_curve(t, expected):
+    schedule = CosineAnnealingRestartCyclicLR(optimizer(2e-4), **LOL)
+    assert schedule.rate(t - 1, 2e-4) == pytest.approx(expected, rel=1e-11)
+
+
+def test_published_curve_as_the_logs_print_it():
+    schedule = CosineAnnealingRestartCyclicLR(optimizer(2e-4), **LOL)
+    assert schedule.rate(82999, 2e-4) == pytest.approx(1.44061e-4, abs=5e-10)
+    # iteration 150000 is one step before the very end of the cycle
+    assert schedule.rate(149999, 2e-4) == pytest.approx(1.0e-6, rel=1e-6)
+    assert schedule.rate(149999, 2e-4) > schedule.rate(150000, 2e-4)
+
+
+def test_stepping_gives_the_formula_for_every_group():
+    options = {'periods': [3, 5], 'restart_weights': [1, 0.5], 'eta_mins': [0.3, 0.01]}
+    model = Stub(CosineAnnealingRestartCyclicLR, 0.1, 0.2, **options)
+    for t in range(1, 10):
+        e = t - 1
+        i = 0 if e <= 3 else 1  # the boundary belongs to the earlier cycle
+        start, eta, weight, period = (0, 3)[i], options['eta_mins'][i], (1, 0.5)[i], (3, 5)[i]
+        wanted = [eta + 0.5 * weight * (b - eta) * (1 + math.cos(math.pi * (e - start) / period)) for b in (0.1, 0.2)]
+        assert model.rates(t) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_after_the_last_cycle_its_minimum_stays():
+    schedule = CosineAnnealingRestartCyclicLR(optimizer(2e-4), **LOL)
+    assert schedule.rate(200000, 2e-4) == schedule.rate(150000, 2e-4) == pytest.approx(1e-6, rel=1e-12)
+
+
+def test_cosine_restart_has_one_minimum():
+    curve = Stub(CosineAnnealingRestartLR, 1., periods=[4, 4], restart_weights=[1, 0.5], eta_min=0.1).curve(9)
+    falls = [0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(5)]
+    wanted = [0.1 + 0.9 * f for f in falls] + [0.1 + 0.45 * f for f in falls[1:]]
+    assert curve == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize('schedule, options', [
+    (CosineAnnealingRestartCyclicLR, LOL | {'restart_weights': [1]}),
+    (CosineAnnealingRestartCyclicLR, LOL | {'eta_mins': [0]}),
+    (CosineAnnealingRestartLR, {'periods': [4, 4], 'restart_weights': [1]}),
+    (MultiStepRestartLR, {'milestones': [4], 'restarts': [0, 2], 'restart_weights': [1]}),
+])  # yapf: disable
+def test_lists_that_do_not_fit_are_refused(schedule, options):
+    with pytest.raises(ValueError, match='restart'):
+        schedule(optimizer(0.1), **options)
+
+
+# ---------------------------------------------------------------- steps
+
+
+def basicsr_multistep(milestones, gamma, restarts, weights, base, steps):
+    """BasicSR's recurrence: each rate from the one before; a restart hides a milestone of the same iteration."""
+    rate, out = base, []
+    for e in range(steps):
+        if e in restarts:
+            rate = base * weights[restarts.index(e)]
+        else:
+            rate *= gamma**milestones.count(e)
+        out.append(rate)
+    return out
+
+
+@pytest.mark.parametrize('milestones, gamma, restarts, weights', [
+    ([3, 6], 0.5, [0], [1]),
+    ([3, 3, 6, 6, 6], 0.5, [0], [1]),
+    ([6, 3], 0.1, [0], [1]),
+    ([2, 4, 8, 10], 0.5, [0, 6], [1, 0.25]),
+    ([2, 6, 6, 8], 0.5, [0, 6, 9], [1, 2, 0.5]),
+    ([1, 5], 0.5, [7], [0.5]),
+    ([], 0.5, [0], [1]),
+])  # yapf: disable
+def test_multistep_against_the_recurrence(milestones, gamma, restarts, weights):
+    options = {'milestones': milestones, 'gamma': gamma, 'restarts': restarts, 'restart_weights': weights}
+    curve = Stub(MultiStepRestartLR, 0.1, **options).curve(14)
+    assert curve == pytest.approx(basicsr_multistep(milestones, gamma, restarts, weights, 0.1, 14), rel=1e-12)
+
+
+def test_multistep_default_is_one_tenth():
+    assert Stub(MultiStepRestartLR, 1., milestones=[2]).curve(4) == pytest.approx([1, 1, 0.1, 0.1], rel=1e-12)
+
+
+def test_linear_and_single_cosine():
+    assert Stub(LinearLR, 0.4, total_iter=4).curve(6) == pytest.approx([0.4, 0.3, 0.2, 0.1, 0, 0], abs=1e-15)
+    curve = Stub(TrueCosineAnnealingLR, 1., T_max=4, eta_min=0.2).curve(6)
+    torch_opt = optimizer(1.)
+    torch_schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch_opt, 4, 0.2)
+    wanted = []
+    for _ in range(6):
+        wanted.append(torch_opt.param_groups[0]['lr'])
+        torch_schedule.step()
+    assert curve == pytest.approx(wanted, rel=1e-9)
+
+
+# ---------------------------------------------------------------- warm-up and resuming
+
+ALL = [(MultiStepRestartLR, {'milestones': [7, 9, 9], 'gamma': 0.5}),
+       (CosineAnnealingRestartLR, {'periods': [8, 8], 'restart_weights': [1, 0.5], 'eta_min': 0.01}),
+       (CosineAnnealingRestartCyclicLR, {'periods': [6, 10], 'restart_weights': [1, 1], 'eta_mins': [0.2, 0.01]}),
+       (TrueCosineAnnealingLR, {'T_max': 16}), (LinearLR, {'total_iter': 16})]  # yapf: disable
+each_schedule = pytest.mark.parametrize('schedule, options', ALL, ids=[s.__name__ for s, _ in ALL])
+
+
+@each_schedule
+def test_warm_up_leaves_no_trace(schedule, options):
+    plain, warmed = (Stub(schedule, 0.1, **options).curve(16, warmup) for warmup in (-1, 5))
+    assert warmed[:4] == pytest.approx([0.02, 0.04, 0.06, 0.08], rel=1e-12)
+    assert warmed[4:] == plain[4:]
+
+
+def test_warm_up_ends_at_the_base_rate_of_every_group():
+    # BasicSR's recurrence would stay at (w - 1) / w of the base for ever
+    model = Stub(MultiStepRestartLR, 0.1, 0.3, milestones=[20])
+    seen = [model.rates(t, warmup=4) for t in range(1, 11)]
+    assert seen[0] == pytest.approx([0.025, 0.075])
+    assert seen[3] == seen[9] == pytest.approx([0.1, 0.3], rel=1e-12)
+
+
+@each_schedule
+@pytest.mark.parametrize('stop', [1, 3, 8])
+def test_resumed_curve_is_the_uninterrupted_one(schedule, options, stop):
+    whole = Stub(schedule, 0.1, **options).curve(16, warmup=5)
+    first = Stub(schedule, 0.1, **options)
+    first.curve(stop, warmup=5)
+    second = Stub(schedule, 0.1, **options)
+    second.optimizers[0].load_state_dict(first.optimizers[0].state_dict())
+    second.schedulers[0].load_state_dict(first.schedulers[0].state_dict())
+    assert [second.rates(t, 5)[0] for t in range(stop + 1, 17)] == whole[stop:]

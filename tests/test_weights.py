@@ -1,0 +1,138 @@
+"""Weight files in every form that circulates, and those that must be refused."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from basicsr.archs import build_network, detect
+from basicsr.archs.loading import load_into
+from basicsr.utils.errors import UserError
+from basicsr.utils.weights import load_weights, read_file, save_safetensors, save_weights
+
+SMALL = {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4}
+
+
+@pytest.fixture(scope='module')
+def net():
+    torch.manual_seed(0)
+    return build_network(SMALL)
+
+
+def same(a: dict, b: dict) -> bool:
+    return list(a) == list(b) and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda s: s,
+    lambda s: {'params': s},
+    lambda s: {'params_ema': s},
+    lambda s: {'state_dict': s, 'epoch': 3},
+    lambda s: {'params': {f'module.{k}': v for k, v in s.items()}},
+    lambda s: {f'module.{k}': v for k, v in s.items()},
+    lambda s: {'params': {f'_orig_mod.{k}': v for k, v in s.items()}},
+    lambda s: {'params': {k.replace('.Restorer.', '.denoiser.'): v for k, v in s.items()}},
+], ids=['bare', 'params', 'params_ema', 'state_dict', 'params+module', 'bare+module', 'compiled', 'denoiser'])  # yapf: disable
+@pytest.mark.parametrize('old_format', [False, True])
+def test_every_form_loads(net, tmp_path, wrap, old_format):
+    file = tmp_path / 'w.pth'
+    torch.save(wrap(net.state_dict()), file, _use_new_zipfile_serialization=not old_format)
+    loaded = load_weights(file)
+    assert detect(loaded.state) == SMALL
+    other = build_network(SMALL)
+    load_into(other, loaded.state, str(file))
+    assert same(other.state_dict(), net.state_dict())
+
+
+def test_safetensors_says_what_it_is(net, tmp_path):
+    save_safetensors(tmp_path / 'w.safetensors', net.state_dict(), SMALL, iterations=100)
+    loaded = load_weights(tmp_path / 'w.safetensors')
+    assert loaded.network == SMALL and loaded.meta == {'iterations': 100}
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state.items())
+
+
+def test_choice_of_the_entry(net, tmp_path):
+    state, shifted = net.state_dict(), {k: v + 1 for k, v in net.state_dict().items()}
+    save_weights(tmp_path / 'w.pth', {'params': state, 'params_ema': shifted, 'network_g': SMALL})
+    assert same(load_weights(tmp_path / 'w.pth', 'params').state, state)
+    assert same(load_weights(tmp_path / 'w.pth', 'params_ema').state, shifted)
+    assert same(load_weights(tmp_path / 'w.pth').state, shifted)
+    assert load_weights(tmp_path / 'w.pth').network == SMALL
+    save_weights(tmp_path / 'w.pth', {'params': state})
+    fallback = load_weights(tmp_path / 'w.pth', 'params_ema')
+    assert same(fallback.state, state) and fallback.choice == 'params (there is no params_ema)'
+
+
+def test_missing_entry_names_what_there_is(net, tmp_path):
+    save_weights(tmp_path / 'w.pth', {'generator': net.state_dict(), 'note': 'x'})
+    with pytest.raises(UserError, match=r"no entry 'params'.*It has: generator, note"):
+        load_weights(tmp_path / 'w.pth')
+    assert same(load_weights(tmp_path / 'w.pth', 'generator').state, net.state_dict())
+
+
+class Payload:
+    """What a malicious file would hold: unpickling it runs code."""
+
+    def __reduce__(self):
+        return open, ('/tmp/never_written_by_loading_weights', 'w')
+
+
+def test_code_is_never_unpickled(tmp_path):
+    torch.save({'params': Payload()}, tmp_path / 'evil.pth')
+    with pytest.raises(UserError, match='holds more than weights'):
+        load_weights(tmp_path / 'evil.pth')
+
+
+def test_numpy_scalars_of_old_states_load(tmp_path):
+    """The Retinexformer family keeps `best_metric` as a NumPy scalar, which weights_only alone refuses."""
+    torch.save({'epoch': 1, 'iter': 2, 'best_metric': {'psnr': np.float64(21.5)}}, tmp_path / '2.state')
+    assert read_file(tmp_path / '2.state')['best_metric']['psnr'] == 21.5
+
+
+def test_files_written_under_numpy_1_load(tmp_path):
+    torch.save({'best': np.float64(21.5)}, tmp_path / 'new.state', _use_new_zipfile_serialization=False)
+    data = (tmp_path / 'new.state').read_bytes()
+    assert b'cnumpy._core.multiarray' in data
+    (tmp_path / 'old.state').write_bytes(data.replace(b'cnumpy._core.multiarray', b'cnumpy.core.multiarray'))
+    assert read_file(tmp_path / 'old.state')['best'] == 21.5
+
+
+@pytest.mark.parametrize('content', [b'', b'hello', b'PK\x03\x04broken', b'\x80\x02broken'])
+def test_damaged_files_are_refused_in_one_sentence(tmp_path, content):
+    (tmp_path / 'w.pth').write_bytes(content)
+    (tmp_path / 'w.safetensors').write_bytes(content)
+    for name in ('w.pth', 'w.safetensors'):
+        with pytest.raises(UserError, match=name) as caught:
+            load_weights(tmp_path / name)
+        assert '\n' not in str(caught.value)
+
+
+def test_truncated_checkpoint(net, tmp_path):
+    save_weights(tmp_path / 'w.pth', {'params': net.state_dict()})
+    data = (tmp_path / 'w.pth').read_bytes()
+    (tmp_path / 'w.pth').write_bytes(data[:len(data) // 2])
+    with pytest.raises(UserError, match='damaged'):
+        load_weights(tmp_path / 'w.pth')
+
+
+def test_misfit_lists_keys_shapes_and_the_network_it_looks_like(net):
+    wider = build_network(SMALL | {'n_feat': 12})
+    state = dict(net.state_dict())
+    del state['body.0.Restorer.mapping.weight']
+    state['surplus'] = torch.zeros(1)
+    with pytest.raises(UserError) as caught:
+        load_into(wider, state, 'w.pth')
+    text = str(caught.value)
+    assert '1 keys missing in the file: body.0.Restorer.mapping.weight' in text
+    assert '1 keys unknown to the network: surplus' in text
+    assert 'body.0.estimator.conv1.weight: 8x4x1x1 in the file, 12x4x1x1 in the network' in text
+    assert 'look like RetinexMamba (n_feat: 8, stage: 2, num_blocks: [1, 2, 1], d_state: 4)' in text
+
+
+def test_not_strict_keeps_what_fits(net):
+    deeper = build_network(SMALL | {'stage': 3})
+    before = deeper.state_dict()['body.2.Restorer.mapping.weight'].clone()
+    load_into(deeper, net.state_dict(), 'w.pth', strict=False)
+    assert torch.equal(deeper.state_dict()['body.1.Restorer.mapping.weight'],
+                       net.state_dict()['body.1.Restorer.mapping.weight'])
+    assert torch.equal(deeper.state_dict()['body.2.Restorer.mapping.weight'], before)
