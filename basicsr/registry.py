@@ -37,11 +37,11 @@ class Registry:
     Args:
         name: the decorator's prefix in upper case and the word in messages, e.g. 'arch' for `ARCH_REGISTRY`.
         noun: what users call such a thing, e.g. 'network'.
-        folder, suffix: files `<folder>/*<suffix>` below the package are searched.
+        folder, suffix: files `<folder>/*<suffix>` below the package are searched; none when they are empty.
     """
 
-    def __init__(self, name: str, noun: str, folder: str, suffix: str):
-        self.name, self.noun, self.folder, self.suffix = name, noun, folder, suffix
+    def __init__(self, name: str, noun: str = '', folder: str = '', suffix: str = ''):
+        self.name, self.noun, self.folder, self.suffix = name, noun or name, folder, suffix
         self._objects: dict[str, Any] = {}
         self._extra: list[Path] = []
         self._index: dict[str, Entry] | None = None
@@ -85,7 +85,8 @@ class Registry:
 
     def files(self) -> list[Path]:
         """Files that may define objects; the user's own come first, so they can replace ours by name."""
-        return [*self._extra, *sorted((PACKAGE / self.folder).glob(f'*{self.suffix}'))]
+        found = sorted((PACKAGE / self.folder).glob(f'*{self.suffix}')) if self.folder else []
+        return [*self._extra, *found]
 
     def get(self, name: str) -> Any:
         """The object called `name`, importing its file when needed. Raises `UserError` with the nearest spelling."""

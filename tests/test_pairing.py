@@ -2,12 +2,15 @@
 import os
 import pickle
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from basicsr.data import build_dataset
 from basicsr.data.pairing import image_folder, pair_by_name
 from basicsr.data.samplers import EnlargedSampler, SampleIndex, ShardSampler
+from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.errors import UserError
 
 
@@ -134,6 +137,21 @@ def test_meta_info_file_that_cannot_be_used(tmp_path, text, words):
     assert words in message and 'meta_info_file' in message and str(meta) in message
 
 
+def test_single_images_by_list(tmp_path):
+    root, meta = touch(tmp_path / 'lq', '0.png', '1.png', '2.png'), tmp_path / 'list.txt'
+    meta.write_text('2.png (24,20,3)\n0.png (24,20,3)\n')
+    dataset = SingleImageDataset({'dataroot_lq': root, 'meta_info_file': str(meta), 'phase': 'test'})
+    assert [Path(p).name for p in dataset.paths] == ['2.png', '0.png']
+    meta.write_text('\n')
+    assert 'lists no images' in error_of(SingleImageDataset, root, meta_info_file=str(meta))
+
+
+def test_mistake_names_the_block(tmp_path):
+    roots = {'dataroot_lq': touch(tmp_path / 'lq', '1.png'), 'dataroot_gt': touch(tmp_path / 'gt')}
+    message = error_of(build_dataset, roots | {'type': 'PairedImageDataset', 'phase': 'val', 'block': 'val_2'})
+    assert message.startswith('datasets.val_2: dataroot_gt: there are no images')
+
+
 # ---------------------------------------------------------------- samplers
 
 
@@ -152,8 +170,9 @@ def test_order_follows_from_seed_and_epoch():
     assert sorted(indices(seed=3)) == list(range(12))
     runs = [tuple(drawn(seed=s, epoch=e)) for s in (0, 1, 100) for e in (0, 1, 2)]
     assert len(set(runs)) == len(runs)
-    # sums of seed and epoch must not collide either, nor the orders without their augmentation seeds
-    assert indices(seed=1, epoch=0, size=50) != indices(seed=0, epoch=1, size=50)
+    # the orders differ too, without their augmentation seeds; BasicSR's ignore the seed, and sums of both would collide
+    orders = {tuple(indices(seed=s, epoch=e, size=50)) for s in (0, 1) for e in (0, 1)}
+    assert len(orders) == 4
 
 
 def test_samples_have_seeds_of_their_own():
@@ -172,10 +191,16 @@ def test_resume_continues_with_the_same_tail(world):
 def test_processes_share_the_epoch(size, world):
     parts = [drawn(size=size, num_replicas=world, rank=r) for r in range(world)]
     assert len({len(p) for p in parts}) == 1  # a process with fewer would leave the others waiting
-    assert set(i for p in parts for i, _ in p) == set(range(size))
+    assert {i for p in parts for i, _ in p} == set(range(size))
     assert sum(map(len, parts)) - size < world  # only what fills the last round comes twice
     seeds = [seed for p in parts for _, seed in p]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_an_enlarged_epoch_uses_every_sample_equally_often():
+    counts = Counter(int(i) for i in EnlargedSampler(range(7), ratio=3.5))
+    assert sum(counts.values()) == 25 and set(counts.values()) == {3, 4}
+    assert len({int(i) for i in EnlargedSampler(range(100), ratio=0.5)} - set(range(50))) > 10
 
 
 def test_ratio_and_shortest_epoch():

@@ -103,7 +103,7 @@ def test_initial_values():
     torch.testing.assert_close(scan.A_logs.detach().exp()[0], torch.arange(1., 65))
     dt = torch.nn.functional.softplus(scan.dt_projs_bias.detach())
     assert dt.min() > 0.99e-3 and dt.max() < 0.101
-    assert scan.in_proj.weight.std() == pytest.approx(0.02, rel=0.05)
+    assert scan.in_proj.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert scan.dt_projs_weight.abs().max() <= scan.dt_rank**-0.5
 
 

@@ -19,7 +19,8 @@ def inputs(batch=2, groups=4, width=3, states=5, length=37, dtype=torch.float64,
         return torch.randn(*shape, generator=g, dtype=dtype)
 
     return [draw(batch, channels, length), draw(batch, channels, length), -draw(channels, states).exp(),
-            draw(batch, groups, states, length), draw(batch, groups, states, length), draw(channels), draw(channels)]  # yapf: disable
+            draw(batch, groups, states, length), draw(batch, groups, states, length), draw(channels),
+            draw(channels)]  # yapf: disable
 
 
 def naive(u, delta, A, B, C, D, bias):

@@ -35,7 +35,7 @@ def _check(key: str, block: dict) -> list[str]:
 
     from basicsr.data import build_dataset
     from basicsr.data.loader import Failed, SeededSamples
-    dataset = SeededSamples(build_dataset(block | {'phase': 'test'}), block)
+    dataset = SeededSamples(build_dataset(block | _whole_images(block)), block)
     sizes: Counter[str] = Counter()
     mistakes = []
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
@@ -51,6 +51,15 @@ def _check(key: str, block: dict) -> list[str]:
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {len(dataset)} samples, {len(mistakes)} mistakes; sizes: {common}")
     return mistakes
+
+
+def _whole_images(block: dict) -> dict:
+    """Changes to a block for samples as they are stored: training pairs uncropped and, unlike test pairs, untrimmed."""
+    from basicsr.config.signatures import read_signature
+    from basicsr.registry import DATASET_REGISTRY
+    if block['phase'] != 'train' or read_signature(DATASET_REGISTRY.index()[block['type']]).takes_opt:
+        return {'phase': 'test'}
+    return {'gt_size': None, 'use_hflip': False, 'use_rot': False, 'geometric_augs': False}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -57,12 +57,13 @@ def load_options(path: str | Path, overrides: list[str] | None = None, *, is_tra
     data, source = read_yaml(path)
     problems = Problems(source)
     apply_overrides(data, overrides or [], problems)
+    reads_train_data = is_train is not False
     is_train = 'train' in data if is_train is None else is_train
     _third_party_files(data, path, problems)
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
-    _resolve_files(opt, path, problems if check_files else None, is_train)
+    _resolve_files(opt, path, problems if check_files else None, reads_train_data)
     problems.raise_if_any()
     opt['name'] = _run_name(opt.get('name') or stem, debug)
     opt['is_train'], opt['auto_resume'] = is_train, auto_resume
@@ -118,11 +119,12 @@ def _looked_in(path: Path) -> str:
     return ', '.join(dict.fromkeys(f"'{p}'" for p in (Path.cwd(), project_root(), path.resolve().parent)))
 
 
-def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, is_train: bool) -> None:
+def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, with_train: bool) -> None:
     """Make data and weight paths absolute, so that they work from any working directory."""
-    named = [(('path', k), opt.get('path') or {}) for k in ('pretrain_network_g', 'pretrain_network_d', 'resume_state')]
+    files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
+    named = [(('path', key), opt.get('path') or {}) for key in files]
     for key, block in (opt.get('datasets') or {}).items():
-        if isinstance(block, dict) and (is_train or key.split('_')[0] != 'train'):
+        if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
             named += [(('datasets', key, k), block) for k in block if str(k).startswith(('dataroot', 'meta_info'))]
     for where, holder in named:
         value = holder.get(where[-1])

@@ -25,7 +25,7 @@ class Source:
     overrides: dict[Path, str] = field(default_factory=dict)
 
     def override(self, path: Path, text: str) -> None:
-        """Note that `path` and everything below it come from the override `text`, as do blocks that it had to create."""
+        """Note that `path`, all below it, and blocks made on the way to it come from the override `text`."""
         self.lines = {p: line for p, line in self.lines.items() if p[:len(path)] != path}
         for end in range(1, len(path)):
             if path[:end] not in self.lines:

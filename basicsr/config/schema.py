@@ -108,7 +108,10 @@ class DistOptions(Block):
 
 class Options(Block):
     """One run: data, network, training, validation, logging."""
-    name: str | None = Field(None, description='names the folders of the run, default: the name of the option file')
+    name: str | None = Field(
+        None,
+        coerce_numbers_to_str=True,
+        description='names the folders of the run, default: the name of the option file')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
     scale: Int = Field(1, gt=0, description='ground truth size divided by input size')
     num_gpu: Literal['auto'] | Annotated[Int, Field(ge=0)] = Field(

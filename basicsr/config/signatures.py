@@ -98,7 +98,7 @@ def _bases(node: ast.ClassDef, tree: ast.Module, file: Path) -> Iterator[tuple[a
     """Base classes that this package or file defines, with their files."""
     for base in node.bases:
         found, where = _find_class(base.id, tree, file) if isinstance(base, ast.Name) else (None, file)
-        if found is not None and found is not node:
+        if found is not None and (found.lineno, where) != (node.lineno, file):
             yield found, where
 
 

@@ -39,7 +39,11 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
     by_stem(gts, 'dataroot_gt')
     pairs, alone = [], []
     for gt in gts:
-        stem = filename_tmpl.format(gt.stem)
+        try:
+            stem = filename_tmpl.format(gt.stem)
+        except (KeyError, IndexError, ValueError) as error:
+            raise UserError(
+                f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
         if stem in lq_by_stem:
             pairs.append((str(lq_by_stem.pop(stem)), str(gt)))
         else:

@@ -49,10 +49,12 @@ class EnlargedSampler(Sampler):
 
     def __iter__(self) -> Iterator[SampleIndex]:
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
-        order = torch.randperm(self.num_samples * self.num_replicas, generator=generator).tolist()
-        mine = range(self.rank, len(order), self.num_replicas)
-        for position in mine[self.start:]:
-            yield SampleIndex(order[position] % self.size, mix_seed(self.seed, self.epoch, position))
+        total = self.num_samples * self.num_replicas
+        # whole shuffled passes one after the other: every sample is used equally often, up to the last pass
+        passes = [torch.randperm(self.size, generator=generator) for _ in range(math.ceil(total / self.size))]
+        order = torch.cat(passes).tolist()
+        for position in range(self.rank, total, self.num_replicas)[self.start:]:
+            yield SampleIndex(order[position], mix_seed(self.seed, self.epoch, position))
 
     def __len__(self) -> int:
         return self.num_samples

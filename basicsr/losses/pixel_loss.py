@@ -5,19 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.losses.loss_util import weight_reduce_loss
 from basicsr.utils.color import rgb2ycbcr_pt
 from basicsr.utils.registry import LOSS_REGISTRY
-
-
-def reduce_loss(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
-    """Apply element weights and reduce: 'none', 'sum', or 'mean' (over the sum of weights where they are given)."""
-    if weight is not None:
-        loss = loss * weight
-    if reduction == 'none':
-        return loss
-    if weight is None or reduction == 'sum':
-        return loss.mean() if reduction == 'mean' else loss.sum()
-    return loss.sum() / weight.expand_as(loss).sum()
 
 
 class PixelLoss(nn.Module):
@@ -40,7 +30,7 @@ class PixelLoss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, **kwargs) -> Tensor:
         """`weight`: element weights, broadcast over channels when it has one."""
-        return self.loss_weight * reduce_loss(self.elementwise(pred, target), weight, self.reduction)
+        return self.loss_weight * weight_reduce_loss(self.elementwise(pred, target), weight, self.reduction)
 
 
 @LOSS_REGISTRY.register()

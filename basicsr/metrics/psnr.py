@@ -1,6 +1,8 @@
 """Peak signal-to-noise ratio."""
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from basicsr.metrics.protocol import get_protocol, prepared_pair
@@ -9,7 +11,9 @@ from basicsr.utils.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
-                   test_y_channel: bool = False, protocol: str | None = None, **kwargs) -> float:  # yapf: disable
+                   test_y_channel: bool = False,
+                   protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y'] | None = None,
+                   **kwargs) -> float:  # yapf: disable
     """10 log10(255^2 / MSE) in dB, the MSE over all pixels and channels together, in float64.
 
     Args:

@@ -1,6 +1,8 @@
 """Structural similarity (Wang et al. 2004): 11-tap Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, range 255."""
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 
@@ -14,7 +16,9 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 
 @METRIC_REGISTRY.register()
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
-                   test_y_channel: bool = False, protocol: str | None = None, **kwargs) -> float:  # yapf: disable
+                   test_y_channel: bool = False,
+                   protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y'] | None = None,
+                   **kwargs) -> float:  # yapf: disable
     """Mean SSIM; arguments as `calculate_psnr`. Without a protocol: per channel, windows inside the image only.
 
     Raises:

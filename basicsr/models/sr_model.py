@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,6 +25,11 @@ from basicsr.utils.registry import MODEL_REGISTRY
 @MODEL_REGISTRY.register()
 class SRModel(ValidationMixin, BaseModel):
     """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses."""
+
+    # a subclass that replaces `init_training_settings` sets those it has
+    cri_pix = cri_perceptual = None
+    cri_more: Sequence[tuple[str, Callable]] = ()
+    ema_decay = 0
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)

@@ -31,7 +31,7 @@ def read_header(data: bytes) -> Header:
     """Header of PNG and JPEG bytes; other formats report the defaults."""
     if data.startswith(_PNG) and len(data) > 26:
         # a complete PNG ends with an empty IEND chunk (12 bytes); some writers append text after it
-        return Header(_PNG_CHANNELS.get(data[25], 'colour'), data[24], False, b'IEND' in data[-4096:])
+        return Header(_PNG_CHANNELS.get(data[25], 'colour'), data[24], False, data.rfind(b'IEND') > 0)
     if data.startswith(b'\xff\xd8'):
         return _jpeg(data)
     return Header()

@@ -1,0 +1,193 @@
+"""Mistakes in option files: all at once, each with its line, its path and the nearest spelling."""
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from basicsr.config import freeze, load_options
+from basicsr.config.yaml_reader import read_yaml
+from basicsr.utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+GOOD = (ROOT / 'tests' / 'option_files' / 'small.yml').read_text(encoding='utf-8')
+
+
+@pytest.fixture
+def load(tmp_path):
+    """`load(text, ...)`: options of a file with that text; strings replace parts of `GOOD` when given as pairs."""
+
+    def inner(text=GOOD, *pairs, overrides=None, is_train=True, check_files=False, **kwargs):
+        for old, new in pairs:
+            assert text.count(old) == 1, f'{old!r} stands {text.count(old)} times in the file'
+            text = text.replace(old, new)
+        file = tmp_path / 'run.x4.yml'
+        file.write_text(text, encoding='utf-8')
+        return load_options(file, overrides, is_train=is_train, check_files=check_files, **kwargs)
+
+    return inner
+
+
+def message(load, *args, **kwargs):
+    with pytest.raises(UserError) as caught:
+        load(*args, **kwargs)
+    return str(caught.value)
+
+
+def line_of(text, part):
+    numbers = [i for i, line in enumerate(text.splitlines(), 1) if part in line]
+    assert len(numbers) == 1
+    return numbers[0]
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+
+def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_spelling(load):
+    slips = [  # part of the file, what stands there instead, option path, what the message must say
+        ('manual_seed:', 'manual_sed:', 'manual_sed', "Did you mean 'manual_seed'?"),
+        ('batch_size_per_gpu:', 'batch_size_per_gpus:', 'datasets.train.batch_size_per_gpus', "'batch_size_per_gpu'?"),
+        ('num_block:', 'num_blocks:', 'network_g.num_blocks', "Did you mean 'num_block'?"),
+        ('strict_load_g:', 'strict_laod_g:', 'path.strict_laod_g', "Did you mean 'strict_load_g'?"),
+        ('total_iter: 100', 'total_iter: 100\n  warmup_iters: 5', 'train.warmup_iters', "'warmup_iter'?"),
+        ('betas:', 'beta:', 'train.optim_g.beta', "Did you mean 'betas'?"),
+        ('eta_min:', 'eta_mins:', 'train.scheduler.eta_mins', "Did you mean 'eta_min'?"),
+        ('loss_weight:', 'los_weight:', 'train.pixel_opt.los_weight', "Did you mean 'loss_weight'?"),
+        ('val_freq:', 'val_frequ:', 'val.val_frequ', "Did you mean 'val_freq'?"),
+        ('crop_border:', 'crop_bordr:', 'val.metrics.psnr.crop_bordr', "Did you mean 'crop_border'?"),
+        ('print_freq:', 'print_frq:', 'logger.print_frq', "Did you mean 'print_freq'?"),
+    ]
+    text = GOOD
+    for old, new, *_ in slips:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    lines = message(load, text).splitlines()
+    assert lines[0].startswith(f'{len(slips)} mistakes in ')
+    for _, new, path, hint in slips:
+        line = next(line for line in lines if f': {path}: ' in line)
+        number = line_of(text, new.split('\n')[-1].strip())
+        assert f'run.x4.yml:{number}: ' in line
+        assert hint in line and 'Allowed here: ' in line
+    numbers = [int(line.split('run.x4.yml:')[1].split(':')[0]) for line in lines[1:]]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize(('old', 'new', 'path', 'says'), [
+    ('type: MSRResNet', 'type: MSRResnt', 'network_g.type', "Did you mean 'MSRResNet'?"),
+    ('model_type: SRModel', 'model_type: SRModell', 'model_type', "Did you mean 'SRModel'?"),
+    ('type: L1Loss', 'type: L2Loss', 'train.pixel_opt.type', "no loss called 'L2Loss'"),
+    ('type: calculate_psnr', 'type: calculate_pnsr', 'val.metrics.psnr.type', "Did you mean 'calculate_psnr'?"),
+    ('type: CosineAnnealingRestartLR', 'type: CosineRestartLR', 'train.scheduler.type', 'Known: '),
+    ('type: Adam', 'type: Adm', 'train.optim_g.type', "Did you mean 'Adam'?"),
+    ('type: MSRResNet', 'kind: 3', 'network_g.type', 'is required'),
+    ('    lr: 1e-4\n', '', 'train.optim_g.lr', 'is required'),
+    ('  total_iter: 100\n', '', 'train.total_iter', 'is required'),
+    ('    periods: [60, 40]\n', '', 'train.scheduler.periods', 'is required'),
+    ('total_iter: 100', 'total_iter: many', 'train.total_iter', "integer, unable to parse string as an integer, not 'many'"),
+    ('total_iter: 100', 'total_iter: 0', 'train.total_iter', 'greater than 0'),
+    ('total_iter: 100', 'total_iter: 101', 'train.total_iter', '101 iterations, but the periods'),
+    ('num_feat: 8', 'num_feat: wide', 'network_g.num_feat', 'integer'),
+    ('num_gpu: 0', 'num_gpu: -1', 'num_gpu', 'greater than or equal to 0, not -1'),
+    ('num_gpu: 0', 'num_gpu: atuo', 'num_gpu', "Did you mean 'auto'?"),
+    ('betas: [0.9, 0.99]', 'betas: 0.9', 'train.optim_g.betas', 'tuple'),
+    ('restart_weights: [1, 1]', 'restart_weights: [1]', 'train.scheduler.restart_weights', '1 values for 2 periods'),
+    ('crop_border: 2', 'better: high', 'val.metrics.psnr.better', "Did you mean 'higher'?"),
+    ('val_freq: 50', 'val_freq: 50\n  best_metric: ssim', 'val.best_metric', "'ssim' is none of the metrics: psnr"),
+    ('  val:\n', '  valid:\n', 'datasets.valid', "Did you mean 'val'?"),
+    ('print_freq: 10', 'print_freq: [10]', 'logger.print_freq', 'integer'),
+    ('gt_size: 32', 'gt_size: 33', 'datasets.train.gt_size', '33 is not a multiple of scale: 2'),
+    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4, 2]\n    gt_sizes: [16, 32]\n    iters: [5]', 'datasets.train',
+     'one length'),
+    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4]\n    gt_sizes: [64]\n    iters: [5]', 'datasets.train.gt_sizes',
+     '64 is larger than gt_size: 32'),
+    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4]', 'datasets.train', 'given together'),
+])  # yapf: disable
+def test_one_mistake(load, old, new, path, says):
+    text = message(load, GOOD, (old, new))
+    found = [line for line in text.splitlines() if f': {path}: ' in line]
+    assert len(found) == 1 and says in found[0] and 'run.x4.yml:' in found[0]
+
+
+def test_missing_files_and_folders_are_mistakes_too(load, tmp_path):
+    text = message(load, GOOD + 'arch_files: [no_arch.py]\nnme: x\n', check_files=True)
+    assert text.startswith('6 mistakes')
+    for path in ('datasets.train.dataroot_gt', 'datasets.val.dataroot_lq', 'arch_files[0]', 'nme'):
+        assert f': {path}: ' in text
+    assert f"'{tmp_path}'" in text  # where it was looked for
+
+
+def test_no_form_of_a_value_gives_anything_but_a_sentence(load):
+    base = yaml.safe_load(GOOD)
+    base['train']['losses'] = [{'type': 'MSELoss'}]
+    base['val']['best_metric'] = 'psnr'
+
+    def places(node, path=()):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield (*path, key)
+            if isinstance(value, (dict, list)):
+                yield from places(value, (*path, key))
+
+    refused = 0
+    blocks = [p for p in places(base) if len(p) < 3 or p[-1] in ('type', 'psnr', 'periods', 0)]
+    for path in blocks:
+        for wrong in (None, 5, 'x', [[1]], {'type': [1]}, {1: 2}):
+            data = copy.deepcopy(base)
+            target = data
+            for part in path[:-1]:
+                target = target[part]
+            target[path[-1]] = wrong
+            try:
+                freeze(load(yaml.safe_dump(data), debug=True).opt)
+            except UserError as error:  # any other exception is the defect looked for
+                refused += 1
+                assert 'run.x4.yml' in str(error)
+    assert refused > len(blocks)
+
+
+# ------------------------------------------------------------------------------------------------ the file itself
+
+
+@pytest.mark.parametrize(('text', 'says'), [
+    ('', 'holds no options'),
+    ('# only a comment\n', 'holds no options'),
+    ('- a\n- b\n', 'holds no options'),
+    ('just words\n', 'holds no options'),
+    ('a: 1\nb: [1, 2\n', ':3: not valid YAML'),
+    ('a: 1\nb:\n\tc: 3\n', ':3: not valid YAML'),
+    ('a: 1\nb: {c: 1}\na: 2\n', ":3: 'a' is given twice, first on line 1"),
+    ('a: 1\nb: {c: 1, c: 2}\n', ":2: 'c' is given twice, first on line 2"),
+    ('a: 1\nb: !!float abc\n', ':2: not valid YAML: could not convert'),
+    ('a: 1\nb: 2024-13-45\n', ':2: not valid YAML: month'),
+    ('a: !!python/object:os.system x\n', ':1: not valid YAML'),
+    ('? [a, b]\n: 3\n', ':1: a key must be a word'),
+    ('a: &x\n  b: *x\n', 'refers to itself'),
+])
+def test_a_file_that_is_no_option_file(tmp_path, text, says):
+    file = tmp_path / 'bad.yml'
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_yaml(file)
+    assert 'bad.yml' in str(caught.value) and says in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / 'other.yml').write_text('a: 1\n')
+    with pytest.raises(UserError, match=r'there is no option file .*other\.yml'):
+        load_options(tmp_path / 'othr.yml', is_train=True)
+    with pytest.raises(UserError, match='there is no option file'):
+        load_options(tmp_path, is_train=True)
+    (tmp_path / 'latin.yml').write_bytes('name: caf\xe9\n'.encode('latin-1'))
+    with pytest.raises(UserError, match='not a text file in UTF-8'):
+        load_options(tmp_path / 'latin.yml', is_train=True)
+    (tmp_path / 'bom.yml').write_bytes(b'\xef\xbb\xbfname: \xc3\xa9t\xc3\xa9\n')
+    assert read_yaml(tmp_path / 'bom.yml')[0] == {'name': 'été'}
+
+
+def test_merged_blocks_may_be_changed(load):
+    text = GOOD.replace('  val:\n', '  val: &val\n').replace(
+        'network_g:\n', '  val_2:\n    <<: *val\n    name: second\n    dataroot_lq: other\nnetwork_g:\n')
+    opt = load(text).opt['datasets']
+    assert (opt['val']['name'], opt['val_2']['name'], opt['val_2']['dataroot_lq']) == ('test', 'second', 'other')
+    assert opt['val_2']['dataroot_gt'] == 'gt'
+    wrong = text.replace('dataroot_lq: other', 'dataroot_lqs: other')
+    assert f'run.x4.yml:{line_of(wrong, "dataroot_lqs")}: datasets.val_2.dataroot_lqs' in message(load, wrong)

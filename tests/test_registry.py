@@ -1,0 +1,216 @@
+"""Registries: names are known without imports, suggestions, conflicts, aliases, places, files from outside."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from basicsr.config.signatures import read_signature
+from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, REGISTRIES, SCHEDULER_REGISTRY, Registry
+from basicsr.utils import registry as upstream_path
+from basicsr.utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def nets():
+    """An empty registry of networks: no file of the package ends like this."""
+    return Registry('arch', 'network', 'archs', '_no_such_suffix.py')
+
+
+def write(folder, name, text):
+    file = folder / name
+    file.write_text(text, encoding='utf-8')
+    return file
+
+
+def python(code, cwd=ROOT):
+    """Output of a fresh interpreter."""
+    result = subprocess.run([sys.executable, '-c', code], cwd=cwd, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_names_are_known_without_importing_anything():
+    code = '''
+import sys
+from basicsr.registry import REGISTRIES, SCHEDULER_REGISTRY
+names = {n for r in (*REGISTRIES, SCHEDULER_REGISTRY) for n in r.keys()}
+assert {'RetinexMamba', 'MSRResNet', 'PairedImageDataset', 'Dataset_PairedImage', 'SRModel', 'ImageCleanModel', 'L1Loss',
+        'CharbonnierLoss', 'calculate_psnr', 'calculate_ssim', 'MultiStepLR'} <= names, names
+assert all(r.where(n).startswith('basicsr/') for r in REGISTRIES for n in r.keys())
+print(*({'torch', 'cv2', 'numpy', 'pydantic'} & set(sys.modules)), 'end')
+'''
+    assert python(code) == ['end']
+
+
+def test_importing_one_network_does_not_import_the_others():
+    code = '''
+import sys
+from basicsr.registry import ARCH_REGISTRY
+assert ARCH_REGISTRY.get('MSRResNet').__name__ == 'MSRResNet'
+print(*(m for m in sys.modules if m.startswith('basicsr.archs.') and m.endswith('_arch')))
+'''
+    assert python(code) == ['basicsr.archs.srresnet_arch']
+
+
+def test_the_table_agrees_with_what_importing_registers():
+    """Reading the source must not promise anything that the import then does not give."""
+    for registry in (*REGISTRIES, SCHEDULER_REGISTRY):
+        for name, obj in registry:
+            entry = registry.index()[name]
+            assert obj.__name__ == entry.node.name
+            assert (ROOT / registry.where(name)).samefile(sys.modules[obj.__module__].__file__)
+
+
+def test_unknown_names_get_the_nearest_spelling_and_the_places_searched():
+    assert 'L1Los' not in LOSS_REGISTRY and 'L1Loss' in LOSS_REGISTRY
+    with pytest.raises(UserError) as caught:
+        LOSS_REGISTRY.get('l1los')
+    text = str(caught.value)
+    assert "there is no loss called 'l1los'. Did you mean 'L1Loss'?" in text
+    assert 'CharbonnierLoss' in text and 'basicsr/losses/*_loss.py' in text
+    with pytest.raises(UserError) as caught:
+        ARCH_REGISTRY.get('zzzzqqq')
+    assert 'Did you mean' not in str(caught.value)
+
+
+def test_registering_a_name_twice(nets):
+
+    @nets.register()
+    class Net:
+        pass
+
+    first = Net
+    assert nets.get('Net') is first and nets.register(first) is first  # the same class again is no conflict
+    with pytest.raises(KeyError, match=r"network 'Net' is registered twice"):
+        nets.register(type('Other', (), {'__name__': 'Net'}), name='Net')
+
+    class Outer:
+
+        class Net:
+            pass
+
+    with pytest.raises(KeyError, match='registered twice'):
+        nets.register()(Outer.Net)
+    assert nets.get('Net') is first
+
+
+def test_aliases_and_suffixes(nets):
+
+    @nets.register()
+    @nets.register(name='Dataset_Alias')
+    @nets.register(suffix='v2')
+    class Net:
+        pass
+
+    assert nets.keys() == ['Dataset_Alias', 'Net', 'Net_v2']
+    assert nets.get('Dataset_Alias') is nets.get('Net_v2') is nets.get('Net') is Net
+    assert [name for name, _ in nets] == nets.keys()
+
+
+def test_aliases_and_suffixes_are_read_from_the_source(nets, tmp_path):
+    nets.add_file(write(tmp_path, 'many_arch.py', '''
+from basicsr.utils.registry import ARCH_REGISTRY
+raise RuntimeError('imported')
+@ARCH_REGISTRY.register(name='Alias')
+@ARCH_REGISTRY.register(suffix='x')
+class Net: ...
+@ARCH_REGISTRY.register(suffix='basicsr')
+class Old: ...
+@registry.ARCH_REGISTRY.register()
+class Dotted: ...
+@OTHER_REGISTRY.register()
+class Undecorated: ...
+class _Private: ...
+'''))  # yapf: disable
+    assert nets.keys() == ['Alias', 'Dotted', 'Net_x', 'Old', 'Old_basicsr', 'Undecorated']
+    with pytest.raises(UserError, match=r'cannot import .*many_arch\.py.*RuntimeError: imported'):
+        nets.get('Alias')
+
+
+def test_the_suffix_of_basicsr_need_not_be_written(tmp_path):
+    registry = Registry('own', 'thing', 'archs', '_no_such_suffix.py')
+    registry.add_file(write(tmp_path, 'thing.py', 'class _Hidden: ...\nclass Thing_basicsr: ...\n'))
+    assert registry.get('Thing') is registry.get('Thing_basicsr')
+    assert 'Thing' in registry and 'Thing_other' not in registry
+
+
+def test_files_from_outside(nets, tmp_path):
+    helper = write(tmp_path, 'neighbour_of_net.py', 'WIDTH = 3\n')
+    file = write(tmp_path, 'own_net.py', 'from neighbour_of_net import WIDTH\nclass OwnNet:\n    width = WIDTH\n')
+    before = list(sys.path)
+    nets.add_file(file)
+    nets.add_file(str(file))  # twice is once
+    assert nets.files() == [file] and nets.where('OwnNet') == str(file)
+    assert 'neighbour_of_net' not in sys.modules
+    assert nets.get('OwnNet').width == 3 and helper.is_file()
+    assert nets.get('OwnNet') is nets.get('OwnNet')
+    assert sys.path == before
+    with pytest.raises(UserError, match=r"arch_files: there is no file '.*gone\.py'"):
+        nets.add_file(tmp_path / 'gone.py')
+
+
+def test_a_file_from_outside_replaces_ours_of_that_name(tmp_path):
+    file = write(tmp_path, 'mine_arch.py', 'class MSRResNet:\n    mine = True\n')
+    registry = Registry('arch', 'network', 'archs', '_arch.py')
+    assert registry.where('MSRResNet') == 'basicsr/archs/srresnet_arch.py'
+    registry.add_file(file)
+    assert registry.where('MSRResNet') == str(file) and registry.get('MSRResNet').mine
+
+
+@pytest.mark.parametrize('content', ['def broken(:\n', 'class A: pass\nreturn 5 +\n'])
+def test_a_file_with_a_syntax_error_is_named_with_its_line(nets, tmp_path, content):
+    file = write(tmp_path, 'broken_arch.py', content)
+    nets.add_file(file)
+    with pytest.raises(UserError) as caught:
+        nets.keys()
+    assert str(file) in str(caught.value) and f'line {content.count(chr(10))}' in str(caught.value)
+
+
+def test_a_failed_import_can_be_tried_again(nets, tmp_path):
+    file = write(tmp_path, 'flaky_net.py', 'import module_that_nobody_has\nclass Flaky: ...\n')
+    nets.add_file(file)
+    for _ in range(2):
+        with pytest.raises(UserError, match="No module named 'module_that_nobody_has'"):
+            nets.get('Flaky')
+    file.write_text('class Flaky: ...\n')
+    assert nets.get('Flaky').__name__ == 'Flaky'
+
+
+def test_the_import_path_of_basicsr():
+    for name, registry in zip(('ARCH', 'DATASET', 'MODEL', 'LOSS', 'METRIC'), REGISTRIES):
+        assert getattr(upstream_path, f'{name}_REGISTRY') is registry
+
+
+def test_signatures_are_read_from_the_source(tmp_path):
+    registry = Registry('arch', 'network', 'archs', '_no_such_suffix.py')
+    registry.add_file(write(tmp_path, 'signatures.py', '''
+from basicsr.data.paired_image_dataset import PairedImageDataset
+class Base:
+    def __init__(self, width: int, act='gelu', *, deep: "bool" = False): ...
+class Child(Base): ...
+class Grandchild(Child):
+    def __init__(self, more=nn.GELU, **kwargs): ...
+class Same(Same): ...
+class NoArguments: ...
+class Opt(PairedImageDataset):
+    def __init__(self, opt):
+        opt['noise']
+def swallows(img, crop=0, **kwargs): return img
+def reads(img, **kwargs): return kwargs['x']
+'''))  # yapf: disable
+
+    def signature(name):
+        return read_signature(registry.index()[name])
+
+    assert {k: d for k, (_, d) in signature('Child').fields.items()} == {'width': ..., 'act': 'gelu', 'deep': False}
+    assert not signature('Child').open
+    assert signature('Grandchild').fields['more'][1] is None and signature('Grandchild').open
+    assert signature('NoArguments').open and signature('Same').open
+    assert signature('Opt').takes_opt and {'noise', 'dataroot_gt', 'gt_size'} <= signature('Opt').words
+    assert not signature('swallows').open and signature('reads').open
+    assert not read_signature(METRIC_REGISTRY.index()['calculate_psnr']).open
+    assert all(isinstance(e.node, (ast.ClassDef, ast.FunctionDef)) for e in registry.index().values())

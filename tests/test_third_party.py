@@ -1,0 +1,210 @@
+"""Code written for BasicSR or Restormer and never changed for this toolbox: networks, models, datasets."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from basicsr.archs import arch_util, build_network
+from basicsr.config import load_options
+from basicsr.registry import REGISTRIES
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import imwrite
+
+ROOT = Path(__file__).resolve().parents[1]
+UPSTREAM_ARCH, UPSTREAM_MODEL, BASE_MODEL, DATASET, PLAIN_DATASET = ((ROOT / 'tests' / 'third_party' /
+                                                                      f'{name}.py').read_text(encoding='utf-8')
+                                                                     for name in ('third_arch', 'third_model',
+                                                                                  'bare_model', 'third_dataset',
+                                                                                  'plain_dataset'))
+
+OPTIONS = """\
+name: third
+model_type: SRModel
+scale: 2
+num_gpu: 0
+manual_seed: 3
+datasets:
+  train: {name: a, type: PairedImageDataset, dataroot_gt: gt, dataroot_lq: lq, gt_size: 16, batch_size_per_gpu: 2}
+  val: {name: b, type: PairedImageDataset, dataroot_gt: gt, dataroot_lq: lq}
+network_g: {type: MSRResNet, num_feat: 4, num_block: 1, upscale: 2}
+train:
+  total_iter: 2
+  optim_g: {type: Adam, lr: 1e-4}
+  scheduler: {type: MultiStepLR, milestones: [5]}
+  pixel_opt: {type: L1Loss}
+val:
+  val_freq: 2
+  metrics:
+    psnr: {type: calculate_psnr}
+logger: {print_freq: 1}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        for kind, size in (('gt', 32), ('lq', 16)):
+            imwrite(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), tmp_path / kind / f'{i}.png')
+    yield tmp_path
+    for registry in REGISTRIES:
+        registry._extra = [f for f in registry._extra if not f.is_relative_to(tmp_path)]
+        registry._index = None
+
+
+def put(folder, options=OPTIONS, **files):
+    """Write the option file and, as `arch='...'`, `arch_files` and so on."""
+    for kind, text in files.items():
+        (folder / f'own_{kind}.py').write_text(text)
+        options += f'{kind}_files: [own_{kind}.py]\n'
+    (folder / 'o.yml').write_text(options)
+    return folder / 'o.yml'
+
+
+def train(file, package=ROOT):
+    """Train in a process of its own; returns exit code, stderr and the run's folder."""
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    command = [sys.executable, package / 'basicsr/train.py', '-opt', file, f'path.experiments_root={file.parent}/exp']
+    result = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, text=True, timeout=200)
+    return result.returncode, result.stderr, file.parent / 'exp' / 'third'
+
+
+def trained(file, package=ROOT):
+    code, text, run = train(file, package)
+    assert code == 0, text
+    assert (run / 'models' / 'net_g_latest.pth').is_file() and 'iter:       2' in text
+    return text, torch.load(run / 'models' / 'net_g_latest.pth', weights_only=True)['params']
+
+
+def test_an_upstream_network_a_model_with_keys_of_its_own_and_a_dataset_train_together(folder):
+    text = OPTIONS.replace('MSRResNet', 'ThirdNet').replace('SRModel', 'ThirdModel').replace(
+        'type: PairedImageDataset', 'my_gain: 0.5, type: ThirdDataset').replace(
+            'total_iter: 2', 'total_iter: 2\n  my_weight: 0.25\n  my_opt: {type: MSELoss}')  # yapf: disable
+    log, params = trained(put(folder, text, arch=UPSTREAM_ARCH, model=UPSTREAM_MODEL, dataset=DATASET))
+    assert 'my_weight is 0.25' in log and 'l_extra: ' in log and '# psnr: ' in log
+    assert 'helper.weight' in params and f"network 'ThirdNet' from {folder / 'own_arch.py'}" in log
+
+
+def test_a_subclass_of_the_base_model_trains_a_restormer_style_network_on_an_upstream_dataset(folder):
+    arch = (
+        'import torch.nn as nn\nclass Restormer(nn.Module):\n    def __init__(self, dim=4):\n        super().__init__()\n'
+        '        self.up = nn.Sequential(nn.Conv2d(3, dim * 3, 3, 1, 1), nn.PixelShuffle(2))\n'
+        '    def forward(self, inp_img):\n        return self.up(inp_img)\n')  # no decorator
+    text = OPTIONS.replace('SRModel', 'BareModel').replace('{type: MSRResNet, num_feat: 4, num_block: 1, upscale: 2}',
+                                                           '{type: Restormer, dim: 4}')
+    text = text.replace('type: PairedImageDataset,', 'type: PlainDataset, io_backend: {type: disk},')
+    text = text.replace('gt_size: 16,', 'gt_size: 16, use_hflip: true, use_rot: true,')
+    log, params = trained(put(folder, text, arch=arch, model=BASE_MODEL, dataset=PLAIN_DATASET))
+    assert 'l_bare: ' in log and sorted(params) == ['up.0.bias', 'up.0.weight']
+
+
+def test_a_file_dropped_into_the_package(folder):
+    shutil.copytree(ROOT / 'basicsr', folder / 'copy' / 'basicsr', ignore=shutil.ignore_patterns('__pycache__'))
+    (folder / 'copy' / 'basicsr' / 'archs' / 'third_arch.py').write_text(UPSTREAM_ARCH)
+    file = put(folder, OPTIONS.replace('MSRResNet', 'ThirdNet'))
+    log, _ = trained(file, folder / 'copy')
+    assert "network 'ThirdNet' from basicsr/archs/third_arch.py" in log
+    (folder / 'copy' / 'basicsr' / 'archs' / 'third_arch.py').write_text('import nobody_has_this\n' + UPSTREAM_ARCH)
+    code, text, _ = train(file, folder / 'copy')
+    assert code == 2 and 'Traceback' not in text
+    assert text.splitlines()[-1].startswith('error: cannot import ') and "'nobody_has_this'" in text
+
+
+@pytest.mark.parametrize(('line', 'says'), [('def broken(:\n', 'line 1'), ('', 'is required')])
+def test_a_broken_file_is_one_sentence_and_exit_code_2(folder, line, says):
+    arch = line + UPSTREAM_ARCH.replace('num_in_ch=3', 'num_in_ch')
+    code, text, run = train(put(folder, OPTIONS.replace('MSRResNet', 'ThirdNet'), arch=arch))
+    assert code == 2 and 'Traceback' not in text and says in text and not run.exists()
+    assert text.count('\n') == (1 if line else 2)
+
+
+def test_mistyped_keys_of_code_from_outside_are_still_mistakes(folder):
+    text = OPTIONS.replace('SRModel', 'ThirdModel').replace('type: PairedImageDataset',
+                                                            'my_gain: 2, type: ThirdDataset')
+    text = text.replace('total_iter: 2', 'total_iter: 2\n  my_weight: 0.5')
+    good = load_options(put(folder, text, model=UPSTREAM_MODEL, dataset=DATASET), is_train=True).opt
+    assert good['train']['my_weight'] == 0.5 and good['datasets']['train']['my_gain'] == 2
+    wrong = text.replace('my_weight', 'my_wieght').replace('my_gain: 2', 'my_gian: 2')
+    with pytest.raises(UserError) as caught:
+        load_options(put(folder, wrong, model=UPSTREAM_MODEL, dataset=DATASET), is_train=True)
+    for path in ('train.my_wieght', 'datasets.train.my_gian', 'datasets.val.my_gian'):
+        assert f': {path}: unknown key' in str(caught.value)
+    with pytest.raises(UserError, match=r'train\.my_weight: unknown key'):  # nobody reads it
+        load_options(put(folder, text.replace('ThirdModel', 'SRModel'), dataset=DATASET), is_train=True)
+
+
+def test_a_model_that_replaces_only_the_training_settings(folder):
+    """As upstream's own subclasses do: `optimize_parameters` is inherited."""
+    model = UPSTREAM_MODEL[:UPSTREAM_MODEL.index('    def feed_data')].replace(
+        'self.cri_pix =', 'self.cri_perceptual = None\n        self.cri_pix =')
+    log, _ = trained(put(folder, OPTIONS.replace('SRModel', 'ThirdModel'), model=model))
+    assert 'l_pix: ' in log
+
+
+# ------------------------------------------------------------------------------------------------ arch_util
+
+
+def test_flow_warp():
+    x = torch.rand(2, 3, 5, 7)
+    torch.testing.assert_close(arch_util.flow_warp(x, torch.zeros(2, 5, 7, 2)), x)
+    flow = torch.zeros(2, 5, 7, 2)
+    flow[..., 0], flow[..., 1] = 2, -1  # x of the pixel two to the right, one above
+    warped = arch_util.flow_warp(x, flow)
+    torch.testing.assert_close(warped[:, :, 1:, :-2], x[:, :, :-1, 2:])
+    assert (warped[:, :, 0] == 0).all() and (warped[..., -2:] == 0).all()
+    border = arch_util.flow_warp(x, flow, interp_mode='nearest', padding_mode='border')
+    torch.testing.assert_close(border[:, :, 0, :-2], x[:, :, 0, 2:])
+    torch.testing.assert_close(arch_util.flow_warp(x[..., :1], torch.zeros(2, 5, 1, 2)), x[..., :1])
+    with pytest.raises(ValueError, match='5x7'):
+        arch_util.flow_warp(x, torch.zeros(2, 7, 5, 2))
+    half = arch_util.flow_warp(x[:, :, :, :2], torch.full((2, 5, 2, 2), 0.5) * torch.tensor([1., 0.]))
+    torch.testing.assert_close(half[..., 0], x[..., :2].mean(-1))
+
+
+def test_pixel_unshuffle():
+    x = torch.arange(32.).view(1, 2, 4, 4)
+    y = arch_util.pixel_unshuffle(x, 2)
+    assert y.shape == (1, 8, 2, 2) and y[0, :4, 0, 0].tolist() == [0, 1, 4, 5] and y[0, 4, 1, 1] == 26
+    torch.testing.assert_close(nn.PixelShuffle(2)(y), x)
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 4, 8])
+def test_upsample(scale):
+    module = arch_util.Upsample(scale, 4)
+    assert module(torch.rand(1, 4, 5, 6)).shape == (1, 4, 5 * scale, 6 * scale)
+    for bad in (0, 5, 6, -2):
+        with pytest.raises(ValueError, match=f'scale {bad} is not supported'):
+            arch_util.Upsample(bad, 4)
+
+
+def test_make_layer_and_initial_weights():
+    layer = arch_util.make_layer(arch_util.ResidualBlockNoBN, 3, num_feat=8, res_scale=0.5)
+    assert isinstance(layer, nn.Sequential) and len(layer) == 3
+    assert len({id(p) for p in layer.parameters()}) == 12 and layer[0].res_scale == 0.5
+    x = torch.rand(1, 8, 4, 4)
+    block = layer[0]
+    torch.testing.assert_close(block(x), x + 0.5 * block.conv2(torch.relu(block.conv1(x))))
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64), nn.Linear(512, 64, bias=False))
+    arch_util.default_init_weights(module, 0.1, bias_fill=0.5)
+    assert module[0].weight.std().item() == pytest.approx(0.1 * (2 / 576)**0.5, rel=0.05)
+    assert module[2].weight.std().item() == pytest.approx(0.1 * (2 / 512)**0.5, rel=0.05)
+    assert (module[0].bias == 0.5).all() and (module[1].weight == 1).all()
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_to_2tuple():
+    assert arch_util.to_2tuple(3) == (3, 3) and arch_util.to_2tuple((3, 4)) == (3, 4)
+    assert arch_util.to_2tuple('ab') == ('ab', 'ab')
+
+
+@pytest.mark.parametrize('upscale', [1, 2, 3, 4])
+def test_srresnet(upscale):
+    net = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': upscale})
+    assert net(torch.rand(1, 3, 5, 6)).shape == (1, 3, 5 * upscale, 6 * upscale)
