@@ -7,8 +7,12 @@ from torch import Tensor
 
 
 def selective_scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-                             delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:  # yapf: disable
-    """See `basicsr.ops.selective_scan.selective_scan`; differentiable by autograd, in the dtype of its inputs."""
+                             delta_bias: Tensor | None = None, delta_softplus: bool = True,
+                             return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # yapf: disable
+    """See `basicsr.ops.selective_scan.selective_scan`; B and C (batch, groups, states, length).
+
+    Differentiable by autograd, in the dtype of its inputs.
+    """
     batch, channels = u.shape[:2]
     groups, states = B.shape[1], B.shape[2]
     if delta_bias is not None:
@@ -24,4 +28,5 @@ def selective_scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: 
         h = torch.exp(delta_t[..., None] * A) * h + (delta_t * u_t)[..., None] * B_t
         out.append((h * C_t).sum(-1))
     y = torch.stack(out, dim=-1)
-    return y if D is None else y + D[:, None] * u
+    y = y if D is None else y + D[:, None] * u
+    return (y, h) if return_last_state else y

@@ -1,0 +1,89 @@
+"""Loads the compiled kernels and knows what this CPU can run."""
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, c_float
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ISAS = ('baseline', 'avx2', 'avx512')
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None; `why_not` says why."""
+    for file in _files():
+        try:
+            lib = ctypes.CDLL(str(file))
+            for name in ('ss2d_forward', 'ss2d_backward', 'sequence_forward', 'sequence_backward', 'scan_width',
+                         'scan_chunk'):
+                getattr(lib, name).restype = ctypes.c_int
+            return lib
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+def why_not() -> str | None:
+    """A sentence when the kernels cannot be used, else None."""
+    if library() is not None:
+        return None
+    if _files():
+        return f"'{_files()[0].name}' cannot be loaded (built for another machine?); run: pip install -e ."
+    return 'the C kernels were not compiled (no C compiler when installing); with one, run: pip install -e .'
+
+
+def _files() -> list[Path]:
+    return sorted(Path(__file__).parent.glob('_scan*.so'))
+
+
+def supported_isas() -> list[str]:
+    """Instruction sets that the library and this CPU have, the best last."""
+    lib = library()
+    return [name for i, name in enumerate(ISAS) if lib is not None and lib.scan_width(i) > 0]
+
+
+@cache
+def best_isa() -> tuple[int, int, int]:
+    """(instruction set, floats per vector, positions per chunk)."""
+    isa = ISAS.index(os.environ.get('BASICSR_SCAN_ISA') or supported_isas()[-1])
+    width = library().scan_width(isa)
+    if not width:
+        raise ValueError(f"BASICSR_SCAN_ISA: this CPU lacks '{ISAS[isa]}'; it has: {', '.join(supported_isas())}")
+    return isa, width, library().scan_chunk()
+
+
+def threads() -> int:
+    # a forked child must not look at thread pools of its parent; its own share of cores is unknown, so one
+    return 1 if _forked else torch.get_num_threads()
+
+
+def pointer(x: Tensor | None):
+    return None if x is None else ctypes.cast(x.data_ptr(), POINTER(c_float))
+
+
+def blocks(channels: int) -> int:
+    return -(-channels // best_isa()[1])
+
+
+def chunks(length: int) -> int:
+    return -(-length // best_isa()[2])
+
+
+def run(function, struct: ctypes.Structure, *args: int) -> None:
+    if function(ctypes.byref(struct), best_isa()[0], threads(), *args):
+        raise MemoryError('the selective scan could not allocate its working memory')

@@ -1,0 +1,252 @@
+/* Selective scan on CPUs: plain C, called through ctypes, no Python and no PyTorch headers.
+ *
+ * The kernels (scan_isa.h) are compiled for several instruction sets into one library; the caller names the set.
+ * Threads are created per call and joined before it returns: nothing survives that a fork could break, and no OpenMP
+ * runtime can clash with PyTorch's own.
+ */
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef _WIN32
+#include <pthread.h>
+#include <sched.h>
+#define EXPORT __attribute__((visibility("default")))
+#else
+#define EXPORT __declspec(dllexport)
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define HAVE_X86
+#endif
+
+#define CHUNK 64
+#define LOG2E 1.44269504088896340736f
+#define LN2 0.69314718055994530942f
+
+/* Both structs are mirrored field by field in __init__.py. All arrays are float32 and contiguous. */
+typedef struct {
+  int64_t batch, height, width, channels;
+  int32_t states, rank;
+  const float *x;      /* (batch, height, width, channels) */
+  const float *x_dbl;  /* (batch, height, width, 4, rank + 2 states): low-rank step, B, C */
+  const float *dt_w;   /* (4, channels, rank) */
+  const float *dt_b;   /* (4, channels) */
+  const float *A;      /* (4 channels, states) */
+  const float *D;      /* (4 channels) */
+  float *y;            /* like x */
+  float *starts;       /* states at the start of chunks, or null */
+  const float *dy;     /* like x */
+  float *dx;           /* (parts, ...) like x */
+  float *dx_dbl;       /* like x_dbl */
+  float *d_dt_w, *d_dt_b, *dA, *dD; /* (batch, ...) like the parameters */
+} Ss2d;
+
+typedef struct {
+  int64_t batch, channels, groups, length;
+  int32_t states, softplus;
+  const float *u, *delta; /* (batch, channels, length) */
+  const float *A;         /* (channels, states) */
+  const float *B, *C;     /* (batch, groups, states, length) */
+  const float *D, *bias;  /* (channels) */
+  float *y, *last;        /* like u; (batch, channels, states) */
+  float *starts;          /* states at the start of chunks, or null */
+  const float *dy;
+  float *du, *d_delta, *dB, *dC;
+  float *dA, *dD, *d_bias; /* (batch, ...) like the parameters */
+} Sequence;
+
+static void *scan_allocate(size_t size) {
+#ifdef _WIN32
+  return NULL;
+#else
+  void *memory;
+  return posix_memalign(&memory, 64, size) ? NULL : memory;
+#endif
+}
+
+/* Row-major pixel indices of `count` positions of traversal k from position `begin`. */
+static void scan_positions(int k, int64_t begin, int count, int64_t height, int64_t width, int64_t *out) {
+  int64_t step = k >= 2 ? -1 : 1, at = k >= 2 ? height * width - 1 - begin : begin;
+  if (k % 2 == 0) {
+    for (int t = 0; t < count; t++) out[t] = at + step * t;
+    return;
+  }
+  int64_t column = at / height, row = at % height;
+  for (int t = 0; t < count; t++) {
+    out[t] = row * width + column;
+    row += step;
+    if (row == height) row = 0, column++;
+    else if (row < 0) row = height - 1, column--;
+  }
+}
+
+static inline void scan_prefetch(const float *p, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(p + i, 0, 2);
+}
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+
+/* x86-64 guarantees SSE2, aarch64 NEON: four floats. */
+#define VL 4
+#define NAME(x) x##_baseline
+#include "scan_isa.h"
+#undef VL
+#undef NAME
+
+#ifdef HAVE_X86
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define VL 8
+#define NAME(x) x##_avx2
+#include "scan_isa.h"
+#undef VL
+#undef NAME
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,fma,prefer-vector-width=512")
+#endif
+#define VL 16
+#define NAME(x) x##_avx512
+#include "scan_isa.h"
+#undef VL
+#undef NAME
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+enum { BASELINE, AVX2, AVX512 };
+
+/* Floats per vector of an instruction set, 0 when this CPU or build lacks it. */
+EXPORT int scan_width(int isa) {
+  if (isa == BASELINE) return 4;
+#ifdef HAVE_X86
+  if (isa == AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 8;
+  if (isa == AVX512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+    return 16;
+#endif
+  return 0;
+}
+
+EXPORT int scan_chunk(void) { return CHUNK; }
+
+#ifdef HAVE_X86
+#define CALL(function, ...) \
+  (isa == AVX512 ? function##_avx512(__VA_ARGS__) : isa == AVX2 ? function##_avx2(__VA_ARGS__) : function##_baseline(__VA_ARGS__))
+#else
+#define CALL(function, ...) ((void)isa, function##_baseline(__VA_ARGS__))
+#endif
+
+/* --- units of work on threads --- */
+
+typedef struct Work Work;
+struct Work {
+  int (*unit)(Work *, int64_t);
+  const void *job;
+  int isa;
+  int64_t units, parts, groups;
+  atomic_llong taken;
+  atomic_int failed;
+  atomic_char *done; /* per unit, for units that wait for others; may be null */
+};
+
+static void *work_on(void *argument) {
+  Work *w = argument;
+  for (int64_t i; (i = atomic_fetch_add(&w->taken, 1)) < w->units;) {
+    if (!w->unit(w, i)) atomic_store(&w->failed, 1);
+    if (w->done) atomic_store(&w->done[i], 1);
+  }
+  return NULL;
+}
+
+/* Returns 0, or 1 when memory ran out. */
+static int run(Work *w, int threads) {
+#ifndef _WIN32
+  enum { MOST = 256 };
+  pthread_t started[MOST];
+  int count = 0;
+  if (threads > w->units) threads = (int)w->units;
+  while (count + 1 < threads && count < MOST && !pthread_create(&started[count], NULL, work_on, w)) count++;
+  work_on(w);
+  for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
+#else
+  work_on(w);
+#endif
+  return w->failed;
+}
+
+/* Units in order (image, pair, group of blocks): a pair-1 unit comes after its pair-0 unit and waits for it. */
+static int ss2d_forward_unit(Work *w, int64_t i) {
+  const Ss2d *s = w->job;
+  int isa = w->isa;
+  int64_t group = i % w->groups, pair = i / w->groups % 2, b = i / (w->groups * 2);
+  int64_t lanes = scan_width(isa), blocks = (s->channels + lanes - 1) / lanes;
+  int64_t first = blocks * group / w->groups, last = blocks * (group + 1) / w->groups;
+#ifndef _WIN32
+  if (pair)
+    while (!atomic_load(&w->done[i - w->groups])) sched_yield();
+#endif
+  return CALL(ss2d_forward, s, b, (int)pair, first, last);
+}
+
+EXPORT int ss2d_forward(const Ss2d *s, int isa, int threads) {
+  int64_t lanes = scan_width(isa), blocks = (s->channels + lanes - 1) / lanes;
+  /* one group shares the packing of B and C; several keep more threads busy than there are images */
+  int64_t groups = threads <= s->batch ? 1 : (blocks + 1) / 2;
+  Work w = {.unit = ss2d_forward_unit, .job = s, .isa = isa, .units = s->batch * 2 * groups, .groups = groups};
+  w.done = calloc(w.units, 1);
+  if (!w.done) return 1;
+  int failed = run(&w, threads);
+  free((void *)w.done);
+  return failed;
+}
+
+static int ss2d_backward_unit(Work *w, int64_t i) {
+  int isa = w->isa;
+  return CALL(ss2d_backward, (const Ss2d *)w->job, i / w->parts, (int)(i % w->parts), (int)w->parts);
+}
+
+/* `parts`: 1, 2 or 4 buffers of dx, which the caller adds up. */
+EXPORT int ss2d_backward(const Ss2d *s, int isa, int threads, int parts) {
+  Work w = {.unit = ss2d_backward_unit, .job = s, .isa = isa, .units = s->batch * parts, .parts = parts};
+  return run(&w, threads);
+}
+
+static int sequence_forward_unit(Work *w, int64_t i) {
+  const Sequence *s = w->job;
+  int isa = w->isa;
+  return CALL(sequence_forward, s, i / s->groups, i % s->groups);
+}
+
+EXPORT int sequence_forward(const Sequence *s, int isa, int threads) {
+  Work w = {.unit = sequence_forward_unit, .job = s, .isa = isa, .units = s->batch * s->groups};
+  return run(&w, threads);
+}
+
+static int sequence_backward_unit(Work *w, int64_t i) {
+  const Sequence *s = w->job;
+  int isa = w->isa;
+  return CALL(sequence_backward, s, i / s->groups, i % s->groups);
+}
+
+EXPORT int sequence_backward(const Sequence *s, int isa, int threads) {
+  Work w = {.unit = sequence_backward_unit, .job = s, .isa = isa, .units = s->batch * s->groups};
+  return run(&w, threads);
+}

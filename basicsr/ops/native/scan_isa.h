@@ -1,0 +1,188 @@
+/* The scan kernels for one instruction set. scan.c includes this file once per set, with
+ *   VL        floats per vector (4, 8 or 16)
+ *   NAME(x)   x with the set's suffix
+ *
+ * A vector holds the same state of VL neighbouring channels. Time runs in chunks of CHUNK positions: step sizes and
+ * inputs of a chunk are prepared once, then every state walks through the chunk. The forward can save the states at
+ * the start of each chunk; the backward recomputes the rest from them.
+ *
+ *   h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t        y_t = sum_n C_t h_t + D u_t
+ *   g_t = C_t dy_t + exp(dt_{t+1} A) g_{t+1}        (adjoint of h_t)
+ */
+typedef float NAME(vf) __attribute__((vector_size(VL * 4)));
+typedef float NAME(vfu) __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef int32_t NAME(vi) __attribute__((vector_size(VL * 4)));
+#define vf NAME(vf)
+#define vfu NAME(vfu)
+#define vi NAME(vi)
+
+static inline vf NAME(set)(float x) { return (vf){0} + x; }
+#define set1 NAME(set)
+
+static inline vf NAME(max)(vf a, vf b) {
+#if defined(HAVE_X86) && VL == 16
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(HAVE_X86) && VL == 8
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(HAVE_X86)
+  return (vf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  vi greater = a > b;
+  return (vf)(((vi)a & greater) | ((vi)b & ~greater));
+#endif
+}
+
+/* 2^x for x <= 0, clamped at 2^-126. A degree-6 polynomial on [-1/2, 1/2] with p(0) = 1 exactly (a state with a decay
+ * of 1 must not drift over a long sequence); relative error 2e-9 before rounding. Adding 1.5 * 2^23 rounds to the
+ * nearest integer, whose low bits then go into the exponent. */
+static inline vf NAME(exp2)(vf x) {
+  x = NAME(max)(x, set1(-126.0f));
+  vf shifted = x + 12582912.0f, f = x - (shifted - 12582912.0f);
+  vf p = set1(1.5353359147e-4f);
+  p = p * f + 1.3398875441e-3f;
+  p = p * f + 9.6184373770e-3f;
+  p = p * f + 5.5503324679e-2f;
+  p = p * f + 2.4022647913e-1f;
+  p = p * f + 6.9314720286e-1f;
+  p = p * f + 1.0f;
+  return (vf)((vi)p + ((vi)shifted << 23));
+}
+
+/* softplus(x) = max(x, 0) + log1p(exp(-|x|)) and, from the same exponential, its derivative sigmoid(x). */
+static inline vf NAME(softplus)(vf x, vf *derivative) {
+  vf y = NAME(exp2)((vf)((vi)x & 0x7fffffff) * -LOG2E);
+  vf p = set1(-3.2439263088e-3f);
+  p = p * y + 1.9851016721e-2f;
+  p = p * y - 5.6958697123e-2f;
+  p = p * y + 1.0603570060e-1f;
+  p = p * y - 1.5305542463e-1f;
+  p = p * y + 1.9675921863e-1f;
+  p = p * y - 2.4954130262e-1f;
+  p = p * y + 3.3329962085e-1f;
+  p = p * y - 4.9999902410e-1f;
+  p = p * y + 1.0f;
+  if (derivative) {
+    vi negative = (vi)x >> 31;
+    *derivative = (vf)(((vi)y & negative) | ((vi)set1(1.0f) & ~negative)) / (1.0f + y);
+  }
+  return NAME(max)(x, set1(0.0f)) + y * p;
+}
+
+/* m <= VL floats from or to memory; missing lanes are 0. */
+static inline vf NAME(load)(const float *p, int m) {
+  if (m == VL) return (vf) * (const vfu *)p;
+  vf out = set1(0.0f);
+  for (int i = 0; i < m; i++) out[i] = p[i];
+  return out;
+}
+
+static inline void NAME(store)(float *p, vf v, int m) {
+  if (m == VL) *(vfu *)p = (vfu)v;
+  else
+    for (int i = 0; i < m; i++) p[i] = v[i];
+}
+
+/* Lane i of the result is the sum of all lanes of v[i]: log2(VL) rounds, each folds vectors in pairs. */
+static inline vf NAME(sum_lanes)(const vf *v) {
+#if VL == 16
+  vf a[8], b[4], c[2];
+  for (int i = 0; i < 8; i++)
+    a[i] = SHUFFLE(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31) +
+           SHUFFLE(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
+  for (int i = 0; i < 4; i++)
+    b[i] = SHUFFLE(a[i], a[i + 4], 0, 1, 2, 3, 20, 21, 22, 23, 8, 9, 10, 11, 28, 29, 30, 31) +
+           SHUFFLE(a[i], a[i + 4], 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+  for (int i = 0; i < 2; i++)
+    c[i] = SHUFFLE(b[i], b[i + 2], 0, 1, 18, 19, 4, 5, 22, 23, 8, 9, 26, 27, 12, 13, 30, 31) +
+           SHUFFLE(b[i], b[i + 2], 2, 3, 16, 17, 6, 7, 20, 21, 10, 11, 24, 25, 14, 15, 28, 29);
+  return SHUFFLE(c[0], c[1], 0, 17, 2, 19, 4, 21, 6, 23, 8, 25, 10, 27, 12, 29, 14, 31) +
+         SHUFFLE(c[0], c[1], 1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
+#elif VL == 8
+  vf a[4], b[2];
+  for (int i = 0; i < 4; i++)
+    a[i] = SHUFFLE(v[i], v[i + 4], 0, 1, 2, 3, 12, 13, 14, 15) + SHUFFLE(v[i], v[i + 4], 4, 5, 6, 7, 8, 9, 10, 11);
+  for (int i = 0; i < 2; i++)
+    b[i] = SHUFFLE(a[i], a[i + 2], 0, 1, 10, 11, 4, 5, 14, 15) + SHUFFLE(a[i], a[i + 2], 2, 3, 8, 9, 6, 7, 12, 13);
+  return SHUFFLE(b[0], b[1], 0, 9, 2, 11, 4, 13, 6, 15) + SHUFFLE(b[0], b[1], 1, 8, 3, 10, 5, 12, 7, 14);
+#else
+  vf a[2];
+  for (int i = 0; i < 2; i++)
+    a[i] = SHUFFLE(v[i], v[i + 2], 0, 1, 6, 7) + SHUFFLE(v[i], v[i + 2], 2, 3, 4, 5);
+  return SHUFFLE(a[0], a[1], 0, 5, 2, 7) + SHUFFLE(a[0], a[1], 1, 4, 3, 6);
+#endif
+}
+
+/* What one chunk of one block of VL channels works on; arrays of CHUNK vectors unless noted. */
+typedef struct {
+  vf *dt, *input, *slope;  /* step, step * u, derivative of the step by its raw value */
+  vf *u, *y, *dy;          /* input sequence; output; gradient of the output */
+  vf *grad_input, *grad_dt; /* gradients of `input`, and of dt through the decay */
+  float *B, *C;            /* (CHUNK, N), shared by all channels of the group */
+  float *dB, *dC;          /* (N, CHUNK) */
+} NAME(Chunk);
+
+static inline __attribute__((always_inline)) void NAME(walk)(int T, int N, int first, const int count, const NAME(Chunk) *c,
+                                                              const vf *rate, vf *state) {
+  vf h[4], a[4];
+  for (int j = 0; j < count; j++) h[j] = state[first + j], a[j] = rate[first + j];
+  for (int t = 0; t < T; t++) {
+    vf dt = c->dt[t], input = c->input[t], y = c->y[t];
+    const float *B = c->B + (int64_t)t * N + first, *C = c->C + (int64_t)t * N + first;
+    for (int j = 0; j < count; j++) {
+      h[j] = NAME(exp2)(dt * a[j]) * h[j] + input * B[j];
+      y += h[j] * C[j];
+    }
+    c->y[t] = y;
+  }
+  for (int j = 0; j < count; j++) state[first + j] = h[j];
+}
+
+/* y += sum_n C h over T positions; `rate` is A log2(e), `state` the N states before and after. */
+static void NAME(forward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *rate, vf *state) {
+  int n = 0;
+  for (; n + 4 <= N; n += 4) NAME(walk)(T, N, n, 4, c, rate, state); /* four states fill the registers */
+  for (; n < N; n++) NAME(walk)(T, N, n, 1, c, rate, state);
+}
+
+/* Gradients of one chunk. `start`: states before it. `carry`: exp(dt A) g of the position after it, replaced by that of
+ * its own first position. Adds to grad_input, grad_dt, grad_rate, dB and dC. */
+static void NAME(backward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
+  vf decay[CHUNK], h[CHUNK + 1], for_B[VL], for_C[VL];
+  for (int n = 0; n < N; n++) {
+    vf a = rate[n], a_natural = a * LN2, g = carry[n], sum = set1(0.0f);
+    h[0] = (vf)start[n];
+    for (int t = 0; t < T; t++) {
+      decay[t] = NAME(exp2)(c->dt[t] * a);
+      h[t + 1] = decay[t] * h[t] + c->input[t] * c->B[(int64_t)t * N + n];
+    }
+    for (int group = (T - 1) / VL * VL; group >= 0; group -= VL) {
+      int m = T - group < VL ? T - group : VL;
+      for (int i = m; i < VL; i++) for_B[i] = for_C[i] = set1(0.0f);
+      for (int i = m - 1; i >= 0; i--) {
+        int t = group + i;
+        vf dy = c->dy[t];
+        g += dy * c->C[(int64_t)t * N + n];
+        for_C[i] = dy * h[t + 1];
+        for_B[i] = g * c->input[t];
+        c->grad_input[t] += g * c->B[(int64_t)t * N + n];
+        g *= decay[t];
+        vf through = g * h[t];
+        c->grad_dt[t] += through * a_natural;
+        sum += through * c->dt[t];
+      }
+      vfu *dB = (vfu *)(c->dB + (int64_t)n * CHUNK + group), *dC = (vfu *)(c->dC + (int64_t)n * CHUNK + group);
+      *dB = (vfu)((vf)*dB + NAME(sum_lanes)(for_B));
+      *dC = (vfu)((vf)*dC + NAME(sum_lanes)(for_C));
+    }
+    carry[n] = g;
+    grad_rate[n] += sum;
+  }
+}
+
+#include "ss2d_isa.h"
+#include "sequence_isa.h"
+
+#undef vf
+#undef vfu
+#undef vi
+#undef set1

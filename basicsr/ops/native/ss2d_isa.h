@@ -1,0 +1,190 @@
+/* Four traversals of an image, channels last, for one instruction set (included by scan_isa.h).
+ * Traversals: 0 row by row, 1 column by column, 2 and 3 their reverses. */
+
+/* Parameters of VL channels of direction k, lanes filled from strided memory; missing lanes are 0. */
+static void NAME(gather)(vf *out, const float *from, int count, int m, float factor) {
+  for (int n = 0; n < count; n++) {
+    vf v = set1(0.0f);
+    for (int i = 0; i < m; i++) v[i] = from[(int64_t)i * count + n] * factor;
+    out[n] = v;
+  }
+}
+
+/* Copies dt, B and C of T positions of direction k next to each other. */
+static inline void NAME(pack)(const Ss2d *s, int64_t b, int k, int T, const int64_t *position, float *dt_low, NAME(Chunk) *c) {
+  int N = s->states, R = s->rank, width = R + 2 * N;
+  const float *base = s->x_dbl + (b * s->height * s->width * 4 + k) * width;
+  for (int t = 0; t < T; t++) {
+    const float *row = base + position[t] * 4 * width;
+    for (int r = 0; r < R; r++) dt_low[t * R + r] = row[r];
+    for (int n = 0; n < N; n++) c->B[t * N + n] = row[R + n];
+    for (int n = 0; n < N; n++) c->C[t * N + n] = row[R + N + n];
+  }
+}
+
+static inline void NAME(step)(const Ss2d *s, int k, int64_t channel, int m, int T, const float *dt_low, const vf *weight,
+                              NAME(Chunk) *c) {
+  vf bias = NAME(load)(s->dt_b + k * s->channels + channel, m);
+  for (int t = 0; t < T; t++) {
+    vf raw = bias;
+    for (int r = 0; r < s->rank; r++) raw += weight[r] * dt_low[t * s->rank + r];
+    c->dt[t] = NAME(softplus)(raw, c->slope ? c->slope + t : 0);
+  }
+}
+
+/* Unit of work: image b, traversals `pair` and `pair + 2`, channel blocks [first, last). Pair 1 adds to what pair 0 of
+ * the same image and blocks has written. Returns 0 when memory runs out. */
+static int NAME(ss2d_forward)(const Ss2d *s, int64_t b, int pair, int64_t first, int64_t last) {
+  const int64_t length = s->height * s->width, E = s->channels, blocks = last - first;
+  const int64_t all_blocks = (E + VL - 1) / VL, chunks = (length + CHUNK - 1) / CHUNK;
+  const int N = s->states, R = s->rank;
+  vf *memory = scan_allocate(((3 * CHUNK + blocks * (2 * N + R)) * VL + CHUNK * (2 * N + R)) * sizeof(float));
+  if (!memory) return 0;
+  NAME(Chunk) c = {.dt = memory, .input = memory + CHUNK, .y = memory + 2 * CHUNK};
+  vf *state = memory + 3 * CHUNK, *rate = state + blocks * N, *weight = rate + blocks * N;
+  c.B = (float *)(weight + blocks * R), c.C = c.B + CHUNK * N;
+  float *dt_low = c.C + CHUNK * N;
+  const float *x = s->x + b * length * E;
+  float *y = s->y + b * length * E;
+  int64_t here[CHUNK], next[CHUNK];
+  for (int k = pair; k < 4; k += 2) {
+    for (int64_t q = 0; q < blocks; q++) {
+      int64_t channel = (first + q) * VL, at = k * E + channel;
+      int m = E - channel < VL ? (int)(E - channel) : VL;
+      NAME(gather)(rate + q * N, s->A + at * N, N, m, LOG2E);
+      NAME(gather)(weight + q * R, s->dt_w + at * R, R, m, 1.0f);
+      for (int n = 0; n < N; n++) state[q * N + n] = set1(0.0f);
+    }
+    scan_positions(k, 0, length < CHUNK ? (int)length : CHUNK, s->height, s->width, here);
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      int64_t begin = chunk * CHUNK, rest = length - begin - CHUNK;
+      int T = rest < 0 ? (int)(length - begin) : CHUNK, T_next = rest <= 0 ? 0 : rest < CHUNK ? (int)rest : CHUNK;
+      scan_positions(k, begin + CHUNK, T_next, s->height, s->width, next);
+      NAME(pack)(s, b, k, T, here, dt_low, &c);
+      for (int64_t q = 0; q < blocks; q++) {
+        int64_t channel = (first + q) * VL;
+        int m = E - channel < VL ? (int)(E - channel) : VL;
+        vf D = NAME(load)(s->D + k * E + channel, m);
+        if (s->starts) {
+          float *save = s->starts + ((((b * all_blocks + first + q) * 4 + k) * chunks + chunk) * N) * VL;
+          memcpy(save, state + q * N, sizeof(vf) * N);
+        }
+        NAME(step)(s, k, channel, m, T, dt_low, weight + q * R, &c);
+        for (int t = 0; t < T; t++) {
+          vf u = NAME(load)(x + here[t] * E + channel, m);
+          c.input[t] = c.dt[t] * u;
+          c.y[t] = D * u;
+        }
+        /* rows of a column are far apart in memory: ask for the next chunk while this one is computed */
+        for (int64_t t = T_next * q / blocks; t < T_next * (q + 1) / blocks; t++) {
+          scan_prefetch(s->x_dbl + ((b * length + next[t]) * 4 + k) * (R + 2 * N), R + 2 * N);
+          scan_prefetch(x + next[t] * E + first * VL, blocks * VL);
+          if (k) scan_prefetch(y + next[t] * E + first * VL, blocks * VL);
+        }
+        NAME(forward_chunk)(T, N, &c, rate + q * N, state + q * N);
+        for (int t = 0; t < T; t++) {
+          float *out = y + here[t] * E + channel;
+          NAME(store)(out, k ? NAME(load)(out, m) + c.y[t] : c.y[t], m);
+        }
+      }
+      memcpy(here, next, sizeof(here));
+    }
+  }
+  free(memory);
+  return 1;
+}
+
+/* Unit of work: image b, traversals `part`, `part + parts`, ...; dx goes to the part's own buffer, gradients of the
+ * parameters to the image's own rows. Returns 0 when memory runs out. */
+static int NAME(ss2d_backward)(const Ss2d *s, int64_t b, int part, int parts) {
+  const int64_t length = s->height * s->width, E = s->channels;
+  const int64_t blocks = (E + VL - 1) / VL, chunks = (length + CHUNK - 1) / CHUNK;
+  const int N = s->states, R = s->rank, width = R + 2 * N;
+  int64_t vectors = 7 * CHUNK + blocks * (3 * N + 2 * R + 2), floats = CHUNK * (4 * N + 2 * R) + VL;
+  vf *memory = scan_allocate((vectors * VL + floats) * sizeof(float));
+  if (!memory) return 0;
+  NAME(Chunk) c = {.dt = memory, .input = memory + CHUNK, .u = memory + 2 * CHUNK, .dy = memory + 3 * CHUNK,
+                   .grad_input = memory + 4 * CHUNK, .grad_dt = memory + 5 * CHUNK, .slope = memory + 6 * CHUNK};
+  vf *rate = memory + 7 * CHUNK, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
+  vf *weight = grad_rate + blocks * N, *grad_weight = weight + blocks * R, *grad_bias = grad_weight + blocks * R, *grad_D = grad_bias + blocks;
+  c.B = (float *)(grad_D + blocks), c.C = c.B + CHUNK * N, c.dB = c.C + CHUNK * N, c.dC = c.dB + CHUNK * N;
+  float *dt_low = c.dC + CHUNK * N, *grad_low = dt_low + CHUNK * R;
+  const float *x = s->x + b * length * E, *dy = s->dy + b * length * E;
+  float *dx = s->dx + (part * s->batch + b) * length * E;
+  int64_t here[CHUNK], next[CHUNK];
+  for (int k = part; k < 4; k += parts) {
+    for (int64_t q = 0; q < blocks; q++) {
+      int64_t channel = q * VL, at = k * E + channel;
+      int m = E - channel < VL ? (int)(E - channel) : VL;
+      NAME(gather)(rate + q * N, s->A + at * N, N, m, LOG2E);
+      NAME(gather)(weight + q * R, s->dt_w + at * R, R, m, 1.0f);
+      for (int n = 0; n < N; n++) carry[q * N + n] = grad_rate[q * N + n] = set1(0.0f);
+      for (int r = 0; r < R; r++) grad_weight[q * R + r] = set1(0.0f);
+      grad_bias[q] = grad_D[q] = set1(0.0f);
+    }
+    int64_t last = (chunks - 1) * CHUNK;
+    scan_positions(k, last, (int)(length - last), s->height, s->width, here);
+    for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+      int64_t begin = chunk * CHUNK;
+      int T = length - begin < CHUNK ? (int)(length - begin) : CHUNK, T_next = chunk ? CHUNK : 0;
+      if (chunk) scan_positions(k, begin - CHUNK, CHUNK, s->height, s->width, next);
+      NAME(pack)(s, b, k, T, here, dt_low, &c);
+      memset(c.dB, 0, sizeof(float) * 2 * CHUNK * N);
+      memset(grad_low, 0, sizeof(float) * CHUNK * R);
+      for (int64_t q = 0; q < blocks; q++) {
+        int64_t channel = q * VL;
+        int m = E - channel < VL ? (int)(E - channel) : VL;
+        vf D = NAME(load)(s->D + k * E + channel, m);
+        NAME(step)(s, k, channel, m, T, dt_low, weight + q * R, &c);
+        for (int t = 0; t < T; t++) {
+          c.u[t] = NAME(load)(x + here[t] * E + channel, m);
+          c.input[t] = c.dt[t] * c.u[t];
+          c.dy[t] = NAME(load)(dy + here[t] * E + channel, m);
+          c.grad_input[t] = c.grad_dt[t] = set1(0.0f);
+        }
+        for (int64_t t = T_next * q / blocks; t < T_next * (q + 1) / blocks; t++) {
+          scan_prefetch(s->x_dbl + ((b * length + next[t]) * 4 + k) * width, width);
+          scan_prefetch(x + next[t] * E, E);
+          scan_prefetch(dy + next[t] * E, E);
+          scan_prefetch(dx + next[t] * E, E);
+        }
+        const vfu *start = (const vfu *)(s->starts + ((((b * blocks + q) * 4 + k) * chunks + chunk) * N) * VL);
+        NAME(backward_chunk)(T, N, &c, rate + q * N, start, carry + q * N, grad_rate + q * N);
+        for (int t = 0; t < T; t++) {
+          vf du = c.dt[t] * c.grad_input[t] + D * c.dy[t];
+          float *out = dx + here[t] * E + channel;
+          NAME(store)(out, k == part ? du : NAME(load)(out, m) + du, m);
+          grad_D[q] += c.dy[t] * c.u[t];
+          vf raw = (c.grad_dt[t] + c.u[t] * c.grad_input[t]) * c.slope[t];
+          grad_bias[q] += raw;
+          c.grad_dt[t] = raw; /* now the gradient of the raw step */
+          for (int r = 0; r < R; r++) grad_weight[q * R + r] += raw * dt_low[t * R + r];
+        }
+        for (int r = 0; r < R; r++)
+          for (int t = 0; t < T; t += VL) {
+            vf products[VL];
+            int many = T - t < VL ? T - t : VL;
+            for (int i = 0; i < VL; i++) products[i] = i < many ? c.grad_dt[t + i] * weight[q * R + r] : set1(0.0f);
+            vf sums = NAME(sum_lanes)(products);
+            for (int i = 0; i < many; i++) grad_low[(t + i) * R + r] += sums[i];
+          }
+      }
+      for (int t = 0; t < T; t++) {
+        float *row = s->dx_dbl + ((b * length + here[t]) * 4 + k) * width;
+        memcpy(row, grad_low + t * R, R * sizeof(float));
+        for (int n = 0; n < N; n++) row[R + n] = c.dB[n * CHUNK + t], row[R + N + n] = c.dC[n * CHUNK + t];
+      }
+      memcpy(here, next, sizeof(here));
+    }
+    for (int64_t q = 0; q < blocks; q++)
+      for (int i = 0; i < VL && q * VL + i < E; i++) {
+        int64_t at = (b * 4 + k) * E + q * VL + i;
+        for (int n = 0; n < N; n++) s->dA[at * N + n] = grad_rate[q * N + n][i];
+        for (int r = 0; r < R; r++) s->d_dt_w[at * R + r] = grad_weight[q * R + r][i];
+        s->d_dt_b[at] = grad_bias[q][i];
+        s->dD[at] = grad_D[q][i];
+      }
+  }
+  free(memory);
+  return 1;
+}

@@ -1,0 +1,61 @@
+"""The scan of SS2D (VMamba, Liu et al. 2024): four traversals of an image, fused with their step projection and sum."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from basicsr.ops.ss2d.operator import backend, ss2d_operator
+from basicsr.ops.ss2d.reference import ss2d_reference
+
+__all__ = ['ss2d_scan']
+
+
+def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor) -> Tensor:
+    r"""Scan an image along rows, columns and the reverse of both, and add the results at every pixel.
+
+    Direction k reads the pixels in its own order. With dt = softplus(dt_w[k] x_dbl[..., k, :R] + dt_b[k]),
+    B = x_dbl[..., k, R:R+N], C = x_dbl[..., k, R+N:], per channel e and state s, starting from h = 0:
+
+        h_t = exp(dt_t A_kes) h_{t-1} + dt_t B_st x_et
+        y_t = sum_s C_st h_t + D_ke x_et
+
+    Everything stays channels-last; no permuted copy of the image is made.
+
+    Args:
+        x: (batch, height, width, channels).
+        x_dbl: (batch, height, width, 4, R + 2N), one linear map of x per direction: step (rank R), B and C.
+        dt_w: (4, channels, R), step projection. dt_b: (4, channels), added before softplus.
+        A: (4 * channels, N), decay rates, negative for a stable scan. D: (4 * channels), direct path.
+
+    Returns:
+        y of the shape and dtype of `x`. The state is float32, or float64 where any input is.
+
+    Raises:
+        ValueError: when shapes do not fit together.
+    """
+    _check_shapes(x, x_dbl, dt_w, dt_b, A, D)
+    inputs = (x, x_dbl, dt_w, dt_b, A, D)
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in inputs) else torch.float32
+    save = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    with torch.autocast(x.device.type, enabled=False):  # the recurrence needs the range of float32
+        inputs = [t.to(dtype) for t in inputs]
+        if backend(inputs[0], inputs[4]) == 'reference':  # brings an autograd of its own
+            y = ss2d_reference(*inputs)
+        else:
+            y, _ = ss2d_operator(*inputs, save)
+    return y.to(x.dtype)
+
+
+def _check_shapes(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor) -> None:
+    channels, rank, states = x.shape[3], dt_w.shape[2], A.shape[1]
+    expected = {
+        'x_dbl': (x_dbl, (*x.shape[:3], 4, rank + 2 * states)),
+        'dt_w': (dt_w, (4, channels, rank)),
+        'dt_b': (dt_b, (4, channels)),
+        'A': (A, (4 * channels, states)),
+        'D': (D, (4 * channels, )),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(
+                f'ss2d_scan: {name} has shape {tuple(tensor.shape)}, expected {shape} for x {tuple(x.shape)}')

@@ -1,0 +1,75 @@
+"""`basicsr::ss2d_scan` as a PyTorch operator, so that torch.compile, export, autograd and FLOP counters know it."""
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from basicsr.ops.backend import choose
+
+FLOPS_PER_STATE = 9  # of one position, channel and state: the convention of Mamba papers
+
+_MODULES = {
+    'torch': 'basicsr.ops.ss2d.torch_ss2d',
+    'native': 'basicsr.ops.native.ss2d',
+    'triton': 'basicsr.ops.ss2d.triton_ss2d',
+}
+
+
+def backend(x: Tensor, A: Tensor) -> str:
+    return choose('ss2d', x, x.numel() * 4 * A.shape[1])
+
+
+def _module(x: Tensor, A: Tensor) -> ModuleType:
+    """The implementation: a module with `forward`, `backward` and `state_count`."""
+    return importlib.import_module(_MODULES[backend(x, A)])
+
+
+@torch.library.custom_op('basicsr::ss2d_scan', mutates_args=())
+def ss2d_operator(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
+                  save: bool) -> tuple[Tensor, Tensor]:  # yapf: disable
+    """y, and with `save` the states that the backward starts from."""
+    return _module(x, A).forward(x, x_dbl, dt_w, dt_b, A, D, save)
+
+
+@ss2d_operator.register_fake
+def _(x, x_dbl, dt_w, dt_b, A, D, save):
+    count = _module(x, A).state_count(*x.shape, A.shape[1]) if save else 0
+    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(count)
+
+
+@torch.library.custom_op('basicsr::ss2d_scan_backward', mutates_args=())
+def ss2d_backward_operator(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
+                           starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # yapf: disable
+    """Gradients of the six inputs."""
+    return _module(x, A).backward(dy, x, x_dbl, dt_w, dt_b, A, D, starts)
+
+
+@ss2d_backward_operator.register_fake
+def _(dy, x, x_dbl, dt_w, dt_b, A, D, starts):
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, x_dbl, dt_w, dt_b, A, D))
+
+
+def _setup_context(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:6], output[1])
+
+
+def _backward(ctx, dy, _):
+    return *ss2d_backward_operator(dy, *ctx.saved_tensors), None
+
+
+ss2d_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+@register_flop_formula(torch.ops.basicsr.ss2d_scan)
+def _forward_flops(x, x_dbl, dt_w, dt_b, A, *args, out_shape=None, **kwargs) -> int:
+    batch, height, width, channels = x
+    return batch * height * width * 4 * channels * (FLOPS_PER_STATE * A[1] + 2 * dt_w[2])
+
+
+@register_flop_formula(torch.ops.basicsr.ss2d_scan_backward)
+def _backward_flops(dy, *args, out_shape=None, **kwargs) -> int:
+    return 3 * _forward_flops(*args)  # the states are computed once more, then two products per forward product

@@ -1,0 +1,100 @@
+"""The four-direction scan in plain PyTorch: all directions advance together, chunk by chunk; no permuted copy is made."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from basicsr.ops.selective_scan.chunked import Chunks, chunk_size, rate_by_group, softplus
+from basicsr.ops.ss2d.traversal import traversals
+
+
+def state_count(batch: int, height: int, width: int, channels: int, states: int) -> int:
+    """Elements that the forward saves for the backward: the states at the start of each chunk."""
+    size = chunk_size((batch, 4, states, channels), height * width)
+    return -(-height * width // size) * batch * 4 * states * channels
+
+
+class _Image:
+    """Chunks of positions of all four directions: (time, batch, 4, ...) tensors read from and added to images."""
+
+    def __init__(self, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, states: int):
+        self.batch, self.height, self.width, self.channels = x.shape
+        self.length, self.rank, self.states = self.height * self.width, dt_w.shape[2], states
+        # (pixel, batch, ...): gathering whole rows of memory by pixel
+        self.x = x.reshape(self.batch, self.length, -1).transpose(0, 1)
+        self.x_dbl = x_dbl.reshape(self.batch, self.length, 4, -1).transpose(0, 1)
+        self.weight, self.bias = dt_w.transpose(1, 2), dt_b.reshape(4, 1, self.channels)
+        self.order = traversals(self.height, self.width, x.device)
+        self.shape = (self.batch, 4, states, self.channels)
+
+    def gather(self, image: Tensor, part: slice) -> Tensor:
+        """Pixels of a chunk in each direction's order: (pixel, batch, width) to (time, batch, 4, width)."""
+        return torch.stack([image[index[part]] for index in self.order], dim=2)
+
+    def scatter_add(self, image: Tensor, part: slice, values: Tensor) -> None:
+        for k, index in enumerate(self.order):
+            image.index_add_(0, index[part], values[:, :, k])
+
+    def projections(self, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Low-rank step, B and C of a chunk: (time, batch, 4, rank | states)."""
+        rows = torch.stack([self.x_dbl[index[part], :, k] for k, index in enumerate(self.order)], dim=2)
+        return rows.split([self.rank, self.states, self.states], dim=-1)
+
+    def raw_step(self, dt_low: Tensor) -> Tensor:
+        """Step before softplus: (time, batch, 4, rank) to (time, batch, 4, channels)."""
+        steps = dt_low.shape[0] * self.batch
+        by_direction = dt_low.permute(2, 0, 1, 3).reshape(4, steps, self.rank)
+        raw = torch.baddbmm(self.bias, by_direction, self.weight)
+        return raw.view(4, -1, self.batch, self.channels).permute(1, 2, 0, 3).contiguous()
+
+
+def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
+            save: bool) -> tuple[Tensor, Tensor]:
+    """See `ss2d_scan`; also returns the saved states (empty unless `save`)."""
+    image = _Image(x, x_dbl, dt_w, dt_b, A.shape[1])
+    chunks = Chunks(x, image.shape, image.length, rate_by_group(A, 4))
+    h, direct = x.new_zeros(image.shape), D.view(4, -1)
+    y = x.new_zeros(image.length, image.batch, image.channels)
+    starts = x.new_empty(len(chunks.parts) if save else 0, *image.shape)
+    for i, part in enumerate(chunks.parts):
+        if save:
+            starts[i] = h
+        u = image.gather(image.x, part)
+        dt_low, B, C = image.projections(part)
+        read, h = chunks.forward(softplus(image.raw_step(dt_low)), u, B, C, h)
+        image.scatter_add(y, part, read.addcmul_(u, direct))
+    return y.transpose(0, 1).reshape(x.shape), starts.flatten()
+
+
+def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
+             starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+    """Gradients of the six inputs."""
+    image = _Image(x, x_dbl, dt_w, dt_b, A.shape[1])
+    chunks = Chunks(x, image.shape, image.length, rate_by_group(A, 4), backward=True)
+    starts, direct = starts.view(-1, *image.shape), D.view(4, -1)
+    dy = dy.reshape(image.batch, image.length, -1).transpose(0, 1)
+    dx = x.new_zeros(image.length, image.batch, image.channels)
+    dx_dbl = x_dbl.new_empty(image.length, image.batch, 4, image.rank + 2 * image.states)
+    d_rate, carry = torch.zeros_like(chunks.rate), x.new_zeros(image.shape)
+    d_weight, d_bias = torch.zeros_like(image.weight), torch.zeros_like(image.bias[:, 0])
+    d_direct = torch.zeros_like(direct)
+    for i, part in reversed(list(enumerate(chunks.parts))):
+        u, dy_t = image.gather(image.x, part), image.gather(dy, part)
+        dt_low, B, C = image.projections(part)
+        raw = image.raw_step(dt_low)
+        d_dt, d_u, dB, dC, d_r, carry = chunks.backward(softplus(raw), u, B, C, dy_t, starts[i], carry)
+        d_rate += d_r
+        d_direct += (dy_t * u).sum((0, 1))
+        image.scatter_add(dx, part, d_u.addcmul_(dy_t, direct))
+        d_raw = d_dt.mul_(torch.sigmoid(raw))
+        d_bias += d_raw.sum((0, 1))
+        by_direction = d_raw.permute(2, 0, 1, 3).reshape(4, -1, image.channels)
+        low = dt_low.permute(2, 0, 1, 3).reshape(4, -1, image.rank)
+        d_weight += low.transpose(1, 2) @ by_direction
+        d_low = (by_direction @ image.weight.transpose(1, 2)).view(4, -1, image.batch, image.rank).permute(1, 2, 0, 3)
+        rows = torch.cat([d_low, dB, dC], dim=-1)
+        for k, index in enumerate(image.order):
+            dx_dbl[index[part], :, k] = rows[:, :, k]
+    return (dx.transpose(0, 1).reshape(x.shape), dx_dbl.transpose(0, 1).reshape(x_dbl.shape),
+            d_weight.transpose(1, 2).contiguous(), d_bias.reshape(dt_b.shape), d_rate.transpose(1, 2).reshape(A.shape),
+            d_direct.reshape(D.shape))
