@@ -1,10 +1,15 @@
 """Convolutional feed-forward blocks on (B, C, H, W)."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.recompute import recompute
 
 
 class FeedForward(nn.Module):
@@ -14,15 +19,17 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = dim * mult
         self.net = nn.Sequential(
-            nn.Conv2d(dim, hidden, 1, bias=False),
+            PointwiseConv2d(dim, hidden, bias=False),
             nn.GELU(),
             nn.Conv2d(hidden, hidden, 3, 1, 1, bias=False, groups=hidden),
             nn.GELU(),
-            nn.Conv2d(hidden, dim, 1, bias=False),
+            PointwiseConv2d(hidden, dim, bias=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        # of the four wide tensors two are kept for the backward pass, their GELUs are computed again
+        x = recompute(lambda y: self.net[2](self.net[1](y)), self.net[0](x))
+        return recompute(lambda y: self.net[4](self.net[3](y)), x)
 
 
 class PreNorm(nn.Module):
@@ -38,15 +45,27 @@ class PreNorm(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """GDFN of Restormer (Zamir et al. 2022): 1x1 to two halves, 3x3 depthwise, GELU(a) * b, 1x1 back."""
+    """GDFN of Restormer (Zamir et al. 2022, eq. 2): 1x1 to two halves, 3x3 depthwise, GELU(a) * b, 1x1 back.
 
-    def __init__(self, dim: int, ffn_expansion_factor: float = 2.66, bias: bool = False):
+    `conv(in_channels, out_channels, bias=...)` makes the 1x1 convolutions.
+    """
+
+    def __init__(self, dim: int, ffn_expansion_factor: float = 2.66, bias: bool = False,
+                 conv: Callable[..., nn.Module] = PointwiseConv2d):  # yapf: disable
         super().__init__()
         hidden = int(dim * ffn_expansion_factor)
-        self.project_in = nn.Conv2d(dim, hidden * 2, 1, bias=bias)
+        self.project_in = conv(dim, hidden * 2, bias=bias)
         self.dwconv = nn.Conv2d(hidden * 2, hidden * 2, 3, 1, 1, groups=hidden * 2, bias=bias)
-        self.project_out = nn.Conv2d(hidden, dim, 1, bias=bias)
+        self.project_out = conv(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = self.dwconv(self.project_in(x)).chunk(2, dim=1)
-        return self.project_out(F.gelu(a) * b)
+        x = self.dwconv(self.project_in(x))
+        if isinstance(self.project_out, PointwiseConv2d):
+            return recompute(lambda y: self.project_out(_gate(y)), x)
+        return self.project_out(recompute(_gate, x))
+
+
+def _gate(x: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=1)
+    # on CPU the copy pays for itself several times: GELU of rows with gaps leaves the vectorised path
+    return F.gelu(a.contiguous(memory_format=torch.channels_last)) * b

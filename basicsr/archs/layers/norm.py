@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.recompute import recompute
+
 
 def channel_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """(B, C, H, W) normalised over C at every pixel; channels-last memory goes in and out without a copy."""
@@ -20,13 +22,25 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 class BodyLayerNorm(nn.Module):
-    """The same with its parameters under `body.`, where Restormer-style checkpoints keep them."""
+    """The same with its parameters under `body.`, where Restormer-style checkpoints keep them.
 
-    def __init__(self, dim: int):
+    `bias=False` is Restormer's BiasFree form: no bias, and x itself is divided by its deviation, x - mean is not.
+    """
+
+    def __init__(self, dim: int, bias: bool = True):
         super().__init__()
         self.body = nn.Module()
         self.body.weight = nn.Parameter(torch.ones(dim))
-        self.body.bias = nn.Parameter(torch.zeros(dim))
+        self.body.register_parameter('bias', nn.Parameter(torch.zeros(dim)) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.body.bias is None:
+            return recompute(channel_deviation_norm, x, self.body.weight)
         return channel_layer_norm(x, self.body.weight, self.body.bias)
+
+
+def channel_deviation_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    """weight * x / sqrt(var(x) + eps), the biased variance over C at every pixel; in float32 for half precision."""
+    y = x.permute(0, 2, 3, 1).to(torch.promote_types(x.dtype, torch.float32))
+    y = y * (y.var(dim=-1, keepdim=True, correction=0) + eps).rsqrt() * weight
+    return y.to(x.dtype).permute(0, 3, 1, 2)

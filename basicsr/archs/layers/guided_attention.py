@@ -1,0 +1,59 @@
+"""Illumination-guided attention blocks (Retinexformer, Cai et al. 2023, eq. 5-7); without guide the blocks of MST++."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from basicsr.archs.layers.channel_attention import attend, channel_affinity
+from basicsr.archs.layers.feedforward import FeedForward, PreNorm
+from basicsr.archs.layers.recompute import checkpointed, recompute
+
+
+class GuidedAttention(nn.Module):
+    """IG-MSA: attention between channels whose values are multiplied by the illumination features.
+
+    Rows of the attention matrix belong to k and columns to q, as in the published code. The convolutions of the
+    positional branch see the values before the multiplication.
+    """
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.rescale = nn.Parameter(torch.ones(heads, 1, 1))
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+        self.pos_emb = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
+            nn.GELU(),
+            nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
+        )
+
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) and a guide of the same shape to the same."""
+        weight = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])  # one product, three published keys
+        q, k, v = F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2).chunk(3, dim=1)
+        values = v if guide is None else v * guide
+        out = attend(channel_affinity(k, q, self.rescale), values, self.proj.weight, self.proj.bias)
+        return out + recompute(lambda y: self.pos_emb[2](self.pos_emb[1](y)), self.pos_emb[0](v))
+
+
+class GuidedBlocks(nn.Module):
+    """IGAB: attention without a norm in front of it, then normalised feed-forward, `num_blocks` times."""
+
+    def __init__(self, dim: int, heads: int, num_blocks: int, checkpoint: bool = False):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([GuidedAttention(dim, heads), PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
+
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        for attention, ffn in self.blocks:
+            x = checkpointed(self.checkpoint, _block, attention, ffn, x, guide)
+        return x
+
+
+def _block(attention: nn.Module, ffn: nn.Module, x: Tensor, guide: Tensor | None) -> Tensor:
+    x = x + attention(x, guide)
+    return x + ffn(x)

@@ -1,0 +1,78 @@
+"""Less memory in training: what is cheap to compute is computed again in the backward pass instead of being kept."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class _State(threading.local):  # the backward pass of a GPU runs in a thread of its own
+    inside = False
+    again = False
+
+
+_state = _State()
+
+
+def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
+    """`function(*args)`, keeping only `args` for the backward pass; for element-wise work in front of a product.
+
+    A compiler decides about such things itself, and inside `checkpointed` there is nothing to keep.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _state.inside or not torch.is_grad_enabled():
+        return function(*args)
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+
+
+def checkpointed(enabled: bool, function: Callable[..., Tensor], *args: Any) -> Tensor:
+    """`function(*args)`; when `enabled`, a whole block is computed again in the backward pass."""
+    if not enabled or not torch.is_grad_enabled() or torch.jit.is_tracing():
+        return function(*args)
+    if torch.compiler.is_compiling():
+        return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(
+        function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (_inside(), _inside(again=True)))
+
+
+@contextmanager
+def _inside(again: bool = False) -> Iterator[None]:
+    before = _state.inside, _state.again
+    _state.inside, _state.again = True, again
+    try:
+        yield
+    finally:
+        _state.inside, _state.again = before
+
+
+class Blocks(nn.Sequential):
+    """Blocks in sequence, each of them checkpointed on its own when `checkpoint` is set."""
+
+    def __init__(self, *blocks: nn.Module, checkpoint: bool = False):
+        super().__init__(*blocks)
+        self.checkpoint = checkpoint
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = checkpointed(self.checkpoint, block, x)
+        return x
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that trains with one value per channel, and counts a batch once under `checkpointed`.
+
+    One image on a 1x1 map has no variance; PyTorch raises, this uses the running statistics.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if self.training and not torch.compiler.is_compiling() and _state.again:
+            return nn.functional.batch_norm(
+                x, self.running_mean.clone(), self.running_var.clone(), self.weight, self.bias, True, self.momentum, self.eps)
+        return super().forward(x)

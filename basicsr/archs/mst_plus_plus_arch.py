@@ -1,0 +1,46 @@
+"""MST++ (Cai et al. 2022, arXiv 2204.07908), as the Retinexformer repository uses it for low-light images."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from basicsr.archs.layers.guided_attention import GuidedBlocks
+from basicsr.archs.layers.unet import TwoLevelUNet
+from basicsr.utils.img import pad_to_multiple
+from basicsr.utils.registry import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class MST_Plus_Plus(nn.Module):
+    """U-Nets of attention between channels in sequence, on features; no residual to the image.
+
+    Args:
+        in_channels, out_channels: of the images.
+        n_feat: width of the first level.
+        stage: number of U-Nets; the official option files use 3: 1,511,220 parameters.
+        checkpoint: compute each block again in the backward pass; much less memory for about a third more time.
+
+    Source: arXiv 2204.07908.
+    """
+
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 30, stage: int = 1,
+                 checkpoint: bool = False):  # yapf: disable
+        super().__init__()
+        for name, value in (('n_feat', n_feat), ('stage', stage), ('in_channels', in_channels),
+                            ('out_channels', out_channels)):  # yapf: disable
+            if value < 1:
+                raise ValueError(f'MST_Plus_Plus: {name} must be at least 1, not {value}')
+
+        def body(width: int, blocks: int) -> GuidedBlocks:
+            return GuidedBlocks(width, width // n_feat, blocks, checkpoint)
+
+        self.conv_in = nn.Conv2d(in_channels, n_feat, 3, padding=1, bias=False)
+        self.body = nn.Sequential(
+            *(TwoLevelUNet(n_feat, n_feat, n_feat, (1, 1, 1), body, guided=False) for _ in range(stage)))
+        self.conv_out = nn.Conv2d(n_feat, out_channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W), any size, to (B, out_channels, H, W); not clamped."""
+        h, w = x.shape[-2:]
+        x = self.conv_in(pad_to_multiple(x, 8).contiguous(memory_format=torch.channels_last))
+        return self.conv_out(self.body(x) + x)[..., :h, :w].contiguous()
