@@ -1,7 +1,7 @@
 """Attention between channels, over all pixels (Restormer, Zamir et al. 2022, eq. 1): linear in the number of pixels.
 
-Tensors are (B, C, H, W) in channels-last memory, channel slices of such tensors included; nothing is copied for one
-image. Both halves avoid tensors of the size of the image that the textbook form materialises: the L2 norms divide the
+Tensors are (B, H, W, C), slices of a wider last axis included; one image is never copied. Splitting that axis, not
+the second one of (B, C, H, W), also keeps gradients in channels-last memory. Both halves avoid tensors of the size of the image that the textbook form materialises: the L2 norms divide the
 small logits instead of q and k, and an output projection W is applied as (W A) v instead of W (A v).
 """
 from __future__ import annotations
@@ -16,7 +16,7 @@ def channel_affinity(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
     """softmax_j(scale * cos(q_i, k_j)) over the channels j of each head; the cosine runs over all pixels.
 
     Args:
-        q, k: (B, C, H, W). scale: (heads, 1, 1). Heads are contiguous groups of C / heads channels.
+        q, k: (B, H, W, C). scale: (heads, 1, 1). Heads are contiguous groups of C / heads channels.
 
     Returns:
         (B, heads, C / heads, C / heads), at least float32: norms over a large image overflow half precision.
@@ -35,7 +35,7 @@ def channel_affinity(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
 def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """out_i = sum_j affinity_ij v_j in each head, then the projection `weight` (O, C), `bias` (O) where given.
 
-    (B, C, H, W) to the same, or to (B, O, H, W).
+    (B, H, W, C) to the same, or to (B, H, W, O).
     """
     b, heads, d, _ = affinity.shape
     affinity = affinity.to(v.dtype)
@@ -44,29 +44,24 @@ def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tens
         matrix = (affinity.unsqueeze(3) * eye.view(heads, 1, heads, 1)).reshape(b, heads * d, heads * d)
     else:
         matrix = torch.einsum('ohi,bhij->bohj', weight.view(-1, heads, d), affinity).reshape(b, -1, heads * d)
-    out = _pixels(v) @ matrix.transpose(1, 2)
+    out = v.flatten(1, 2) @ matrix.transpose(1, 2)
     out = out if bias is None else out + bias
-    return out.view(b, *v.shape[2:], -1).permute(0, 3, 1, 2)
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, HW, C)."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
+    return out.unflatten(1, v.shape[1:3])
 
 
 def _products(q: Tensor, k: Tensor, heads: int) -> Tensor:
     """(B, heads, d, d) inner products of the channels of q and k; heads stay slices of the pixels' rows."""
     b = q.shape[0]
-    q, k = (_pixels(t).unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1) for t in (q, k))
+    q, k = (t.flatten(1, 2).unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1) for t in (q, k))
     return torch.bmm(q.transpose(1, 2), k).unflatten(0, (b, heads))
 
 
 def _inverse_norm(x: Tensor) -> Tensor:
     """(B, C): 1 / max(|x|, 1e-12) over the pixels. The clamp comes before the root, whose slope at 0 is infinite."""
-    return _pixels(x).square().sum(dim=1).clamp_min(1e-24).rsqrt()
+    return x.square().sum(dim=(1, 2)).clamp_min(1e-24).rsqrt()
 
 
 def _unit(x: Tensor) -> Tensor:
     """x / |x| over the pixels, computed in float32, in the type of x."""
     y = x.float()
-    return (y * y.square().sum(dim=(2, 3), keepdim=True).clamp_min(1e-24).rsqrt()).to(x.dtype)
+    return (y * y.square().sum(dim=(1, 2), keepdim=True).clamp_min(1e-24).rsqrt()).to(x.dtype)

@@ -33,10 +33,11 @@ class GuidedAttention(nn.Module):
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """(B, C, H, W) and a guide of the same shape to the same."""
         weight = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])  # one product, three published keys
-        q, k, v = F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2).chunk(3, dim=1)
-        values = v if guide is None else v * guide
-        out = attend(channel_affinity(k, q, self.rescale), values, self.proj.weight, self.proj.bias)
-        return out + recompute(lambda y: self.pos_emb[2](self.pos_emb[1](y)), self.pos_emb[0](v))
+        q, k, v = F.linear(x.permute(0, 2, 3, 1), weight).chunk(3, dim=-1)
+        values = v if guide is None else v * guide.permute(0, 2, 3, 1)
+        out = attend(channel_affinity(k, q, self.rescale), values, self.proj.weight, self.proj.bias).permute(0, 3, 1, 2)
+        position = self.pos_emb[0](v.permute(0, 3, 1, 2))
+        return out + recompute(lambda y: self.pos_emb[2](self.pos_emb[1](y)), position)
 
 
 class GuidedBlocks(nn.Module):

@@ -19,5 +19,7 @@ class IlluminationEstimator(nn.Module):
 
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to features (B, n_fea_middle, H, W) and map (B, 3, H, W)."""
-        features = self.depth_conv(self.conv1(torch.cat([img, img.mean(dim=1, keepdim=True)], dim=1)))
+        # one channel has no memory format, so `cat` forgets that of the image
+        x = torch.cat([img, img.mean(dim=1, keepdim=True)], dim=1).contiguous(memory_format=torch.channels_last)
+        features = self.depth_conv(self.conv1(x))
         return features, self.conv2(features)

@@ -36,17 +36,18 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         c = x.shape[1]
-        q, gate, k, v = self.qkv_dwconv(self.qkv(x)).split([c, self.gate_size, c, c], dim=1)
+        q, gate, k, v = self.qkv_dwconv(self.qkv(x)).permute(0, 2, 3, 1).split([c, self.gate_size, c, c], dim=-1)
         affinity = channel_affinity(q, k, self.temperature)
         if self.gate_size == 0 and isinstance(self.project_out, PointwiseConv2d):
-            return attend(affinity, v, self.project_out.weight.flatten(1), self.project_out.bias)
+            out = attend(affinity, v, self.project_out.weight.flatten(1), self.project_out.bias)
+            return out.permute(0, 3, 1, 2)
         out = attend(affinity, v)
         if self.gate_size:
             out = recompute(_gated, out, gate)
-        return self.project_out(out)
+        return self.project_out(out.permute(0, 3, 1, 2))
 
 
 def _gated(x: Tensor, gate: Tensor) -> Tensor:
-    """(B, C, H, W) times the sigmoid of a gate with as many channels, or one for each group of them."""
-    groups = gate.shape[1]
-    return (x.unflatten(1, (groups, -1)) * gate.sigmoid().unsqueeze(2)).flatten(1, 2)
+    """(B, H, W, C) times the sigmoid of a gate with as many channels, or one for each group of them."""
+    groups = gate.shape[-1]
+    return (x.unflatten(-1, (groups, -1)) * gate.sigmoid().unsqueeze(-1)).flatten(-2)
