@@ -1,0 +1,215 @@
+"""Retinexformer, MST++, Restormer and its gated relatives: parity with the published networks, any size and precision."""
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import SHARED
+from plain_networks import PlainRestormer, PlainRetinexFormer
+
+from basicsr.archs import build_network
+from basicsr.archs.layers.channel_attention import attend, channel_affinity
+from basicsr.archs.layers.norm import BodyLayerNorm
+
+FLAT = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
+TINY = {
+    'RetinexFormer': {'n_feat': 8, 'num_blocks': [1, 1, 1]},
+    'MST_Plus_Plus': {'n_feat': 6, 'stage': 1},
+    'Restormer': FLAT,
+    'LoRa_Gate_Restormer': FLAT,
+    'ImprovedLoRaGateRestormer': FLAT,
+}  # yapf: disable
+GOLDEN = SHARED / 'golden'
+FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio')
+CASES = sorted(f for f in GOLDEN.glob('*.npz') if f.stem.startswith(FAMILIES)) if GOLDEN.is_dir() else []
+every = pytest.mark.parametrize('name', TINY)
+
+
+def tiny(name: str, **more) -> torch.nn.Module:
+    """Seeded, with more life in it than the initial values have: scales and norms differ from 1."""
+    torch.manual_seed(0)
+    net = build_network({'type': name, **TINY[name], **more}).eval()
+    for p in net.parameters():
+        p.data += 0.05 * torch.randn_like(p)
+    return net
+
+
+def gradients(net: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    net(x).square().mean().backward()
+    return {k: p.grad for k, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.skipif(not CASES, reason='the golden files are not part of the checkout')
+@pytest.mark.parametrize('file', CASES, ids=lambda f: f.stem)
+def test_golden_outputs_and_gradients(file, monkeypatch):
+    monkeypatch.syspath_prepend(str(SHARED / 'tools'))
+    import golden
+    case = golden.load_case(file)
+    net = build_network(case.options)
+    result = golden.check_case(net, case)
+    assert result.output_err < 2e-5
+    assert result.grad_err < 1e-3
+    assert sum(p.numel() for p in net.parameters()) == case.meta['params']
+    keys = file.with_suffix('.keys.json')
+    if keys.is_file():
+        published = [entry[:2] for entry in json.loads(keys.read_text())]
+        assert [[k, list(v.shape)] for k, v in net.state_dict().items()] == published
+
+
+@pytest.mark.parametrize('options, parameters, tensors', [
+    ({'type': 'RetinexFormer'}, 1_605_701, 122),
+    ({'type': 'MST_Plus_Plus', 'stage': 3}, 1_511_220, 227),
+    ({'type': 'Restormer'}, 26_126_644, 494),
+    ({'type': 'Restormer', 'LayerNorm_type': 'BiasFree'}, 26_111_668, 406),
+    ({'type': 'Restormer', 'LayerNorm_type': 'BiasFree', 'inp_channels': 1, 'out_channels': 1}, 26_109_076, 406),
+    ({'type': 'Restormer', 'inp_channels': 6, 'dual_pixel_task': True}, 26_132_548, 495),
+])
+def test_official_sizes(options, parameters, tensors):
+    with torch.device('meta'):
+        net = build_network(options)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert len(net.state_dict()) == tensors and not list(net.buffers())
+
+
+@pytest.mark.parametrize('plain, ours', [
+    (PlainRetinexFormer(8, 2, (1, 2, 1)), {'type': 'RetinexFormer', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1]}),
+    (PlainRestormer(16, (1, 1, 1, 2), 1), {'type': 'Restormer', 'dim': 16, 'num_blocks': [1, 1, 1, 2],
+                                           'num_refinement_blocks': 1}),
+    (PlainRestormer(8, (1, 1, 1, 1), 1, bias=True, LayerNorm_type='BiasFree'),
+     {'type': 'Restormer', **FLAT, 'bias': True, 'LayerNorm_type': 'BiasFree'}),
+], ids=['RetinexFormer', 'Restormer', 'Restormer BiasFree'])  # yapf: disable
+@pytest.mark.parametrize('batch', [1, 3])
+def test_equal_to_the_obvious_code(plain, ours, batch):
+    net = build_network(ours)
+    plain.load_state_dict(net.state_dict())
+    x = torch.rand(batch, 3, 24, 16)
+    torch.testing.assert_close(net(x), plain(x), rtol=1e-4, atol=1e-5)
+    ours, theirs = gradients(net, x), gradients(plain, x)
+    for key, gradient in theirs.items():
+        torch.testing.assert_close(ours[key], gradient, rtol=1e-3, atol=1e-5 + 1e-4 * gradient.abs().max().item())
+
+
+@every
+@pytest.mark.parametrize('size', [(1, 1), (8, 8), (5, 7), (33, 30), (3, 50)])
+def test_any_size(name, size):
+    x = torch.rand(2, 3, *size)
+    y = tiny(name)(x)
+    assert y.shape == x.shape and torch.isfinite(y).all() and y.is_contiguous()
+
+
+@every
+def test_padding_is_reflection_and_cropped_away(name):
+    net, x = tiny(name), torch.rand(1, 3, 18, 21)
+    bottom, right = (2, 3) if name == 'RetinexFormer' else (6, 3)
+    padded = torch.nn.functional.pad(x, (0, right, 0, bottom), 'reflect')
+    torch.testing.assert_close(net(x), net(padded)[..., :18, :21], rtol=0, atol=0)
+
+
+@every
+def test_precisions(name):
+    net, x = tiny(name), torch.rand(2, 3, 24, 20)
+    with torch.no_grad():
+        plain = net(x)
+        scale = plain.abs().max().item()
+        torch.testing.assert_close(net.double()(x.double()).float(), plain, rtol=1e-3, atol=1e-5 * scale)
+        net.float()
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast('cpu', dtype):
+                torch.testing.assert_close(net(x).float(), plain, rtol=0.05, atol=0.04 * scale)
+            out = tiny(name).to(dtype)(x.to(dtype))
+            assert out.dtype == dtype
+            torch.testing.assert_close(out.float(), plain, rtol=0.05, atol=0.04 * scale)
+
+
+@every
+def test_autocast_gradients(name):
+    net, x = tiny(name), torch.rand(1, 3, 16, 16)
+    exact = gradients(net, x)
+    net.zero_grad()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = net(x).square().mean()
+    loss.backward()
+    rough = {k: p.grad for k, p in net.named_parameters() if p.grad is not None}
+    assert rough.keys() == exact.keys()
+    norm = sum(g.square().sum() for g in exact.values()).sqrt()
+    assert sum((rough[k] - g).square().sum() for k, g in exact.items()).sqrt() < 0.1 * norm
+
+
+def test_attention_in_half_precision():
+    """Norms over all pixels of a large image exceed the range of float16; channels of zeros have no direction."""
+    x = 60 * torch.ones(1, 64, 64, 8, dtype=torch.float16)
+    x[..., 3] = 0
+    x.requires_grad_()
+    affinity = channel_affinity(x, x, torch.ones(2, 1, 1, dtype=torch.float16))
+    attend(affinity, x).float().mean().backward()
+    assert affinity.dtype == torch.float32
+    assert torch.isfinite(affinity).all() and torch.isfinite(x.grad).all()
+    zeros = torch.zeros(1, 4, 4, 8, requires_grad=True)
+    channel_affinity(zeros, zeros, torch.ones(2, 1, 1)).square().sum().backward()
+    assert torch.equal(zeros.grad, torch.zeros_like(zeros))
+
+
+def test_bias_free_norm_divides_without_centring():
+    norm = BodyLayerNorm(6, bias=False)
+    norm.body.weight.data.uniform_(0.5, 2)
+    x = torch.randn(2, 6, 4, 5) + 3
+    expected = x / (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt() * norm.body.weight.view(1, 6, 1, 1)
+    torch.testing.assert_close(norm(x), expected)
+    assert [k for k, _ in norm.named_parameters()] == ['body.weight']
+
+
+@every
+def test_checkpoints_give_the_same_gradients(name):
+    x = torch.rand(2, 3, 16, 24)
+    kept, again = tiny(name).train(), tiny(name, checkpoint=True).train()
+    expected, found = gradients(kept, x), gradients(again, x)
+    assert expected.keys() == found.keys()
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-7 + 1e-5 * gradient.abs().max().item())
+    for (key, a), (_, b) in zip(kept.named_buffers(), again.named_buffers()):
+        torch.testing.assert_close(a, b, msg=f'{key}: a checkpointed block counts its batch twice')
+
+
+@every
+def test_one_image_trains(name):
+    net = tiny(name).train()
+    found = gradients(net, torch.rand(1, 3, 16, 12))
+    without = {k for k, _ in net.named_parameters()} - found.keys()
+    assert all('expert_selector' in k for k in without)
+    assert all(torch.isfinite(g).all() for g in found.values())
+
+
+@every
+def test_compiles_in_one_graph(name):
+    """Forward with gradients off; `eager` finds graph breaks as well as a real compiler does."""
+    net, x = tiny(name), torch.rand(1, 3, 18, 16)
+    torch._dynamo.reset()
+    for options in ({}, {'checkpoint': True}):
+        net = tiny(name, **options)
+        compiled = torch.compile(net, fullgraph=True, backend='aot_eager')
+        torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name, arguments, message', [
+    ('RetinexFormer', {'n_feat': 31}, 'multiple of 4'),
+    ('RetinexFormer', {'in_channels': 1}, 'must be 3'),
+    ('RetinexFormer', {'num_blocks': [1, 1]}, 'three numbers'),
+    ('RetinexFormer', {'stage': 0}, 'at least 1'),
+    ('MST_Plus_Plus', {'stage': 0}, 'at least 1'),
+    ('Restormer', {'LayerNorm_type': 'WithoutBias'}, "'WithBias' or 'BiasFree'"),
+    ('Restormer', {'inp_channels': 6}, 'residual to the input'),
+    ('Restormer', {'heads': [1, 2, 5, 8]}, '5 heads do not divide'),
+    ('Restormer', {'heads': [1, 2, 4]}, 'four numbers'),
+    ('Restormer', {'dim': 15}, 'must be even'),
+    ('LoRa_Gate_Restormer', {'gate_type': 'rowwise'}, 'gate_type'),
+    ('ImprovedLoRaGateRestormer', {'gate_type': 'rowwise'}, 'gate_type'),
+    ('ImprovedLoRaGateRestormer', {'dim': 18}, 'multiple of 4'),
+    ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': 0}, 'above 0'),
+    ('ImprovedLoRaGateRestormer', {'num_blocks': [4, 6, 6]}, 'four numbers'),
+])  # yapf: disable
+def test_impossible_arguments_are_explained(name, arguments, message):
+    from basicsr.registry import ARCH_REGISTRY
+    with pytest.raises(ValueError, match=message):
+        ARCH_REGISTRY.get(name)(**arguments)
