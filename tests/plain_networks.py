@@ -5,6 +5,8 @@ published ones, so weights go from one to the other.
 """
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -210,14 +212,8 @@ class Block(nn.Module):
         return x + self.ffn(self.norm2(x))
 
 
-class Rescale(nn.Module):
-
-    def __init__(self, dim: int, out: int, shuffle: nn.Module):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(dim, out, 3, 1, 1, bias=False), shuffle)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+def rescale(dim: int, out: int, shuffle: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(body=nn.Sequential(nn.Conv2d(dim, out, 3, 1, 1, bias=False), shuffle)))
 
 
 class PlainRestormer(nn.Module):
@@ -228,8 +224,8 @@ class PlainRestormer(nn.Module):
         super().__init__()
 
         def level(i: int, width: int, count: int) -> nn.Sequential:
-            return nn.Sequential(
-                *(Block(width, heads[i], 2.66, bias, LayerNorm_type == 'WithBias') for _ in range(count)))
+            return nn.Sequential(*(Block(width, heads[i], 2.66, bias, LayerNorm_type == 'WithBias')
+                                   for _ in range(count)))
 
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Conv2d(3, dim, 3, 1, 1, bias=False)
@@ -238,9 +234,9 @@ class PlainRestormer(nn.Module):
         self.encoder_level3 = level(2, dim * 4, num_blocks[2])
         self.latent = level(3, dim * 8, num_blocks[3])
         self.down1_2, self.down2_3, self.down3_4 = (
-            Rescale(c, c // 2, nn.PixelUnshuffle(2)) for c in (dim, 2 * dim, 4 * dim))  # yapf: disable
+            rescale(c, c // 2, nn.PixelUnshuffle(2)) for c in (dim, 2 * dim, 4 * dim))  # yapf: disable
         self.up4_3, self.up3_2, self.up2_1 = (
-            Rescale(c, 2 * c, nn.PixelShuffle(2)) for c in (8 * dim, 4 * dim, 2 * dim))  # yapf: disable
+            rescale(c, 2 * c, nn.PixelShuffle(2)) for c in (8 * dim, 4 * dim, 2 * dim))  # yapf: disable
         self.reduce_chan_level3 = nn.Conv2d(dim * 8, dim * 4, 1, bias=bias)
         self.reduce_chan_level2 = nn.Conv2d(dim * 4, dim * 2, 1, bias=bias)
         self.decoder_level3 = level(2, dim * 4, num_blocks[2])

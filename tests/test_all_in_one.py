@@ -112,6 +112,7 @@ def test_official_layout():
 
 
 def test_rank_rule():
+
     def rank(full: int, ratio: float | None) -> int | None:
         conv = low_rank(SpatialAwareLoRaConv, ratio, least=4)(full, 64)
         return None if isinstance(conv, PointwiseConv2d) else conv.conv_down.weight.shape[0]

@@ -18,6 +18,7 @@ CASES = [
     {'type': 'Restormer', 'dim': 8, **FLAT, 'LayerNorm_type': 'BiasFree', 'dual_pixel_task': True, 'inp_channels': 6,
      'ffn_expansion_factor': 1.5},
     {'type': 'Restormer', 'dim': 8, **FLAT, 'inp_channels': 1, 'out_channels': 1},
+    {'type': 'Restormer', 'dim': 8, 'num_blocks': [0, 0, 0, 1], 'num_refinement_blocks': 0, 'heads': [1, 1, 1, 8]},
     {'type': 'LoRa_Gate_Restormer', 'dim': 16, **DEEP},
     {'type': 'LoRa_Gate_Restormer', 'dim': 16, **FLAT, 'gate_type': None, 'lora_ffn_ratio': .25, 'lora_attn_ratio': .5},
     {'type': 'LoRa_Gate_Restormer', 'dim': 16, **FLAT, 'gate_type': 'headwise', 'lora_ffn_ratio': None,

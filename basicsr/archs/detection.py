@@ -72,7 +72,7 @@ _LEVELS = ('encoder_level1', 'encoder_level2', 'encoder_level3', 'latent')
 def _restormer(shapes: Shapes) -> dict[str, Any] | None:
     """Restormer and its gated, low-rank relatives; one without gate and low rank is a Restormer."""
     blocks = [k.removesuffix('attn.temperature') for k in shapes if k.endswith('.attn.temperature')]
-    if not blocks or 'patch_embed.proj.weight' not in shapes or 'refinement.0.attn.temperature' not in shapes:
+    if not blocks or 'patch_embed.proj.weight' not in shapes or 'down1_2.body.0.weight' not in shapes:
         return None
     first = blocks[0]
     widths = {b: shapes[f'{b}norm1.body.weight'][0] for b in blocks}
@@ -87,7 +87,8 @@ def _restormer(shapes: Shapes) -> dict[str, Any] | None:
         'dim': shapes['patch_embed.proj.weight'][0],
         'num_blocks': [_count(shapes, level + r'\.(\d+)\.') for level in _LEVELS],
         'num_refinement_blocks': _count(shapes, r'refinement\.(\d+)\.'),
-        'heads': [heads.get(f'{level}.0.', 1) for level in _LEVELS],
+        'heads': [heads.get(f'{_LEVELS[0]}.0.', heads.get('refinement.0.', 1)),
+                  *(heads.get(f'{level}.0.', 1) for level in _LEVELS[1:])],
         'ffn_expansion_factor': _simplest(max(h / w for w, h in hidden), lambda f: all(int(w * f) == h for w, h in hidden)),
         'bias': f'{first}ffn.dwconv.bias' in shapes,
         'LayerNorm_type': 'WithBias' if f'{first}norm1.body.bias' in shapes else 'BiasFree',
@@ -138,6 +139,4 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return len({m.group(1) for m in (re.match(pattern, key) for key in shapes) if m})
 
 
-RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [
-    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer
-]
+RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [_retinexmamba, _retinexformer, _mst_plus_plus, _restormer]

@@ -18,7 +18,13 @@ from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks, recompute
 from basicsr.archs.layers.restormer import (
-    Downsample, PatchEmbed, RestormerUNet, TransformerBlock, Upsample, check_restormer)
+    Downsample,
+    PatchEmbed,
+    RestormerUNet,
+    TransformerBlock,
+    Upsample,
+    check_restormer,
+)
 from basicsr.archs.layers.transposed_attention import Pointwise, TransposedAttention
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -212,9 +218,8 @@ class LoRa_Gate_Restormer(RestormerUNet):
                 TransposedAttention(width, head_count, bias, gate, wide, narrow),
                 GatedFeedForward(width, ffn_expansion_factor, bias, narrow), width, centred)
 
-        super().__init__(
-            inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias, dual_pixel_task, block,
-            checkpoint)
+        super().__init__(inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias,
+                         dual_pixel_task, block, checkpoint)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, C, H, W), any size, to the same; not clamped. `labels` are accepted and ignored, as published."""

@@ -35,8 +35,8 @@ class MST_Plus_Plus(nn.Module):
             return GuidedBlocks(width, width // n_feat, blocks, checkpoint)
 
         self.conv_in = nn.Conv2d(in_channels, n_feat, 3, padding=1, bias=False)
-        self.body = nn.Sequential(
-            *(TwoLevelUNet(n_feat, n_feat, n_feat, (1, 1, 1), body, guided=False) for _ in range(stage)))
+        self.body = nn.Sequential(*(TwoLevelUNet(n_feat, n_feat, n_feat, (1, 1, 1), body, guided=False)
+                                    for _ in range(stage)))
         self.conv_out = nn.Conv2d(n_feat, out_channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

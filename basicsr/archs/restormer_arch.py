@@ -40,9 +40,8 @@ class Restormer(RestormerUNet):
 
         def block(width: int, head_count: int) -> TransformerBlock:
             return TransformerBlock(
-                TransposedAttention(width, head_count, bias), GatedFeedForward(width, ffn_expansion_factor, bias), width,
-                LayerNorm_type == 'WithBias')
+                TransposedAttention(width, head_count, bias), GatedFeedForward(width, ffn_expansion_factor, bias),
+                width, LayerNorm_type == 'WithBias')
 
-        super().__init__(
-            inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias, dual_pixel_task, block,
-            checkpoint)
+        super().__init__(inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias,
+                         dual_pixel_task, block, checkpoint)

@@ -1,8 +1,9 @@
 """Attention between channels, over all pixels (Restormer, Zamir et al. 2022, eq. 1): linear in the number of pixels.
 
-Tensors are (B, H, W, C), slices of a wider last axis included; one image is never copied. Splitting that axis, not
-the second one of (B, C, H, W), also keeps gradients in channels-last memory. Both halves avoid tensors of the size of the image that the textbook form materialises: the L2 norms divide the
-small logits instead of q and k, and an output projection W is applied as (W A) v instead of W (A v).
+Tensors are (B, H, W, C), slices of a wider last axis included; one image is never copied. Splitting that axis, not the
+second one of (B, C, H, W), also keeps gradients in channels-last memory. Both halves avoid tensors of the size of the
+image that the textbook form materialises: the L2 norms divide the small logits instead of q and k, and an output
+projection W is applied as (W A) v instead of W (A v).
 """
 from __future__ import annotations
 

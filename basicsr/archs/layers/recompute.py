@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,6 +18,7 @@ class _State(threading.local):  # the backward pass of a GPU runs in a thread of
 
 
 _state = _State()
+_PLAIN = {'use_reentrant': False, 'preserve_rng_state': False}  # no block draws random numbers
 
 
 def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
@@ -26,7 +28,7 @@ def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or _state.inside or not torch.is_grad_enabled():
         return function(*args)
-    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(function, *args, **_PLAIN)
 
 
 def checkpointed(enabled: bool, function: Callable[..., Tensor], *args: Any) -> Tensor:
@@ -34,9 +36,8 @@ def checkpointed(enabled: bool, function: Callable[..., Tensor], *args: Any) -> 
     if not enabled or not torch.is_grad_enabled() or torch.jit.is_tracing():
         return function(*args)
     if torch.compiler.is_compiling():
-        return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
-    return checkpoint(
-        function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (_inside(), _inside(again=True)))
+        return checkpoint(function, *args, **_PLAIN)
+    return checkpoint(function, *args, context_fn=lambda: (_inside(), _inside(again=True)), **_PLAIN)
 
 
 @contextmanager
@@ -69,10 +70,9 @@ class BatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
         if self.training and x.numel() == x.shape[1]:
-            return nn.functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
         if self.training and not torch.compiler.is_compiling() and _state.again:
-            return nn.functional.batch_norm(
-                x, self.running_mean.clone(), self.running_var.clone(), self.weight, self.bias, True, self.momentum, self.eps)
+            return F.batch_norm(x, mean.clone(), var.clone(), self.weight, self.bias, True, self.momentum, self.eps)
         return super().forward(x)
