@@ -190,7 +190,7 @@ def test_the_json_schema_accepts_the_options_and_rejects_mistakes():
         assert [e.message for e in validator.iter_errors(read_yaml(file)[0])] == []
     for old, new in (('manual_seed', 'manual_sed'), ('n_feat', 'n_feet'), ('total_iter', 'total_iters'),
                      ('L1Loss', 'L1Los'), ('gt_size', 'gt_sice'), ('protocol: retinexformer', 'protocl: x')):  # yapf: disable
-        text = SHIPPED[0].read_text(encoding='utf-8')
+        text = (ROOT / 'Options' / 'RetinexMamba_LOL_v1.yml').read_text(encoding='utf-8')
         assert old in text
         assert not validator.is_valid(yaml.safe_load(text.replace(old, new))), new
 
