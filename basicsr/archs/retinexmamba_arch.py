@@ -39,7 +39,8 @@ class FusedAttention(nn.Module):
     def forward(self, x: Tensor, illumination: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Values (B, C, H, W), and per image the (C, C) matrix that mixes their channels.
 
-        `prepare` makes the input of the queries from illumination features. q and k are normalised over all pixels: their Gram matrix is taken first and scaled afterwards.
+        `prepare` makes the input of the queries from illumination features. q and k are normalised over all pixels:
+        their Gram matrix is taken first and scaled afterwards.
         """
         values, grams, squares_q, squares_k = [], [], [], []
         for read, keep in row_strips(x, 3 * x.shape[1], halo=1):
