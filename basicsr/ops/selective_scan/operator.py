@@ -43,7 +43,8 @@ def scan_operator(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: 
 def _(u, delta, A, B, C, D, bias, softplus, save):
     count = _module(u, A).state_count(*u.shape, B.shape[1], A.shape[1]) if save else 0
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    return y, u.new_empty(u.shape[0], *A.shape), u.new_empty(count)
+    dtype = torch.promote_types(u.dtype, torch.float32)
+    return y, u.new_empty(u.shape[0], *A.shape, dtype=dtype), u.new_empty(count, dtype=dtype)
 
 
 @torch.library.custom_op('basicsr::selective_scan_backward', mutates_args=())

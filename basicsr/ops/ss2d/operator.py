@@ -42,7 +42,9 @@ def ss2d_operator(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tenso
 @ss2d_operator.register_fake
 def _(x, x_dbl, dt_w, dt_b, A, D, save):
     count = _module(x, A).state_count(*x.shape, A.shape[1]) if save else 0
-    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(count)
+    return torch.empty_like(
+        x, memory_format=torch.contiguous_format), x.new_empty(
+            count, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 @torch.library.custom_op('basicsr::ss2d_scan_backward', mutates_args=())
