@@ -14,6 +14,7 @@ _COMMANDS = {
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
     'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),
+    'doctor': ('basicsr.commands.doctor', 'what works on this machine, and why not'),
     'schema': ('basicsr.commands.schema', 'write Options/schema.json, which editors complete options from'),
 }
 

@@ -63,12 +63,11 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 
 def variants(name: str) -> dict[str, nn.Module]:
-    """The network, with checkpoints where it has them, and the plain one where there is one; equal weights."""
+    """The network, with checkpoints, and the plain one where there is one; equal weights."""
     options = {'type': name, **NETWORKS[name]}
     nets = {'plain': PLAIN[name]()} if name in PLAIN else {}
     nets['ours'] = build_network(options)
-    if name != 'RetinexMamba':
-        nets['ours, checkpoint'] = build_network({**options, 'checkpoint': True})
+    nets['ours, checkpoint'] = build_network({**options, 'checkpoint': True})
     for net in nets.values():
         net.load_state_dict(nets['ours'].state_dict())
         net.eval()

@@ -88,7 +88,8 @@ def test_attention_does_not_overflow_in_half_precision():
     """Norms over all pixels of a large image exceed the range of float16."""
     attention = IFA(8, 2).half().attn
     x = 60 * torch.ones(1, 8, 64, 64, dtype=torch.float16)
-    assert torch.isfinite(attention(x, x)).all()
+    values, mixing = attention(x, x, lambda t: t)
+    assert torch.isfinite(mixing).all() and torch.isfinite(attention.project(values, mixing)).all()
 
 
 def test_gradients_reach_every_parameter(small):
@@ -118,3 +119,44 @@ def test_norm_epsilons(small):
 def test_impossible_arguments_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         RetinexMamba(**arguments)
+
+
+def test_strips_equal_the_whole_image(small, monkeypatch):
+    """Without gradients, wide layers work in strips of rows; here as thin as they get."""
+    from basicsr.archs.layers import strips
+    x = torch.rand(2, 3, 44, 36)
+    whole = small(x)  # gradients are recorded: one strip
+    monkeypatch.setattr(strips, '_CPU_BYTES', 1)
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), whole.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_checkpointing_gives_the_same_gradients(small):
+    other = RetinexMamba(n_feat=8, num_blocks=[1, 1, 1], d_state=4, checkpoint=True)
+    other.load_state_dict(small.state_dict())
+    x = torch.rand(1, 3, 16, 20)
+    saved = []
+    for net in (small, other):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            net(x).square().mean().backward()
+        saved.append(sum(kept))
+    for (name, p), q in zip(small.named_parameters(), other.parameters()):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-7, msg=name)
+    assert saved[1] < saved[0] / 2
+
+
+def test_compiles_without_graph_breaks(small):
+    x = torch.rand(1, 3, 16, 16)
+    plain = small(x)
+    compiled = torch.compile(small, fullgraph=True, backend='aot_eager')(x)
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
+    grads = [torch.autograd.grad(y.square().mean(), list(small.parameters())) for y in (plain, compiled)]
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-7)
+
+
+def test_compiled_by_inductor(small):
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(small, fullgraph=True)(x), small(x), rtol=1e-4, atol=1e-5)

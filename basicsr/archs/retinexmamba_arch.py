@@ -7,16 +7,18 @@ official options); the prefix `denoiser` of the first release is accepted on loa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from basicsr.archs.layers.feedforward import FeedForward, GatedFeedForward, PreNorm
 from basicsr.archs.layers.illumination import IlluminationEstimator
-from basicsr.archs.layers.norm import BodyLayerNorm
-from basicsr.ops.selective_scan import selective_scan
+from basicsr.archs.layers.norm import BodyLayerNorm, channel_layer_norm
+from basicsr.archs.layers.strips import in_strips, row_strips
+from basicsr.ops.ss2d import ss2d_scan
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -34,18 +36,45 @@ class FusedAttention(nn.Module):
         self.q_dwconv = nn.Conv2d(dim, dim, 3, padding=1)  # dense in spite of its name, as in the checkpoints
         self.project_out = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        k, v = self.kv_dwconv(self.kv(x)).chunk(2, dim=1)
-        q = self.q_dwconv(self.q(illumination))
-        q, k, v = (t.reshape(b, self.num_heads, c // self.num_heads, h * w) for t in (q, k, v))
-        # vectors run over all pixels: their norms overflow half precision
+    def forward(self, x: Tensor, illumination: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Values (B, C, H, W), and per image the (C, C) matrix that mixes their channels.
+
+        `prepare` makes the input of the queries from illumination features. q and k are normalised over all pixels:
+        their Gram matrix is taken first and scaled afterwards.
+        """
+        values, grams, squares_q, squares_k = [], [], [], []
+        for read, keep in row_strips(x, 3 * x.shape[1], halo=1):
+            k, v = self.kv_dwconv(self.kv(x[:, :, read]))[:, :, keep].chunk(2, dim=1)
+            q = self.q_dwconv(self.q(prepare(illumination[:, :, read])))[:, :, keep]
+            # sums run over all pixels: they overflow half precision
+            with torch.autocast(x.device.type, enabled=False):
+                q, k = (self._by_head(t) for t in (q, k))
+                grams.append(q.transpose(-2, -1) @ k)
+                squares_q.append(q.square().sum(-2))
+                squares_k.append(k.square().sum(-2))
+            values.append(v)
         with torch.autocast(x.device.type, enabled=False):
-            scale = torch.promote_types(q.dtype, torch.float32)
-            q, k = (F.normalize(t.to(scale), dim=-1) for t in (q, k))
-            attention = (q @ k.transpose(-2, -1) * self.temperature.to(scale)).softmax(dim=-1)
-        out = attention.to(v.dtype) @ v
-        return self.project_out(out.reshape(b, c, h, w))
+            gram, length_q, length_k = sum(grams), sum(squares_q), sum(squares_k)
+            scale_q, scale_k = (_inverse_length(t) for t in (length_q, length_k))
+            logits = gram * scale_q.unsqueeze(-1) * scale_k.unsqueeze(-2) * self.temperature.to(gram.dtype)
+            mixing = torch.stack([torch.block_diag(*m) for m in logits.softmax(dim=-1)])
+            weight = self.project_out.weight.flatten(1).to(gram.dtype) @ mixing
+        return values[0] if len(values) == 1 else torch.cat(values, dim=2), weight
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, C, h, W) to (B, heads, pixels, C / heads), at least float32."""
+        b, c, h, w = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(b, h * w, self.num_heads, c // self.num_heads).transpose(1, 2)
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def project(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Attention and output projection in one: each image's own (C, C) matrix on its values."""
+        b, c, h, w = values.shape
+        weight = weight.to(values.dtype)
+        if b == 1:
+            return F.conv2d(values, weight[0, :, :, None, None], self.project_out.bias)
+        out = values.permute(0, 2, 3, 1).reshape(b, h * w, c) @ weight.transpose(1, 2)
+        return (out + self.project_out.bias).view(b, h, w, c).permute(0, 3, 1, 2)
 
 
 class IFA(nn.Module):
@@ -64,8 +93,13 @@ class IFA(nn.Module):
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         x = self.norm1(x)
-        x = x + self.attn(x, self.norm1(self.conv1(illumination)))
-        return x + self.ffn(self.norm2(x))
+        values, weight = self.attn(x, illumination, lambda s: self.norm1(self.conv1(s)))
+
+        def finish(x: Tensor, values: Tensor) -> Tensor:
+            x = x + self.attn.project(values, weight)
+            return x + self.ffn(self.norm2(x))
+
+        return in_strips(finish, x, values, channels=self.ffn.dwconv.out_channels, halo=1)
 
 
 class SS2D(nn.Module):
@@ -96,30 +130,28 @@ class SS2D(nn.Module):
         self.out_proj = nn.Linear(inner, d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, d_model) to the same."""
-        u, z = self.in_proj(x).chunk(2, dim=-1)
-        u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
-        y = self.out_norm(self.scan(u).to(z.dtype))
-        return self.out_proj(y * F.silu(z))
+        """(B, d_model, H, W), channels-last in memory, to the same."""
+        inputs, gate = self.in_proj.weight[:, :, None, None].chunk(2)
+        projection = self.x_proj_weight.flatten(0, 1)[:, :, None, None]
+        wide = max(self.d_inner, len(projection))
+        u = in_strips(lambda t: F.silu(self.conv2d(F.conv2d(t, inputs))), x, channels=self.d_inner, halo=1)
+        x_dbl = in_strips(lambda t: F.conv2d(t, projection), u, channels=wide)
+        y = ss2d_scan(
+            u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (4, -1)), self.dt_projs_weight,
+            self.dt_projs_bias, -torch.exp(self.A_logs.float()), self.Ds)  # yapf: disable
+        output = self.out_proj.weight[:, :, None, None]
 
-    def scan(self, u: Tensor) -> Tensor:
-        """The sum of the four traversals: (B, E, H, W) to (B, H, W, E)."""
-        b, e, h, w = u.shape
-        rows, columns = u.reshape(b, e, h * w), u.transpose(2, 3).reshape(b, e, h * w)
-        sequences = torch.stack([rows, columns, rows.flip(-1), columns.flip(-1)], dim=1)
-        projected = torch.einsum('bkel,kce->bkcl', sequences, self.x_proj_weight)
-        dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=2)
-        dt = torch.einsum('bkrl,ker->bkel', dt, self.dt_projs_weight)
-        y = selective_scan(
-            sequences.reshape(b, 4 * e, h * w), dt.reshape(b, 4 * e, h * w), -torch.exp(self.A_logs.float()), B, C,
-            self.Ds, self.dt_projs_bias.flatten()).view(b, 4, e, h * w)  # yapf: disable
-        by_row = y[:, 0] + y[:, 2].flip(-1)
-        by_column, back = (t.view(b, e, w, h).transpose(2, 3).reshape(b, e, h * w) for t in (y[:, 1], y[:, 3].flip(-1)))
-        return (by_row + by_column + back).view(b, e, h, w).permute(0, 2, 3, 1)
+        def finish(x: Tensor, y: Tensor) -> Tensor:
+            y = channel_layer_norm(y, self.out_norm.weight, self.out_norm.bias, self.out_norm.eps)
+            return F.conv2d(y * F.silu(F.conv2d(x, gate)), output)
+
+        return in_strips(finish, x, y.permute(0, 3, 1, 2), channels=self.d_inner)
 
 
 class IFSSM(nn.Module):
     """Blocks of fused attention, selective scan and feed-forward; the scan's residual is the block's input."""
+
+    checkpoint = False  # recompute blocks in the backward instead of keeping their activations
 
     def __init__(self, dim: int, heads: int, num_blocks: int, d_state: int):
         super().__init__()
@@ -129,11 +161,17 @@ class IFSSM(nn.Module):
         return nn.ModuleList([IFA(dim, heads), SS2D(dim, d_state), PreNorm(dim, FeedForward(dim))])
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
-        for attention, scan, ffn in self.blocks:
-            y = attention(x, illumination).permute(0, 2, 3, 1)
-            x = x + scan(y).permute(0, 3, 1, 2)
-            x = x + ffn(x)
+        for block in self.blocks:
+            if self.checkpoint and torch.is_grad_enabled():
+                x = checkpoint(self.run, block, x, illumination, use_reentrant=False)
+            else:
+                x = self.run(block, x, illumination)
         return x
+
+    def run(self, block: nn.ModuleList, x: Tensor, illumination: Tensor) -> Tensor:
+        attention, scan, ffn = block
+        x = x + scan(attention(x, illumination))
+        return in_strips(lambda t: t + ffn(t), x, channels=4 * x.shape[1], halo=1)
 
 
 class Restorer(nn.Module):
@@ -212,6 +250,7 @@ class RetinexMamba(nn.Module):
         stage: number of stages in sequence.
         num_blocks: blocks of the two encoder/decoder levels and of the bottleneck.
         d_state: state size of the first level; deeper levels have more (N, 2N, 4N | 4N, 2N).
+        checkpoint: recompute each block in the backward: half the memory or less for a third more time.
 
     Source: arXiv 2405.03349. The defaults are the official options: 4,589,001 parameters.
     """
@@ -219,7 +258,7 @@ class RetinexMamba(nn.Module):
     stage_type = Stage
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
-                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16):  # yapf: disable
+                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, checkpoint: bool = False):  # yapf: disable
         super().__init__()
         if n_feat % 4:
             raise ValueError(f'RetinexMamba: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')
@@ -229,6 +268,9 @@ class RetinexMamba(nn.Module):
             raise ValueError(
                 f'RetinexMamba: num_blocks needs three numbers (two levels, bottleneck), not {list(num_blocks)}')
         self.body = nn.Sequential(*(self.stage_type(n_feat, num_blocks, d_state) for _ in range(stage)))
+        for module in self.modules():
+            if isinstance(module, IFSSM):
+                module.checkpoint = checkpoint
         self.register_load_state_dict_pre_hook(_rename_denoiser)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -241,6 +283,11 @@ class RetinexMamba(nn.Module):
 def _init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
+
+
+def _inverse_length(squares: Tensor) -> Tensor:
+    """1 / max(|v|, 1e-12) from |v|^2, with a gradient of 0 where v is 0."""
+    return squares.clamp(min=1e-24).rsqrt()
 
 
 def _rename_denoiser(module: nn.Module, state_dict: dict, prefix: str, *_) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from basicsr.archs.layers.channel_attention import attend, channel_affinity
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
 from basicsr.archs.layers.recompute import checkpointed, recompute
+from basicsr.archs.layers.strips import in_strips
 
 
 class GuidedAttention(nn.Module):
@@ -57,4 +58,4 @@ class GuidedBlocks(nn.Module):
 
 def _block(attention: nn.Module, ffn: nn.Module, x: Tensor, guide: Tensor | None) -> Tensor:
     x = x + attention(x, guide)
-    return x + ffn(x)
+    return in_strips(lambda t: t + ffn(t), x, channels=4 * x.shape[1], halo=1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
+from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.img import pad_to_multiple
 
 MakeBlock = Callable[[int, int], nn.Module]  # (width, heads) to a block
@@ -59,7 +60,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.ffn(self.norm2(x))
+        if not isinstance(self.ffn.project_in, PointwiseConv2d):  # low-rank convolutions look further than one row
+            return x + self.ffn(self.norm2(x))
+        return in_strips(lambda t: t + self.ffn(self.norm2(t)), x, channels=self.ffn.dwconv.out_channels, halo=1)
 
 
 class RestormerUNet(nn.Module):

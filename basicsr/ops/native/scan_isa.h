@@ -124,17 +124,17 @@ typedef struct {
 static inline __attribute__((always_inline)) void NAME(walk)(int T, int N, int first, const int count, const NAME(Chunk) *c,
                                                               const vf *rate, vf *state) {
   vf h[4], a[4];
-  for (int j = 0; j < count; j++) h[j] = state[first + j], a[j] = rate[first + j];
+  UNROLL for (int j = 0; j < count; j++) h[j] = state[first + j], a[j] = rate[first + j];
   for (int t = 0; t < T; t++) {
     vf dt = c->dt[t], input = c->input[t], y = c->y[t];
     const float *B = c->B + (int64_t)t * N + first, *C = c->C + (int64_t)t * N + first;
-    for (int j = 0; j < count; j++) {
+    UNROLL for (int j = 0; j < count; j++) {
       h[j] = NAME(exp2)(dt * a[j]) * h[j] + input * B[j];
       y += h[j] * C[j];
     }
     c->y[t] = y;
   }
-  for (int j = 0; j < count; j++) state[first + j] = h[j];
+  UNROLL for (int j = 0; j < count; j++) state[first + j] = h[j];
 }
 
 /* y += sum_n C h over T positions; `rate` is A log2(e), `state` the N states before and after. */

@@ -11,6 +11,7 @@ from basicsr.ops.selective_scan.reference import selective_scan_reference
 
 __all__ = ['selective_scan']
 
+_NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'bias')
 _OUTSIDE = {'reference': selective_scan_reference, 'mamba_ssm': mamba_ssm_scan}
 
 
@@ -50,8 +51,11 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     dtype = torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
     save = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     with torch.autocast(u.device.type, enabled=False):  # the recurrence needs the range of float32
-        inputs = [x.to(dtype) for x in inputs]
-        name = backend(inputs[0], inputs[2])
+        # half-precision sequences go to the GPU kernels as they are, which read them into a float32 state
+        sequence_dtype = u.dtype if u.is_cuda and u.dtype == delta.dtype == B.dtype == C.dtype else dtype
+        inputs = [x.to(dtype if name in ('A', 'D', 'bias') else sequence_dtype) for name, x in zip(_NAMES, inputs)]
+        # a compiler sees the operator alone, which chooses when it runs
+        name = None if torch.compiler.is_compiling() else backend(inputs[0], inputs[2])
         if name in _OUTSIDE:  # these bring an autograd of their own
             y, last = _OUTSIDE[name](*inputs, delta_softplus, return_last_state=True)
         else:

@@ -99,6 +99,11 @@ def rate_by_group(A: Tensor, groups: int) -> Tensor:
     return A.view(groups, -1, A.shape[1]).transpose(1, 2).contiguous()
 
 
+def in_float32(*tensors: Tensor) -> list[Tensor]:
+    """Half-precision tensors as float32; others as they are."""
+    return [t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors]
+
+
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), x itself above 20."""
     return F.softplus(x)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from basicsr.ops.backend import choose
+from basicsr.utils.errors import UserError
 
 FLOPS_PER_STATE = 9  # of one position, channel and state: the convention of Mamba papers
 
@@ -25,7 +26,10 @@ def backend(u: Tensor, A: Tensor) -> str:
 
 def _module(u: Tensor, A: Tensor) -> ModuleType:
     """The implementation: a module with `forward`, `backward` and `state_count`."""
-    return importlib.import_module(_MODULES[backend(u, A)])
+    name = backend(u, A)
+    if name not in _MODULES:
+        raise UserError(f"the scan backend '{name}' cannot be compiled or exported; choose another with BASICSR_SCAN")
+    return importlib.import_module(_MODULES[name])
 
 
 @torch.library.custom_op('basicsr::selective_scan', mutates_args=())
@@ -39,7 +43,8 @@ def scan_operator(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: 
 def _(u, delta, A, B, C, D, bias, softplus, save):
     count = _module(u, A).state_count(*u.shape, B.shape[1], A.shape[1]) if save else 0
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    return y, u.new_empty(u.shape[0], *A.shape), u.new_empty(count)
+    dtype = torch.promote_types(u.dtype, torch.float32)
+    return y, u.new_empty(u.shape[0], *A.shape, dtype=dtype), u.new_empty(count, dtype=dtype)
 
 
 @torch.library.custom_op('basicsr::selective_scan_backward', mutates_args=())

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.selective_scan.chunked import Chunks, chunk_size, rate_by_group, softplus
+from basicsr.ops.selective_scan.chunked import Chunks, chunk_size, in_float32, rate_by_group, softplus
 
 
 def state_count(batch: int, channels: int, length: int, groups: int, states: int) -> int:
@@ -16,6 +16,8 @@ def state_count(batch: int, channels: int, length: int, groups: int, states: int
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, use_softplus: bool,
             save: bool) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
     """See `selective_scan`; returns y, the last states (batch, channels, states), and the saved states."""
+    dtype = u.dtype
+    u, delta, B, C = in_float32(u, delta, B, C)
     turn = _Turn(u, B)
     chunks = Chunks(u, turn.states, u.shape[2], rate_by_group(A, turn.groups))
     h = u.new_zeros(turn.states)
@@ -29,12 +31,14 @@ def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
         read, h = chunks.forward(dt, u_t, B_t, C_t, h)
         y[..., part] = turn.to_channels(read)
     last = h.transpose(2, 3).reshape(u.shape[0], *A.shape)
-    return y.addcmul_(u, D[:, None]), last.contiguous(), starts.flatten()
+    return y.addcmul_(u, D[:, None]).to(dtype), last.contiguous(), starts.flatten()
 
 
 def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
              use_softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
     """Gradients of the seven tensors."""
+    dtypes = u.dtype, delta.dtype, B.dtype, C.dtype
+    dy, u, delta, B, C = in_float32(dy, u, delta, B, C)
     turn = _Turn(u, B)
     chunks = Chunks(u, turn.states, u.shape[2], rate_by_group(A, turn.groups), backward=True)
     starts = starts.view(-1, *turn.states)
@@ -52,7 +56,9 @@ def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
             d_delta[..., part] *= torch.sigmoid(raw)
     du.addcmul_(dy, D[:, None])
     dA = d_rate.transpose(1, 2).reshape(A.shape)
-    return du, d_delta, dA, dB, dC, (dy * u).sum((0, 2)), d_delta.sum((0, 2))
+    d_direct, d_bias = (dy * u).sum((0, 2)), d_delta.sum((0, 2))
+    du, d_delta, dB, dC = (t.to(dtype) for t, dtype in zip((du, d_delta, dB, dC), dtypes))
+    return du, d_delta, dA, dB, dC, d_direct, d_bias
 
 
 class _Turn:

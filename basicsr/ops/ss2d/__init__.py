@@ -38,9 +38,11 @@ def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in inputs) else torch.float32
     save = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     with torch.autocast(x.device.type, enabled=False):  # the recurrence needs the range of float32
-        inputs = [t.to(dtype) for t in inputs]
-        if backend(inputs[0], inputs[4]) == 'reference':  # brings an autograd of its own
-            y = ss2d_reference(*inputs)
+        # half-precision images go to the GPU kernels as they are, which read them into a float32 state
+        image_dtype = x.dtype if x.is_cuda and x.dtype == x_dbl.dtype else dtype
+        inputs = [t.to(image_dtype) for t in inputs[:2]] + [t.to(dtype) for t in inputs[2:]]
+        if not torch.compiler.is_compiling() and backend(inputs[0], inputs[4]) == 'reference':
+            y = ss2d_reference(*inputs)  # brings an autograd of its own
         else:
             y, _ = ss2d_operator(*inputs, save)
     return y.to(x.dtype)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from basicsr.ops.backend import choose
+from basicsr.utils.errors import UserError
 
 FLOPS_PER_STATE = 9  # of one position, channel and state: the convention of Mamba papers
 
@@ -25,7 +26,10 @@ def backend(x: Tensor, A: Tensor) -> str:
 
 def _module(x: Tensor, A: Tensor) -> ModuleType:
     """The implementation: a module with `forward`, `backward` and `state_count`."""
-    return importlib.import_module(_MODULES[backend(x, A)])
+    name = backend(x, A)
+    if name not in _MODULES:
+        raise UserError(f"the scan backend '{name}' cannot be compiled or exported; choose another with BASICSR_SCAN")
+    return importlib.import_module(_MODULES[name])
 
 
 @torch.library.custom_op('basicsr::ss2d_scan', mutates_args=())
@@ -38,7 +42,9 @@ def ss2d_operator(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tenso
 @ss2d_operator.register_fake
 def _(x, x_dbl, dt_w, dt_b, A, D, save):
     count = _module(x, A).state_count(*x.shape, A.shape[1]) if save else 0
-    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(count)
+    return torch.empty_like(
+        x, memory_format=torch.contiguous_format), x.new_empty(
+            count, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 @torch.library.custom_op('basicsr::ss2d_scan_backward', mutates_args=())

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.selective_scan.chunked import Chunks, chunk_size, rate_by_group, softplus
+from basicsr.ops.selective_scan.chunked import Chunks, chunk_size, in_float32, rate_by_group, softplus
 from basicsr.ops.ss2d.traversal import traversals
 
 
@@ -51,6 +51,8 @@ class _Image:
 def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
             save: bool) -> tuple[Tensor, Tensor]:
     """See `ss2d_scan`; also returns the saved states (empty unless `save`)."""
+    dtype = x.dtype
+    x, x_dbl = in_float32(x, x_dbl)
     image = _Image(x, x_dbl, dt_w, dt_b, A.shape[1])
     chunks = Chunks(x, image.shape, image.length, rate_by_group(A, 4))
     h, direct = x.new_zeros(image.shape), D.view(4, -1)
@@ -63,12 +65,14 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
         dt_low, B, C = image.projections(part)
         read, h = chunks.forward(softplus(image.raw_step(dt_low)), u, B, C, h)
         image.scatter_add(y, part, read.addcmul_(u, direct))
-    return y.transpose(0, 1).reshape(x.shape), starts.flatten()
+    return y.transpose(0, 1).reshape(x.shape).to(dtype), starts.flatten()
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
              starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
     """Gradients of the six inputs."""
+    dtypes = x.dtype, x_dbl.dtype
+    dy, x, x_dbl = in_float32(dy, x, x_dbl)
     image = _Image(x, x_dbl, dt_w, dt_b, A.shape[1])
     chunks = Chunks(x, image.shape, image.length, rate_by_group(A, 4), backward=True)
     starts, direct = starts.view(-1, *image.shape), D.view(4, -1)
@@ -95,6 +99,7 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
         rows = torch.cat([d_low, dB, dC], dim=-1)
         for k, index in enumerate(image.order):
             dx_dbl[index[part], :, k] = rows[:, :, k]
-    return (dx.transpose(0, 1).reshape(x.shape), dx_dbl.transpose(0, 1).reshape(x_dbl.shape),
+    return (dx.transpose(0, 1).reshape(x.shape).to(dtypes[0]), dx_dbl.transpose(0,
+                                                                                1).reshape(x_dbl.shape).to(dtypes[1]),
             d_weight.transpose(1, 2).contiguous(), d_bias.reshape(dt_b.shape), d_rate.transpose(1, 2).reshape(A.shape),
             d_direct.reshape(D.shape))

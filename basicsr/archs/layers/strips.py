@@ -1,0 +1,46 @@
+"""Work on an image in strips of rows, so that wide hidden tensors stay in the cache and never get memory pages of their own.
+
+On a CPU most of the time of a wide layer on a large image goes into fresh memory pages; a strip's hidden tensors reuse
+the same ones. Strips are taken only where no gradients are recorded; training sees one strip, the whole image.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+_CPU_BYTES = 4 << 20  # of one hidden tensor; a few of them fit into the last-level cache
+_GPU_BYTES = 1 << 30  # large enough to keep a GPU busy, small enough to matter for its memory
+
+
+def row_strips(x: Tensor, channels: int, halo: int = 0) -> Iterator[tuple[slice, slice]]:
+    """(rows to read, rows of those to keep) for (B, C, H, W) whose hidden tensors have `channels` channels.
+
+    `halo` rows are read on both sides where the image has them, for convolutions that look at neighbours.
+    """
+    height = x.shape[2]
+    budget = _CPU_BYTES if x.device.type == 'cpu' else _GPU_BYTES
+    rows = max(8, budget // max(1, x.shape[0] * x.shape[3] * channels * x.element_size()))
+    if rows >= height or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        rows = height
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = max(0, top - halo), min(height, bottom + halo)
+        yield slice(first, last), slice(top - first, bottom - first)
+
+
+def in_strips(function: Callable[..., Tensor], *images: Tensor, channels: int, halo: int = 0) -> Tensor:
+    """`function(*images)`, strip by strip.
+
+    Args:
+        function: maps (B, C_i, h, W) to (B, C, h, W) and looks at most `halo` rows up and down; zero padding at the
+            image's own border is kept.
+        channels: width of its widest hidden tensor.
+    """
+    parts = []
+    for read, keep in row_strips(images[0], channels, halo):
+        whole = read.stop - read.start == images[0].shape[2]
+        out = function(*(images if whole else (t[:, :, read] for t in images)))
+        parts.append(out if keep == slice(0, out.shape[2]) else out[:, :, keep])
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

@@ -1,0 +1,182 @@
+"""Choosing a backend, surviving forks, installing without a compiler, and what `basicsr doctor` says."""
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+
+import pytest
+import torch
+from conftest import ROOT, run_python
+from test_ss2d import inputs
+
+from basicsr.commands import doctor
+from basicsr.ops import backend
+from basicsr.ops.native import library as native
+from basicsr.ops.selective_scan import selective_scan
+from basicsr.ops.ss2d import ss2d_scan
+from basicsr.utils.errors import UserError
+
+FORK = '''
+import os, sys, torch
+sys.path.insert(0, {root!r})
+sys.path.insert(0, {root!r} + '/tests')
+from test_ss2d import inputs
+from basicsr.ops.ss2d import ss2d_scan
+torch.set_num_threads(2)
+args = inputs(2, 20, 20, 32, 4, 2)
+want = ss2d_scan(*args)
+class Scans(torch.utils.data.Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return ss2d_scan(*args)
+if __name__ == '__main__':
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if torch.equal(ss2d_scan(*args), want) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for batch in torch.utils.data.DataLoader(Scans(), num_workers=2):
+        assert torch.equal(batch[0], want)
+    print('alive')
+'''
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    caches = (backend._decide, backend._log, backend._warn_slow)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.fixture
+def messages():
+    """What is logged, as text."""
+    seen: list[str] = []
+
+    class Collect(logging.Handler):
+
+        def emit(self, record):
+            seen.append(record.getMessage())
+
+    handler = Collect()
+    logging.getLogger('basicsr').addHandler(handler)
+    yield seen
+    logging.getLogger('basicsr').removeHandler(handler)
+
+
+def test_choice_by_itself_is_logged_once(messages, monkeypatch):
+    monkeypatch.delenv('BASICSR_SCAN', raising=False)
+    for _ in range(3):
+        ss2d_scan(*inputs(1, 3, 4, 5, 3, 2))
+    assert [m for m in messages if 'selective scan' in m] == [
+        f'selective scan (ss2d, float32 on cpu): backend native ({native.supported_isas()[-1]}); the fastest here'
+    ]
+
+
+def test_float64_takes_plain_pytorch_and_says_why(messages):
+    ss2d_scan(*inputs(1, 3, 4, 5, 3, 2, dtype=torch.float64))
+    assert any('backend torch; the C kernels are float32 only' in m for m in messages)
+
+
+def test_a_slow_choice_warns_once(messages, monkeypatch):
+    monkeypatch.setattr(native, 'library', lambda: None)
+    large = inputs(1, 64, 64, 64, 17, 2)
+    for _ in range(2):
+        ss2d_scan(*large)
+    warnings = [m for m in messages if 'many times slower' in m]
+    assert len(warnings) == 1 and 'pip install -e .' in warnings[0] and 'basicsr doctor' in warnings[0]
+    messages.clear()
+    ss2d_scan(*inputs(1, 3, 4, 5, 3, 2))
+    assert not any('many times slower' in m for m in messages)
+
+
+@pytest.mark.parametrize('name, message', [
+    ('natve', "is no backend. Did you mean 'native'? One of: auto, reference, torch, native, triton, mamba_ssm"),
+    ('triton', 'Triton kernels run on CUDA GPUs, not on cpu'),
+    ('mamba_ssm', 'mamba_ssm'),
+])
+def test_impossible_names_are_explained(monkeypatch, name, message):
+    monkeypatch.setenv('BASICSR_SCAN', name)
+    with pytest.raises(UserError, match='BASICSR_SCAN') as caught:
+        ss2d_scan(*inputs(1, 3, 4, 5, 3, 2))
+    assert message in str(caught.value)
+
+
+def test_native_on_float64_is_refused(monkeypatch):
+    monkeypatch.setenv('BASICSR_SCAN', 'native')
+    with pytest.raises(UserError, match='float32 only'):
+        ss2d_scan(*inputs(1, 3, 4, 5, 3, 2, dtype=torch.float64))
+
+
+def test_fork_and_loader_workers_do_not_deadlock(tmp_path):
+    script = tmp_path / 'fork.py'
+    script.write_text(FORK.format(root=str(ROOT)))
+    done = run_python(script)
+    assert done.returncode == 0 and done.stdout.strip() == 'alive', done.stderr
+
+
+def test_installing_without_a_compiler_succeeds_and_is_explained(tmp_path):
+    shutil.copytree(ROOT / 'basicsr', tmp_path / 'basicsr', ignore=shutil.ignore_patterns('_scan*', '__pycache__'))
+    for name in ('setup.py', 'pyproject.toml', 'README.md'):
+        shutil.copy(ROOT / name, tmp_path)
+    done = run_python('setup.py', 'build_ext', '--inplace', cwd=tmp_path, env={**os.environ, 'CC': '/bin/false'})
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / 'basicsr' / 'ops' / 'native').glob('_scan*'))
+    check = ('import torch, sys; sys.path.insert(0, "."); from basicsr.ops.native.library import why_not; print(why_not());'
+             'from basicsr.archs.retinexmamba_arch import RetinexMamba;'
+             'print(RetinexMamba(n_feat=4, num_blocks=[1, 1, 1], d_state=2)(torch.rand(1, 3, 8, 8)).shape)')  # yapf: disable
+    used = run_python('-c', check, cwd=tmp_path)
+    assert 'no C compiler when installing' in used.stdout and '[1, 3, 8, 8]' in used.stdout
+
+
+def test_a_library_of_another_machine_is_explained(monkeypatch, tmp_path):
+    (tmp_path / '_scan.so').write_bytes(b'\x7fELF nonsense')
+    monkeypatch.setattr(native, '_files', lambda: [tmp_path / '_scan.so'])
+    native.library.cache_clear()
+    try:
+        assert "'_scan.so' cannot be loaded" in native.why_not()
+    finally:
+        native.library.cache_clear()
+
+
+def test_doctor(capsys):
+    assert doctor.main([]) == 0
+    out = capsys.readouterr().out
+    for line in ('reference  works', 'torch      works', 'native     works', 'triton     not available: |triton     works',
+                 'compute capability|none', 'CPU: ', 'torch ', 'kernels for: baseline'):  # yapf: disable
+        assert any(part in out for part in line.split('|')), line
+
+
+def test_doctor_notices_a_wrong_backend(monkeypatch, capsys):
+    from basicsr.ops.native import ss2d
+    right = ss2d.forward
+    monkeypatch.setattr(ss2d, 'forward', lambda *args: (right(*args)[0] * 1.01, right(*args)[1]))
+    assert doctor.main([]) == 2
+    assert 'native     WRONG' in capsys.readouterr().out
+
+
+def test_mamba_ssm_arguments_are_taken():
+    """Gate, last state, and every shape of B and C that `selective_scan_fn` knows."""
+    g = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    u, delta, z, A, D, bias = draw(2, 6, 9), draw(2, 6, 9), draw(2, 6, 9), -draw(6, 3).exp(), draw(6), draw(6)
+    shared, constant = draw(2, 3, 9), draw(6, 3)
+    plain = selective_scan(u, delta, A, shared[:, None], shared[:, None], D, bias)
+    torch.testing.assert_close(selective_scan(u, delta, A, shared, shared, D, bias), plain)
+    gated, last = selective_scan(u, delta, A, shared, shared, D, bias, z=z, return_last_state=True)
+    torch.testing.assert_close(gated, plain * torch.nn.functional.silu(z))
+    assert last.shape == (2, 6, 3)
+    # the last state is what one more position starts from
+    longer = [torch.cat([t, t[..., -1:]], -1) for t in (u, delta, shared)]
+    after = selective_scan(longer[0], longer[1], A, longer[2], longer[2], None, bias)[..., -1]
+    dt = torch.nn.functional.softplus(delta[..., -1] + bias)
+    h = torch.exp(dt[..., None] * A) * last + (dt * u[..., -1])[..., None] * shared[:, None, :, -1]
+    torch.testing.assert_close(after, (h * shared[:, None, :, -1]).sum(-1))
+    spread = constant[None, :, :, None].expand(2, 6, 3, 9)
+    want = selective_scan(u, delta, A, spread, shared[:, None].expand(2, 6, 3, 9), D, bias)
+    torch.testing.assert_close(selective_scan(u, delta, A, constant, shared, D, bias), want)
