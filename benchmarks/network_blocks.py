@@ -110,7 +110,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     rows = [row for name in args.networks for row in rows_of(name, args.size, args.repeats)]
-    report('network blocks', rows, shape=f'1x3x{args.size}x{args.size}', repeats=args.repeats)
+    report(f'network blocks at 1x3x{args.size}x{args.size}', rows, repeats=args.repeats)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from conftest import SHARED
 from plain_networks import PlainRestormer, PlainRetinexFormer
 
 from basicsr.archs import build_network
+from basicsr.archs.layers import strips
 from basicsr.archs.layers.channel_attention import attend, channel_affinity
 from basicsr.archs.layers.norm import BodyLayerNorm
 
@@ -157,6 +158,16 @@ def test_bias_free_norm_divides_without_centring():
     expected = x / (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt() * norm.body.weight.view(1, 6, 1, 1)
     torch.testing.assert_close(norm(x), expected)
     assert [k for k, _ in norm.named_parameters()] == ['body.weight']
+
+
+@every
+def test_strips_of_rows_give_the_same_image(name, monkeypatch):
+    """Without gradients the feed-forward works on strips; here on the smallest ones."""
+    monkeypatch.setattr(strips, '_CPU_BYTES', 1)
+    net, x = tiny(name), torch.rand(2, 3, 40, 24)
+    with torch.no_grad():
+        y = net(x)
+    torch.testing.assert_close(y, net(x).detach(), rtol=1e-4, atol=1e-5)
 
 
 @every

@@ -57,10 +57,11 @@ class GatedFeedForward(nn.Module):
         self.project_in = conv(dim, hidden * 2, bias=bias)
         self.dwconv = nn.Conv2d(hidden * 2, hidden * 2, 3, 1, 1, groups=hidden * 2, bias=bias)
         self.project_out = conv(hidden, dim, bias=bias)
+        self.plain = isinstance(self.project_in, PointwiseConv2d) and isinstance(self.project_out, PointwiseConv2d)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dwconv(self.project_in(x))
-        if isinstance(self.project_out, PointwiseConv2d):
+        if self.plain:
             return recompute(lambda y: self.project_out(_gate(y)), x)
         return self.project_out(recompute(_gate, x))
 

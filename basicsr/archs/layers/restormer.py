@@ -60,7 +60,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        if not isinstance(self.ffn.project_in, PointwiseConv2d):  # low-rank convolutions look further than one row
+        if not self.ffn.plain:  # low-rank convolutions look further than one row
             return x + self.ffn(self.norm2(x))
         return in_strips(lambda t: t + self.ffn(self.norm2(t)), x, channels=self.ffn.dwconv.out_channels, halo=1)
 
