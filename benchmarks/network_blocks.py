@@ -1,7 +1,8 @@
 """Whole networks at 1x3x256x256: seconds and memory of a forward and of a training step, against the obvious code.
 
 `plain` is tests/plain_networks.py: separate projections, permutations, norms by hand, nothing else different. Saved
-activations are what autograd keeps between forward and backward, every storage counted once, parameters left out.
+activations are what autograd keeps between forward and backward, every storage counted once, parameters left out. A
+training step of the plain Restormer keeps 12 GiB at 256 pixels and 3 GiB at 128: take --size 128 on a small machine.
 
     python benchmarks/network_blocks.py [--size 256] [--networks RetinexFormer Restormer] [--repeats 3] [--threads 1]
 """

@@ -117,7 +117,7 @@ class ImprovedLoRaGateRestormer(nn.Module):
         lora_ffn_ratio: rank of the feed-forward's convolutions and of the attention's `project_out`, relative to full
             rank, at least 4; None or 1 keeps plain convolutions.
         lora_attn_ratio: the same for `qkv` and the convolutions of DFRG.
-        checkpoint: compute each block again in the backward pass; much less memory for about a third more time.
+        checkpoint: compute each block again in the backward pass; much less memory for 10-25 % more time.
 
     The defaults are the published recipe: 25,856,276 parameters.
     """
@@ -196,7 +196,7 @@ class LoRa_Gate_Restormer(RestormerUNet):
         lora_ffn_ratio: rank of the feed-forward's convolutions and of the attention's `project_out`, relative to full
             rank, at least 2; None or 1 keeps plain convolutions.
         lora_attn_ratio: the same for `qkv`.
-        checkpoint: compute each block again in the backward pass; much less memory for about a third more time.
+        checkpoint: compute each block again in the backward pass; much less memory for 10-25 % more time.
 
     The defaults are the published training defaults: 22,723,552 parameters.
     """

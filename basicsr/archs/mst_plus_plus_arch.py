@@ -18,7 +18,7 @@ class MST_Plus_Plus(nn.Module):
         in_channels, out_channels: of the images.
         n_feat: width of the first level.
         stage: number of U-Nets; the official option files use 3: 1,511,220 parameters.
-        checkpoint: compute each block again in the backward pass; much less memory for about a third more time.
+        checkpoint: compute each block again in the backward pass; much less memory for 10-25 % more time.
 
     Source: arXiv 2204.07908.
     """

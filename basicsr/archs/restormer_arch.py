@@ -25,7 +25,7 @@ class Restormer(RestormerUNet):
         bias: of the convolutions, but for patch embedding and changes of scale.
         LayerNorm_type: 'BiasFree' (denoising) divides by the deviation without subtracting the mean.
         dual_pixel_task: defocus deblurring from two views, without a residual to the input.
-        checkpoint: compute each block again in the backward pass; much less memory for about a third more time.
+        checkpoint: compute each block again in the backward pass; much less memory for 10-25 % more time.
 
     Source: arXiv 2111.09881. The defaults are the official options: 26,126,644 parameters.
     """

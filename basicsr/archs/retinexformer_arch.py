@@ -43,7 +43,7 @@ class RetinexFormer(nn.Module):
         n_feat: width of the first level, a multiple of 4.
         stage: number of stages in sequence.
         num_blocks: blocks of the two encoder/decoder levels and of the bottleneck.
-        checkpoint: compute each block again in the backward pass; much less memory for about a third more time.
+        checkpoint: compute each block again in the backward pass; much less memory for 10-25 % more time.
 
     Source: arXiv 2303.06705. The defaults are the official options: 1,605,701 parameters.
     """
