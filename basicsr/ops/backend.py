@@ -71,6 +71,8 @@ def unavailable(name: str, op: str, device: str, dtype: torch.dtype) -> str | No
             return f'Triton kernels run on CUDA GPUs, not on {device}'
         if dtype == torch.float64:
             return 'the Triton kernels have no float64'
+        if torch.version.hip:
+            return 'the Triton kernels are made for NVIDIA GPUs'
         return None if importlib.util.find_spec('triton') else 'triton is not installed'
     if name == 'mamba_ssm':
         if op != 'sequence':

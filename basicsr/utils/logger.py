@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+_set_up: set[str] = set()
 _FORMAT = '%(asctime)s %(levelname)s: %(message)s'
 
 
@@ -37,7 +38,8 @@ def get_root_logger(logger_name: str = 'basicsr', log_level: int = logging.INFO,
     also gets what was logged before."""
     logger = logging.getLogger(logger_name)
     rank = _rank()
-    if not logger.handlers:
+    if logger_name not in _set_up:  # not: without handlers, an application may have added its own
+        _set_up.add(logger_name)
         handler = _BarFriendly()
         handler.setFormatter(logging.Formatter(_FORMAT))
         handler.setLevel(log_level if rank == 0 else logging.ERROR)

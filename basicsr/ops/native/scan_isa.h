@@ -144,39 +144,64 @@ static void NAME(forward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *ra
   for (; n < N; n++) NAME(walk)(T, N, n, 1, c, rate, state);
 }
 
-/* Gradients of one chunk. `start`: states before it. `carry`: exp(dt A) g of the position after it, replaced by that of
- * its own first position. Adds to grad_input, grad_dt, grad_rate, dB and dC. */
-static void NAME(backward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
-  vf decay[CHUNK], h[CHUNK + 1], for_B[VL], for_C[VL];
-  for (int n = 0; n < N; n++) {
-    vf a = rate[n], a_natural = a * LN2, g = carry[n], sum = set1(0.0f);
-    h[0] = (vf)start[n];
-    for (int t = 0; t < T; t++) {
-      decay[t] = NAME(exp2)(c->dt[t] * a);
-      h[t + 1] = decay[t] * h[t] + c->input[t] * c->B[(int64_t)t * N + n];
-    }
-    for (int group = (T - 1) / VL * VL; group >= 0; group -= VL) {
-      int m = T - group < VL ? T - group : VL;
-      for (int i = m; i < VL; i++) for_B[i] = for_C[i] = set1(0.0f);
-      for (int i = m - 1; i >= 0; i--) {
-        int t = group + i;
-        vf dy = c->dy[t];
-        g += dy * c->C[(int64_t)t * N + n];
-        for_C[i] = dy * h[t + 1];
-        for_B[i] = g * c->input[t];
-        c->grad_input[t] += g * c->B[(int64_t)t * N + n];
-        g *= decay[t];
-        vf through = g * h[t];
-        c->grad_dt[t] += through * a_natural;
-        sum += through * c->dt[t];
-      }
-      vfu *dB = (vfu *)(c->dB + (int64_t)n * CHUNK + group), *dC = (vfu *)(c->dC + (int64_t)n * CHUNK + group);
-      *dB = (vfu)((vf)*dB + NAME(sum_lanes)(for_B));
-      *dC = (vfu)((vf)*dC + NAME(sum_lanes)(for_C));
-    }
-    carry[n] = g;
-    grad_rate[n] += sum;
+/* Gradients of one chunk for `count` states from `first` on. `start`: states before the chunk. `carry`: exp(dt A) g of
+ * the position after it, replaced by that of its own first position. Adds to grad_input, grad_dt, grad_rate, dB, dC.
+ * States go two at a time, which halves the traffic of what all states share. */
+static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, int first, const int count, const NAME(Chunk) *c,
+                                                                   const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
+  vf decay[2][CHUNK], h[2][CHUNK + 1], for_B[2][VL], for_C[2][VL], a[2], g[2], sum[2];
+  UNROLL for (int j = 0; j < count; j++) {
+    a[j] = rate[first + j], g[j] = carry[first + j], sum[j] = set1(0.0f);
+    h[j][0] = (vf)start[first + j];
   }
+  for (int t = 0; t < T; t++) {
+    vf dt = c->dt[t], input = c->input[t];
+    const float *B = c->B + (int64_t)t * N + first;
+    UNROLL for (int j = 0; j < count; j++) {
+      decay[j][t] = NAME(exp2)(dt * a[j]);
+      h[j][t + 1] = decay[j][t] * h[j][t] + input * B[j];
+    }
+  }
+  UNROLL for (int j = 0; j < count; j++) a[j] *= LN2;
+  for (int group = (T - 1) / VL * VL; group >= 0; group -= VL) {
+    int m = T - group < VL ? T - group : VL;
+    for (int i = m; i < VL; i++)
+      UNROLL for (int j = 0; j < count; j++) for_B[j][i] = for_C[j][i] = set1(0.0f);
+    for (int i = m - 1; i >= 0; i--) {
+      int t = group + i;
+      vf dt = c->dt[t], dy = c->dy[t], input = c->input[t], grad_input = c->grad_input[t], grad_dt = c->grad_dt[t];
+      const float *B = c->B + (int64_t)t * N + first, *C = c->C + (int64_t)t * N + first;
+      UNROLL for (int j = 0; j < count; j++) {
+        g[j] += dy * C[j];
+        for_C[j][i] = dy * h[j][t + 1];
+        for_B[j][i] = g[j] * input;
+        grad_input += g[j] * B[j];
+        g[j] *= decay[j][t];
+        vf through = g[j] * h[j][t];
+        grad_dt += through * a[j];
+        sum[j] += through * dt;
+      }
+      c->grad_input[t] = grad_input;
+      c->grad_dt[t] = grad_dt;
+    }
+    UNROLL for (int j = 0; j < count; j++) {
+      vfu *dB = (vfu *)(c->dB + (int64_t)(first + j) * CHUNK + group);
+      vfu *dC = (vfu *)(c->dC + (int64_t)(first + j) * CHUNK + group);
+      *dB = (vfu)((vf)*dB + NAME(sum_lanes)(for_B[j]));
+      *dC = (vfu)((vf)*dC + NAME(sum_lanes)(for_C[j]));
+    }
+  }
+  UNROLL for (int j = 0; j < count; j++) {
+    carry[first + j] = g[j];
+    grad_rate[first + j] += sum[j];
+  }
+}
+
+static void NAME(backward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *rate, const vfu *start, vf *carry,
+                                 vf *grad_rate) {
+  int n = 0;
+  for (; n + 2 <= N; n += 2) NAME(walk_back)(T, N, n, 2, c, rate, start, carry, grad_rate);
+  for (; n < N; n++) NAME(walk_back)(T, N, n, 1, c, rate, start, carry, grad_rate);
 }
 
 #include "ss2d_isa.h"

@@ -1,0 +1,55 @@
+"""The selective scan of a sequence on the Triton kernels."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from basicsr.ops.selective_scan.triton_launch import Scans, chunk_count
+
+
+def state_count(batch: int, channels: int, length: int, groups: int, states: int) -> int:
+    """Floats that the forward saves for the backward."""
+    return batch * chunk_count(length) * channels * states
+
+
+def _scans(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
+           softplus: bool) -> Scans:  # yapf: disable
+    """Turn to channels-last: copies of what is read once, so that the kernels read it with whole warps."""
+    groups, length = B.shape[1], u.shape[2]
+    width = u.shape[1] // groups
+    rate = A.float().view(groups, width, A.shape[1]).transpose(1, 2).contiguous()
+    rows = torch.cat([B, C], dim=2).permute(0, 3, 1, 2).contiguous()
+    bias, direct = (x.float().reshape(groups, width).contiguous() for x in (bias, D))
+    return Scans(_turn(u), _turn(delta), rows, None, bias, rate, direct, 1, length, width, image=False,
+                 softplus=softplus)  # yapf: disable
+
+
+def _turn(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).contiguous()
+
+
+def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
+            save: bool) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
+    """See `selective_scan`; returns y, the last states (batch, channels, states), and the saved states."""
+    scans = _scans(u, delta, A, B, C, D, bias, softplus)
+    starts, last = scans.starts(scans.value)
+    y = _turn(scans.output(starts))
+    return y, _turn_last(last, u.shape[0], A), starts.flatten() if save else starts.new_empty(0)
+
+
+def _turn_last(last: Tensor, batch: int, A: Tensor) -> Tensor:
+    """(batch, groups, states, width) to (batch, channels, states)."""
+    return last.transpose(2, 3).reshape(batch, *A.shape).contiguous()
+
+
+def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
+             softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+    """Gradients of the seven tensors."""
+    scans = _scans(u, delta, A, B, C, D, bias, softplus)
+    dy = _turn(dy)
+    (_, _, d_step, d_rows, d_rate), = scans.gradients(dy, starts)
+    dB, dC = (x.contiguous() for x in d_rows.split(A.shape[1], dim=2))
+    dA = d_rate.sum(0).transpose(1, 2).reshape(A.shape).contiguous()
+    d_direct = (dy.float() * scans.value).sum((0, 1))
+    return (_turn(scans.d_value), _turn(d_step).to(delta.dtype), dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype),
+            d_direct.to(D.dtype), d_step.sum((0, 1)).to(bias.dtype))

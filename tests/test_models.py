@@ -1,0 +1,106 @@
+"""Steps of a model between the loaded batch and the optimizer: progressive patches, mixup, padding, EMA."""
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from basicsr.config import load_options
+from basicsr.engine.ema import update_ema
+from basicsr.engine.launch import start_run
+from basicsr.models import build_model
+
+NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
+
+
+@pytest.fixture
+def model(tiny_options):
+    """An ImageCleanModel with three progressive stages over batches of 4."""
+    data = {
+        'batch_size_per_gpu': 4,
+        'gt_size': 24,
+        'mini_batch_sizes': [4, 3, 1],
+        'gt_sizes': [8, 16, 24],
+        'iters': [10, 5, 1]
+    }
+    options = tiny_options(network_g=NETWORK, datasets={'train': data})
+    return build_model(start_run(load_options(options, is_train=True)))
+
+
+def batch(size=24, count=4):
+    lq = torch.rand(count, 3, size, size)
+    return {'lq': lq, 'gt': lq * 2, 'lq_path': [f'{i}.png' for i in range(count)]}
+
+
+@pytest.mark.parametrize('iteration, count, size', [(1, 4, 8), (10, 4, 8), (11, 3, 16), (15, 3, 16), (16, 1, 24),
+                                                    (999, 1, 24)])
+def test_progressive_stages(model, iteration, count, size):
+    model.feed_data(batch())
+    model.optimize_parameters(iteration)
+    assert model.lq.shape == model.gt.shape == (count, 3, size, size)
+    assert torch.equal(model.gt, model.lq * 2) and len(model.paths) == count  # the same window, the same images
+
+
+def test_windows_move(model):
+    corners = set()
+    for _ in range(20):
+        model.feed_data({
+            'lq': torch.arange(24.).view(1, 1, 1, 24).expand(4, 3, 24, 24),
+            'gt': torch.zeros(4, 3, 24, 24)
+        })
+        model._shrink(4, 8)
+        corners.add(model.lq[0, 0, 0, 0].item())
+    assert len(corners) > 5 and max(corners) <= 16
+
+
+def test_mixup_is_one_weight_and_one_order_for_both_images(model):
+    data = batch()
+    model.feed_data(data)
+    model._mixup(1.2, False)
+    assert torch.allclose(model.gt, model.lq * 2)
+    original = data['lq'].flatten(1)
+    solution = torch.linalg.lstsq(original.t(), model.lq.flatten(1).t()).solution  # rows: weights of the four images
+    torch.testing.assert_close(solution.sum(0), torch.ones(4), rtol=0, atol=1e-3)
+    weights = {round(v, 3) for v in solution.flatten().tolist()} - {0., 1., -0.}
+    assert len(weights) <= 2
+
+
+def test_identity_leaves_half_of_the_batches(model):
+    random.seed(0)
+    unchanged = 0
+    for _ in range(200):
+        data = batch(size=2)
+        model.feed_data(data)
+        model._mixup(1.2, True)
+        unchanged += torch.equal(model.lq, data['lq'])
+    assert 70 < unchanged < 130
+
+
+def test_validation_pads_to_the_window_and_crops(model):
+    seen = []
+    model.opt['val']['window_size'] = 8
+    model.net_g.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-2:]))
+    model.feed_data(batch(size=21, count=1))
+    model.padded_test()
+    assert seen == [(24, 24)] and model.output.shape[-2:] == (21, 21) and model.lq.shape[-2:] == (21, 21)
+
+
+def test_list_outputs_are_summed_and_the_last_is_kept(model):
+    pred = [torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)]
+    losses = model.compute_losses(pred, torch.full((1, 3, 4, 4), 0.25))
+    assert losses['l_pix'].item() == pytest.approx(0.25 + 0.75)
+
+
+def test_ema_averages_weights_and_buffers():
+    net, average = (nn.BatchNorm1d(2) for _ in range(2))
+    with torch.no_grad():
+        net.weight.fill_(3)
+        net.running_mean.fill_(5)
+        net.num_batches_tracked.fill_(7)
+    update_ema(average, net, 0.75)
+    assert average.weight.tolist() == [1.5, 1.5] and average.running_mean.tolist() == [1.25, 1.25]
+    assert average.num_batches_tracked.item() == 7
+    update_ema(average, net, 0)
+    assert torch.equal(average.weight, net.weight)
