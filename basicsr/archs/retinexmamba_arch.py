@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from basicsr.archs.layers.feedforward import FeedForward, GatedFeedForward, PreNorm
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.norm import BodyLayerNorm, channel_layer_norm
+from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.strips import in_strips, row_strips
 from basicsr.ops.ss2d import ss2d_scan
 from basicsr.utils.img import pad_to_multiple
@@ -162,10 +162,7 @@ class IFSSM(nn.Module):
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         for block in self.blocks:
-            if self.checkpoint and torch.is_grad_enabled():
-                x = checkpoint(self.run, block, x, illumination, use_reentrant=False)
-            else:
-                x = self.run(block, x, illumination)
+            x = checkpointed(self.checkpoint, self.run, block, x, illumination)
         return x
 
     def run(self, block: nn.ModuleList, x: Tensor, illumination: Tensor) -> Tensor:
