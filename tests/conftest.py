@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
+from basicsr.config import load_options
+from basicsr.utils.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
+GOOD_OPTIONS = (ROOT / 'tests' / 'option_files' / 'small.yml').read_text(encoding='utf-8')
 
 
 @pytest.fixture
@@ -56,6 +60,28 @@ def tiny_options(tmp_path: Path, pairs: Path):
         return file
 
     return write
+
+
+@pytest.fixture
+def load(tmp_path):
+    """`load(text, ...)`: options of a file with that text; strings replace parts of `GOOD_OPTIONS` when given as pairs."""
+
+    def inner(text=GOOD_OPTIONS, *pairs, overrides=None, is_train=True, check_files=False, **kwargs):
+        for old, new in pairs:
+            assert text.count(old) == 1, f'{old!r} stands {text.count(old)} times in the file'
+            text = text.replace(old, new)
+        file = tmp_path / 'run.x4.yml'
+        file.write_text(text, encoding='utf-8')
+        return load_options(file, overrides, is_train=is_train, check_files=check_files, **kwargs)
+
+    return inner
+
+
+def option_error(load, *args: Any, **kwargs: Any) -> str:
+    """The message of the `UserError` that loading raises."""
+    with pytest.raises(UserError) as caught:
+        load(*args, **kwargs)
+    return str(caught.value)
 
 
 def _merge(target: dict, changes: dict) -> None:

@@ -6,35 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import GOOD_OPTIONS as GOOD
+from conftest import option_error as message
 
 from basicsr.config import freeze, json_schema, load_options
 from basicsr.config.yaml_reader import read_yaml
-from basicsr.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / 'Options').glob('*.yml'))
-GOOD = (ROOT / 'tests' / 'option_files' / 'small.yml').read_text(encoding='utf-8')
-
-
-@pytest.fixture
-def load(tmp_path):
-    """`load(text, ...)`: options of a file with that text; strings replace parts of `GOOD` when given as pairs."""
-
-    def inner(text=GOOD, *pairs, overrides=None, is_train=True, check_files=False, **kwargs):
-        for old, new in pairs:
-            assert text.count(old) == 1, f'{old!r} stands {text.count(old)} times in the file'
-            text = text.replace(old, new)
-        file = tmp_path / 'run.x4.yml'
-        file.write_text(text, encoding='utf-8')
-        return load_options(file, overrides, is_train=is_train, check_files=check_files, **kwargs)
-
-    return inner
-
-
-def message(load, *args, **kwargs):
-    with pytest.raises(UserError) as caught:
-        load(*args, **kwargs)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize('spelling', ['1e-4', '1E-4', '1.0e-4', '!!float 1e-4', "'1e-4'", '0.0001', '.1e-3'])

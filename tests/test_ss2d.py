@@ -148,13 +148,13 @@ def test_gradcheck_in_float64():
 
 
 @pytest.mark.parametrize('save', [True, False])
-def test_opcheck(backend, save):
-    if backend == 'reference':
-        return  # runs outside the operator
+@pytest.mark.parametrize('name', ['torch', 'native'])  # the reference runs outside the operator
+def test_opcheck(monkeypatch, name, save):
+    monkeypatch.setenv('BASICSR_SCAN', name)
     args = [x.requires_grad_(save) for x in inputs(1, 3, 4, 5, 3, 2)]
     torch.library.opcheck(ss2d_operator, (*args, save))
     shapes = ((1, 6, 9), (1, 6, 9), (6, 3), (1, 2, 3, 9), (1, 2, 3, 9), (6, ), (6, ))
-    sequence = [-torch.rand(shape).requires_grad_(save) for shape in shapes]
+    sequence = [(-torch.rand(shape)).requires_grad_(save) for shape in shapes]
     torch.library.opcheck(scan_operator, (*sequence, True, save))
 
 

@@ -43,10 +43,8 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     for key in opt.get('datasets') or {}:
         _dataset(opt['datasets'], key, opt.get('scale', 1), is_train, problems)
     _component(opt, 'network_g', ARCH_REGISTRY, (), problems, skip=())
-    if not _reads_gan_keys(opt):
-        for key in ('network_d', ):
-            if opt.get(key):
-                problems.notice((key, ), f"not read by {opt.get('model_type')}")
+    if opt.get('network_d') and opt.get('model_type') in OUR_MODELS:
+        problems.notice(('network_d', ), f"not read by {opt['model_type']}")
     if is_train and isinstance(train, dict):
         _training(opt, train, problems)
     metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
@@ -281,7 +279,3 @@ def _third_party_words(data: dict[str, Any], problems: Problems) -> frozenset[st
     if name in OUR_MODELS:
         return frozenset()
     return signatures.read_signature(MODEL_REGISTRY.index()[name]).words
-
-
-def _reads_gan_keys(opt: dict[str, Any]) -> bool:
-    return opt.get('model_type') not in OUR_MODELS

@@ -4,7 +4,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -96,6 +95,3 @@ class ToTensor:
             tensor = tensor.to(torch.int32).float()
         tensor = tensor.div_(65535. if img.dtype == np.uint16 else 255.)
         return (tensor - self.mean) / self.std if self.mean.any() or (self.std != 1).any() else tensor
-
-
-Transform = Callable[[np.ndarray], torch.Tensor]

@@ -14,7 +14,7 @@ from addict import Dict
 
 from basicsr import __version__
 from basicsr.config import LoadedOptions, dict2str, freeze
-from basicsr.registry import REGISTRIES
+from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write
@@ -82,9 +82,8 @@ def open_log(opt: Dict, loaded: LoadedOptions) -> None:
     if shadow:
         logger.warning(shadow)
     logger.debug(dict2str(opt))
-    for registry, name in zip(REGISTRIES, (opt['network_g']['type'], None, opt['model_type'])):
-        if name:
-            logger.info(f"{registry.noun} '{name}' from {registry.where(name)}")
+    for registry, name in ((ARCH_REGISTRY, opt['network_g']['type']), (MODEL_REGISTRY, opt['model_type'])):
+        logger.info(f"{registry.noun} '{name}' from {registry.where(name)}")
     if opt['rank'] == 0 and opt['is_train']:
         _copy_options(loaded, Path(opt['path']['experiments_root']))
 

@@ -1,7 +1,6 @@
 """Images: files to arrays, arrays to tensors and back, padding."""
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
@@ -140,4 +139,4 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 def encode_png(img: np.ndarray, level: int = 1) -> bytes:
     """BGR array to PNG bytes."""
-    return io.BytesIO(cv2.imencode('.png', img, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()).getvalue()
+    return cv2.imencode('.png', img, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
