@@ -15,6 +15,7 @@ from basicsr.ops.ss2d.traversal import traversals
 
 SHAPES = [(1, 1, 1, 1, 1, 1), (2, 5, 7, 20, 5, 3), (3, 16, 9, 33, 4, 2), (1, 40, 3, 16, 8, 1), (1, 1, 130, 17, 6, 4),
           (2, 13, 1, 48, 3, 5)]  # yapf: disable
+BACKENDS = ['reference', 'torch', *(f'native-{isa}' for isa in native.supported_isas())]
 
 
 def inputs(batch, height, width, channels, states, rank, dtype=torch.float32, seed=0):
@@ -28,7 +29,7 @@ def inputs(batch, height, width, channels, states, rank, dtype=torch.float32, se
             draw(4 * channels)]  # yapf: disable
 
 
-@pytest.fixture(params=['reference', 'torch', *(f'native-{isa}' for isa in native.supported_isas())])
+@pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
     """Every backend that runs on this CPU, the compiled one with each instruction set."""
     name, _, isa = request.param.partition('-')
@@ -148,9 +149,8 @@ def test_gradcheck_in_float64():
 
 
 @pytest.mark.parametrize('save', [True, False])
-@pytest.mark.parametrize('name', ['torch', 'native'])  # the reference runs outside the operator
-def test_opcheck(monkeypatch, name, save):
-    monkeypatch.setenv('BASICSR_SCAN', name)
+@pytest.mark.parametrize('backend', BACKENDS[1:], indirect=True)  # the reference runs outside the operator
+def test_opcheck(backend, save):
     args = [x.requires_grad_(save) for x in inputs(1, 3, 4, 5, 3, 2)]
     torch.library.opcheck(ss2d_operator, (*args, save))
     shapes = ((1, 6, 9), (1, 6, 9), (6, 3), (1, 2, 3, 9), (1, 2, 3, 9), (6, ), (6, ))
