@@ -128,8 +128,13 @@ def test_sequences_of_any_length(backend, length):
 
 
 @pytest.mark.parametrize('shape', [(1, 24, 20, 80, 4, 3), (3, 9, 11, 33, 3, 2)], ids=str)
-def test_two_threads_equal_one(shape, monkeypatch):
+@pytest.mark.parametrize('threads_of', ['PyTorch', 'our own'])
+def test_two_threads_equal_one(shape, threads_of, monkeypatch, request):
     monkeypatch.setenv('BASICSR_SCAN', 'native')
+    theirs = native.openmp_of_torch()
+    assert theirs is not None
+    request.addfinalizer(lambda: native.library().scan_use_openmp(theirs))
+    native.library().scan_use_openmp(theirs if threads_of == 'PyTorch' else None)
     args = [x.requires_grad_() for x in inputs(*shape)]
     results, before = [], torch.get_num_threads()
     for threads in (1, 2, 5):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from basicsr.archs.layers.feedforward import FeedForward, GatedFeedForward, PreNorm
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.norm import BodyLayerNorm, channel_layer_norm
+from basicsr.archs.layers.pointwise import PointwiseConv2d, pointwise
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.strips import in_strips, row_strips
 from basicsr.ops.ss2d import ss2d_scan
@@ -30,11 +31,11 @@ class FusedAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
-        self.kv = nn.Conv2d(dim, dim * 2, 1)
+        self.kv = PointwiseConv2d(dim, dim * 2)
         self.kv_dwconv = nn.Conv2d(dim * 2, dim * 2, 3, padding=1, groups=dim * 2)
-        self.q = nn.Conv2d(dim, dim, 1)
+        self.q = PointwiseConv2d(dim, dim)
         self.q_dwconv = nn.Conv2d(dim, dim, 3, padding=1)  # dense in spite of its name, as in the checkpoints
-        self.project_out = nn.Conv2d(dim, dim, 1)
+        self.project_out = PointwiseConv2d(dim, dim)
 
     def forward(self, x: Tensor, illumination: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Values (B, C, H, W), and per image the (C, C) matrix that mixes their channels.
@@ -72,7 +73,7 @@ class FusedAttention(nn.Module):
         b, c, h, w = values.shape
         weight = weight.to(values.dtype)
         if b == 1:
-            return F.conv2d(values, weight[0, :, :, None, None], self.project_out.bias)
+            return pointwise(values, weight[0], self.project_out.bias)
         out = values.permute(0, 2, 3, 1).reshape(b, h * w, c) @ weight.transpose(1, 2)
         return (out + self.project_out.bias).view(b, h, w, c).permute(0, 3, 1, 2)
 
@@ -85,7 +86,7 @@ class IFA(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, ffn_expansion_factor: float = 2.66):
         super().__init__()
-        self.conv1 = nn.Conv2d(dim, dim, 1)
+        self.conv1 = PointwiseConv2d(dim, dim)
         self.norm1 = BodyLayerNorm(dim)
         self.attn = FusedAttention(dim, num_heads)
         self.norm2 = BodyLayerNorm(dim)
@@ -131,19 +132,18 @@ class SS2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d_model, H, W), channels-last in memory, to the same."""
-        inputs, gate = self.in_proj.weight[:, :, None, None].chunk(2)
-        projection = self.x_proj_weight.flatten(0, 1)[:, :, None, None]
+        inputs, gate = self.in_proj.weight.chunk(2)
+        projection = self.x_proj_weight.flatten(0, 1)
         wide = max(self.d_inner, len(projection))
-        u = in_strips(lambda t: F.silu(self.conv2d(F.conv2d(t, inputs))), x, channels=self.d_inner, halo=1)
-        x_dbl = in_strips(lambda t: F.conv2d(t, projection), u, channels=wide)
+        u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
+        x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
         y = ss2d_scan(
             u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (4, -1)), self.dt_projs_weight,
             self.dt_projs_bias, -torch.exp(self.A_logs.float()), self.Ds)  # yapf: disable
-        output = self.out_proj.weight[:, :, None, None]
 
         def finish(x: Tensor, y: Tensor) -> Tensor:
             y = channel_layer_norm(y, self.out_norm.weight, self.out_norm.bias, self.out_norm.eps)
-            return F.conv2d(y * F.silu(F.conv2d(x, gate)), output)
+            return pointwise(y * F.silu(pointwise(x, gate)), self.out_proj.weight)
 
         return in_strips(finish, x, y.permute(0, 3, 1, 2), channels=self.d_inner)
 

@@ -32,7 +32,23 @@ def library() -> ctypes.CDLL | None:
             for name in ('ss2d_forward', 'ss2d_backward', 'sequence_forward', 'sequence_backward', 'scan_width',
                          'scan_chunk'):
                 getattr(lib, name).restype = ctypes.c_int
+            lib.scan_use_openmp.argtypes, lib.scan_use_openmp.restype = [ctypes.c_void_p], None
+            lib.scan_use_openmp(openmp_of_torch())
             return lib
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+def openmp_of_torch() -> ctypes.c_void_p | None:
+    """Address of `GOMP_parallel` in the OpenMP runtime that came with PyTorch (GNU's, or Intel's and LLVM's under GNU's
+    name), or None. It is loaded already: opening it again gives the same one."""
+    package = Path(torch.__file__).parent
+    files = [f for folder in (package / 'lib', package.parent / 'torch.libs') for f in folder.glob('lib*omp*.so*')]
+    for file in sorted(files):
+        try:
+            runtime = ctypes.CDLL(str(file), mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+            return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p)
         except (OSError, AttributeError):
             continue
     return None

@@ -1,8 +1,9 @@
 /* Selective scan on CPUs: plain C, called through ctypes, no Python and no PyTorch headers.
  *
  * The kernels (scan_isa.h) are compiled for several instruction sets into one library; the caller names the set.
- * Threads are created per call and joined before it returns: nothing survives that a fork could break, and no OpenMP
- * runtime can clash with PyTorch's own.
+ * Work runs on the threads of PyTorch's own OpenMP runtime where the caller has found it: these keep spinning for some
+ * milliseconds after each operator, and further threads would share the cores with them. Elsewhere threads are created
+ * per call and joined before it returns. The library itself is not linked to any OpenMP runtime, so two cannot clash.
  */
 #include <stdatomic.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@
 #endif
 
 #define CHUNK 64
+#define LINE (CHUNK + 5) /* of arrays side by side: with 4 KB between them, equal positions would share cache sets */
 #define LOG2E 1.44269504088896340736f
 #define LN2 0.69314718055994530942f
 
@@ -174,41 +176,55 @@ struct Work {
   atomic_char *done; /* per unit, for units that wait for others; may be null */
 };
 
-static void *work_on(void *argument) {
+static void work_on(void *argument) {
   Work *w = argument;
   for (int64_t i; (i = atomic_fetch_add(&w->taken, 1)) < w->units;) {
     if (!w->unit(w, i)) atomic_store(&w->failed, 1);
     if (w->done) atomic_store(&w->done[i], 1);
   }
+}
+
+/* GOMP_parallel(function, argument, threads, flags) of the runtime that PyTorch uses, or null. */
+static void (*openmp)(void (*)(void *), void *, unsigned, unsigned);
+EXPORT void scan_use_openmp(void *gomp_parallel) { openmp = (void (*)(void (*)(void *), void *, unsigned, unsigned))gomp_parallel; }
+
+#ifndef _WIN32
+static void *thread_main(void *argument) {
+  work_on(argument);
   return NULL;
 }
 
-/* Returns 0, or 1 when memory ran out. */
-static int run(Work *w, int threads) {
-#ifndef _WIN32
+static void work_on_new_threads(Work *w, int threads) {
   enum { MOST = 256 };
   pthread_t started[MOST];
   int count = 0;
-  if (threads > w->units) threads = (int)w->units;
-  while (count + 1 < threads && count < MOST && !pthread_create(&started[count], NULL, work_on, w)) count++;
+  while (count + 1 < threads && count < MOST && !pthread_create(&started[count], NULL, thread_main, w)) count++;
   work_on(w);
   for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
-#else
-  work_on(w);
+}
+#endif
+
+/* Returns 0, or 1 when memory ran out. */
+static int run(Work *w, int threads) {
+  if (threads > w->units) threads = (int)w->units;
+  if (threads <= 1) work_on(w);
+  else if (openmp) openmp(work_on, w, (unsigned)threads, 0);
+#ifndef _WIN32
+  else work_on_new_threads(w, threads);
 #endif
   return w->failed;
 }
 
-/* Units in order (image, pair, group of blocks): a pair-1 unit comes after its pair-0 unit and waits for it. */
+/* Units in order (pair, image, group of blocks): a pair-1 unit waits for its pair-0 unit, which began long before. */
 static int ss2d_forward_unit(Work *w, int64_t i) {
   const Ss2d *s = w->job;
   int isa = w->isa;
-  int64_t group = i % w->groups, pair = i / w->groups % 2, b = i / (w->groups * 2);
+  int64_t group = i % w->groups, b = i / w->groups % s->batch, pair = i / (w->groups * s->batch);
   int64_t lanes = scan_width(isa), blocks = (s->channels + lanes - 1) / lanes;
   int64_t first = blocks * group / w->groups, last = blocks * (group + 1) / w->groups;
 #ifndef _WIN32
   if (pair)
-    while (!atomic_load(&w->done[i - w->groups])) sched_yield();
+    while (!atomic_load(&w->done[i - w->groups * s->batch])) sched_yield();
 #endif
   return CALL(ss2d_forward, s, b, (int)pair, first, last);
 }

@@ -33,11 +33,16 @@ static inline vf NAME(max)(vf a, vf b) {
 }
 
 /* 2^x for x <= 0, clamped at 2^-126. A degree-6 polynomial on [-1/2, 1/2] with p(0) = 1 exactly (a state with a decay
- * of 1 must not drift over a long sequence); relative error 2e-9 before rounding. Adding 1.5 * 2^23 rounds to the
- * nearest integer, whose low bits then go into the exponent. */
+ * of 1 must not drift over a long sequence); relative error 2e-9 before rounding. AVX-512 has instructions for the
+ * fraction and the scaling (and does not clamp); elsewhere adding 1.5 * 2^23 rounds to the nearest integer, whose low
+ * bits then go into the exponent. */
 static inline vf NAME(exp2)(vf x) {
+#if defined(HAVE_X86) && VL == 16
+  vf f = (vf)_mm512_reduce_ps((__m512)x, 8); /* x minus the nearest integer, 0 for -inf */
+#else
   x = NAME(max)(x, set1(-126.0f));
   vf shifted = x + 12582912.0f, f = x - (shifted - 12582912.0f);
+#endif
   vf p = set1(1.5353359147e-4f);
   p = p * f + 1.3398875441e-3f;
   p = p * f + 9.6184373770e-3f;
@@ -45,7 +50,11 @@ static inline vf NAME(exp2)(vf x) {
   p = p * f + 2.4022647913e-1f;
   p = p * f + 6.9314720286e-1f;
   p = p * f + 1.0f;
+#if defined(HAVE_X86) && VL == 16
+  return (vf)_mm512_scalef_ps((__m512)p, _mm512_roundscale_ps((__m512)x, 8));
+#else
   return (vf)((vi)p + ((vi)shifted << 23));
+#endif
 }
 
 /* softplus(x) = max(x, 0) + log1p(exp(-|x|)) and, from the same exponential, its derivative sigmoid(x). */
@@ -149,7 +158,7 @@ static void NAME(forward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *ra
  * States go two at a time, which halves the traffic of what all states share. */
 static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, int first, const int count, const NAME(Chunk) *c,
                                                                    const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
-  vf decay[2][CHUNK], h[2][CHUNK + 1], for_B[2][VL], for_C[2][VL], a[2], g[2], sum[2];
+  vf decay[2][LINE], h[2][LINE], for_B[2][VL], for_C[2][VL], a[2], g[2], sum[2];
   UNROLL for (int j = 0; j < count; j++) {
     a[j] = rate[first + j], g[j] = carry[first + j], sum[j] = set1(0.0f);
     h[j][0] = (vf)start[first + j];

@@ -82,11 +82,11 @@ static int NAME(sequence_backward)(const Sequence *s, int64_t b, int64_t g) {
   const int64_t length = s->length, E = s->channels / s->groups, blocks = (E + VL - 1) / VL;
   const int64_t chunks = (length + CHUNK - 1) / CHUNK, base = b * s->channels + g * E;
   const int N = s->states;
-  vf *memory = scan_allocate(((7 * CHUNK + blocks * (3 * N + 2)) * VL + CHUNK * 4 * N + VL) * sizeof(float));
+  vf *memory = scan_allocate(((7 * LINE + blocks * (3 * N + 2)) * VL + CHUNK * 4 * N + VL) * sizeof(float));
   if (!memory) return 0;
-  NAME(Chunk) c = {.dt = memory, .input = memory + CHUNK, .u = memory + 2 * CHUNK, .dy = memory + 3 * CHUNK,
-                   .grad_input = memory + 4 * CHUNK, .grad_dt = memory + 5 * CHUNK, .slope = memory + 6 * CHUNK};
-  vf *rate = memory + 7 * CHUNK, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
+  NAME(Chunk) c = {.dt = memory, .input = memory + LINE, .u = memory + 2 * LINE, .dy = memory + 3 * LINE,
+                   .grad_input = memory + 4 * LINE, .grad_dt = memory + 5 * LINE, .slope = memory + 6 * LINE};
+  vf *rate = memory + 7 * LINE, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
   vf *grad_bias = grad_rate + blocks * N, *grad_D = grad_bias + blocks;
   c.B = (float *)(grad_D + blocks), c.C = c.B + CHUNK * N, c.dB = c.C + CHUNK * N, c.dC = c.dB + CHUNK * N;
   for (int64_t q = 0; q < blocks; q++) {

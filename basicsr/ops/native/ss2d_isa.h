@@ -100,12 +100,12 @@ static int NAME(ss2d_backward)(const Ss2d *s, int64_t b, int part, int parts) {
   const int64_t length = s->height * s->width, E = s->channels;
   const int64_t blocks = (E + VL - 1) / VL, chunks = (length + CHUNK - 1) / CHUNK;
   const int N = s->states, R = s->rank, width = R + 2 * N;
-  int64_t vectors = 7 * CHUNK + blocks * (3 * N + 2 * R + 2), floats = CHUNK * (4 * N + 2 * R) + VL;
+  int64_t vectors = 7 * LINE + blocks * (3 * N + 2 * R + 2), floats = CHUNK * (4 * N + 2 * R) + VL;
   vf *memory = scan_allocate((vectors * VL + floats) * sizeof(float));
   if (!memory) return 0;
-  NAME(Chunk) c = {.dt = memory, .input = memory + CHUNK, .u = memory + 2 * CHUNK, .dy = memory + 3 * CHUNK,
-                   .grad_input = memory + 4 * CHUNK, .grad_dt = memory + 5 * CHUNK, .slope = memory + 6 * CHUNK};
-  vf *rate = memory + 7 * CHUNK, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
+  NAME(Chunk) c = {.dt = memory, .input = memory + LINE, .u = memory + 2 * LINE, .dy = memory + 3 * LINE,
+                   .grad_input = memory + 4 * LINE, .grad_dt = memory + 5 * LINE, .slope = memory + 6 * LINE};
+  vf *rate = memory + 7 * LINE, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
   vf *weight = grad_rate + blocks * N, *grad_weight = weight + blocks * R, *grad_bias = grad_weight + blocks * R, *grad_D = grad_bias + blocks;
   c.B = (float *)(grad_D + blocks), c.C = c.B + CHUNK * N, c.dB = c.C + CHUNK * N, c.dC = c.dB + CHUNK * N;
   float *dt_low = c.dC + CHUNK * N, *grad_low = dt_low + CHUNK * R;
