@@ -16,7 +16,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 _SIZE, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-# powers below one have no slope at zero, and contrast-structure can be negative: what is smaller counts as this
+# contrast-structure can be negative, a product with zero has no gradient, and powers below one are steep near it
 _FLOOR = 1e-4
 
 
@@ -83,7 +83,7 @@ class MSSSIMLoss(PixelLoss):
 
     Windows inside the image; each scale halves the size by averaging 2x2 pixels, rounding up. Five scales need 161
     pixels; smaller patches use fewer scales, whose weights are raised to the same sum. A scale whose mean is below
-    1e-4 counts as 1e-4, so that gradients stay finite.
+    1e-4 counts as 1e-4, so that one scale that disagrees does not take the gradient from the others.
 
     Args:
         clamp: clamp the prediction to [0, 1] first; values outside get no gradient from this loss.
