@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,7 @@ OPTIMIZERS = {
     'Rprop': 'torch.optim.rprop',
 }
 _BLOCKS = ('datasets', 'path', 'train', 'val')
+_ONE_LOSS = ('pixel_opt', 'perceptual_opt')  # beside the list `losses`
 OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel')
 
 
@@ -220,14 +222,27 @@ def _training(opt: dict[str, Any], train: dict[str, Any], problems: Problems) ->
     _optimizer(train, 'optim_g', problems)
     _component(
         train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems, skip=('optimizer', 'total_iter', 'last_epoch'))
-    losses = [k for k in ('pixel_opt', 'perceptual_opt') if train.get(k)]
-    for key in losses:
-        _component(train, key, LOSS_REGISTRY, ('train', ), problems, skip=())
-    for i in range(len(train['losses']) if isinstance(train.get('losses'), list) else 0):
-        _component(train['losses'], i, LOSS_REGISTRY, ('train', 'losses'), problems, skip=())
-    if opt.get('model_type') in OUR_MODELS and not losses and not train.get('losses'):
+    for path, holder, key in loss_places(train):
+        _component(holder, key, LOSS_REGISTRY, path, problems, skip=())
+    if opt.get('model_type') in OUR_MODELS and not any(train.get(k) for k in (*_ONE_LOSS, 'losses')):
         problems.add(('train', ), 'no loss: give pixel_opt, perceptual_opt or losses')
     _schedule_lengths(train, problems)
+
+
+def loss_places(train: dict[str, Any]) -> Iterator[tuple[Path, Any, str | int]]:
+    """Where `train` holds loss blocks: (path of the holder, holder, key), each block before the `terms` inside it."""
+    for key in _ONE_LOSS:
+        if train.get(key):
+            yield from _with_terms(('train', ), train, key)
+    for i in range(len(train['losses']) if isinstance(train.get('losses'), list) else 0):
+        yield from _with_terms(('train', 'losses'), train['losses'], i)
+
+
+def _with_terms(path: Path, holder: Any, key: str | int) -> Iterator[tuple[Path, Any, str | int]]:
+    yield path, holder, key
+    terms = holder[key].get('terms') if isinstance(holder[key], dict) else None  # after the yield: checking replaces it
+    for inner in terms if isinstance(terms, dict) else range(len(terms) if isinstance(terms, list) else 0):
+        yield from _with_terms((*path, key, 'terms'), terms, inner)
 
 
 def _optimizer(train: dict[str, Any], key: str, problems: Problems) -> None:

@@ -55,7 +55,7 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
             problems.notice(('datasets', key, 'prefetch_mode'),
                             'not needed: workers prefetch, and pinned memory is copied asynchronously')
     pixel = _mapping(train, 'pixel_opt')
-    if is_restormer_family(data) and pixel.get('type') == 'CharbonnierLoss':
+    if is_restormer_family(data) and pixel.get('type') == 'CharbonnierLoss' and 'form' not in pixel:
         pixel['eps'] = float(pixel.get('eps', 1e-3))**2
         problems.notice(('train', 'pixel_opt'),
                         f"eps is squared there, so it is {pixel['eps']:g} here; loss_weight counts")

@@ -47,6 +47,17 @@ def option_schema() -> dict[str, Any]:
     train['optim_g'], train['scheduler'] = _ref('Optimizer'), _ref('Scheduler')
     train['pixel_opt'] = train['perceptual_opt'] = _ref('Loss')
     train['losses'] = {'type': 'array', 'items': _ref('Loss')}
+    for case in definitions['Loss']['allOf']:  # a loss made of losses
+        if 'terms' in case['then']['properties']:
+            case['then']['properties']['terms'] = {
+                'anyOf': [{
+                    'type': 'array',
+                    'items': _ref('Loss')
+                }, {
+                    'type': 'object',
+                    'additionalProperties': _ref('Loss')
+                }]
+            }
     definitions['ValOptions']['properties']['metrics'] = {'type': 'object', 'additionalProperties': _ref('Metric')}
     return {'$schema': 'https://json-schema.org/draft/2020-12/schema', **schema}
 

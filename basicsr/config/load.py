@@ -8,7 +8,7 @@ from typing import Any
 
 from addict import Dict
 
-from basicsr.config.check import check_options
+from basicsr.config.check import check_options, loss_places
 from basicsr.config.dialects import adapt
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
@@ -126,6 +126,9 @@ def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, w
     for key, block in (opt.get('datasets') or {}).items():
         if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
             named += [(('datasets', key, k), block) for k in block if str(k).startswith(('dataroot', 'meta_info'))]
+    for place, blocks, key in loss_places(opt.get('train') or {}) if with_train else ():
+        if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
+            named.append(((*place, key, 'weights'), blocks[key]))
     for where, holder in named:
         value = holder.get(where[-1])
         if not isinstance(value, str):

@@ -1,9 +1,11 @@
-"""Helpers that BasicSR loss files import from here; same names and behaviour."""
+"""Helpers of the losses. `weight_reduce_loss` and `weighted_loss` have the names and behaviour of BasicSR's."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -30,3 +32,47 @@ def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return weight_reduce_loss(loss_func(pred, target, **kwargs), weight, reduction)
 
     return wrapper
+
+
+def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a method `f(self, pred, target)`: at least float32 inside, also under autocast."""
+
+    @functools.wraps(method)
+    def wrapper(self: Any, pred: Tensor, target: Tensor, **kwargs: Any) -> Any:
+        dtype = torch.promote_types(pred.dtype, torch.float32)
+        with torch.autocast(pred.device.type, enabled=False):
+            return method(self, pred.to(dtype), target.to(dtype), **kwargs)
+
+    return wrapper
+
+
+def short_name(kind: str) -> str:
+    """What a loss class is called in the log: 'EdgeLoss' -> 'edge'."""
+    return kind.removesuffix('Loss').lower()
+
+
+def named_values(name: str, value: Any, prefix: str = '') -> Iterator[tuple[str, Tensor | None]]:
+    """(name, value) of what the loss `name` returned: a tensor, a pair (perceptual, style), or a mapping of terms.
+
+    `prefix` goes before the names that a mapping brings.
+    """
+    if isinstance(value, Mapping):
+        yield from ((prefix + key, term) for key, term in value.items())
+    elif isinstance(value, tuple):
+        yield from zip((name, f'{name}_style'), value, strict=True)
+    else:
+        yield name, value
+
+
+def number_names(pairs: Iterable[tuple[str, Tensor | None]]) -> dict[str, Tensor]:
+    """The values that are there by name; further ones of the same name become `<name>_2`, `<name>_3` ..."""
+    out: dict[str, Tensor] = {}
+    for name, value in pairs:
+        if value is None:
+            continue
+        free, count = name, 1
+        while free in out:
+            count += 1
+            free = f'{name}_{count}'
+        out[free] = value
+    return out

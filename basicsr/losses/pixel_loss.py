@@ -1,13 +1,18 @@
 """Losses that compare images value by value. Inputs are (B, C, H, W); the result is a scalar unless reduction is 'none'."""
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.losses.loss_util import weight_reduce_loss
 from basicsr.utils.color import rgb2ycbcr_pt
+from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import LOSS_REGISTRY
+
+_CHARBONNIER_EPS = {'basicsr': 1e-12, 'restormer': 1e-3}
 
 
 class PixelLoss(nn.Module):
@@ -51,14 +56,50 @@ class MSELoss(PixelLoss):
 
 @LOSS_REGISTRY.register()
 class CharbonnierLoss(PixelLoss):
-    """Smooth L1 (Charbonnier et al. 1994; Lai et al. 2017): sqrt((pred - target)^2 + eps)."""
+    """Smooth L1 (Charbonnier et al. 1994; Lai et al. 2017).
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', eps: float = 1e-12):
+    Args:
+        eps: None takes the published value of the form.
+        form: 'basicsr' is sqrt((pred - target)^2 + eps), eps 1e-12. 'restormer' is the loss of the Restormer and
+            Retinexformer code: mean of sqrt((pred - target)^2 + eps^2), eps 1e-3; it ignores loss_weight and reduction.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 reduction: str = 'mean',
+                 eps: float | None = None,
+                 form: Literal['basicsr', 'restormer'] = 'basicsr'):
+        if form not in _CHARBONNIER_EPS:
+            raise ValueError(f"form '{form}' is not supported; one of: {', '.join(_CHARBONNIER_EPS)}")
+        if form == 'restormer' and (loss_weight, reduction) != (1, 'mean'):
+            get_root_logger().warning('CharbonnierLoss: form restormer ignores loss_weight and reduction')
+            loss_weight, reduction = 1.0, 'mean'
         super().__init__(loss_weight, reduction)
-        self.eps = eps
+        eps = _CHARBONNIER_EPS[form] if eps is None else eps
+        self.under_root = eps**2 if form == 'restormer' else eps
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        return torch.sqrt((pred - target)**2 + self.eps)
+        return torch.sqrt((pred - target)**2 + self.under_root)
+
+
+@LOSS_REGISTRY.register()
+class WeightedTVLoss(PixelLoss):
+    """Total variation of the prediction: L1 distance of vertical plus that of horizontal neighbours.
+
+    Each direction is reduced on its own, so with 'mean' the two means are added.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean'):
+        if reduction not in ('mean', 'sum'):
+            raise ValueError(f"reduction '{reduction}' is not supported; one of: mean, sum")
+        super().__init__(loss_weight, reduction)
+
+    def forward(self, pred: Tensor, target: Tensor | None = None, weight: Tensor | None = None, **kwargs) -> Tensor:
+        """`target` is not read. `weight`: per pixel, applied to its difference from the next one below and right."""
+        above, left = (None, None) if weight is None else (weight[..., :-1, :], weight[..., :-1])
+        rows = weight_reduce_loss((pred[..., 1:, :] - pred[..., :-1, :]).abs(), above, self.reduction)
+        columns = weight_reduce_loss((pred[..., 1:] - pred[..., :-1]).abs(), left, self.reduction)
+        return self.loss_weight * (rows + columns)
 
 
 @LOSS_REGISTRY.register()

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from basicsr.archs import build_network
 from basicsr.archs.loading import load_into
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
+from basicsr.losses.loss_util import named_values, number_names, short_name
 from basicsr.models.base_model import BaseModel
 from basicsr.models.validation import ValidationMixin
 from basicsr.utils.dist import get_dist_info
@@ -103,16 +104,18 @@ class SRModel(ValidationMixin, BaseModel):
         """Every loss by its name in the log; a network that returns several images is compared with each."""
         losses: dict[str, Tensor] = OrderedDict()
         for pred in preds if isinstance(preds, (list, tuple)) else [preds]:
-            pred = pred.float()
-            if self.cri_pix:
-                _add(losses, 'l_pix', self.cri_pix(pred, gt))
-            if self.cri_perceptual:
-                percep, style = self.cri_perceptual(pred, gt)
-                _add(losses, 'l_percep', percep)
-                _add(losses, 'l_style', style)
-            for name, loss in self.cri_more:
-                _add(losses, name, loss(pred, gt))
+            for name, value in number_names(self._loss_values(pred.float(), gt)).items():
+                losses[name] = losses[name] + value if name in losses else value
         return losses
+
+    def _loss_values(self, pred: Tensor, gt: Tensor) -> Iterator[tuple[str, Tensor | None]]:
+        """Name in the log and value of every loss; a loss that returns a mapping is logged term by term."""
+        if self.cri_pix:
+            yield from named_values('l_pix', self.cri_pix(pred, gt), 'l_')
+        if self.cri_perceptual:
+            yield from zip(('l_percep', 'l_style'), self.cri_perceptual(pred, gt))
+        for name, loss in self.cri_more:
+            yield from named_values(name, loss(pred, gt), 'l_')
 
     def test(self) -> None:
         """`self.output` for `self.lq`, by the average where there is one."""
@@ -169,9 +172,4 @@ class SRModel(ValidationMixin, BaseModel):
 
     @staticmethod
     def _loss_name(options: dict[str, Any]) -> str:
-        return 'l_' + options['type'].removesuffix('Loss').lower()
-
-
-def _add(losses: dict[str, Tensor], name: str, value: Tensor | None) -> None:
-    if value is not None:
-        losses[name] = losses[name] + value if name in losses else value
+        return 'l_' + short_name(options['type'])
