@@ -1,6 +1,7 @@
 """Features of the VGG networks (Simonyan and Zisserman 2015) with ImageNet weights, for perceptual losses."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def find_weights(vgg_type: str) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         sha256 = name.partition('-')[2].removesuffix('.pth')
-        torch.hub.download_url_to_file(url, str(cache / name), hash_prefix=sha256, progress=False)
+        torch.hub.download_url_to_file(url, str(cache / name), hash_prefix=sha256, progress=sys.stderr.isatty())
     except (OSError,
             RuntimeError) as error:  # no network, no permission; RuntimeError: the file is not what was published
         raise UserError(f"the perceptual loss needs the ImageNet weights of {vgg_type}, and they cannot be downloaded"
