@@ -23,7 +23,7 @@ class AllInOneDataset(TaskSamples):
         gt_size: side of the square training patch; None trains on whole images.
         geometric_augs: one of eight dihedral modes in training.
         crop16: centre-crop images to multiples of 16 first, as published evaluations do.
-        seed: of the test noise, which depends on it and the file name alone.
+        seed: of the test noise, which depends on it and the file's name without suffix alone.
         phase: 'train' samples the training folders; others give the test folders' whole images, each once.
 
     Items: `lq`, `gt` float32 (3, H, W) RGB in [0, 1]; `lq_path`, `gt_path`; `task`, its name; `name`: 'task/stem'. Where

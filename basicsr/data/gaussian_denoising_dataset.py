@@ -34,7 +34,7 @@ class GaussianDenoisingDataset(Dataset):
         gt_size: side of the square training patch; None trains on whole images.
         geometric_augs: one of eight dihedral modes.
         io_backend: as in `PairedImageDataset`.
-        seed: of the test noise, which depends on it and the file name only: not on order, workers or other images.
+        seed: of the test noise, which depends on it and the file's name without suffix only: not on order or workers.
         phase: 'train' crops, augments and draws the noise anew; others give whole images.
 
     Items: `lq`, `gt` float32 (in_ch, H, W), gt in [0, 1]; `lq_path`, `gt_path` (the clean file); `name` where there are
@@ -63,6 +63,7 @@ class GaussianDenoisingDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path, root = self.paths[index]
+        name = path if self.reader.is_lmdb else Path(path).stem
         img = self.reader.read(path, root)
         if self.training:
             if self.gt_size:
@@ -71,13 +72,13 @@ class GaussianDenoisingDataset(Dataset):
                 img, = random_augmentation(img)
             sigma, rng = self._draw_sigma(), np.random
         else:
-            sigma, rng = self.sigma_test, noise_generator(Path(path).name, self.seed)
+            sigma, rng = self.sigma_test, noise_generator(name, self.seed)
         if self.in_ch == 1:
             img = cv2.cvtColor(np.ascontiguousarray(img), cv2.COLOR_BGR2GRAY)[..., None]
         gt = self.to_tensor(img)
         noise = rng.standard_normal(gt.shape) * (sigma / 255)
         item = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
-        return item | ({'name': f'{Path(root).stem}/{Path(path).stem}'} if self.several else {})
+        return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
 
     def _images(self, root: str) -> list[str]:
         return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]

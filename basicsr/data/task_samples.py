@@ -23,7 +23,7 @@ class TaskSamples(Dataset):
         gt_size: side of the square training patch; None trains on whole images.
         geometric_augs: one of eight dihedral modes.
         crop_multiple: centre-crop images to multiples of this first.
-        seed: of the test noise, which depends on it and the file name alone.
+        seed: of the test noise, which depends on it and the file's name without suffix alone.
         training: crop, augment and draw noise anew; else whole images.
     """
 
@@ -62,7 +62,7 @@ class TaskSamples(Dataset):
             if self.geometric_augs:
                 gt, lq = random_augmentation(gt, lq)
         if lq_path is None:
-            rng = np.random if self.training else noise_generator(Path(gt_path).name, self.seed)
+            rng = np.random if self.training else noise_generator(Path(gt_path).stem, self.seed)
             lq = add_gaussian_noise(gt, TASKS[task].sigma, rng)
         path = lq_path or gt_path
         return {
