@@ -166,7 +166,7 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
         else:
             used.add(gt)
             found.samples.append(Sample(str(lq), str(gt), task))
-    left = [] if many else [gt for gt in gts if gt not in used]
+    left = [] if many else [gt for gt in by_stem.values() if gt not in used]
     for paths, what in ((alone, 'inputs have no ground truth'), (left, 'ground truths have no input')):
         if paths:
             folders = ', '.join(f"'{p}'" for p in dict.fromkeys(p.parent for p in paths))
