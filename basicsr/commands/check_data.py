@@ -35,7 +35,11 @@ def _check(key: str, block: dict) -> list[str]:
 
     from basicsr.data import build_dataset
     from basicsr.data.loader import Failed, SeededSamples
-    dataset = SeededSamples(build_dataset(block | _whole_images(block)), block)
+    dataset = build_dataset(block | _whole_images(block))
+    if hasattr(dataset, 'summary'):  # several tasks, whose images an epoch repeats
+        print(f'datasets.{key}:\n{dataset.summary()}')
+        dataset = dataset.stored()
+    dataset = SeededSamples(dataset, block)
     sizes: Counter[str] = Counter()
     mistakes = []
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):

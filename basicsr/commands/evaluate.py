@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from basicsr.data import build_dataset
-    from basicsr.data.loader import ImageLoader
+    from basicsr.data.loader import ImageLoader, sample_name
     from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
     from basicsr.metrics.gt_mean import match_mean
     from basicsr.utils.img import imwrite
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
                                                             Path(weights).stem)
     rows = {}
     for batch in tqdm(loader, unit='image', disable=not sys.stderr.isatty()):
-        name = Path(batch['lq_path'][0]).stem
+        name = sample_name(batch)
         result = restorer(_array(batch['lq']))
         if 'gt' in batch:
             gt = _array(batch['gt'])

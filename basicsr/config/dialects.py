@@ -15,6 +15,15 @@ _UNREAD = {
     ('val', 'max_minibatch'): 'never read',
     ('path', 'root'): 'not needed: folders are relative to the working directory or the checkout',
 }
+_CLIPS = ('Dataset_SIDImage', 'Dataset_SMIDImage', 'Dataset_SDSDImage')
+_UNREAD_BY_DATASET = (
+    (_CLIPS, ('N_frames', 'padding', 'random_reverse', 'border_mode', 'interval_list', 'cache_keys', 'mode'),
+     'the networks take single frames'),
+    (_CLIPS, ('color', 'io_backend', 'filename_tmpl'), 'frames are .npy files in BGR, found by the folder layout'),
+    (_CLIPS, ('geometric_augs', ), 'never read for clips; use_flip and use_rot flip them'),
+    (_CLIPS[:2], ('testing_dir', ), 'the split follows from names (SID) or from test_list.txt (SMID)'),
+    (('Dataset_GaussianDenoising', ), ('dataroot_lq', 'filename_tmpl'), 'the input is made from the ground truth'),
+)
 _PROTOCOL_METRICS = ('calculate_psnr', 'calculate_ssim')
 
 
@@ -29,6 +38,7 @@ def is_restormer_family(data: dict[str, Any]) -> bool:
 def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
     """Rewrite the fork spellings in place; `stem` is the file name up to its first dot, the forks' run name."""
     _drop_unread(data, problems)
+    _drop_unread_by_dataset(data, problems)
     train, val, path = (_mapping(data, k) for k in ('train', 'val', 'path'))
     if is_restormer_family(data) and data.get('name') not in (None, stem):
         problems.notice(('name', ),
@@ -70,6 +80,15 @@ def _drop_unread(data: dict[str, Any], problems: Problems) -> None:
             if rest[-1] in holder:
                 del holder[rest[-1]]
                 problems.notice(tuple(p for p in (block, key, rest[-1]) if p is not None), f'ignored ({why})')
+
+
+def _drop_unread_by_dataset(data: dict[str, Any], problems: Problems) -> None:
+    for key, block in _blocks(data.get('datasets')).items():
+        for types, unread, why in _UNREAD_BY_DATASET:
+            for option in unread if block.get('type') in types else ():
+                if option in block:
+                    del block[option]
+                    problems.notice(('datasets', key, option), f'ignored ({why})')
 
 
 def _mapping(data: dict[str, Any], key: str) -> dict[str, Any]:

@@ -125,19 +125,28 @@ def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, w
     named = [(('path', key), opt.get('path') or {}) for key in files]
     for key, block in (opt.get('datasets') or {}).items():
         if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
-            named += [(('datasets', key, k), block) for k in block if str(k).startswith(('dataroot', 'meta_info'))]
+            keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']
+            named += [(('datasets', key, k), block) for k in keys]
     for place, blocks, key in loss_places(opt.get('train') or {}) if with_train else ():
         if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
             named.append(((*place, key, 'weights'), blocks[key]))
     for where, holder in named:
-        value = holder.get(where[-1])
-        if not isinstance(value, str):
-            continue
-        found = find_path(value, beside=path)
-        if found is not None:
-            holder[where[-1]] = str(found.resolve())
-        elif problems is not None:
-            problems.add(where, f"'{value}' does not exist (looked in {_looked_in(path)})")
+        if where[-1] in holder:
+            holder[where[-1]] = _absolute(holder[where[-1]], where, path, problems)
+
+
+def _absolute(value: Any, where: tuple, path: Path, problems: Problems | None) -> Any:
+    """A path, or the paths in a list or mapping, made absolute; one that does not exist is reported and kept."""
+    if isinstance(value, list):
+        return [_absolute(v, (*where, i), path, problems) for i, v in enumerate(value)]
+    if isinstance(value, dict):
+        return {k: _absolute(v, (*where, k), path, problems) for k, v in value.items()}
+    if not isinstance(value, str):
+        return value
+    found = find_path(value, beside=path)
+    if found is None and problems is not None:
+        problems.add(where, f"'{value}' does not exist (looked in {_looked_in(path)})")
+    return value if found is None else str(found.resolve())
 
 
 def _run_name(name: str, debug: bool) -> str:

@@ -20,7 +20,7 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader, EnlargedSampler]
     note = '' if len(dataset) >= per_process else f' (repeated: fewer than a batch of {per_process})'
     get_root_logger().info(
         f"Training set '{block['name']}': {len(dataset)} samples{note}, {len(loader)} iterations an epoch,"
-        f" {opt['train']['total_iter']} in all")
+        f" {opt['train']['total_iter']} in all{_summary(dataset)}")
     return loader, sampler
 
 
@@ -32,6 +32,12 @@ def build_val_data(opt: dict[str, Any]) -> list[ImageLoader]:
         if block['phase'] == 'train':
             continue
         dataset = build_dataset(block)
-        get_root_logger().info(f"Number of {block['phase']} images in '{block['name']}': {len(dataset)}")
+        get_root_logger().info(
+            f"Number of {block['phase']} images in '{block['name']}': {len(dataset)}{_summary(dataset)}")
         loaders.append(build_dataloader(dataset, block))
     return loaders
+
+
+def _summary(dataset: Any) -> str:
+    """What a dataset of several tasks says about each of them, on lines of its own."""
+    return f'\n{dataset.summary()}' if hasattr(dataset, 'summary') else ''

@@ -1,6 +1,7 @@
-"""Degradation models that turn a well-lit photograph into the input of a restoration network (numpy only)."""
+"""Degradation models that turn a clean photograph into the input of a restoration network (numpy only)."""
 import math
 import numbers
+import zlib
 
 import numpy as np
 
@@ -19,6 +20,26 @@ def linear_to_srgb(linear):
     """Inverse of :func:`srgb_to_linear`: linear light in [0, 1] to encoded values in [0, 1]."""
     linear = np.asarray(linear, dtype=np.float64)
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear**(1 / 2.4) - 0.055)
+
+
+def noise_generator(name, seed=0):
+    """Generator of the test noise of one image: a function of the image's name and the seed, not of what came before."""
+    return np.random.RandomState([seed, zlib.crc32(name.encode())])  # RandomState: its streams are frozen (NEP 19)
+
+
+def add_gaussian_noise(image, sigma, rng=np.random):
+    """White Gaussian noise as all-in-one benchmarks store it: clipped and *truncated* to integers, not rounded.
+
+    Args:
+        image (np.ndarray): clean picture, uint8 or uint16, any shape.
+        sigma (float): standard deviation in 8-bit levels (of a range of 255), also for uint16.
+        rng: source of `standard_normal`, e.g. a `np.random.RandomState`; default NumPy's global one.
+
+    Returns:
+        np.ndarray: noisy picture of the same type and shape.
+    """
+    peak = np.iinfo(image.dtype).max
+    return np.clip(image + rng.standard_normal(image.shape) * (sigma * peak / 255), 0, peak).astype(image.dtype)
 
 
 def simulate_low_light(image, exposure, full_well=10000.0, read_noise=4.0, seed=0):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +51,11 @@ class ImageLoader(DataLoader):
             if isinstance(batch, Failed):
                 raise UserError(batch.message)
             yield batch
+
+
+def sample_name(batch: dict[str, Any]) -> str:
+    """What a batch of one image is called in results: its `name` (unique, perhaps 'folder/stem'), else its file's."""
+    return batch['name'][0] if 'name' in batch else Path(batch['lq_path'][0]).stem
 
 
 def _collate(samples: list[Any]) -> Any:

@@ -23,19 +23,20 @@ def image_folder(folder: str, option: str) -> list[Path]:
 
 
 def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
-                 meta_info_file: str | None = None) -> list[tuple[str, str]]:  # yapf: disable
+                 meta_info_file: str | None = None, option: str = 'dataroot_lq') -> list[tuple[str, str]]:  # yapf: disable
     """(input, ground truth) paths in natural order of the ground truth.
 
     A ground truth `stem.ext` belongs to the input `filename_tmpl.format(stem)` of any image type. With
-    `meta_info_file` only the ground truths listed in it (first word of each line) are taken.
+    `meta_info_file` only the ground truths listed in it (first word of each line) are taken. `option` is what messages call the
+    input's folder.
 
     Raises:
         UserError: naming every file without a partner, and files that differ in nothing but their type.
     """
-    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
+    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, option)
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
-    lq_by_stem = by_stem(lqs, 'dataroot_lq')
+    lq_by_stem = by_stem(lqs, option)
     by_stem(gts, 'dataroot_gt')
     pairs, alone = [], []
     for gt in gts:
@@ -50,7 +51,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
             alone.append(f"{gt.name} (wants '{stem}.*')" if stem != gt.stem else gt.name)
     left = [] if meta_info_file else [p.name for p in lq_by_stem.values()]
     if alone or left:
-        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs)))
+        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option))
     return pairs
 
 
@@ -63,12 +64,13 @@ def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
     return [(k, k) for k in gt]
 
 
-def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int) -> str:
+def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
+              option: str = 'dataroot_lq') -> str:  # yapf: disable
     parts = []
     if alone:
         parts.append(f"{len(alone)} of dataroot_gt '{dataroot_gt}' have no input: {', '.join(alone)}")
     if left:
-        parts.append(f"{len(left)} of dataroot_lq '{dataroot_lq}' have no ground truth: {', '.join(left)}")
+        parts.append(f"{len(left)} of {option} '{dataroot_lq}' have no ground truth: {', '.join(left)}")
     hint = ''
     if not paired:
         hint = "; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png"

@@ -15,6 +15,12 @@ def mod_crop(img: np.ndarray, scale: int) -> np.ndarray:
     return img[:h - h % scale, :w - w % scale].copy()
 
 
+def center_crop(img: np.ndarray, multiple: int) -> np.ndarray:
+    """Crop (H, W[, C]) on all sides to multiples of `multiple`; the odd row or column goes at the bottom or right."""
+    (top, height), (left, width) = ((n % multiple // 2, n - n % multiple) for n in img.shape[:2])
+    return img[top:top + height, left:left + width]
+
+
 def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:
     """Reflect at the right and bottom (edge pixel repeated) up to at least this size."""
     h, w = img.shape[:2]

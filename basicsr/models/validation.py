@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from basicsr.data.loader import sample_name
 from basicsr.metrics import describe, measure
 from basicsr.utils.dist import gather, get_dist_info
 from basicsr.utils.files import atomic_write
@@ -42,7 +43,7 @@ class ValidationMixin:
             self.feed_data(data)
             self.padded_test()
             visuals = self.get_current_visuals()
-            stem = Path(data['lq_path'][0]).stem
+            stem = sample_name(data)
             if 'gt' in visuals:
                 result, gt = (_array(visuals[k]) for k in ('result', 'gt'))
                 rows.append((stem, {label: measure(result, gt, dict(m)) for label, m in metrics.items()}))
@@ -118,7 +119,7 @@ class ValidationMixin:
         folder = Path(self.opt['path']['visualization'])
         rgb2bgr = (self.opt.get('val') or {}).get('rgb2bgr', True)
         if self.is_train:
-            target = folder / stem / f'{stem}_{current_iter}.png'
+            target = folder / stem / f'{Path(stem).name}_{current_iter}.png'
         else:
             suffix = (self.opt.get('val') or {}).get('suffix') or self.opt['name']
             target = folder / dataset / f'{stem}_{suffix}.png'
@@ -131,7 +132,7 @@ def _array(image: torch.Tensor) -> np.ndarray:
 
 
 def _sheet(visuals: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Input, result and ground truth side by side, (3, H, W)."""
-    images = [v[0].float().clamp(0, 1) for v in visuals.values()]
+    """Input, result and ground truth side by side, (3, H, W); the left view of dual-pixel inputs."""
+    images = [v[0, :3].float().clamp(0, 1) for v in visuals.values()]
     h = min(i.shape[-2] for i in images)
     return torch.cat([i.expand(3, -1, -1)[:, :h] for i in images], dim=-1)

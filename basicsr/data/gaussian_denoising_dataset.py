@@ -1,0 +1,105 @@
+"""Clean images with synthetic Gaussian noise (Restormer's denoising sets)."""
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from basicsr.data.degradations import noise_generator
+from basicsr.data.pairing import image_folder
+from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.transforms import paired_random_crop, random_augmentation
+from basicsr.utils.errors import UserError
+from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.storage import read_lmdb_keys
+
+
+@DATASET_REGISTRY.register()
+@DATASET_REGISTRY.register(name='Dataset_GaussianDenoising')
+@accepts_opt
+class GaussianDenoisingDataset(Dataset):
+    """Adds white Gaussian noise to clean images; on [0, 1], after the crop, neither clipped nor rounded.
+
+    Args:
+        dataroot_gt: folder of clean images, database whose name ends in '.lmdb', or a list of them.
+        sigma_type: 'constant', 'random' (uniform) or 'choice' of the standard deviation in training.
+        sigma_range: its value, [low, high], or the values to choose from, in 8-bit levels (of 255).
+        sigma_test: standard deviation in validation and test, in 8-bit levels.
+        in_ch: 3 for RGB, 1 for grey (OpenCV's weights .299, .587, .114).
+        gt_size: side of the square training patch; None trains on whole images.
+        geometric_augs: one of eight dihedral modes.
+        io_backend: as in `PairedImageDataset`.
+        seed: of the test noise, which depends on it and the file's name without suffix only: not on order or workers.
+        phase: 'train' crops, augments and draws the noise anew; others give whole images.
+
+    Items: `lq`, `gt` float32 (in_ch, H, W), gt in [0, 1]; `lq_path`, `gt_path` (the clean file); `name` where there are
+    several roots.
+    """
+
+    def __init__(self, dataroot_gt: str | list[str], sigma_type: Literal['constant', 'random', 'choice'] = 'constant',
+                 sigma_range: float | list[float] = 25., sigma_test: float = 25., in_ch: Literal[1, 3] = 3,
+                 gt_size: int | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
+                 seed: int = 0, phase: str = 'train'):  # yapf: disable
+        roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)
+        if not roots:
+            raise UserError('dataroot_gt: give at least one folder')
+        self.reader = ImageReader(io_backend, {root: root for root in roots})
+        self.paths = [(path, root) for root in roots for path in self._images(root)]
+        for root in roots:
+            self.reader.remark([p for p, r in self.paths if r == root], f"'{root}'")
+        self.several = len(roots) > 1
+        self.sigma_type, self.sigmas = sigma_type, _sigmas(sigma_type, sigma_range)
+        self.sigma_test, self.in_ch, self.seed = sigma_test, in_ch, seed
+        self.training, self.gt_size, self.geometric_augs = phase == 'train', gt_size, geometric_augs
+        self.to_tensor = ToTensor()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        path, root = self.paths[index]
+        name = path if self.reader.is_lmdb else Path(path).stem
+        img = self.reader.read(path, root)
+        if self.training:
+            if self.gt_size:
+                img = paired_random_crop(img, img, self.gt_size)[0]
+            if self.geometric_augs:
+                img, = random_augmentation(img)
+            sigma, rng = self._draw_sigma(), np.random
+        else:
+            sigma, rng = self.sigma_test, noise_generator(name, self.seed)
+        if self.in_ch == 1:
+            img = cv2.cvtColor(np.ascontiguousarray(img), cv2.COLOR_BGR2GRAY)[..., None]
+        gt = self.to_tensor(img)
+        noise = rng.standard_normal(gt.shape) * (sigma / 255)
+        item = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
+        return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
+
+    def _images(self, root: str) -> list[str]:
+        return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]
+
+    def _draw_sigma(self) -> float:
+        if self.sigma_type == 'random':
+            return random.uniform(*self.sigmas)
+        return random.choice(self.sigmas)
+
+
+def _sigmas(kind: str, given: float | list[float]) -> list[float]:
+    values = list(given) if isinstance(given, (list, tuple)) else [given]
+    wanted = {'constant': 'one number', 'random': '[low, high]', 'choice': 'a list of numbers'}
+    if kind not in wanted:
+        raise UserError(f"sigma_type '{kind}' is not supported; one of: {', '.join(wanted)}")
+    good = {
+        'constant': len(values) == 1,
+        'random': len(values) == 2 and values[0] <= values[-1],
+        'choice': bool(values)
+    }
+    if not good[kind] or min(values) < 0:
+        raise UserError(
+            f"sigma_range: {given} does not fit sigma_type '{kind}', which takes {wanted[kind]}, not negative")
+    return values

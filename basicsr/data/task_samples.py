@@ -1,0 +1,71 @@
+"""What data sets of several degradations share: samples that carry their task."""
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from basicsr.data.all_in_one_tasks import TASKS, Found, Sample, checked, report
+from basicsr.data.degradations import add_gaussian_noise, noise_generator
+from basicsr.data.reading import ToTensor
+from basicsr.data.transforms import center_crop, check_sizes, paired_random_crop, random_augmentation
+from basicsr.utils.img import imread
+
+
+class TaskSamples(Dataset):
+    """Reads, crops, augments and, where a task has no stored input, adds its noise.
+
+    Args:
+        found: look-up of each task; raises `UserError` with a report on all of them when anything is wrong with any.
+        gt_size: side of the square training patch; None trains on whole images.
+        geometric_augs: one of eight dihedral modes.
+        crop_multiple: centre-crop images to multiples of this first.
+        seed: of the test noise, which depends on it and the file's name without suffix alone.
+        training: crop, augment and draw noise anew; else whole images.
+    """
+
+    def __init__(self, found: list[Found], gt_size: int | None, geometric_augs: bool, crop_multiple: int, seed: int,
+                 training: bool):  # yapf: disable
+        self.samples = checked(found)
+        self.found, self.training, self.seed = found, training, seed
+        self.gt_size, self.geometric_augs, self.crop_multiple = gt_size, geometric_augs, crop_multiple
+        self.to_tensor = ToTensor()
+
+    def summary(self) -> str:
+        """One line per task: pairs, folders, and what is not there."""
+        return report(self.found)
+
+    def stored(self) -> TaskSamples:
+        """Every stored pair once and whole, as in a test."""
+        view = copy.copy(self)
+        view.training, view.samples = False, checked(self.found)
+        return view
+
+    def pick(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        lq_path, gt_path, task = self.pick(index) if self.training else self.samples[index]
+        gt = imread(gt_path)
+        lq = imread(lq_path) if lq_path else gt  # noise comes last; until then the clean image takes the input's place
+        check_sizes(gt, lq, 1, gt_path)
+        gt, lq = center_crop(gt, self.crop_multiple), center_crop(lq, self.crop_multiple)
+        if self.training:
+            if self.gt_size:
+                gt, lq = paired_random_crop(gt, lq, self.gt_size)
+            if self.geometric_augs:
+                gt, lq = random_augmentation(gt, lq)
+        if lq_path is None:
+            rng = np.random if self.training else noise_generator(Path(gt_path).stem, self.seed)
+            lq = add_gaussian_noise(gt, TASKS[task].sigma, rng)
+        path = lq_path or gt_path
+        return {
+            'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': path, 'gt_path': gt_path, 'task': task,
+            'name': f'{task}/{Path(path).stem}'
+        }  # yapf: disable

@@ -1,0 +1,433 @@
+"""All-in-one data: where tasks are found, how often they come, what noise they get, and what is said when files are wrong."""
+import random
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import SHARED
+
+from basicsr.commands.check_data import main as check_data
+from basicsr.config import load_options
+from basicsr.data import build_dataset
+from basicsr.data.all_in_one_tasks import ALIASES, TASKS, canonical, look_up
+from basicsr.data.cdd11_dataset import FOLDERS
+from basicsr.data.loader import ImageLoader, build_dataloader, sample_name
+from basicsr.data.samplers import EnlargedSampler
+from basicsr.data.transforms import center_crop, dihedral
+from basicsr.utils.errors import UserError
+
+NOISES = ['denoise_15', 'denoise_25', 'denoise_50']
+ALL = [*NOISES, 'derain', 'dehaze', 'deblur', 'synllie']
+
+# tree -> split -> task -> {folder: names}
+CODE = {
+    'train': {
+        'denoise': {'denoising/WaterlooED': ['1.bmp', '2.bmp'], 'denoising/BSD400': ['1.jpg']},
+        'derain': {'deraining/RainTrainL/rainy': ['rain-1.png'], 'deraining/RainTrainL/gt': ['norain-1.png']},
+        'dehaze': {'dehazing/RESIDE/part1': ['7_0.8_0.2.jpg', '7_1_0.1.jpg'], 'dehazing/RESIDE/part2': ['8_1_0.1.jpg'],
+                   'dehazing/RESIDE/clear': ['7.jpg', '8.jpg', '9.jpg']},
+        'deblur': {'deblurring/GoPro/crop/train/input_crops': ['a.png', 'b.png'],
+                   'deblurring/GoPro/crop/train/target_crops': ['a.png', 'b.png']},
+        'synllie': {'llie/LOLv1/Train/input': ['1.png'], 'llie/LOLv1/Train/target': ['1.png']},
+    },
+    'test': {
+        'denoise': {'denoising/cBSD68/original_png': ['x.png', 'y.png']},
+        'derain': {'deraining/Rain100L/rainy': ['norain-2.png', 'norain-10.png'],
+                   'deraining/Rain100L/gt': ['norain-2.png', 'norain-10.png']},
+        'dehaze': {'dehazing/SOTS/outdoor/hazy': ['0001_0.8_0.2.jpg'], 'dehazing/SOTS/outdoor/gt': ['0001.png']},
+        'deblur': {'deblurring/GoPro/test/input': ['a.png'], 'deblurring/GoPro/test/target': ['a.png']},
+        'synllie': {'llie/LOLv1/Test/input': ['1.png'], 'llie/LOLv1/Test/target': ['1.png']},
+    },
+}  # yapf: disable
+README = {
+    'train': {
+        'denoise': {'train/denoising/WED': ['1.bmp', '2.bmp'], 'train/denoising/BSD400': ['1.jpg']},
+        'derain': {'train/deraining/Rain100L/rainy': ['rain-1.png'], 'train/deraining/Rain100L/gt': ['norain-1.png']},
+        'dehaze': {'train/dehazing/SOTS/hazy': ['7_1.png', '7_2.png', '8_1.png'],
+                   'train/dehazing/SOTS/clear': ['7.png', '8.png']},
+        'deblur': {'train/deblurring/GoPro/blur': ['a.png', 'b.png'], 'train/deblurring/GoPro/sharp': ['a.png', 'b.png']},
+        'synllie': {'train/lol/LOL-v1/low': ['1.png'], 'train/lol/LOL-v1/high': ['1.png']},
+    },
+    'test': {
+        'denoise': {'test/BSD68': ['x.png', 'y.png']},
+        'derain': {'test/Rain100L/input': ['2.png', '10.png'], 'test/Rain100L/target': ['2.png', '10.png']},
+        'dehaze': {'test/SOTS/hazy': ['0001_0.8_0.2.png'], 'test/SOTS/gt': ['0001.png']},
+        'deblur': {'test/GoPro/input': ['a.png'], 'test/GoPro/target': ['a.png']},
+        'synllie': {'test/LOL/low': ['1.png'], 'test/LOL/high': ['1.png']},
+    },
+}  # yapf: disable
+COUNTS = {'train': dict(zip(ALL, (3, 3, 3, 1, 3, 2, 1))), 'test': dict(zip(ALL, (2, 2, 2, 2, 1, 1, 1)))}
+SIZE = (40, 36)
+
+
+def write(file, value=128, size=SIZE):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), value if isinstance(value, np.ndarray) else np.full((*size, 3), value, np.uint8))
+
+
+def tree(root, layout=CODE, splits=('train', 'test')):
+    for split in splits:
+        for folders in layout[split].values():
+            for folder, names in folders.items():
+                for name in names:
+                    write(root / folder / name)
+    return str(root)
+
+
+def dataset(root, tasks=ALL, **options):
+    return build_dataset({'type': 'AllInOneDataset', 'dataroot': root, 'de_type': tasks, 'phase': 'test'} | options)
+
+
+def coded(h=24, w=20):
+    y, x = np.mgrid[:h, :w]
+    return np.stack([y, x, np.full_like(y, 7)], -1).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- finding
+
+
+@pytest.mark.parametrize('layout', [CODE, README], ids=['code', 'readme'])
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_both_trees_are_found_and_pair(tmp_path, layout, split):
+    root = tree(tmp_path, layout)
+    for task in ALL:
+        found = look_up(task, root, split == 'train')
+        assert not found.mistakes and not [s for s in found.samples if s.task != task]
+        assert len(found.samples) == COUNTS[split][task], found
+        assert all((s.lq is None) == task.startswith('denoise') for s in found.samples)
+    pairs = {(s.lq.split('/')[-1].split('.')[0], s.gt.split('/')[-1].split('.')[0])
+             for task in ('derain', 'dehaze') for s in look_up(task, root, True).samples}  # yapf: disable
+    assert ('rain-1', 'norain-1') in pairs and {a[0] for a, _ in pairs} == {'r', '7', '8'}
+    assert all(a[0] == b for a, b in pairs if b != 'norain-1')
+
+
+def test_equal_names_win_over_the_part_before_the_underscore(tmp_path):
+    for side in ('hazy', 'gt'):
+        for name in ('1400_1', '1400_2', '1400'):
+            write(tmp_path / 'dehazing/SOTS/indoor' / side / f'{name}.png')
+    found = look_up('dehaze', str(tmp_path), False)
+    assert [s.lq.replace('hazy', 'gt') for s in found.samples] == [s.gt
+                                                                   for s in found.samples] and len(found.samples) == 3
+
+
+def test_outdoor_comes_before_indoor_and_roots_choose_otherwise(tmp_path):
+    for place in ('indoor', 'outdoor'):
+        for side in ('hazy', 'gt'):
+            write(tmp_path / 'dehazing/SOTS' / place / side / '1.png')
+    sots = f'{tmp_path}/dehazing/SOTS'
+    assert look_up('dehaze', str(tmp_path), False).folders == [f'{sots}/outdoor']
+    for dataroot in (str(tmp_path), None):
+        items = dataset(dataroot, ['dehaze'], roots={'dehazing': f'{sots}/indoor'})
+        assert [s.gt for s in items.samples] == [f'{sots}/indoor/gt/1.png']
+    both = dataset(None, ['dehaze'], roots={'dehaze': [f'{sots}/indoor', f'{sots}/outdoor']})
+    assert len(both) == 2
+
+
+def test_parts_that_are_not_there_are_told(tmp_path):
+    tree(tmp_path, splits=('train', ))
+    (tmp_path / 'denoising/BSD400/1.jpg').unlink()
+    text = dataset(str(tmp_path), ['denoise_50', 'dehaze'], phase='train').summary()
+    assert text.splitlines()[0] == (f"  denoise_50: 2 images in '{tmp_path}/denoising/WaterlooED'"
+                                    f" (not there: '{tmp_path}/denoising/BSD400')")  # yapf: disable
+    assert text.splitlines()[1].endswith(
+        f"(not there: '{tmp_path}/dehazing/RESIDE/part3', '{tmp_path}/dehazing/RESIDE/part4')")
+
+
+def test_aliases_in_any_order_and_each_task_once():
+    assert canonical(['lol', 'denoise', 'denoise_25', 'Dehazing'], 'x') == ['synllie', *NOISES, 'dehaze']
+    assert set(TASKS) == set(ALL) and all(set(a) <= set(ALL) for a in ALIASES.values())
+    with pytest.raises(UserError, match=r"de_type: there is no task called 'deran'\. Did you mean 'derain'\?"):
+        canonical(['deran'], 'de_type')
+
+
+def test_everything_wrong_with_any_task_is_named_at_once(tmp_path):
+    root = tree(tmp_path)
+    (tmp_path / 'deraining/Rain100L/gt/norain-2.png').unlink()
+    write(tmp_path / 'dehazing/SOTS/outdoor/hazy/0002_1.jpg')
+    write(tmp_path / 'dehazing/SOTS/outdoor/gt/0009.png')  # a clear picture more is no mistake
+    write(tmp_path / 'deblurring/GoPro/test/target/b.png')
+    write(tmp_path / 'deblurring/GoPro/test/target/a.jpg')
+    (tmp_path / 'llie/LOLv1/Test').rename(tmp_path / 'llie/LOLv1/elsewhere')
+    with pytest.raises(UserError) as info:
+        dataset(root)
+    lines = str(info.value).splitlines()
+    assert lines[0] == 'datasets.test: the images of derain, dehaze, deblur, synllie are not complete:'
+    text = '\n'.join(lines[1:])
+    assert '  denoise_15: 2 images' in text and '  derain: 1 pairs' in text
+    assert f"1 inputs have no ground truth, in '{root}/deraining/Rain100L/rainy': norain-2.png" in text
+    assert '0002_1.jpg' in text and '0009' not in text
+    assert 'a.png' in text and 'a.jpg' in text and 'have the same name' in text
+    assert f"1 ground truths have no input, in '{root}/deblurring/GoPro/test/target': b.png" in text
+    assert f"looked for '{root}/llie/LOLv1/Test', '{root}/test/LOL'" in text and '{low,high}' in text
+    assert len([ln for ln in lines if ln.startswith('  ') and ln[2] != ' ']) == 7
+    with pytest.raises(UserError, match=r'give dataroot, or its folder as roots\.derain'):
+        dataset(None, ['derain'])
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def test_an_epoch_repeats_each_task_by_its_ratio(tmp_path):
+    root = tree(tmp_path)
+    counts = Counter(s.task for s in dataset(root, phase='train').samples)
+    assert counts == {'denoise_15': 9, 'denoise_25': 9, 'denoise_50': 9, 'derain': 120, 'dehaze': 3, 'deblur': 10,
+                      'synllie': 20}  # yapf: disable
+    assert set(Counter(dataset(root, ['derain', 'deblur'], phase='train').samples).values()) == {120, 5}
+    changed = dataset(root, phase='train', ratios={'denoise': 1, 'lol': 2})
+    assert Counter(s.task for s in changed.samples) == counts | dict.fromkeys(NOISES, 3) | {'synllie': 2}
+    assert Counter(s.task for s in dataset(root).samples) == COUNTS['test']  # once each in a test
+    with pytest.raises(UserError, match="ratios: 0 for 'derain'"):
+        dataset(root, phase='train', ratios={'derain': 0})
+    with pytest.raises(UserError, match='de_type: give at least one task'):
+        dataset(root, [])
+
+
+def test_published_epoch_lengths():
+    images = {'denoise_15': 5144, 'denoise_25': 5144, 'denoise_50': 5144, 'derain': 200, 'dehaze': 72135, 'deblur': 2103,
+              'synllie': 485}  # yapf: disable
+    lengths = {task: images[task] * TASKS[task].ratio for task in ALL}
+    assert sum(lengths[t] for t in (*NOISES, 'derain', 'dehaze')) == 142431 and sum(lengths.values()) == 162646
+
+
+# ---------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize('order', [NOISES, ['dehaze', 'denoise_50', 'derain', 'denoise_15', 'denoise_25']], ids=str)
+@pytest.mark.parametrize('phase', ['train', 'test'])
+def test_sigma_follows_from_the_name_in_any_order(tmp_path, order, phase):
+    items = dataset(tree(tmp_path), order, phase=phase, gt_size=None)
+    np.random.seed(0)
+    for i in [[s.task for s in items.samples].index(t) for t in NOISES]:
+        item = items[i]
+        sigma = float((item['lq'] - item['gt']).std()) * 255
+        assert item['task'] in NOISES and abs(sigma / float(item['task'][-2:]) - 1) < 0.07  # 4,320 draws, clipped
+        # truncated: whole levels, half a level lower on average, clipped
+        levels = item['lq'] * 255
+        assert torch.equal(levels.round() / 255, item['lq']) and item['lq'].min() >= 0 and item['lq'].max() <= 1
+
+
+def test_test_noise_is_reproducible_per_image(tmp_path):
+    root = tree(tmp_path)
+    items = dataset(root)
+    by_name = {item['name']: item['lq'] for item in items}
+    assert len(by_name) == len(items) == 11 and 'denoise_25/x' in by_name
+    assert not torch.equal(by_name['denoise_25/x'], by_name['denoise_25/y'])
+    write(tmp_path / 'denoising/cBSD68/original_png/0.png')
+    np.random.seed(7)
+    for tasks in (['denoise_25'], ['derain', 'denoise_50', 'denoise_25']):
+        again = {item['name']: item['lq'] for item in dataset(root, tasks)}
+        assert all(torch.equal(again[n], by_name[n]) for n in ('denoise_25/x', 'denoise_25/y'))
+    other = {item['name']: item['lq'] for item in dataset(root, ['denoise_25'], seed=1)}
+    assert not torch.equal(other['denoise_25/x'], by_name['denoise_25/x'])
+    for batch in ImageLoader(items, {}, batch_size=1, num_workers=2):
+        assert torch.equal(batch['lq'][0], by_name[sample_name(batch)])
+
+
+def test_training_batches_do_not_depend_on_workers(tmp_path):
+    items = dataset(tree(tmp_path), NOISES + ['deblur'], phase='train', gt_size=16)
+
+    def batches(workers, seed):
+        sampler = EnlargedSampler(items, seed=seed)
+        options = {'phase': 'train', 'batch_size_per_gpu': 4, 'num_worker_per_gpu': workers}
+        return [(b['lq'], b['task']) for b in build_dataloader(items, options, sampler=sampler)]
+
+    alone, workers, other = batches(0, 3), batches(2, 3), batches(0, 4)
+    assert all(torch.equal(a, b) and s == t for (a, s), (b, t) in zip(alone, workers, strict=True))
+    assert not torch.equal(alone[0][0], other[0][0])
+    assert alone[0][0].shape == (4, 3, 16, 16) and {t for _, tasks in alone for t in tasks} == {*NOISES, 'deblur'}
+
+
+# ---------------------------------------------------------------- crop and augmentation
+
+
+def test_patches_are_the_same_box_and_all_eight_augmentations_occur(tmp_path):
+    for side, factor in (('input', 1), ('target', 2)):
+        write(tmp_path / side / 'a.png', coded() * factor)
+    options = {'roots': {'deblur': str(tmp_path)}, 'phase': 'train'}
+    random.seed(0)
+
+    def seen(count=200, **more):
+        samples = [dataset(None, ['deblur'], **options, **more)[0] for _ in range(count)]
+        assert all(torch.equal(s['gt'], s['lq'] * 2) for s in samples)
+        return {(s['lq'].permute(1, 2, 0).flip(2) * 255).round().byte().numpy().tobytes() for s in samples}
+
+    modes = {np.ascontiguousarray(dihedral(coded(), m)).tobytes() for m in range(8)}
+    assert seen(gt_size=None) == modes and len(modes) == 8
+    assert seen(gt_size=None, geometric_augs=False, count=20) == {coded().tobytes()}
+    assert len(seen(gt_size=12, geometric_augs=False)) > 60
+    assert dataset(None, ['deblur'], **options, gt_size=32)[0]['lq'].shape == (3, 32, 32)  # padded by reflection
+
+
+def test_crop16_cuts_the_middle(tmp_path):
+    assert center_crop(coded(24, 37), 16)[0, 0].tolist() == [4, 2, 7]
+    assert center_crop(coded(24, 37), 16).shape == (16, 32, 3) and center_crop(coded(), 1).shape == (24, 20, 3)
+    for side in ('input', 'target'):
+        write(tmp_path / side / 'a.png', coded(24, 37))
+    roots = {'deblur': str(tmp_path)}
+    cropped = dataset(None, ['deblur'], roots=roots, crop16=True)[0]
+    assert cropped['lq'].shape == cropped['gt'].shape == (3, 16, 32)
+    assert (cropped['gt'][1:, 0, 0] * 255).round().tolist() == [2, 4]
+    assert dataset(None, ['deblur'], roots=roots)[0]['lq'].shape == (3, 24, 37)
+
+
+def test_sizes_must_agree(tmp_path):
+    write(tmp_path / 'input/a.png', coded(24, 20))
+    write(tmp_path / 'target/a.png', coded(24, 21))
+    for phase in ('train', 'test'):
+        with pytest.raises(UserError, match=r"target/a\.png' is 21x24, but its input is 20x24"):
+            dataset(None, ['deblur'], roots={'deblur': str(tmp_path)}, phase=phase)[0]
+
+
+# ---------------------------------------------------------------- CDD-11
+
+
+def cdd(root, splits=('train', 'test'), names=('1', '2', '3')):
+    for split in splits:
+        for i, folder in enumerate(('clear', *FOLDERS)):
+            for j, name in enumerate(names):
+                write(root / split / folder / f'{name}.png', 10 * i + j, (8, 8))
+    return {'type': 'CDD11Dataset', 'dataroot': str(root), 'phase': 'test'}
+
+
+@pytest.mark.parametrize('subset, count', [('all', 11), ('single', 4), ('double', 5), ('triple', 2), ('low_haze', 1)])
+def test_cdd11_subsets(tmp_path, subset, count):
+    opt = cdd(tmp_path / 'CDD11') | {'subset': subset}
+    for root in (tmp_path, tmp_path / 'CDD11'):
+        items = build_dataset(opt | {'dataroot': str(root)})
+        assert len(items) == 3 * count and len(build_dataset(opt | {'phase': 'train'})) == 6 * count
+        samples = list(items)
+        tasks = list(dict.fromkeys(s['task'] for s in samples))
+        assert len(tasks) == count and len({s['name'] for s in samples}) == 3 * count
+        degrees = {'single': {0}, 'double': {1}, 'triple': {2}, 'low_haze': {1}}.get(subset, {0, 1, 2})
+        assert {t.count('_') for t in tasks} == degrees
+        for s in samples:
+            assert round(float(s['lq'].max()) * 255) == 10 * (1 + FOLDERS.index(s['task'])) + int(s['name'][-1]) - 1
+            assert round(float(s['gt'].max()) * 255) == int(s['name'][-1]) - 1
+
+
+def test_cdd11_draws_folders_then_images_uniformly(tmp_path):
+    items = build_dataset(cdd(tmp_path) | {'phase': 'train', 'gt_size': 4})
+    random.seed(0)
+    drawn = [items.pick(0) for _ in range(6600)]
+    folders = Counter(s.task for s in drawn)
+    assert set(folders) == set(FOLDERS)
+    assert all(480 < n < 720 for n in folders.values())  # 600 expected, five standard deviations of 23.4
+    assert all(130 < n < 270 for n in Counter(s.lq for s in drawn).values())  # 200 expected, five of 13.9
+    assert len(Counter(s.lq for s in drawn)) == 33 and items[0]['lq'].shape == (3, 4, 4)
+
+
+def test_cdd11_mistakes_are_named_at_once(tmp_path):
+    opt = cdd(tmp_path)
+    (tmp_path / 'test/haze/2.png').unlink()
+    write(tmp_path / 'test/low_rain/9.png')
+    (tmp_path / 'test/snow').rename(tmp_path / 'test/Snow')
+    with pytest.raises(UserError) as info:
+        build_dataset(opt)
+    text = str(info.value)
+    assert text.startswith('datasets.test: the images of haze, snow, low_rain are not complete:')
+    assert 'low: 3 pairs' in text and f"'{tmp_path}/test/clear': 2.png" in text and f"'{tmp_path}/test/snow'" in text
+    assert f"'{tmp_path}/test/low_rain': 9.png" in text
+    with pytest.raises(UserError, match=r"subset: there is no 'singel'\. Did you mean 'single'\?"):
+        build_dataset(opt | {'subset': 'singel'})
+    with pytest.raises(UserError, match=r'there is none of .*CDD11/train'):
+        build_dataset(opt | {'dataroot': f'{tmp_path}/test', 'phase': 'train'})
+
+
+# ---------------------------------------------------------------- options and check-data
+
+
+def option_file(root, **blocks):
+    file = root / 'x.yml'
+    file.write_text(yaml.safe_dump({'datasets': blocks, 'num_gpu': 0, 'network_g': {'type': 'Restormer'}}))
+    return file
+
+
+def test_check_data_counts_each_task_and_reads_each_pair_once(tmp_path, capsys):
+    block = {'type': 'AllInOneDataset', 'dataroot': tree(tmp_path / 'data'), 'de_type': ['denoise', 'derain', 'dehaze'],
+             'ratios': {'derain': 2}, 'gt_size': 16}  # yapf: disable
+    cdd(tmp_path / 'cdd')
+    cdd_block = {'type': 'CDD11Dataset', 'dataroot': 'cdd', 'subset': 'single'}
+    file = option_file(tmp_path, train=block, val=dict(block), val_2=cdd_block)
+    assert check_data(['--opt', str(file)]) == 0
+    out = capsys.readouterr().out
+    assert '  denoise_25: 3 images in' in out and '  derain: 1 pairs in' in out and '  derain: 2 pairs in' in out
+    assert 'datasets.train (AllInOneDataset): 13 samples, 0 mistakes; sizes: 36x40 (13)' in out
+    assert 'datasets.val_2 (CDD11Dataset): 12 samples, 0 mistakes; sizes: 8x8 (12)' in out
+
+
+def test_check_data_lists_the_mistakes_of_all_tasks(tmp_path, capsys):
+    root = tree(tmp_path / 'data')
+    (tmp_path / 'data/deraining/Rain100L/gt/norain-2.png').unlink()
+    (tmp_path / 'data/deblurring/GoPro/test/input/a.png').unlink()
+    file = option_file(tmp_path, val={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ALL})
+    assert check_data(['--opt', str(file)]) == 2
+    error = capsys.readouterr().err
+    assert 'norain-2.png' in error and "there are no images in" in error and '  synllie: 1 pairs' in error
+
+
+def test_check_data_names_damaged_images_of_a_cdd11_training_set(tmp_path, capsys):
+    cdd(tmp_path / 'cdd')
+    broken = tmp_path / 'cdd/train/haze_snow/2.png'
+    broken.write_bytes(broken.read_bytes()[:-9])
+    file = option_file(tmp_path, train={'type': 'CDD11Dataset', 'dataroot': str(tmp_path / 'cdd')})
+    assert check_data(['--opt', str(file)]) == 2
+    captured = capsys.readouterr()
+    assert '33 samples, 1 mistakes' in captured.out and f"'{broken}' is cut off" in captured.err
+
+
+def test_options_are_checked_and_roots_found_beside_the_file(tmp_path):
+    tree(tmp_path / 'data')
+    block = {'type': 'AllInOneDataset', 'dataroot': 'data', 'de_type': ['derain'],
+             'roots': {'derain': 'data/deraining/Rain100L', 'denoise': ['data/denoising/BSD400']}}  # yapf: disable
+    opt = load_options(option_file(tmp_path, val=block), is_train=False).opt
+    roots = opt['datasets']['val']['roots']
+    assert roots == {'derain': f'{tmp_path}/data/deraining/Rain100L', 'denoise': [f'{tmp_path}/data/denoising/BSD400']}
+    for changes, words in (({
+            'crop_16': True
+    }, 'crop16'), ({
+            'roots': {
+                'derain': 'no/where'
+            }
+    }, r'roots\.derain'), ({
+            'de_type': 'derain'
+    }, 'de_type'), ({
+            'ratios': {
+                'derain': 'x'
+            }
+    }, r'ratios\.derain')):
+        with pytest.raises(UserError, match=words):
+            load_options(option_file(tmp_path, val=block | changes), is_train=False)
+
+
+def test_test_run_names_results_by_task(tmp_path):
+    """Images of the same name from several tasks do not overwrite each other."""
+    root = tree(tmp_path / 'data')
+    write(tmp_path / 'data/deraining/Rain100L/gt/x.png')
+    write(tmp_path / 'data/deraining/Rain100L/rainy/x.png')
+    batches = ImageLoader(dataset(root, ['denoise', 'derain']), {}, batch_size=1)
+    names = [sample_name(b) for b in batches]
+    assert len(set(names)) == len(names) == 9 and {'denoise_15/x', 'denoise_50/x', 'derain/x'} <= set(names)
+    assert sample_name({'lq_path': ['/a/b.c.png']}) == 'b.c'
+
+
+# ---------------------------------------------------------------- published images
+
+AIO = SHARED / 'data' / 'aio'
+
+
+@pytest.mark.skipif(not AIO.is_dir(), reason='needs sample images')
+def test_sample_images_of_the_published_benchmarks():
+    items = dataset(str(AIO), ['denoise', 'derain', 'dehaze'], crop16=True)
+    counts = Counter(s.task for s in items.samples)
+    assert counts == {'denoise_15': 12, 'denoise_25': 12, 'denoise_50': 12, 'derain': 10, 'dehaze': 10}
+    for task in counts:
+        item = items[[s.task for s in items.samples].index(task)]
+        assert item['lq'].shape == item['gt'].shape and all(n % 16 == 0 for n in item['lq'].shape[1:])
+        mse = float(((item['lq'] - item['gt'])**2).mean())
+        if TASKS[task].sigma:
+            assert 0.85 < mse**.5 * 255 / TASKS[task].sigma < 1.02  # clipping takes some
+        else:
+            assert 10 < -10 * np.log10(mse) < 40
