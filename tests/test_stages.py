@@ -133,7 +133,7 @@ def test_a_run_stopped_in_its_last_validation_can_be_ended(staged, stop_after_sa
     assert len(losses(tmp_path / 'experiments' / 'tiny')) == 2 and weights(tmp_path / 'experiments' / 'tiny')
 
 
-def test_testing_a_file_with_stages_takes_the_last(staged, tmp_path, monkeypatch):
+def test_testing_a_file_with_stages_takes_the_last(staged, tmp_path):
     options = staged()
     best = tmp_path / 'experiments' / 'tiny_all' / 'best' / 'net_g_best.pth'
     assert train([options]) == 0
