@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
@@ -11,25 +12,38 @@ if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
 from basicsr.config.command_line import parse_command_line
 from basicsr.utils.errors import run_main
 
+if TYPE_CHECKING:
+    from basicsr.config import LoadedOptions
+
 
 def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None = None) -> None:
-    """Read the command line, check the options, build data and model, train.
+    """Read the command line, check the options, train: one run, or the stages of the option file one after the other.
 
     Args:
         root_path: folder of `experiments/` and `tb_logger/`, default the checkout or working directory.
         argv: arguments, default those of the process.
     """
     args = parse_command_line(__doc__, argv)
-    from basicsr.config import load_options
-    loaded = load_options(args.opt, args.overrides, is_train=True, root=Path(root_path) if root_path else None,
-                          debug=args.debug, auto_resume=args.auto_resume)  # yapf: disable
+    from basicsr.config import load_stages
+    stages = load_stages(args.opt, args.overrides, is_train=True, root=Path(root_path) if root_path else None,
+                         debug=args.debug, auto_resume=args.auto_resume)  # yapf: disable
     # everything above takes no torch, so that mistakes in the options are reported at once
+    from basicsr.engine.launch import unfinished
+    from basicsr.utils.dist import shutdown
+    for loaded in unfinished(stages):
+        train(loaded, args.launcher)
+    shutdown()
+
+
+def train(loaded: LoadedOptions, launcher: str) -> None:
+    """One run, from its options to its last weights."""
     from basicsr.data.build import build_train_data, build_val_data
     from basicsr.engine.launch import make_folders, open_log, start_run
     from basicsr.engine.trainer import Trainer, find_resume_state
     from basicsr.models import build_model
-    from basicsr.utils.dist import shutdown
-    opt = start_run(loaded, args.launcher)
+    from basicsr.utils.dist import barrier
+    from basicsr.utils.logger import close_log_file
+    opt = start_run(loaded, launcher)
     resume = find_resume_state(opt)
     train_loader, sampler = build_train_data(opt)
     val_loaders = build_val_data(opt)
@@ -39,7 +53,8 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     make_folders(opt, resuming=resume is not None)  # last, so that a start that fails leaves earlier runs as they are
     open_log(opt, loaded)
     Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None).run()
-    shutdown()
+    close_log_file()
+    barrier()  # the next stage reads what this one wrote
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -42,3 +42,17 @@ def test_launcher_without_its_environment(tiny_options, capsys, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     assert train([str(tiny_options()), '--launcher', 'pytorch']) == 2
     assert 'torchrun --nproc_per_node=N' in capsys.readouterr().err
+
+
+def test_two_processes_go_through_the_stages(tiny_options, tmp_path):
+    stages = [{'name': 'first', 'train.total_iter': 2}, {'name': 'last', 'train.total_iter': 3}]
+    network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
+    options = tiny_options('two', stages=stages, network_g=network, manual_seed=None)
+    done = torchrun(options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    runs = [tmp_path / 'experiments' / name for name in ('two_first', 'two_last')]
+    assert [len(rows(run / 'losses.csv')) for run in runs] == [2, 3]
+    (runs[1] / 'models' / 'net_g_latest.pth').unlink()
+    again = torchrun(options, '--auto_resume', 'train.total_iter=4')
+    assert again.returncode == 0 and again.stderr.count('a stage that has ended is skipped') == 1
+    assert len(list((tmp_path / 'experiments').glob('two_last_archived_*'))) == 1  # it had no training state

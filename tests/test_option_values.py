@@ -9,7 +9,7 @@ import yaml
 from conftest import GOOD_OPTIONS as GOOD
 from conftest import option_error as message
 
-from basicsr.config import freeze, json_schema, load_options
+from basicsr.config import freeze, json_schema, load_stages
 from basicsr.config.yaml_reader import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,9 +151,15 @@ print(sorted({{'torch', 'cv2', 'torchvision'}} & set(sys.modules)))
 @pytest.mark.parametrize('file', SHIPPED, ids=lambda f: f.name)
 def test_shipped_options(file):
     assert file.read_text(encoding='utf-8').startswith('# yaml-language-server: $schema=schema.json\n')
+    names = [f"{file.stem}_{stage['name']}" for stage in read_yaml(file)[0].get('stages', [])] or [file.stem]
     for is_train in (True, False):
-        loaded = load_options(file, is_train=is_train, check_files=False)
-        assert loaded.opt['name'] == file.stem and loaded.notices == []
+        runs = load_stages(file, is_train=is_train, check_files=False)
+        assert [run.opt['name'] for run in runs] == names
+        for run in runs:
+            train, data = run.opt['train'], run.opt['datasets']['train']
+            assert run.notices == []
+            assert sum(train['scheduler'].get('periods') or [train['total_iter']]) == train['total_iter']
+            assert sum(data.get('iters') or [train['total_iter']]) == train['total_iter']
 
 
 def test_the_json_schema_is_current():

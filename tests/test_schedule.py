@@ -8,6 +8,7 @@ from basicsr.engine.schedule import (
     CosineAnnealingRestartCyclicLR,
     CosineAnnealingRestartLR,
     LinearLR,
+    LinearWarmupCosineAnnealingLR,
     MultiStepRestartLR,
     TrueCosineAnnealingLR,
 )
@@ -134,12 +135,32 @@ def test_linear_and_single_cosine():
     assert curve == pytest.approx(wanted, rel=1e-9)
 
 
+def test_warm_up_and_cosine_against_the_closed_form():
+    base, warmup, total, eta = 2e-4, 4, 20, 1e-6
+    wanted = [base * t / warmup for t in range(1, warmup + 1)]
+    wanted += [eta + (base - eta) * math.cos(math.pi * k / (total - warmup) / 2)**2 for k in range(total - warmup)]
+    model = Stub(LinearWarmupCosineAnnealingLR, base, 2 * base, warmup_iter=warmup, total_iter=total, eta_min=eta)
+    curve = [model.rates(t) for t in range(1, total + 4)]
+    assert [c[0] for c in curve[:total]] == pytest.approx(wanted, rel=1e-12)
+    assert [c[0] for c in curve[total:]] == pytest.approx([eta] * 3, rel=1e-12)  # and it stays there
+    assert curve[warmup - 1] == curve[warmup] == pytest.approx([base, 2 * base], rel=1e-12)
+    assert Stub(
+        LinearWarmupCosineAnnealingLR, 1., warmup_iter=0, total_iter=4).curve(5) == pytest.approx(
+            Stub(TrueCosineAnnealingLR, 1., T_max=4).curve(5), abs=1e-15)
+
+
+def test_a_warm_up_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match='does not fit into 20'):
+        LinearWarmupCosineAnnealingLR(optimizer(0.1), total_iter=20, warmup_iter=20)
+
+
 # ---------------------------------------------------------------- warm-up and resuming
 
 ALL = [(MultiStepRestartLR, {'milestones': [7, 9, 9], 'gamma': 0.5}),
        (CosineAnnealingRestartLR, {'periods': [8, 8], 'restart_weights': [1, 0.5], 'eta_min': 0.01}),
        (CosineAnnealingRestartCyclicLR, {'periods': [6, 10], 'restart_weights': [1, 1], 'eta_mins': [0.2, 0.01]}),
        (TrueCosineAnnealingLR, {'T_max': 16}), (LinearLR, {'total_iter': 16})]  # yapf: disable
+SELF_WARMED = (LinearWarmupCosineAnnealingLR, {'total_iter': 16, 'warmup_iter': 5, 'eta_min': 0.01})
 each_schedule = pytest.mark.parametrize('schedule, options', ALL, ids=[s.__name__ for s, _ in ALL])
 
 
@@ -158,13 +179,14 @@ def test_warm_up_ends_at_the_base_rate_of_every_group():
     assert seen[3] == seen[9] == pytest.approx([0.1, 0.3], rel=1e-12)
 
 
-@each_schedule
+@pytest.mark.parametrize('schedule, options', [*ALL, SELF_WARMED], ids=lambda v: getattr(v, '__name__', ''))
 @pytest.mark.parametrize('stop', [1, 3, 8])
 def test_resumed_curve_is_the_uninterrupted_one(schedule, options, stop):
-    whole = Stub(schedule, 0.1, **options).curve(16, warmup=5)
+    warmup = -1 if (schedule, options) == SELF_WARMED else 5
+    whole = Stub(schedule, 0.1, **options).curve(16, warmup)
     first = Stub(schedule, 0.1, **options)
-    first.curve(stop, warmup=5)
+    first.curve(stop, warmup)
     second = Stub(schedule, 0.1, **options)
     second.optimizers[0].load_state_dict(first.optimizers[0].state_dict())
     second.schedulers[0].load_state_dict(first.schedulers[0].state_dict())
-    assert [second.rates(t, 5)[0] for t in range(stop + 1, 17)] == whole[stop:]
+    assert [second.rates(t, warmup)[0] for t in range(stop + 1, 17)] == whole[stop:]

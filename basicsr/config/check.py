@@ -271,6 +271,11 @@ def _optimizer(train: dict[str, Any], key: str, problems: Problems) -> None:
 
 def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
     scheduler, total = train.get('scheduler'), train.get('total_iter')
+    warmup = scheduler.get('warmup_iter') if isinstance(scheduler, dict) else None
+    if isinstance(warmup, int) and isinstance(total, int) and warmup >= total:
+        problems.add(('train', 'scheduler', 'warmup_iter'), f'{warmup} is not less than total_iter: {total}')
+    if isinstance(warmup, int) and train.get('warmup_iter', -1) not in (-1, 0):
+        problems.add(('train', 'warmup_iter'), 'the scheduler has a warmup_iter of its own; give one of the two')
     periods = scheduler.get('periods') if isinstance(scheduler, dict) else None
     if not isinstance(periods, list) or not all(isinstance(p, int) for p in periods):
         return

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from addict import Dict
 from basicsr.config.check import check_options, loss_places
 from basicsr.config.dialects import adapt
 from basicsr.config.overrides import apply_overrides
-from basicsr.config.report import Problems
+from basicsr.config.report import Problems, raise_mistakes
+from basicsr.config.stages import enter_stage, stage_names
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, PACKAGE
+from basicsr.utils.errors import nearest
 
 _FILES = {
     'arch_files': ARCH_REGISTRY,
@@ -39,9 +42,15 @@ def project_root() -> Path:
     return root if (root / 'pyproject.toml').is_file() else Path.cwd()
 
 
-def load_options(path: str | Path, overrides: list[str] | None = None, *, is_train: bool | None, root: Path | None = None,
-                 debug: bool = False, auto_resume: bool = False, check_files: bool = True) -> LoadedOptions:  # yapf: disable
-    """Read, adapt, check and complete the options of one run.
+def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:
+    """`load_stages` for one run: the only one or, where the file has stages, the last, whose weights are the result."""
+    return load_stages(path, overrides, **settings)[-1]
+
+
+def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_train: bool | None,
+                root: Path | None = None, debug: bool = False, auto_resume: bool = False,
+                check_files: bool = True) -> list[LoadedOptions]:  # yapf: disable
+    """Read, adapt, check and complete the options of a run, or of every run of a file with `stages`.
 
     Args:
         path: YAML file in this toolbox's, BasicSR's or the Restormer family's dialect.
@@ -51,25 +60,59 @@ def load_options(path: str | Path, overrides: list[str] | None = None, *, is_tra
         check_files: also report folders and weight files that do not exist.
 
     Raises:
-        UserError: lists every mistake with file, line and option path.
+        UserError: lists every mistake with file, line, option path and, where it is not one of all, stage.
     """
     path = Path(path).expanduser()
     data, source = read_yaml(path)
     problems = Problems(source)
-    apply_overrides(data, overrides or [], problems)
+    apply_overrides(data, [o for o in overrides or [] if o.startswith('stages')], problems)
+    overrides = [o for o in overrides or [] if not o.startswith('stages')]
+    names = stage_names(data, problems)
+    raise_mistakes(source.file, problems.texts())
+    runs: list[LoadedOptions] = []
+    mistakes: dict[str, list[str]] = {}
+    for i in range(len(names) or 1):
+        problems = Problems(deepcopy(source))
+        run = deepcopy(data)
+        if names:
+            enter_stage(run, i, problems)
+        apply_overrides(run, overrides, problems)
+        runs.append(
+            _load(run, path, problems, names[:i + 1], is_train, root or project_root(), debug, auto_resume,
+                  check_files))
+        for text in dict.fromkeys(problems.texts()):
+            mistakes.setdefault(text, []).append(i)
+    raise_mistakes(
+        source.file,
+        [text if len(where) == len(runs) else f"stage '{names[where[0]]}': {text}" for text, where in mistakes.items()])
+    return runs
+
+
+def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str], is_train: bool | None, root: Path,
+          debug: bool, auto_resume: bool, check_files: bool) -> LoadedOptions:  # yapf: disable
+    """One run. `stages`: names up to its own. With mistakes in `problems` the result is not of use."""
     reads_train_data = is_train is not False
     is_train = 'train' in data if is_train is None else is_train
     _third_party_files(data, path, problems)
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
+    if isinstance(opt.get('path'), dict):
+        if stages and is_train and opt['path'].get('resume_state'):
+            problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
+        _fine_tuning(opt['path'], root, path, problems, is_train, check_files)
     _resolve_files(opt, path, problems if check_files else None, reads_train_data)
-    problems.raise_if_any()
+    if problems.found:
+        return LoadedOptions(opt, path)
     opt['name'] = _run_name(opt.get('name') or stem, debug)
+    if stages:
+        if len(stages) > 1 and is_train:
+            opt['path']['pretrain_network_g'] = str(_last_weights(opt['path'], root, f"{opt['name']}_{stages[-2]}"))
+        opt['name'] += f'_{stages[-1]}'
     opt['is_train'], opt['auto_resume'] = is_train, auto_resume
     for key, block in opt['datasets'].items():
         block['phase'], block['block'] = key.split('_')[0], key
-    _folders(opt, root or project_root())
+    _folders(opt, root)
     if is_train and 'debug' in opt['name']:
         opt['val'] = (opt.get('val') or {}) | {'val_freq': 8}
         opt['logger'] = (opt.get('logger') or {}) | {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
@@ -153,12 +196,43 @@ def _run_name(name: str, debug: bool) -> str:
     return f'debug_{name}' if debug and not name.startswith('debug') else name
 
 
+def _experiments(path: dict[str, Any], root: Path) -> Path:
+    return Path(str(path.get('experiments_root') or root / 'experiments')).expanduser()
+
+
+def _last_weights(path: dict[str, Any], root: Path, run: str) -> Path:
+    return _experiments(path, root) / run / 'models' / 'net_g_latest.pth'
+
+
+def _fine_tuning(path: dict[str, Any], root: Path, option_file: Path, problems: Problems, is_train: bool,
+                 check_files: bool) -> None:  # yapf: disable
+    """Turn `fine_tune_from` into `pretrain_network_g`: the last weights of an earlier run, or a file. Training only."""
+    given = path.pop('fine_tune_from', None)
+    if not isinstance(given, str) or not is_train:
+        return
+    here = ('path', 'fine_tune_from')
+    if path.get('pretrain_network_g'):
+        problems.add(here, 'pretrain_network_g says where to start from already; give one of the two')
+    if path.get('strict_load_g') is False:
+        problems.add(here,
+                     'takes all weights or none; for a part of them use pretrain_network_g and strict_load_g: false')
+    weights, file = _last_weights(path, root, given), find_path(given, beside=option_file)
+    if not weights.is_file() and file is not None and file.is_file():
+        weights = file
+    if weights.is_file() or not check_files:
+        path['pretrain_network_g'] = str(weights)
+    else:
+        runs = sorted(w.parts[-3] for w in _experiments(path, root).glob('*/models/net_g_latest.pth'))
+        problems.add(here, f"'{given}' is neither a weight file nor a run that has ended ('{weights}' is not there)."
+                     f"{nearest(given, runs)} Runs: {', '.join(runs) or 'none'}")  # yapf: disable
+
+
 def _folders(opt: dict[str, Any], root: Path) -> None:
     path = opt.setdefault('path', {})
     if opt['is_train']:
         custom = path.get('experiments_root')
         path['tb_logger'] = str((Path(custom).expanduser() if custom else root) / 'tb_logger' / opt['name'])
-        run = Path(path.get('experiments_root') or root / 'experiments').expanduser() / opt['name']
+        run = _experiments(path, root) / opt['name']
         path |= {'experiments_root': str(run), 'models': str(run / 'models'), 'log': str(run),
                  'training_states': str(run / 'training_states'), 'visualization': str(run / 'visualization'),
                  'best': str(run / 'best')}  # yapf: disable

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from basicsr.config.report import Problems
+from basicsr.config.report import Path, Problems
 from basicsr.config.yaml_reader import parse_value
 from basicsr.utils.errors import UserError
 
@@ -21,27 +21,36 @@ def apply_overrides(data: dict[str, Any], overrides: list[str], problems: Proble
         key, eq, value = text.partition('=')
         if not eq or not key.strip():
             raise UserError(f"override '{text}' is not of the form path=value, e.g. train.total_iter=100")
-        parts = tuple(int(p) if p.isdecimal() else p for p in re.split(r'[.:]', key.strip()))
+        parts = split_path(key.strip())
+        if parts[0] == 'stages' and len(parts) > 3:  # the keys of a stage are themselves paths
+            parts = (*parts[:2], '.'.join(map(str, parts[2:])))
         try:
-            parsed = parse_value(value)
+            set_option(data, parts, parse_value(value))
         except yaml.YAMLError as error:
             raise UserError(f"override '{text}': '{value}' is not a YAML value") from error
-        _set(data, parts, parsed, text)
+        except UserError as error:
+            raise UserError(f"override '{text}': {error}") from error
         problems.source.override(parts, text)
 
 
-def _set(data: Any, parts: tuple[str | int, ...], value: Any, text: str) -> None:
+def split_path(text: str) -> Path:
+    """'train.scheduler.periods.0' -> ('train', 'scheduler', 'periods', 0); ':' separates as well."""
+    return tuple(int(p) if p.isdecimal() else p for p in re.split(r'[.:]', text))
+
+
+def set_option(data: Any, parts: Path, value: Any) -> None:
+    """Set one value in nested options. Blocks on the way are created. Raises `UserError` where there can be none."""
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(data, list):
             if not isinstance(part, int) or part >= len(data):
-                raise UserError(f"override '{text}': '{part}' is no position in a list of {len(data)}")
+                raise UserError(f"'{part}' is no position in a list of {len(data)}")
         elif isinstance(data, dict):
             part = str(part)
             if not last and data.get(part) is None:
                 data[part] = {}
         else:
-            raise UserError(f"override '{text}': '{parts[i - 1]}' holds a single value, it has no '{part}'")
+            raise UserError(f"'{parts[i - 1]}' holds a single value, it has no '{part}'")
         if last:
             data[part] = value
         else:

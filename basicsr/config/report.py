@@ -32,6 +32,17 @@ class Source:
                 self.overrides.setdefault(path[:end], text)
         self.overrides[path] = text
 
+    def move(self, origin: Path, path: Path) -> None:
+        """Note that `path` and all below it come from where `origin` was written."""
+        for places in (self.lines, self.overrides):
+            moved = {(*path, *p[len(origin):]): where for p, where in places.items() if p[:len(origin)] == origin}
+            for end in range(1, len(path)) if path in moved else ():  # blocks made on the way
+                if path[:end] not in self.lines:
+                    places.setdefault(path[:end], moved[path])
+            for old in [p for p in places if p[:len(path)] == path]:
+                del places[old]
+            places |= moved
+
     def place(self, path: Path) -> str:
         """'X.yml:12' for the option itself or, when it is absent, the block it belongs to."""
         while path:
@@ -60,12 +71,15 @@ class Problems:
     def notice(self, path: Path, message: str) -> None:
         self.notices.append(f'{self.source.place(path)}: {dotted(path)}: {message}')
 
-    def raise_if_any(self) -> None:
-        """Raise one `UserError` that lists all mistakes in the order of the file."""
-        if not self.found:
-            return
+    def texts(self) -> list[str]:
+        """Place, option and message of every mistake, in the order of the file."""
         lines = self.source.lines
         ordered = sorted(self.found, key=lambda p: lines.get(p[0], lines.get(p[0][:-1], 0)))
-        texts = [f'  {self.source.place(path)}: {dotted(path) or "options"}: {text}' for path, text in ordered]
+        return [f'{self.source.place(path)}: {dotted(path) or "options"}: {text}' for path, text in ordered]
+
+
+def raise_mistakes(file: str, texts: list[str]) -> None:
+    """Raise one `UserError` that lists all mistakes, if there are any."""
+    if texts:
         count = f'{len(texts)} mistakes' if len(texts) > 1 else '1 mistake'
-        raise UserError(f'{count} in {self.source.file}\n' + '\n'.join(texts))
+        raise UserError(f'{count} in {file}\n' + '\n'.join(f'  {text}' for text in texts))

@@ -32,6 +32,8 @@ class PathOptions(Block):
     """Files to start from and folders to write to."""
     pretrain_network_g: str | None = Field(None, description='weights to start from (.pth or .safetensors)')
     pretrain_network_d: str | None = None
+    fine_tune_from: str | None = Field(
+        None, description='an earlier run by its name, or a weight file: start from its last weights')
     strict_load_g: bool = Field(True, description='false: keys that do not fit are skipped and listed')
     strict_load_d: bool = True
     param_key: str | None = Field(None, description='spelling of param_key_g in the Restormer family')
@@ -132,6 +134,8 @@ class Options(Block):
     val: ValOptions | None = None
     logger: LoggerOptions | None = None
     dist_params: DistOptions | None = None
+    stages: list[Annotated[dict[str, Any], Field(json_schema_extra={'required': ['name']})]] | None = Field(
+        None, description='runs one after the other: {name: ..., option.path: value, ...}')
 
     @field_validator('path', mode='before')
     @classmethod

@@ -7,6 +7,7 @@ import random
 import shlex
 import time
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -15,18 +16,37 @@ from addict import Dict
 from basicsr import __version__
 from basicsr.config import LoadedOptions, dict2str, freeze
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
-from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist
+from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write
 from basicsr.utils.logger import get_root_logger, timestamp
 from basicsr.utils.seed import set_random_seed
 
 
+def unfinished(stages: list[LoadedOptions]) -> list[LoadedOptions]:
+    """The runs that are left of an option file's stages: with `auto_resume`, from the first that has not ended.
+
+    Only that one can be resumed. What the folders of later ones hold stems from an earlier start; it is archived.
+    Raises `UserError` when every stage has ended.
+    """
+    if len(stages) == 1 or not stages[0].opt['auto_resume']:
+        return stages
+    last = [Path(stage.opt['path']['models']) / 'net_g_latest.pth' for stage in stages]
+    done = list(takewhile(Path.is_file, last))
+    if len(done) == len(stages):
+        raise UserError(f"every stage has ended ('{done[-1]}' is there), so nothing is left to do")
+    stages = stages[len(done):]
+    stages[0].notices += [f"a stage that has ended is skipped: '{file}'" for file in done]
+    for later in stages[1:]:
+        later.opt['auto_resume'] = False
+    return stages
+
+
 def start_run(loaded: LoadedOptions, launcher: str = 'none') -> Dict:
     """Join the process group, choose devices, seed everything. Returns the frozen options that models receive."""
     opt = loaded.opt
     opt['dist'] = launcher != 'none'
-    if opt['dist']:
+    if opt['dist'] and not is_dist():  # a later stage is in the group already
         params = opt.get('dist_params') or {}
         init_dist(launcher, params.get('backend', 'nccl'), params.get('port'))
     opt['rank'], opt['world_size'] = get_dist_info()

@@ -63,13 +63,13 @@ def init_tb_logger(log_dir: str | Path, start_iter: int = 0) -> Any:
     return SummaryWriter(log_dir=str(log_dir), purge_step=start_iter + 1 if start_iter else None)
 
 
-def init_wandb(opt: dict[str, Any]) -> None:
-    """Mirror TensorBoard to Weights & Biases; `logger.wandb.resume_id` continues an earlier run."""
+def init_wandb(opt: dict[str, Any]) -> Any:
+    """Mirror TensorBoard to Weights & Biases, returns the run; `logger.wandb.resume_id` continues an earlier run."""
     try:
         import wandb
     except ImportError as error:
         raise UserError("logger.wandb is set, but wandb is not installed; pip install 'retinexmamba[wandb]'") from error
     options = opt['logger']['wandb']
     resume_id = options.get('resume_id')
-    wandb.init(id=resume_id or wandb.util.generate_id(), resume='allow' if resume_id else 'never', name=opt['name'],
-               config=opt, project=options['project'], sync_tensorboard=True)  # yapf: disable
+    return wandb.init(id=resume_id or wandb.util.generate_id(), resume='allow' if resume_id else 'never',
+                      name=opt['name'], config=opt, project=options['project'], sync_tensorboard=True)  # yapf: disable

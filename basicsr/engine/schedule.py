@@ -106,3 +106,29 @@ class LinearLR(ClosedFormLR):
 
     def rate(self, e: int, base: float) -> float:
         return base * max(0., 1 - e / self.total_iter)
+
+
+@SCHEDULER_REGISTRY.register()
+class LinearWarmupCosineAnnealingLR(ClosedFormLR):
+    """A linear warm-up from base / W to the base rate in the first W iterations, then one cosine to `eta_min`.
+
+    With e steps done: base (e + 1) / W for e < W, then eta_min + 0.5 (base - eta_min) (1 + cos(pi (e - W) / (T - W))).
+    `train.warmup_iter` is not used beside it.
+
+    Args:
+        total_iter: T, where the cosine ends (filled in from `train.total_iter`).
+        warmup_iter: W, less than T.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_iter: int, warmup_iter: int, eta_min: float = 0,
+                 last_epoch: int = -1):  # yapf: disable
+        if not 0 <= warmup_iter < total_iter:
+            raise ValueError(f'a warm-up of {warmup_iter} iterations does not fit into {total_iter}')
+        self.total_iter, self.warmup_iter, self.eta_min = total_iter, warmup_iter, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        if e < self.warmup_iter:
+            return base * (e + 1) / self.warmup_iter
+        phase = math.pi * min((e - self.warmup_iter) / (self.total_iter - self.warmup_iter), 1)
+        return self.eta_min + 0.5 * (base - self.eta_min) * (1 + math.cos(phase))

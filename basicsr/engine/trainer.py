@@ -45,10 +45,10 @@ class Trainer:
         self.folder = Path(opt['path']['experiments_root'])
         self.losses = Table(self.folder / 'losses.csv', self.iteration) if self.is_master else None
         self.metrics = Table(self.folder / 'metrics.csv', self.iteration) if self.is_master else None
-        self.tb_logger = None
+        self.tb_logger = self.wandb_run = None
         if self.is_master and logger_opt.get('use_tb_logger'):
             if (logger_opt.get('wandb') or {}).get('project'):
-                init_wandb(opt)
+                self.wandb_run = init_wandb(opt)
             self.tb_logger = init_tb_logger(opt['path']['tb_logger'], self.iteration)
         self.message = MessageLogger(opt, self.iteration, self.tb_logger)
 
@@ -68,6 +68,8 @@ class Trainer:
             self.message.close()
             if self.tb_logger is not None:
                 self.tb_logger.close()
+            if self.wandb_run is not None:
+                self.wandb_run.finish()
 
     def _run_epoch(self) -> None:
         waiting_since = time.time()
@@ -142,15 +144,14 @@ class Trainer:
 
 def find_resume_state(opt: Dict | dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
     """The state to continue from: `path.resume_state`, or with `auto_resume` the newest of this run."""
-    given = opt['path'].get('resume_state')
-    if opt.get('auto_resume'):
-        newest = newest_state(opt['path']['training_states'])
-        given = newest or given
+    newest = newest_state(opt['path']['training_states']) if opt.get('auto_resume') else None
+    given = newest or opt['path'].get('resume_state')
     if given is None:
         return None
     state = read_state(given)
     total = opt['train']['total_iter']
-    if state['iter'] >= total:
+    ended = newest is None or (Path(opt['path']['models']) / 'net_g_latest.pth').is_file()
+    if state['iter'] >= total and ended:  # else it was stopped in the last validation
         raise UserError(
             f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
     return Path(given), state

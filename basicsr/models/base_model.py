@@ -1,6 +1,7 @@
 """What every model shares: devices, optimizers, schedules, weight files, training states."""
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from copy import deepcopy
 from pathlib import Path
@@ -107,7 +108,7 @@ class BaseModel:
         train = self.opt['train']
         for optimizer in self.optimizers:
             options = deepcopy(dict(train['scheduler']))
-            if options['type'] == 'LinearLR':
+            if 'total_iter' in inspect.signature(SCHEDULER_REGISTRY.get(options['type'])).parameters:
                 options['total_iter'] = train['total_iter']
             self.schedulers.append(build(SCHEDULER_REGISTRY, options, optimizer))
 

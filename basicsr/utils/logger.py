@@ -50,15 +50,23 @@ def get_root_logger(logger_name: str = 'basicsr', log_level: int = logging.INFO,
     if log_file is not None and rank == 0:
         file_handler = logging.FileHandler(log_file, 'a', encoding='utf-8')
         file_handler.setFormatter(logging.Formatter(_FORMAT))
-        for earlier in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:  # of a run that has ended
-            logger.removeHandler(earlier)
-            earlier.close()
+        close_log_file(logger_name)
         for backlog in [h for h in logger.handlers if isinstance(h, _Backlog)]:
             for record in backlog.records:
                 file_handler.emit(record)
             logger.removeHandler(backlog)
         logger.addHandler(file_handler)
     return logger
+
+
+def close_log_file(logger_name: str = 'basicsr') -> None:
+    """The end of a run: what is logged from here on is kept for the file of the next one."""
+    logger = logging.getLogger(logger_name)
+    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
+    if not any(isinstance(h, _Backlog) for h in logger.handlers):
+        logger.addHandler(_Backlog())
 
 
 def timestamp() -> str:
