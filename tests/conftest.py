@@ -1,6 +1,7 @@
 """Small synthetic pairs and options that train in seconds."""
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from basicsr.config import load_options
 from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -75,6 +77,17 @@ def load(tmp_path):
         return load_options(file, overrides, is_train=is_train, check_files=check_files, **kwargs)
 
     return inner
+
+
+@pytest.fixture
+def messages():
+    """What the toolbox logs; its logger does not propagate, so `caplog` would see nothing."""
+    logger, found = get_root_logger(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
 
 
 def option_error(load, *args: Any, **kwargs: Any) -> str:
