@@ -13,8 +13,11 @@ import pytest
 import yaml
 
 from basicsr.config import load_options
+from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+
+get_root_logger()  # now: on first use inside a test, its handler would keep the stream that the test captures
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -61,6 +64,27 @@ def tiny_options(tmp_path: Path, pairs: Path):
         file.write_text(yaml.safe_dump(options, sort_keys=False))
         return file
 
+    return write
+
+
+@pytest.fixture
+def task_options(tiny_options, tmp_path, monkeypatch):
+    """Writes options whose data set gives each item a task; `counts` are images per task."""
+
+    def write(counts, **changes):
+        rng = np.random.RandomState(1)
+        for n, (task, count) in enumerate(counts.items()):
+            for i in range(count):
+                target = rng.randint(0, 256, (13 + n, 19, 3), np.uint8)  # no multiple of anything
+                for side, img in (('input', target // (n + 2)), ('target', target)):
+                    (tmp_path / 'tasks' / task / side).mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(tmp_path / 'tasks' / task / side / f'{i}.png'), img)
+        block = {'type': 'TaskDataset', 'name': 'mixed', 'dataroot': str(tmp_path / 'tasks'), 'tasks': list(counts)}
+        file = ROOT / 'tests' / 'third_party' / 'task_dataset.py'
+        return tiny_options(dataset_files=[str(file)], datasets={'val': block}, **changes)
+
+    for name, value in (('_extra', []), ('_index', None), ('_objects', dict(DATASET_REGISTRY._objects))):
+        monkeypatch.setattr(DATASET_REGISTRY, name, value)  # the other tests do not know the data set of these
     return write
 
 
