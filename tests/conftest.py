@@ -1,6 +1,7 @@
 """Small synthetic pairs and options that train in seconds."""
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,11 @@ import pytest
 import yaml
 
 from basicsr.config import load_options
+from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+
+get_root_logger()  # now: on first use inside a test, its handler would keep the stream that the test captures
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -63,6 +68,27 @@ def tiny_options(tmp_path: Path, pairs: Path):
 
 
 @pytest.fixture
+def task_options(tiny_options, tmp_path, monkeypatch):
+    """Writes options whose data set gives each item a task; `counts` are images per task."""
+
+    def write(counts, **changes):
+        rng = np.random.RandomState(1)
+        for n, (task, count) in enumerate(counts.items()):
+            for i in range(count):
+                target = rng.randint(0, 256, (13 + n, 19, 3), np.uint8)  # no multiple of anything
+                for side, img in (('input', target // (n + 2)), ('target', target)):
+                    (tmp_path / 'tasks' / task / side).mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(tmp_path / 'tasks' / task / side / f'{i}.png'), img)
+        block = {'type': 'TaskDataset', 'name': 'mixed', 'dataroot': str(tmp_path / 'tasks'), 'tasks': list(counts)}
+        file = ROOT / 'tests' / 'third_party' / 'task_dataset.py'
+        return tiny_options(dataset_files=[str(file)], datasets={'val': block}, **changes)
+
+    for name, value in (('_extra', []), ('_index', None), ('_objects', dict(DATASET_REGISTRY._objects))):
+        monkeypatch.setattr(DATASET_REGISTRY, name, value)  # the other tests do not know the data set of these
+    return write
+
+
+@pytest.fixture
 def load(tmp_path):
     """`load(text, ...)`: options of a file with that text; strings replace parts of `GOOD_OPTIONS` when given as pairs."""
 
@@ -75,6 +101,17 @@ def load(tmp_path):
         return load_options(file, overrides, is_train=is_train, check_files=check_files, **kwargs)
 
     return inner
+
+
+@pytest.fixture
+def messages():
+    """What the toolbox logs; its logger does not propagate, so `caplog` would see nothing."""
+    logger, found = get_root_logger(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
 
 
 def option_error(load, *args: Any, **kwargs: Any) -> str:

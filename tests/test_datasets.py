@@ -1,5 +1,4 @@
 """Datasets and their loader: what reaches the network, and what is said about files that cannot be read."""
-import logging
 import random
 import struct
 
@@ -15,7 +14,6 @@ from basicsr.data.samplers import EnlargedSampler
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.data.transforms import augment, dihedral, paired_random_crop
 from basicsr.utils.errors import UserError
-from basicsr.utils.logger import get_root_logger
 
 
 def coded(h=24, w=20):
@@ -169,17 +167,6 @@ def test_luma_and_normalisation(tmp_path):
         np.testing.assert_allclose(dataset[0]['lq'].permute(1, 2, 0), (rgb / 255 - mean) / std, atol=1e-6)
     with pytest.raises(UserError, match="color 'hsv'"):
         PairedImageDataset(opt | {'color': 'hsv'})
-
-
-@pytest.fixture
-def messages():
-    """What the toolbox logs; its logger does not propagate, so `caplog` would see nothing."""
-    logger, found = get_root_logger(), []
-    handler = logging.Handler()
-    handler.emit = lambda record: found.append(record.getMessage())
-    logger.addHandler(handler)
-    yield found
-    logger.removeHandler(handler)
 
 
 def test_what_reading_changes_is_logged(tmp_path, messages):

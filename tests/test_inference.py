@@ -1,22 +1,18 @@
-"""Enhancing photos and evaluating data sets: the commands, tiling, self-ensemble."""
+"""Enhancing photos: the command, tiling, self-ensemble."""
 from __future__ import annotations
 
 import itertools
-import json
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_python
 
 from basicsr.archs import build_network
 from basicsr.commands.enhance import main as enhance
-from basicsr.commands.evaluate import main as evaluate
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.inference.tiling import run_tiled, spans
-from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, to_float
 from basicsr.utils.weights import save_weights
@@ -157,53 +153,3 @@ def test_folder_that_cannot_be_written(pairs, weights, tmp_path, capsys):
     (tmp_path / 'out').write_text('a file in the way')
     assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(weights)]) == 2
     assert 'Traceback' not in capsys.readouterr().err
-
-
-# --- evaluate
-
-
-def test_test_from_dataset_prints_what_scripts_read(tiny_options, pairs, weights, tmp_path):
-    done = run_python(ROOT / 'Enhancement' / 'test_from_dataset.py', '--opt', tiny_options('LOL_tiny'), '--weights', weights,
-                      '--dataset', 'LOL_v1', cwd=tmp_path)  # yapf: disable
-    assert done.returncode == 0, done.stderr
-    *_, psnr_line, ssim_line = done.stdout.splitlines()
-    folder = tmp_path / 'results' / 'LOL_v1' / 'LOL_tiny' / 'w'
-    assert {p.name for p in folder.glob('*.png')} == {'1.png', '2.png', '3.png', '10.png'}
-    saved = json.loads((folder / 'metrics.json').read_text())
-    assert psnr_line == f'PSNR: {saved["psnr retinexformer"]:f} ' and ssim_line == f'SSIM: {saved["ssim retinexformer"]:f} '
-    images = [(imread(folder / f'{n}.png'), imread(pairs / 'target' / f'{n}.png')) for n in (1, 2, 3, 10)]
-    assert saved['psnr basicsr'] == pytest.approx(np.mean([calculate_psnr(a, b) for a, b in images]), abs=1e-6)
-    assert saved['ssim retinexformer'] == pytest.approx(np.mean([calculate_ssim(a, b) for a, b in images]), abs=1e-6)
-    assert saved['psnr retinexformer'] != saved['psnr basicsr']  # unrounded against rounded
-
-
-def test_gt_mean_and_ensemble_are_said(tiny_options, weights, tmp_path, capsys):
-    base = [
-        '--opt',
-        str(tiny_options()), '--weights',
-        str(weights), '--dataset', 'toy', '--output_dir',
-        str(tmp_path / 'o')
-    ]
-    scores = []
-    for extra in ([], ['--GT_mean'], ['--self_ensemble', '--no_images']):
-        assert evaluate([*base, *extra]) == 0
-        out = capsys.readouterr().out
-        scores.append(json.loads((tmp_path / 'o' / 'metrics.json').read_text())['psnr basicsr'])
-    assert 'self-ensemble' in out and len(set(scores)) == 3
-    assert scores[1] > scores[0]  # the untrained network is too dark or too bright
-
-
-def test_images_without_ground_truth(tiny_options, pairs, weights, tmp_path, capsys):
-    options = tiny_options(
-        datasets={'val': {
-            'type': 'SingleImageDataset',
-            'dataroot_lq': str(pairs / 'input'),
-            'name': 'x'
-        }})
-    assert evaluate(
-        ['--opt',
-         str(options), '--weights',
-         str(weights), '--dataset', 'x', '--output_dir',
-         str(tmp_path / 'o')]) == 0
-    assert 'no ground truth; 4 images written' in capsys.readouterr().out
-    assert len(list((tmp_path / 'o').glob('*.png'))) == 4

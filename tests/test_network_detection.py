@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from conftest import ROOT
 
 from basicsr.archs import build_network, detect
+from basicsr.archs.detection import disagreements
 
 DEEP = {'num_blocks': [1, 2, 1, 2], 'num_refinement_blocks': 2}
 FLAT = {'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
@@ -30,6 +33,9 @@ CASES = [
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'gate_type': None, 'lora_ffn_ratio': None, 'bias': True},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'lora_attn_ratio': None, 'LayerNorm_type': 'BiasFree',
      'dual_pixel_task': True},
+    *({'type': 'MSRResNet', 'num_feat': 6, 'num_block': 2, 'upscale': scale} for scale in (1, 2, 3, 4)),
+    {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 4, 'num_feat': 4, 'num_block': 1, 'upscale': 2},
+    {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4},
 ]  # yapf: disable
 
 
@@ -64,6 +70,49 @@ def test_without_gate_and_low_rank_the_baseline_is_a_restormer():
     assert found['type'] == 'Restormer' and shapes(build_network(found)) == shapes(net)
 
 
+def test_every_network_of_the_package_is_among_the_cases():
+    from basicsr.registry import ARCH_REGISTRY
+    own = {name for name, entry in ARCH_REGISTRY.index().items() if entry.file.is_relative_to(ROOT / 'basicsr')}
+    assert own == {case['type'] for case in CASES}
+
+
 def test_unrelated_weights_are_nobodys():
-    net = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1})
-    assert detect(net.state_dict()) is None
+    assert detect(torch.nn.Linear(3, 4).state_dict()) is None
+
+
+# ------------------------------------------------------------------------------------------------ claims against shapes
+
+IMPROVED = {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT}
+CLAIMS = {'dim': 16, 'num_blocks': (1, 1, 1, 1), 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8],
+          'gate_type': 'elementwise', 'use_dfrg': True, 'LoRa_ffn_ratio': 0.5, 'LoRa_attn_ratio': 0.8}  # yapf: disable
+
+
+def found_by_shapes(**changes) -> dict:
+    return detect(build_network(IMPROVED | changes).state_dict())
+
+
+def test_true_claims_agree():
+    assert disagreements(found_by_shapes(), CLAIMS) == []
+    assert disagreements(found_by_shapes(), {'dim': 16, 'lr': 2e-4}) == []
+    assert disagreements(found_by_shapes(gate_type=None), CLAIMS | {'gate_type': 'None'}) == []
+    # 0.803 gives the ranks of 0.8, and the shapes cannot tell them apart
+    assert disagreements(found_by_shapes(lora_attn_ratio=0.803), CLAIMS | {'LoRa_attn_ratio': 0.803}) == []
+    assert disagreements(detect(build_network({'type': 'RetinexFormer', 'n_feat': 8}).state_dict()), CLAIMS) == []
+
+
+@pytest.mark.parametrize('claim, says', [
+    ({'dim': 32}, 'dim: 32 claimed, 16 by the shapes'),
+    ({'num_blocks': [4, 6, 6, 8]}, 'num_blocks: [4, 6, 6, 8] claimed, [1, 1, 1, 1] by the shapes'),
+    ({'gate_type': 'None'}, 'gate_type: None claimed, elementwise by the shapes'),
+    ({'use_dfrg': False}, 'use_dfrg: False claimed, True by the shapes'),
+    ({'LoRa_ffn_ratio': 0.4}, 'LoRa_ffn_ratio: 0.4 claimed, 0.5 by the shapes'),
+    ({'LoRa_attn_ratio': None}, 'LoRa_attn_ratio: None claimed, 0.8 by the shapes'),
+])  # yapf: disable
+def test_false_claims_are_named_with_both_values(claim, says):
+    assert disagreements(found_by_shapes(), CLAIMS | claim) == [says]
+
+
+def test_a_plain_restormer_refutes_gate_and_low_rank():
+    found = detect(build_network({'type': 'Restormer', 'dim': 16, **FLAT}).state_dict())
+    lines = disagreements(found, CLAIMS)
+    assert [line.split(':')[0] for line in lines] == ['gate_type', 'LoRa_ffn_ratio', 'LoRa_attn_ratio']

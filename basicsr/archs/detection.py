@@ -23,6 +23,39 @@ def detect(state_dict: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def disagreements(found: dict[str, Any], claims: dict[str, Any]) -> list[str]:
+    """'dim: 32 claimed, 48 by the shapes' for each hyper-parameter of the all-in-one family that the shapes refute.
+
+    Args:
+        found: what `detect` returned. claims: hyper-parameters of a checkpoint, in the spelling of that family.
+    """
+    if 'dim' not in found:
+        return []
+    out = []
+    if found['type'] == 'Restormer':  # what the family would call the baseline without gate and low rank
+        found = {'gate_type': None, 'lora_ffn_ratio': None, 'lora_attn_ratio': None, **found}
+    for claim, key in _CLAIMS.items():
+        if claim not in claims or key not in found:
+            continue
+        wanted, real = claims[claim], found[key]
+        if key.startswith('lora'):  # many ratios lead to the same ranks
+            least = 4 if found['type'] == 'ImprovedLoRaGateRestormer' else 2
+            parts = (1, 4) if key == 'lora_attn_ratio' and found.get('use_dfrg') else (1, )
+            sizes = [found['dim'] * 2**i // part for i in range(4) for part in parts]
+            agree = [_rank(n, wanted, least) for n in sizes] == [_rank(n, real, least) for n in sizes]
+        elif key == 'gate_type':
+            agree = real == (None if wanted in ('None', 'none', '') else wanted)
+        else:
+            agree = real == (list(wanted) if isinstance(wanted, tuple) else wanted)
+        if not agree:
+            out.append(f'{claim}: {wanted} claimed, {real} by the shapes')
+    return out
+
+
+_CLAIMS = {k: k for k in ('dim', 'num_blocks', 'num_refinement_blocks', 'heads', 'gate_type', 'use_dfrg')}
+_CLAIMS |= {'LoRa_ffn_ratio': 'lora_ffn_ratio', 'LoRa_attn_ratio': 'lora_attn_ratio'}
+
+
 def _retinexmamba(shapes: Shapes) -> dict[str, Any] | None:
     shapes = {k.replace('.denoiser.', '.Restorer.'): v for k, v in shapes.items()}
     restorer = 'body.0.Restorer.'
@@ -63,6 +96,21 @@ def _mst_plus_plus(shapes: Shapes) -> dict[str, Any] | None:
         'out_channels': shapes['conv_out.weight'][0],
         'n_feat': shapes['conv_in.weight'][0],
         'stage': _count(shapes, r'body\.(\d+)\.'),
+    }
+
+
+def _srresnet(shapes: Shapes) -> dict[str, Any] | None:
+    if not {'conv_first.weight', 'body.0.conv1.weight', 'conv_hr.weight', 'conv_last.weight'} <= shapes.keys():
+        return None
+    width, in_channels = shapes['conv_first.weight'][:2]
+    steps = [math.isqrt(v[0] // width) for k, v in shapes.items() if re.fullmatch(r'upconv\d\.weight', k)]
+    return {
+        'type': 'MSRResNet',
+        'num_in_ch': in_channels,
+        'num_out_ch': shapes['conv_last.weight'][0],
+        'num_feat': width,
+        'num_block': _count(shapes, r'body\.(\d+)\.'),
+        'upscale': math.prod(steps),
     }
 
 
@@ -122,7 +170,12 @@ def _ratio(shapes: Shapes, blocks: list[str], convs: tuple[str, ...], least: int
     if all(full == rank for full, rank in ranks):
         return None
     low = max(rank / full if least < rank < full else 0 for full, rank in ranks)
-    return _simplest(low, lambda ratio: all(min(full, max(least, int(full * ratio))) == rank for full, rank in ranks))
+    return _simplest(low, lambda ratio: all(_rank(full, ratio, least) == rank for full, rank in ranks))
+
+
+def _rank(full: int, ratio: float | None, least: int) -> int:
+    """Of a low-rank convolution that replaces one of rank `full`; `full` where it stays plain."""
+    return full if ratio is None else min(full, max(least, int(full * ratio)))
 
 
 def _simplest(low: float, fits: Callable[[float], bool]) -> float:
@@ -139,4 +192,6 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return len({m.group(1) for m in (re.match(pattern, key) for key in shapes) if m})
 
 
-RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [_retinexmamba, _retinexformer, _mst_plus_plus, _restormer]
+RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [
+    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _srresnet
+]  # yapf: disable

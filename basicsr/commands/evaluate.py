@@ -1,77 +1,158 @@
-"""Restore a paired data set and print PSNR and SSIM: test_from_dataset.py --opt X.yml --weights W.pth --dataset NAME"""
+"""Restore data sets and print PSNR and SSIM: evaluate --opt X.yml --weights W.pth, or --weights W.pth --degraded_dir D"""
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from basicsr.utils.errors import UserError, run_main
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--opt', '-opt', required=True, metavar='YAML', help='option file; datasets.val names the data')
-    parser.add_argument('--weights', metavar='FILE', help='weights, default path.pretrain_network_g')
-    parser.add_argument('--dataset', required=True, help='name of the result folder, e.g. LOL_v1')
+    parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
+    parser.add_argument('--weights', '--checkpoint', metavar='FILE', help='default path.pretrain_network_g')
+    parser.add_argument(
+        '--degraded_dir', metavar='DIR', help='a folder of images instead of data sets of an option file')
+    parser.add_argument(
+        '--clean_dir', metavar='DIR', help='their ground truth, paired by name; without it: only restore')
+    parser.add_argument('--dataset', help='name of the result folder, e.g. LOL_v1; default: of the data')
+    parser.add_argument('--benchmarks', nargs='+', metavar='TASK', default=[],
+                        help='only these tasks, e.g. derain, SOTS, denoise (all noise levels), CDD11')  # yapf: disable
     parser.add_argument('--result_dir', default='./results/', help='images go to RESULT_DIR/DATASET/OPTIONS/WEIGHTS')
-    parser.add_argument('--output_dir', default='', help='write images here instead')
+    parser.add_argument('--output_dir', '--save_dir', default='', help='write images and metrics here instead')
     parser.add_argument(
         '--input_dir', default='', help=argparse.SUPPRESS)  # in published commands; the data come from the YAML
     parser.add_argument('--gpus', default='', help="GPUs to use, e.g. '0' or '0,1'; default as num_gpu says")
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     parser.add_argument('--GT_mean', action='store_true', help='scale results to the brightness of the ground truth')
     parser.add_argument('--self_ensemble', action='store_true', help='average over flips and rotations')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--no_images', action='store_true', help='measure only, write no images')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    args.overrides += [word for word in args.benchmarks if '=' in word]  # --benchmarks takes all words that follow it
+    args.benchmarks = [word for word in args.benchmarks if '=' not in word]
+    return args
 
 
 def run(args: argparse.Namespace) -> None:
-    from basicsr.config import load_options
     if args.gpus:
         os.environ['CUDA_VISIBLE_DEVICES'] = args.gpus
-    loaded = load_options(args.opt, args.overrides, is_train=False)
-    key = next((k for k in sorted(loaded.opt['datasets']) if not k.startswith('train')), None)
-    if key is None:
-        raise UserError(f"'{args.opt}' has no val or test data set")
-    weights = args.weights or loaded.opt['path'].get('pretrain_network_g')
+    opt = _options(args)
+    weights = args.weights or (opt['path'].get('pretrain_network_g') if opt else None)
     if weights is None:
         raise UserError('give --weights FILE')
     if not Path(weights).is_file():
         raise UserError(f"there is no weight file '{weights}'")
+    data = _folders(args) if args.degraded_dir else _data_sets(opt, args.opt)
+    chosen = _choose(data, args.benchmarks)
     from tqdm import tqdm
 
-    from basicsr.data import build_dataset
+    from basicsr.commands.evaluation_report import Row, report
     from basicsr.data.loader import ImageLoader, sample_name
-    from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
     from basicsr.metrics.gt_mean import match_mean
+    from basicsr.metrics.tasks import task_of
     from basicsr.utils.img import imwrite
-    block = loaded.opt['datasets'][key]
-    loader = ImageLoader(build_dataset(block), block, batch_size=1)
-    device = 'cpu' if loaded.opt['num_gpu'] == 0 else choose_device()
-    window = (loaded.opt.get('val') or {}).get('window_size') or 4
-    restorer = ImageRestorer(load_network(weights, loaded.opt['network_g'], loaded.opt['path'].get('param_key_g')), device,
-                             args.tile, ensemble=args.self_ensemble, multiple=window)  # yapf: disable
-    folder = Path(args.output_dir) if args.output_dir else (Path(args.result_dir) / args.dataset / Path(args.opt).stem /
-                                                            Path(weights).stem)
-    rows = {}
-    for batch in tqdm(loader, unit='image', disable=not sys.stderr.isatty()):
-        name = sample_name(batch)
-        result = restorer(_array(batch['lq']))
-        if 'gt' in batch:
-            gt = _array(batch['gt'])
-            result = match_mean(result, gt) if args.GT_mean else result
-            rows[name] = _measure(result, gt)
-        if not args.no_images:
-            imwrite((result[..., ::-1] * 255).round().astype('uint8'), folder / f'{name}.png')
+    args.dataset = args.dataset or '_'.join(data)
+    folder = Path(args.output_dir or Path(args.result_dir, args.dataset, *([Path(args.opt).stem] if args.opt else []),
+                                          Path(weights).stem))  # yapf: disable
+    restorer = _restorer(args, opt, weights)
+    homes = {name: folder / name if len(data) > 1 else folder for name in data}
+    rows, counts = [], dict.fromkeys(data, 0)
+    for name, (dataset, block) in data.items():
+        loader = ImageLoader(dataset, block, batch_size=1, sampler=chosen[name])
+        for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):
+            task, image = task_of(batch), sample_name(batch)
+            result = restorer(_array(batch['lq']))
+            if 'gt' in batch:
+                gt = _array(batch['gt'])
+                result = match_mean(result, gt) if args.GT_mean else result
+                rows.append(Row(name, task, image, _measure(result, gt)))
+            if not args.no_images:
+                imwrite((result[..., ::-1] * 255).round().astype('uint8'), homes[name] / task / f'{image}.png')
+            counts[name] += 1
+    settings = {
+        'weights': str(weights),
+        'GT_mean': args.GT_mean,
+        'self_ensemble': args.self_ensemble,
+        'tile': args.tile
+    }
+    for name in [n for n in data if counts[n] and n not in {row.dataset for row in rows}]:
+        done = 'nothing to measure' if args.no_images else f'{counts[name]} images written to {homes[name]}'
+        print(f'{name}: no ground truth; {done}')
     if rows:
-        _print(rows, args)
-        _write(rows, folder, args, str(weights))
+        report(rows, args.dataset, settings, folder)
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The option file's content; None without one."""
+    if args.clean_dir and not args.degraded_dir:
+        raise UserError('--clean_dir is the ground truth of --degraded_dir DIR, which is missing')
+    if args.opt:
+        from basicsr.config import load_options
+        return load_options(args.opt, args.overrides, is_train=False, check_files=not args.degraded_dir).opt
+    if not args.degraded_dir:
+        raise UserError('evaluate what? give --opt YAML, or --weights FILE --degraded_dir DIR [--clean_dir DIR]')
+    if args.overrides:
+        raise UserError(f"'{args.overrides[0]}' overrides an option file; give it with --opt YAML")
+    return None
+
+
+def _data_sets(opt: dict[str, Any], file: str) -> dict[str, tuple]:
+    """(data set, its block) of every val and test block, by name."""
+    from basicsr.data import build_dataset
+    out = {}
+    for key in sorted(k for k in opt['datasets'] if not k.startswith('train')):
+        block = opt['datasets'][key]
+        name = block['name'] if block['name'] not in out else key
+        out[name] = build_dataset(block), block
+    if not out:
+        raise UserError(f"'{file}' has no val or test data set")
+    return out
+
+
+def _folders(args: argparse.Namespace) -> dict[str, tuple]:
+    """One data set of the folders on the command line."""
+    from basicsr.data.paired_image_dataset import PairedImageDataset
+    from basicsr.data.single_image_dataset import SingleImageDataset
+    for flag in ('degraded_dir', 'clean_dir'):
+        if getattr(args, flag) and not Path(getattr(args, flag)).is_dir():
+            raise UserError(f"--{flag}: '{getattr(args, flag)}' is not a folder")
+    if args.clean_dir:
+        dataset = PairedImageDataset(dataroot_gt=args.clean_dir, dataroot_lq=args.degraded_dir, phase='test')
     else:
-        print(f'no ground truth; {len(loader)} images written to {folder}')
+        dataset = SingleImageDataset(dataroot_lq=args.degraded_dir)
+    return {args.dataset or Path(args.degraded_dir).resolve().name: (dataset, {})}
+
+
+def _choose(data: dict[str, tuple], benchmarks: list[str]) -> dict[str, list[int] | None]:
+    """The indices of each data set to evaluate; None for all of it."""
+    if not benchmarks:
+        return dict.fromkeys(data)
+    from basicsr.data.loader import ImageLoader
+    from basicsr.metrics.tasks import choose, task_of
+    tasks = {
+        name:
+        dataset.tasks()
+        if hasattr(dataset, 'tasks') else [task_of(batch) for batch in ImageLoader(dataset, block, batch_size=1)]
+        for name, (dataset, block) in data.items()
+    }
+    chosen = choose(benchmarks, {task for found in tasks.values() for task in found if task})
+    return {name: [i for i, task in enumerate(found) if task in chosen] for name, found in tasks.items()}
+
+
+def _restorer(args: argparse.Namespace, opt: dict[str, Any] | None, weights: str):
+    from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
+    if opt is None:
+        net, device, window = load_network(weights), args.device, 1
+    else:
+        net = load_network(weights, opt['network_g'], opt['path'].get('param_key_g'))
+        device = 'cpu' if opt['num_gpu'] == 0 and args.device == 'auto' else args.device
+        window = (opt.get('val') or {}).get('window_size') or 4
+    return ImageRestorer(net, choose_device(device), args.tile, ensemble=args.self_ensemble, multiple=window)
 
 
 def _array(tensor):
@@ -89,38 +170,6 @@ def _measure(result, gt) -> dict[str, float]:
         for protocol in PROTOCOLS
         for metric in ('psnr', 'ssim')
     }
-
-
-def _means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    return {key: sum(r[key] for r in rows.values()) / len(rows) for key in next(iter(rows.values()))}
-
-
-def _print(rows: dict[str, dict[str, float]], args: argparse.Namespace) -> None:
-    """The table of protocols, then the two lines that scripts of this family read (protocol 'retinexformer')."""
-    from basicsr.metrics import PROTOCOLS
-    means = _means(rows)
-    extras = [text for used, text in ((args.GT_mean, 'GT mean'), (args.self_ensemble, 'self-ensemble'),
-                                      (args.tile, f'tiles of {args.tile}')) if used]  # yapf: disable
-    print(f'{args.dataset}: {len(rows)} images' + (f' ({", ".join(extras)})' if extras else ''))
-    print(f'{"protocol":<17}{"PSNR":>9}{"SSIM":>9}  meaning')
-    for name, protocol in PROTOCOLS.items():
-        print(f'{name:<17}{means[f"psnr {name}"]:9.4f}{means[f"ssim {name}"]:9.4f}  {protocol.summary}')
-    print('protocol of the next two lines: retinexformer')
-    print(f'PSNR: {means["psnr retinexformer"]:f} ')
-    print(f'SSIM: {means["ssim retinexformer"]:f} ')
-
-
-def _write(rows: dict[str, dict[str, float]], folder: Path, args: argparse.Namespace, weights: str) -> None:
-    """`metrics.csv` per image and `metrics.json` with the means, beside the images."""
-    from basicsr.utils.files import atomic_write
-    with atomic_write(folder / 'metrics.csv', 'w') as file:
-        writer = csv.writer(file)
-        columns = list(next(iter(rows.values())))
-        writer.writerow(['image', *columns])
-        writer.writerows([name, *(f'{values[c]:.6f}' for c in columns)] for name, values in rows.items())
-    with atomic_write(folder / 'metrics.json', 'w') as file:
-        json.dump({'dataset': args.dataset, 'images': len(rows), 'weights': weights, 'GT_mean': args.GT_mean,
-                   'self_ensemble': args.self_ensemble, 'tile': args.tile, **_means(rows)}, file, indent=2)  # yapf: disable
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,7 +26,7 @@ class AllInOneDataset(TaskSamples):
         seed: of the test noise, which depends on it and the file's name without suffix alone.
         phase: 'train' samples the training folders; others give the test folders' whole images, each once.
 
-    Items: `lq`, `gt` float32 (3, H, W) RGB in [0, 1]; `lq_path`, `gt_path`; `task`, its name; `name`: 'task/stem'. Where
+    Items: `lq`, `gt` float32 (3, H, W) RGB in [0, 1]; `lq_path`, `gt_path`; `task`, its name. Where
     the input is made here (noise, clipped and truncated to 8 bits), `lq_path` is the clean file.
     """
 

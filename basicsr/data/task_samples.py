@@ -44,6 +44,10 @@ class TaskSamples(Dataset):
         view.training, view.samples = False, checked(self.found)
         return view
 
+    def tasks(self) -> list[str]:
+        """The task of each sample."""
+        return [s.task for s in self.samples]
+
     def pick(self, index: int) -> Sample:
         return self.samples[index]
 
@@ -64,8 +68,10 @@ class TaskSamples(Dataset):
         if lq_path is None:
             rng = np.random if self.training else noise_generator(Path(gt_path).stem, self.seed)
             lq = add_gaussian_noise(gt, TASKS[task].sigma, rng)
-        path = lq_path or gt_path
         return {
-            'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': path, 'gt_path': gt_path, 'task': task,
-            'name': f'{task}/{Path(path).stem}'
-        }  # yapf: disable
+            'lq': self.to_tensor(lq),
+            'gt': self.to_tensor(gt),
+            'lq_path': lq_path or gt_path,
+            'gt_path': gt_path,
+            'task': task
+        }

@@ -16,23 +16,17 @@ def write_report(opt: dict[str, Any], dataset: str, model: Any) -> None:
     if not results or opt['rank'] != 0:
         return
     folder = Path(opt['path']['results_root'])
+    tasks = getattr(model, 'task_results', None) or {}
     with atomic_write(folder / f'{dataset}.csv', 'w') as file:
         writer = csv.writer(file)
-        writer.writerow(['image', *results])
-        for name, values in getattr(model, 'image_results', []):
-            writer.writerow([name, *(f'{values[k]:.6f}' for k in results)])
-    summary = {
-        label: {
-            'mean': value,
-            'protocol': describe(opt['val']['metrics'][label])
-        }
-        for label, value in results.items()
-    }
+        writer.writerow([*(['task'] if tasks else []), 'image', *results])
+        for task, name, values in getattr(model, 'image_results', []):
+            writer.writerow([*([task] if tasks else []), name, *(f'{values[k]:.6f}' for k in results)])
+    summary = {}
+    for label, value in results.items():
+        summary[label] = {'mean': value, 'protocol': describe(opt['val']['metrics'][label])}
+        if tasks:
+            summary[label]['tasks'] = {task: values[label] for task, values in tasks.items()}
+    content = {'dataset': dataset, 'weights': opt['path'].get('pretrain_network_g'), 'metrics': summary}
     with atomic_write(folder / f'{dataset}.json', 'w') as file:
-        json.dump({
-            'dataset': dataset,
-            'weights': opt['path'].get('pretrain_network_g'),
-            'metrics': summary
-        },
-                  file,
-                  indent=2)
+        json.dump(content, file, indent=2)

@@ -123,6 +123,8 @@ class Trainer:
             name = loader.dataset.opt['name']
             results = getattr(self.model, 'metric_results', None) or {}
             values |= {f'{name}/{metric}': value for metric, value in results.items()}
+            for task, means in (getattr(self.model, 'task_results', None) or {}).items():
+                values |= {f'{name}/{task}/{metric}': value for metric, value in means.items()}
         if self.is_master and values:
             self.metrics.add(self.iteration, values)
             self._plot()

@@ -23,6 +23,8 @@ class Protocol:
         luma: compare BT.601 luma instead of RGB; `luma_rounds` rounds it to 8 bits as MATLAB does.
         ssim: 'valid' (each channel, windows inside the image), 'replicate' (borders repeated), 'volume' (one 3-D
             window over height, width and channels, borders repeated).
+        window: of the SSIM: 'gaussian' (11 taps, sigma 1.5) or 'uniform' (7 taps).
+        sample_covariance: the SSIM's variances are those of a sample, n / (n - 1) with n the pixels of the window.
         identical: PSNR of equal images.
     """
     name: str
@@ -32,6 +34,8 @@ class Protocol:
     luma: bool = False
     luma_rounds: bool = False
     ssim: Literal['valid', 'replicate', 'volume'] = 'valid'
+    window: Literal['gaussian', 'uniform'] = 'gaussian'
+    sample_covariance: bool = False
     identical: float = float('inf')
 
 
@@ -45,6 +49,10 @@ PROTOCOLS = {
                  psnr_rounds=False, identical=100.),
         Protocol('matlab-y', 'luma rounded to 8 bits (rgb2ycbcr), SSIM with replicated borders',
                  luma=True, luma_rounds=True, ssim='replicate'),
+        Protocol('all-in-one', 'RGB, not rounded, SSIM per channel on valid windows with sample covariance',
+                 psnr_rounds=False, ssim_rounds=False, sample_covariance=True),
+        Protocol('all-in-one-uniform', 'as all-in-one, SSIM with the 7x7 uniform window',
+                 psnr_rounds=False, ssim_rounds=False, sample_covariance=True, window='uniform'),
     )
 }  # yapf: disable
 

@@ -12,7 +12,8 @@ from basicsr.utils.registry import METRIC_REGISTRY
 @METRIC_REGISTRY.register()
 def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                    test_y_channel: bool = False,
-                   protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y'] | None = None,
+                   protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
+                                     'all-in-one-uniform'] | None = None,
                    **kwargs) -> float:  # yapf: disable
     """10 log10(255^2 / MSE) in dB, the MSE over all pixels and channels together, in float64.
 

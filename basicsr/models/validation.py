@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from basicsr.data.loader import sample_name
 from basicsr.metrics import describe, measure
+from basicsr.metrics.tasks import mean, means_by_task, task_of
 from basicsr.utils.dist import gather, get_dist_info
 from basicsr.utils.files import atomic_write
 from basicsr.utils.img import imwrite, pad_to_multiple, tensor2img
@@ -19,11 +20,21 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.weights import save_weights
 
 
+class ImageResult(NamedTuple):
+    """The metrics of one image; `task` is '' where the data set has no tasks."""
+    task: str
+    name: str
+    values: dict[str, float]
+
+
 class ValidationMixin:
     """`nondist_validation` and `dist_validation` for models with `feed_data`, `test` and `get_current_visuals`.
 
     Attributes:
-        metric_results: mean of each metric over the images of the last validation.
+        metric_results: mean of each metric over the images of the last validation; when its items have tasks, the mean
+            over the means of the tasks, however many images each has.
+        task_results: the mean of each metric for each task, empty without tasks.
+        image_results: every image.
         best_metric_results: per dataset and metric `{better, val, iter}`.
     """
     best_metric_results: dict[str, dict[str, Any]] = {}
@@ -36,27 +47,29 @@ class ValidationMixin:
         val = self.opt.get('val') or {}
         metrics = val.get('metrics') or {}
         name = dataloader.dataset.opt['name']
-        rows: list[tuple[str, dict[str, float]]] = []
+        rows: list[ImageResult] = []
         bar = tqdm(total=len(dataloader), unit='image', desc=f'validate {name}', leave=False,
                    disable=get_dist_info()[0] != 0 or not val.get('pbar', True) or None)  # yapf: disable
         for i, data in enumerate(dataloader):
             self.feed_data(data)
             self.padded_test()
             visuals = self.get_current_visuals()
-            stem = sample_name(data)
+            task, stem = task_of(data), sample_name(data)
             if 'gt' in visuals:
                 result, gt = (_array(visuals[k]) for k in ('result', 'gt'))
-                rows.append((stem, {label: measure(result, gt, dict(m)) for label, m in metrics.items()}))
+                values = {label: measure(result, gt, dict(m)) for label, m in metrics.items()}
+                rows.append(ImageResult(task, stem, values))
             if save_img:
-                self._save_image(visuals, stem, name, current_iter)
+                self._save_image(visuals, task, stem, name, current_iter)
             if tb_logger is not None and i < val.get('save_images_to_tb', 2):
-                tb_logger.add_image(f'{name}/{stem}', _sheet(visuals), current_iter)
+                tb_logger.add_image('/'.join(filter(None, (name, task, stem))), _sheet(visuals), current_iter)
             bar.update()
         bar.close()
         rows = [row for part in gather(rows) for row in part]
-        self.image_results = sorted(rows)
-        self.metric_results = OrderedDict(
-            (label, float(np.mean([values[label] for _, values in rows]))) for label in metrics if rows)
+        self.image_results = sorted(rows, key=lambda row: row[:2])
+        means = means_by_task((row.task, row.values) for row in rows)
+        self.task_results = means if any(means) else {}
+        self.metric_results = OrderedDict(mean(means.values())) if means else OrderedDict()
         if metrics and not rows:
             get_root_logger().info(f'Validation {name}: no ground truth, so no metrics')
         if self.metric_results:
@@ -86,6 +99,10 @@ class ValidationMixin:
             lines.append(line)
             if tb_logger is not None:
                 tb_logger.add_scalar(f'metrics/{dataset_name}/{label}', value, current_iter)
+            for task, values in self.task_results.items():
+                lines.append(f'\t #   {task}: {values[label]:.4f}')
+                if tb_logger is not None:
+                    tb_logger.add_scalar(f'metrics/{dataset_name}/{task}/{label}', values[label], current_iter)
         get_root_logger().info('\n'.join(lines))
 
     def _update_best_metric_result(self, dataset_name: str, metric: str, val: float,
@@ -115,14 +132,15 @@ class ValidationMixin:
             json.dump({'dataset': dataset_name, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
                        'protocol': describe(self.opt['val']['metrics'][metric])}, file, indent=2)  # yapf: disable
 
-    def _save_image(self, visuals: dict[str, torch.Tensor], stem: str, dataset: str, current_iter: int | str) -> None:
+    def _save_image(self, visuals: dict[str, torch.Tensor], task: str, stem: str, dataset: str,
+                    current_iter: int | str) -> None:  # yapf: disable
         folder = Path(self.opt['path']['visualization'])
         rgb2bgr = (self.opt.get('val') or {}).get('rgb2bgr', True)
         if self.is_train:
-            target = folder / stem / f'{Path(stem).name}_{current_iter}.png'
+            target = folder / task / stem / f'{Path(stem).name}_{current_iter}.png'
         else:
             suffix = (self.opt.get('val') or {}).get('suffix') or self.opt['name']
-            target = folder / dataset / f'{stem}_{suffix}.png'
+            target = folder / dataset / task / f'{stem}_{suffix}.png'
         imwrite(tensor2img(visuals['result'], rgb2bgr=rgb2bgr), target)
 
 

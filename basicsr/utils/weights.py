@@ -1,6 +1,7 @@
 """Weight files: read every form that circulates, write `.pth` and safetensors atomically. Never unpickles code."""
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import pickle
@@ -16,22 +17,35 @@ from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write
 
 _FALLBACK = ('params_ema', 'params', 'state_dict')
+# Lightning's dictionary of hyper-parameters, in the places where its versions keep it; read as a plain dictionary
+_LIGHTNING_DICTS = ('pytorch_lightning.utilities.parsing.AttributeDict',
+                    'lightning_fabric.utilities.data.AttributeDict',
+                    'lightning.pytorch.utilities.parsing.AttributeDict',
+                    'lightning.fabric.utilities.data.AttributeDict')
 
 
 @dataclass
 class Weights:
-    """A state dict, and what its file says about the network it belongs to (`{type, arguments}`, or None)."""
+    """A state dict and what else its file says.
+
+    Attributes:
+        network: the network it belongs to, `{type, arguments}`, or None.
+        choice: the entry of the file that was taken.
+        meta: further texts and numbers. claims: the hyper-parameters of a Lightning file.
+    """
     state: dict[str, torch.Tensor]
     network: dict[str, Any] | None = None
     choice: str = ''
     meta: dict[str, Any] = field(default_factory=dict)
+    claims: dict[str, Any] = field(default_factory=dict)
 
 
 def read_file(path: str | Path) -> Any:
     """The content of a `.pth`/`.state` file, on the CPU.
 
-    Only tensors, numbers, strings and containers are loaded, and the NumPy scalars that `.state` files of the
-    Retinexformer family hold. Raises `UserError` when the file is missing, damaged or holds anything else.
+    Only tensors, numbers, strings and containers are loaded, the NumPy scalars that `.state` files of the
+    Retinexformer family hold, and the namespaces of Lightning's hyper-parameters. Raises `UserError` when the file is
+    missing, damaged or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,6 +58,7 @@ def read_file(path: str | Path) -> Any:
     # files written under NumPy 1 name the same functions in their old place
     safe += [(np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
              (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct')]  # yapf: disable
+    safe += [argparse.Namespace, *((dict, name) for name in _LIGHTNING_DICTS)]
     try:
         with torch.serialization.safe_globals(safe):
             return torch.load(path, map_location='cpu', weights_only=True)
@@ -58,13 +73,13 @@ def read_file(path: str | Path) -> Any:
 
 
 def load_weights(path: str | Path, key: str | None = None) -> Weights:
-    """Weights from `.pth` (bare, `params`, `params_ema`, `state_dict`) or `.safetensors`.
+    """Weights from `.pth` (bare, `params`, `params_ema`, `state_dict`), Lightning's `.ckpt`, or `.safetensors`.
 
     Args:
         key: entry to take; None takes `params_ema` where present, else `params`, `state_dict`, or the bare file.
-            A missing `params_ema` falls back to `params` and `choice` says so.
+            A missing one falls back to `params`, then `state_dict`, and `choice` says so.
 
-    `module.` prefixes (DataParallel) and `_orig_mod.` (torch.compile) are stripped.
+    `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and Lightning's `net.` are stripped.
     """
     path = Path(path)
     if path.suffix == '.safetensors':
@@ -76,18 +91,18 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
     if not entries and _is_state(content):
         state, choice = content, 'bare state dict'
     else:
-        wanted = [key, *_FALLBACK] if key == 'params_ema' else [key] if key else list(_FALLBACK)
+        wanted = [key, 'params', 'state_dict'] if key else _FALLBACK
         found = next((k for k in wanted if k in entries), None)
-        if found is None and key and 'params' in entries:
-            found = 'params'
         if found is None:
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
                             f" It has: {', '.join(map(str, content)) or 'nothing'}")
         choice = found if key in (None, found) else f'{found} (there is no {key})'
         state = content[found]
+        if found == 'state_dict':
+            state = _of_lightning_module(state, 'hyper_parameters' in content)
     network = content.get('network_g') if isinstance(content.get('network_g'), dict) else None
     meta = {k: v for k, v in content.items() if isinstance(v, (str, int, float))}
-    return Weights(strip_prefixes(state), network, choice, meta)
+    return Weights(strip_prefixes(state), network, choice, meta, _flat(content.get('hyper_parameters')))
 
 
 def save_weights(path: str | Path, content: dict[str, Any]) -> None:
@@ -114,6 +129,24 @@ def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         for prefix in ('module.', '_orig_mod.', 'module.'):
             key = key.removeprefix(prefix)
         out[key] = value
+    return out
+
+
+def _of_lightning_module(state: dict[str, torch.Tensor], marked: bool) -> dict[str, torch.Tensor]:
+    """The network `net` of a LightningModule; its losses and metrics may have tensors of their own beside it."""
+    own = {k.removeprefix('net.'): v for k, v in strip_prefixes(state).items() if k.startswith('net.')}
+    return own if own and (marked or len(own) == len(state)) else state
+
+
+def _flat(hyper_parameters: Any) -> dict[str, Any]:
+    """Hyper-parameters by name: of a mapping or namespace, also one that holds another (`opt`, `args`)."""
+    if isinstance(hyper_parameters, argparse.Namespace):
+        hyper_parameters = vars(hyper_parameters)
+    if not isinstance(hyper_parameters, dict):
+        return {}
+    out = {}
+    for key, value in hyper_parameters.items():
+        out |= _flat(value) or {key: value}
     return out
 
 
