@@ -18,6 +18,7 @@ from basicsr.data.cdd11_dataset import FOLDERS
 from basicsr.data.loader import ImageLoader, build_dataloader, sample_name
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.data.transforms import center_crop, dihedral
+from basicsr.metrics import measure
 from basicsr.utils.errors import UserError
 
 NOISES = ['denoise_15', 'denoise_25', 'denoise_50']
@@ -422,11 +423,13 @@ def test_sample_images_of_the_published_benchmarks():
     items = dataset(str(AIO), ['denoise', 'derain', 'dehaze'], crop16=True)
     counts = Counter(s.task for s in items.samples)
     assert counts == {'denoise_15': 12, 'denoise_25': 12, 'denoise_50': 12, 'derain': 10, 'dehaze': 10}
-    for task in counts:
-        item = items[[s.task for s in items.samples].index(task)]
-        assert item['lq'].shape == item['gt'].shape and all(n % 16 == 0 for n in item['lq'].shape[1:])
-        mse = float(((item['lq'] - item['gt'])**2).mean())
-        if TASKS[task].sigma:
-            assert 0.85 < mse**.5 * 255 / TASKS[task].sigma < 1.02  # clipping takes some
-        else:
-            assert 10 < -10 * np.log10(mse) < 40
+    inputs = {task: [] for task in counts}  # PSNR of the degraded images themselves, in dB
+    for item in items:
+        lq, gt = (item[side].permute(1, 2, 0).numpy() for side in ('lq', 'gt'))
+        assert lq.shape == gt.shape and all(n % 16 == 0 for n in lq.shape[:2])
+        inputs[item['task']].append(measure(lq, gt, {'type': 'calculate_psnr', 'protocol': 'all-in-one'}))
+    for sigma in (15, 25, 50):  # clipping to [0, 255] takes some of the noise
+        assert -20 * np.log10(sigma / 255) < np.mean(inputs[f'denoise_{sigma}']) < -20 * np.log10(0.85 * sigma / 255)
+    # measured on these few images; reported for the full sets: 26.90 on luma (25.88 here) and 11.97
+    assert np.mean(inputs['derain']) == pytest.approx(24.51, abs=0.01)
+    assert np.mean(inputs['dehaze']) == pytest.approx(14.49, abs=0.01)
