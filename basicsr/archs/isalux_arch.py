@@ -7,23 +7,23 @@ widths and depths that give the paper's 1.85 M parameters. No figure of the pape
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import attend, channel_affinity
-from basicsr.archs.layers.feedforward import FeedForward
+from basicsr.archs.layers.mixture_of_experts import MOE_FFN, Expert
 from basicsr.archs.layers.norm import channel_layer_norm
-from basicsr.archs.layers.pointwise import PointwiseConv2d
-from basicsr.archs.layers.recompute import Blocks, recompute
+from basicsr.archs.layers.prior_attention import HISA_MSA, ChannelAttention, LoRA
+from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.semantic_prior import load_semantic_prior, warn_without_semantics
-from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+
+__all__ = ['HISA_MSA', 'MOE_FFN', 'Expert', 'ISALux', 'LayerNorm', 'LoRA', 'TransformerBlock']
 
 
 class LayerNorm(nn.LayerNorm):
@@ -40,159 +40,6 @@ class LayerNorm(nn.LayerNorm):
         if self.data_format == 'channels_first':
             return channel_layer_norm(x, self.weight, self.bias, self.eps)
         return super().forward(x)
-
-
-class LoRA(nn.Module):
-    """Low-rank addition to a linear layer: x A^T B^T, (..., in_features) to (..., out_features); zero at the start.
-
-    `r` is the inner rank itself.
-    """
-
-    def __init__(self, in_features: int, out_features: int, r: int = 4):
-        super().__init__()
-        self.lora_a = nn.Linear(in_features, r, bias=False)  # starts as kaiming_uniform(a=sqrt(5)), nn.Linear's default
-        self.lora_b = nn.Linear(r, out_features, bias=False)
-        nn.init.zeros_(self.lora_b.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lora_b(self.lora_a(x))
-
-    def product(self) -> Tensor:
-        """B A, (out_features, in_features): what it adds to the weight of the layer beside it."""
-        return self.lora_b.weight @ self.lora_a.weight
-
-
-class ChannelAttention(nn.Module):
-    """Self-attention between channels; q, k, v by a 1x1 convolution, each with its LoRA of rank `rank` (0: none)."""
-
-    def __init__(self, dim: int, num_heads: int, rank: int):
-        super().__init__()
-        self.temperature = nn.Parameter(torch.ones(1, num_heads, 1, 1))
-        self.qkv_proj = PointwiseConv2d(dim, 3 * dim)
-        self.lora_q = LoRA(dim, dim, rank) if rank else None
-        self.lora_k = LoRA(dim, dim, rank) if rank else None
-        self.lora_v = LoRA(dim, dim, rank) if rank else None
-
-    def forward(self, u: Tensor) -> Tensor:
-        """(B, H, W, C) to the same."""
-        q, k, v = F.linear(u, self._weight(), self.qkv_proj.bias).chunk(3, dim=-1)
-        return attend(channel_affinity(q, k, self.temperature[0]), v)
-
-    @torch.no_grad()
-    def merge_lora(self) -> None:
-        self.qkv_proj.weight.copy_(self._weight()[:, :, None, None])
-        self.lora_q = self.lora_k = self.lora_v = None
-
-    def _weight(self) -> Tensor:
-        """(3 C, C). Both branches are linear: adding matrices of weights is cheaper than adding images."""
-        weight = self.qkv_proj.weight.flatten(1)
-        if self.lora_q is None:
-            return weight
-        return weight + torch.cat([self.lora_q.product(), self.lora_k.product(), self.lora_v.product()])
-
-
-class HISA_MSA(nn.Module):
-    """Hybrid illumination and semantics-aware attention: proj(v * (M_i . F_Pi) + w * (M_s . F_Ps)).
-
-    M_i and M_s are two self-attentions of the same features, v and w learned scalars; the priors multiply their results
-    element by element. Without both priors v * M_i is left.
-
-    Args:
-        dim, num_heads: channels and the heads that share them.
-        r: reduction of the LoRA, whose inner rank is max(1, dim // r); 0 for none.
-        illum, sem: which priors there are.
-    """
-
-    def __init__(self, dim: int, num_heads: int = 8, r: int = 4, illum: bool = True, sem: bool = True):
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f'HISA_MSA: {num_heads} heads do not divide {dim} channels')
-        if r < 0:
-            raise ValueError(f'HISA_MSA: the reduction r must not be negative (0: no LoRA), not {r}')
-        rank = max(1, dim // r) if r else 0
-        self.illum, self.sem = illum, sem
-        first = illum or not sem
-        self.v = nn.Parameter(torch.ones(())) if first else None
-        self.w = nn.Parameter(torch.ones(())) if sem else None
-        self.attn_i = ChannelAttention(dim, num_heads, rank) if first else None
-        self.attn_s = ChannelAttention(dim, num_heads, rank) if sem else None
-        self.proj = PointwiseConv2d(dim, dim)
-
-    def forward(self, u: Tensor, F_Pi: Tensor | None = None, F_Ps: Tensor | None = None) -> Tensor:
-        """u (B, H, W, C), priors (B, C, H, W) to (B, H, W, C)."""
-        streams = []
-        if self.attn_i is not None:
-            streams.append((self.v, self.attn_i(u), F_Pi if self.illum else None))
-        if self.attn_s is not None:
-            streams.append((self.w, self.attn_s(u), F_Ps))
-        return recompute(self._join, *streams)
-
-    def _join(self, *streams: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
-        m = sum(scale * (out if prior is None else out * prior.permute(0, 2, 3, 1)) for scale, out, prior in streams)
-        return F.linear(m, self.proj.weight.flatten(1), self.proj.bias)
-
-
-class Expert(FeedForward):
-    """1x1 convolution, GELU, depthwise 3x3, GELU, 1x1 on (B, C, H, W), all with biases."""
-
-    def __init__(self, dim: int, hidden_dim: int):
-        super().__init__(dim, hidden_dim, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return in_strips(super().forward, x, channels=self.net[0].out_channels, halo=1)
-
-
-class MOE_FFN(nn.Module):
-    """Mixture of experts: each image chooses `top_k` of them by its mean features; their weights then sum to 1.
-
-    An expert sees only the images that chose it, so an image's result does not depend on its batch. A compiler or tracer
-    gets the same sum with every expert evaluated, because its graph cannot depend on the choice.
-
-    Experts that nobody in a batch chose get gradients of zero instead of none, so that DistributedDataParallel needs no
-    `find_unused_parameters`, and one process takes the same optimizer steps as several.
-    """
-
-    def __init__(self, dim: int, hidden_dim: int, num_experts: int = 4, top_k: int = 2):
-        super().__init__()
-        if not 1 <= top_k <= num_experts:
-            raise ValueError(f'MOE_FFN: top_k must be from 1 to the number of experts ({num_experts}), not {top_k}')
-        self.top_k = top_k
-        self.gating_fc = nn.Linear(dim, num_experts)
-        self.experts = nn.ModuleList(Expert(dim, hidden_dim) for _ in range(num_experts))
-
-    def forward(self, u: Tensor) -> Tensor:
-        """(B, H, W, C) to the same."""
-        gates, chosen = self.route(u)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return sum(_run(expert, u, gates[:, n]) for n, expert in enumerate(self.experts))
-        choices = chosen.tolist()
-        out = torch.zeros_like(u)
-        for n, expert in enumerate(self.experts):
-            images = [i for i, choice in enumerate(choices) if n in choice]
-            if len(images) == len(choices):
-                out = out + _run(expert, u, gates[:, n])
-            elif images:
-                index = torch.tensor(images, device=u.device)
-                out = out.index_add(0, index, _run(expert, u[index], gates[index, n]).to(out.dtype))
-            elif torch.is_grad_enabled():
-                out = out + 0 * sum(p.sum() for p in expert.parameters())
-        return out
-
-    def route(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (B, num_experts), zero but for the chosen, and the numbers of the chosen (B, top_k); in float32."""
-        exact = torch.promote_types(u.dtype, torch.float32)
-        with torch.autocast(u.device.type, enabled=False):
-            mean = u.mean(dim=(1, 2), dtype=exact)
-            logits = F.linear(mean, self.gating_fc.weight.to(exact), self.gating_fc.bias.to(exact))
-            best, chosen = logits.softmax(dim=-1).topk(self.top_k, dim=-1)
-            gates = torch.zeros_like(logits).scatter(1, chosen, best / best.sum(dim=-1, keepdim=True))
-        return gates, chosen
-
-
-def _run(expert: nn.Module, u: Tensor, gate: Tensor) -> Tensor:
-    """`gate` (B) times the expert on (B, H, W, C)."""
-    y = expert(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    return y * gate.to(y.dtype).view(-1, 1, 1, 1)
 
 
 class TransformerBlock(nn.Module):
@@ -243,14 +90,15 @@ class ISALux(nn.Module):
         super().__init__()
         semantic = semantic or 'off'  # YAML reads a bare `off` as false
         blocks, heads = _three('num_blocks', num_blocks, 0), _three('heads', heads, 1)
-        _check(in_channels, out_channels, dim, num_refinement_blocks, heads, ffn_expansion_factor, semantic, num_classes)
+        _check(in_channels, out_channels, dim, num_refinement_blocks, heads, ffn_expansion_factor, semantic,
+               num_classes)
         sem = semantic != 'off'
         widths = [dim, dim * 2, dim * 4]
 
         def level(k: int, count: int) -> Blocks:
             made = (
-                TransformerBlock(widths[k], heads[k], ffn_expansion_factor, num_experts, top_k, lora_r, use_illumination, sem)
-                for _ in range(count))
+                TransformerBlock(widths[k], heads[k], ffn_expansion_factor, num_experts, top_k, lora_r,
+                                 use_illumination, sem) for _ in range(count))
             return Blocks(*made, checkpoint=checkpoint)
 
         self.num_classes = num_classes
@@ -271,7 +119,6 @@ class ISALux(nn.Module):
         self.segmenter = load_semantic_prior(semantic, num_classes) if semantic not in ('external', 'off') else None
         if not sem:
             warn_without_semantics()
-        self.register_load_state_dict_pre_hook(_name_variants)
 
     def forward(self, x: Tensor, sem_prob: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped.
@@ -294,6 +141,14 @@ class ISALux(nn.Module):
         z = _level(self.refinement, z, illum[0], sem[0])
         return self.output_proj(z)[..., :h, :w].contiguous() + x
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As always; raises `RuntimeError` that names both variants when the weights are those of another one."""
+        mine, theirs = _variant(self.state_dict()), _variant(state_dict)
+        if strict and mine != theirs:
+            raise RuntimeError(f'the weights are those of ISALux {theirs}; this one is {mine} '
+                               '(options use_illumination, semantic, lora_r)')
+        return super().load_state_dict(state_dict, strict, assign)
+
     def merge_lora(self) -> ISALux:
         """Fold every LoRA into the weights beside it: the same function, as a network with `lora_r=0` and with its keys."""
         for module in self.modules():
@@ -305,7 +160,8 @@ class ISALux(nn.Module):
         """The map for x, padded like it; None without a semantic prior."""
         if self.sem_adapters is None:
             if sem_prob is not None:
-                raise UserError("ISALux: a semantic map is given to a network with semantic 'off', which has no use for it")
+                raise UserError(
+                    "ISALux: a semantic map is given to a network with semantic 'off', which has no use for it")
             return None
         if sem_prob is None:
             if self.segmenter is None:
@@ -364,11 +220,3 @@ def _variant(keys: Iterable[str]) -> str:
     keys = list(keys)
     parts = (('illumination prior', 'illum_adapters.'), ('semantic prior', 'sem_adapters.'), ('LoRA', '.lora_'))
     return ', '.join(f'{"with" if any(sign in k for k in keys) else "without"} {what}' for what, sign in parts)
-
-
-def _name_variants(net: ISALux, state: dict[str, Any], prefix: str, _metadata: Any, strict: bool, _missing: list[str],
-                   _unexpected: list[str], errors: list[str]) -> None:  # yapf: disable
-    mine, theirs = _variant(net.state_dict()), _variant(k for k in state if k.startswith(prefix))
-    if strict and mine != theirs:
-        errors.append(f'the weights are those of ISALux {theirs}; this one is {mine} '
-                      '(options use_illumination, semantic, lora_r)')  # yapf: disable

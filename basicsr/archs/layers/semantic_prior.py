@@ -69,15 +69,17 @@ def load_semantic_prior(semantic: str, num_classes: int = 21) -> SemanticPrior:
         weights = segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
         return _load(_downloaded(weights.url), num_classes)
     if not Path(semantic).is_file():
-        raise UserError(f"semantic: there is no file '{semantic}';{nearest(semantic, ('torchvision', 'external', 'off'))} "
-                        f"use 'torchvision', or {_ALTERNATIVES}")
+        raise UserError(
+            f"semantic: there is no file '{semantic}';{nearest(semantic, ('torchvision', 'external', 'off'))} "
+            f"use 'torchvision', or {_ALTERNATIVES}")
     return _load(Path(semantic).resolve(), num_classes)
 
 
 @cache
 def warn_without_semantics() -> None:
     """Say once that a network has no semantic prior."""
-    get_root_logger().warning("ISALux with semantic 'off' has no semantic prior: results are not those of the paper's network")
+    get_root_logger().warning(
+        "ISALux with semantic 'off' has no semantic prior: results are not those of the paper's network")
 
 
 @cache
