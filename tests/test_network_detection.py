@@ -35,6 +35,8 @@ CASES = [
      'dual_pixel_task': True},
     *({'type': 'MSRResNet', 'num_feat': 6, 'num_block': 2, 'upscale': scale} for scale in (1, 2, 3, 4)),
     {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 4, 'num_feat': 4, 'num_block': 1, 'upscale': 2},
+    {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 2, 1], 'heads': [1, 2, 4], 'semantic': 'external', 'num_classes': 5},
+    {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 1, 1], 'heads': [2, 2, 4], 'semantic': 'off', 'lora_r': 0},
     {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4},
 ]  # yapf: disable
 

@@ -1,4 +1,4 @@
-"""Retinexformer, MST++, Restormer and its gated relatives: parity with the published networks, any size and precision."""
+"""Retinexformer, MST++, Restormer and its gated relatives, ISALux: parity with published outputs, any size and precision."""
 from __future__ import annotations
 
 import json
@@ -20,10 +20,11 @@ TINY = {
     'Restormer': FLAT,
     'LoRa_Gate_Restormer': FLAT,
     'ImprovedLoRaGateRestormer': FLAT,
+    'ISALux': {'dim': 8, 'num_blocks': [1, 1, 1], 'semantic': 'off'},
 }  # yapf: disable
 GOLDEN = SHARED / 'golden'
 SHALLOW = {k: {'num_blocks': [1, 0, 0, 0], 'num_refinement_blocks': 0} for k in TINY if 'Restormer' in k}
-FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio')
+FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux')
 CASES = sorted(f for f in GOLDEN.glob('*.npz') if f.stem.startswith(FAMILIES)) if GOLDEN.is_dir() else []
 every = pytest.mark.parametrize('name', TINY)
 
@@ -49,6 +50,9 @@ def test_golden_outputs_and_gradients(file, monkeypatch):
     monkeypatch.syspath_prepend(str(SHARED / 'tools'))
     import golden
     case = golden.load_case(file)
+    if case.options.get(
+            'top_k') == 1:  # one expert has weight 1, whatever the gate says: rounding noise is stored for it
+        case.meta['grad_norm'] = {k: v for k, v in case.meta['grad_norm'].items() if 'gating_fc' not in k}
     net = build_network(case.options)
     result = golden.check_case(net, case)
     assert result.output_err < 2e-5
@@ -104,7 +108,7 @@ def test_any_size(name, size):
 @every
 def test_padding_is_reflection_and_cropped_away(name):
     net, x = tiny(name), torch.rand(1, 3, 18, 21)
-    bottom, right = (2, 3) if name == 'RetinexFormer' else (6, 3)
+    bottom, right = (2, 3) if name in ('RetinexFormer', 'ISALux') else (6, 3)
     padded = torch.nn.functional.pad(x, (0, right, 0, bottom), 'reflect')
     torch.testing.assert_close(net(x), net(padded)[..., :18, :21], rtol=0, atol=0)
 

@@ -156,6 +156,38 @@ def _restormer(shapes: Shapes) -> dict[str, Any] | None:
     return found
 
 
+def _isalux(shapes: Shapes) -> dict[str, Any] | None:
+    """`top_k` leaves no trace, nor does the source of semantic maps: the default ones, so that single images can be run."""
+    if 'patch_embed.weight' not in shapes or not any(k.endswith('.0.ffn.gating_fc.weight') for k in shapes):
+        return None
+    stages = ('encoder_level1', 'encoder_level2', 'bottleneck')
+    blocks = [k.removesuffix('ffn.gating_fc.weight') for k in shapes if k.endswith('.ffn.gating_fc.weight')]
+    stream = 'attn.attn_i.' if f'{blocks[0]}attn.attn_i.temperature' in shapes else 'attn.attn_s.'
+    widths = {b: shapes[f'{b}norm1.weight'][0] for b in blocks}
+    heads = {b: shapes[f'{b}{stream}temperature'][1] for b in blocks}
+    hidden = {(widths[b], shapes[f'{b}ffn.experts.0.net.0.weight'][0]) for b in blocks}
+    adapted = f'{blocks[0]}{stream}lora_q.lora_a.weight' in shapes
+    ranks = {(widths[b], shapes[f'{b}{stream}lora_q.lora_a.weight'][0]) for b in blocks} if adapted else ()
+    reductions = [r for r in range(1, 1 + max(widths.values())) if all(max(1, w // r) == rank for w, rank in ranks)]
+    semantic = shapes.get('sem_adapters.0.weight')
+    return {
+        'type': 'ISALux',
+        'in_channels': shapes['patch_embed.weight'][1],
+        'out_channels': shapes['output_proj.weight'][0],
+        'dim': shapes['patch_embed.weight'][0],
+        'num_blocks': [_count(shapes, stage + r'\.(\d+)\.') for stage in stages],
+        'num_refinement_blocks': _count(shapes, r'refinement\.(\d+)\.'),
+        'heads': [heads.get(f'{stages[0]}.0.', heads.get('refinement.0.', 1)),
+                  *(heads.get(f'{stage}.0.', 1) for stage in stages[1:])],
+        'ffn_expansion_factor': _simplest(max(h / w for w, h in hidden), lambda f: all(int(w * f) == h for w, h in hidden)),
+        'num_experts': shapes[f'{blocks[0]}ffn.gating_fc.weight'][0],
+        'lora_r': max(reductions) if adapted else 0,
+        'use_illumination': 'illum_adapters.0.weight' in shapes,
+        'semantic': 'off' if semantic is None else 'torchvision' if semantic[1] == 21 else 'external',
+        **({} if semantic is None else {'num_classes': semantic[1]}),
+    }  # yapf: disable
+
+
 def _ratio(shapes: Shapes, blocks: list[str], convs: tuple[str, ...], least: int) -> float | None:
     """The simplest relative rank that gives these convolutions their ranks; None where all are plain."""
     ranks = set()
@@ -193,5 +225,5 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 
 RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [
-    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _srresnet
+    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _isalux, _srresnet
 ]  # yapf: disable

@@ -13,17 +13,20 @@ from basicsr.archs.layers.recompute import recompute
 
 
 class FeedForward(nn.Module):
-    """1x1 to `mult` times the width, 3x3 depthwise, 1x1 back, exact GELU between; no biases (Retinexformer, MST++)."""
+    """1x1 to `hidden_dim` channels, 3x3 depthwise, 1x1 back, exact GELU between.
 
-    def __init__(self, dim: int, mult: int = 4):
+    Four times the width and no biases where nothing else is said (Retinexformer, MST++).
+    """
+
+    def __init__(self, dim: int, hidden_dim: int | None = None, bias: bool = False):
         super().__init__()
-        hidden = dim * mult
+        hidden = dim * 4 if hidden_dim is None else hidden_dim
         self.net = nn.Sequential(
-            PointwiseConv2d(dim, hidden, bias=False),
+            PointwiseConv2d(dim, hidden, bias=bias),
             nn.GELU(),
-            nn.Conv2d(hidden, hidden, 3, 1, 1, bias=False, groups=hidden),
+            nn.Conv2d(hidden, hidden, 3, 1, 1, bias=bias, groups=hidden),
             nn.GELU(),
-            PointwiseConv2d(hidden, dim, bias=False),
+            PointwiseConv2d(hidden, dim, bias=bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -51,15 +51,15 @@ def _inside(again: bool = False) -> Iterator[None]:
 
 
 class Blocks(nn.Sequential):
-    """Blocks in sequence, each of them checkpointed on its own when `checkpoint` is set."""
+    """Blocks in sequence, each of them checkpointed on its own when `checkpoint` is set; all get the same `guides`."""
 
     def __init__(self, *blocks: nn.Module, checkpoint: bool = False):
         super().__init__(*blocks)
         self.checkpoint = checkpoint
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *guides: Any) -> Tensor:
         for block in self:
-            x = checkpointed(self.checkpoint, block, x)
+            x = checkpointed(self.checkpoint, block, x, *guides)
         return x
 
 

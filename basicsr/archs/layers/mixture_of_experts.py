@@ -1,0 +1,74 @@
+"""Mixture of convolutional feed-forward experts, routed by image (ISALux, Balmez et al. 2025)."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from basicsr.archs.layers.feedforward import FeedForward
+from basicsr.archs.layers.strips import in_strips
+
+
+class Expert(FeedForward):
+    """1x1 convolution, GELU, depthwise 3x3, GELU, 1x1 on (B, C, H, W), all with biases."""
+
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__(dim, hidden_dim, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return in_strips(super().forward, x, channels=self.net[0].out_channels, halo=1)
+
+
+class MOE_FFN(nn.Module):
+    """Mixture of experts: each image chooses `top_k` of them by its mean features; their weights then sum to 1.
+
+    An expert sees only the images that chose it, so an image's result does not depend on its batch. A compiler or tracer
+    gets the same sum with every expert evaluated, because its graph cannot depend on the choice.
+
+    Experts that nobody in a batch chose get gradients of zero instead of none, so that DistributedDataParallel needs no
+    `find_unused_parameters`, and one process takes the same optimizer steps as several.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, num_experts: int = 4, top_k: int = 2):
+        super().__init__()
+        if not 1 <= top_k <= num_experts:
+            raise ValueError(f'MOE_FFN: top_k must be from 1 to the number of experts ({num_experts}), not {top_k}')
+        self.top_k = top_k
+        self.gating_fc = nn.Linear(dim, num_experts)
+        self.experts = nn.ModuleList(Expert(dim, hidden_dim) for _ in range(num_experts))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """(B, H, W, C) to the same."""
+        gates, chosen = self.route(u)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return sum(_run(expert, u, gates[:, n]) for n, expert in enumerate(self.experts))
+        choices = chosen.tolist()
+        out = 0
+        for n, expert in enumerate(self.experts):
+            images = [i for i, choice in enumerate(choices) if n in choice]
+            if len(images) == len(choices):
+                out = out + _run(expert, u, gates[:, n])
+            elif images:
+                index = torch.tensor(images, device=u.device)
+                part = _run(expert, u.index_select(0, index), gates[index, n])
+                out = out + part.new_zeros(u.shape).index_copy_(0, index, part)
+            elif torch.is_grad_enabled():
+                out = out + 0 * sum(p.sum() for p in expert.parameters())
+        return out
+
+    def route(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (B, num_experts), zero but for the chosen, and the numbers of the chosen (B, top_k); in float32."""
+        exact = torch.promote_types(u.dtype, torch.float32)
+        with torch.autocast(u.device.type, enabled=False):
+            mean = u.mean(dim=(1, 2), dtype=exact)
+            logits = F.linear(mean, self.gating_fc.weight.to(exact), self.gating_fc.bias.to(exact))
+            best, chosen = logits.topk(self.top_k, dim=-1)
+            # the softmax over all experts, divided by the sum of the chosen, is the softmax over the chosen
+            gates = torch.zeros_like(logits).scatter(1, chosen, best.softmax(dim=-1))
+        return gates, chosen
+
+
+def _run(expert: nn.Module, u: Tensor, gate: Tensor) -> Tensor:
+    """`gate` (B) times the expert on (B, H, W, C)."""
+    y = expert(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return y * gate.to(y.dtype).view(-1, 1, 1, 1)

@@ -1,0 +1,108 @@
+"""What is where in the picture: class probabilities from a frozen segmentation network (ISALux's semantic prior).
+
+The segmenter is LR-ASPP on MobileNetV3-Large (Howard et al. 2019) as torchvision has it, 3,221,538 parameters.
+"""
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from basicsr.archs.loading import load_into
+from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.weights import load_weights
+
+_ALTERNATIVES = ("set semantic to the path of a file with torchvision's weights of lraspp_mobilenet_v3_large, to "
+                 "'external' (a map is given with each image) or to 'off' (no semantic prior)")
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+
+
+class SemanticPrior:
+    """A segmenter that belongs to no network: frozen, in evaluation mode, float32, on whatever device its input is.
+
+    It is no `nn.Module`, so a network that holds it has none of its tensors among its own; copies of the network
+    (`deepcopy`) share it.
+    """
+
+    def __init__(self, net: nn.Module):
+        self._copies = {torch.device('cpu'): net.eval().float().requires_grad_(False)}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] to probabilities (B, num_classes, H, W) of the same type; no gradient."""
+        net = self._on(x.device)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+            return net((x.float().clamp(0, 1) - mean) / std)['out'].softmax(dim=1).to(x.dtype)
+
+    def __deepcopy__(self, memo: dict) -> SemanticPrior:
+        return self
+
+    def _on(self, device: torch.device) -> nn.Module:
+        """One copy for each device, so that networks on several of them can share the prior."""
+        if device not in self._copies:
+            with torch.inference_mode(False):  # it outlives the call, and may be used in training later
+                self._copies[device] = deepcopy(self._copies[torch.device('cpu')]).to(device)
+        return self._copies[device]
+
+
+def load_semantic_prior(semantic: str, num_classes: int = 21) -> SemanticPrior:
+    """The segmenter of the option `semantic`; the same file is loaded once.
+
+    Args:
+        semantic: 'torchvision' takes the weights COCO_WITH_VOC_LABELS_V1 from torchvision's cache, or downloads them
+            there; else the path of a weights file with the same keys.
+
+    Raises:
+        UserError: without torchvision, without the weights, or when they do not fit; it names the alternatives.
+    """
+    try:
+        from torchvision.models import segmentation
+    except (ImportError, RuntimeError) as error:  # the latter: torchvision of another version of torch
+        raise UserError(f"semantic '{semantic}' needs torchvision, which cannot be imported "
+                        f'({type(error).__name__}: {error}); install it, or {_ALTERNATIVES}') from error
+    if semantic == 'torchvision':
+        weights = segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
+        return _load(_downloaded(weights.url), num_classes)
+    if not Path(semantic).is_file():
+        raise UserError(
+            f"semantic: there is no file '{semantic}';{nearest(semantic, ('torchvision', 'external', 'off'))} "
+            f"use 'torchvision', or {_ALTERNATIVES}")
+    return _load(Path(semantic).resolve(), num_classes)
+
+
+@cache
+def warn_without_semantics() -> None:
+    """Say once that a network has no semantic prior."""
+    get_root_logger().warning(
+        "ISALux with semantic 'off' has no semantic prior: results are not those of the paper's network")
+
+
+@cache
+def _load(file: Path, num_classes: int) -> SemanticPrior:
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+    # initial values are overwritten: they must neither shift the caller's random numbers nor land on its device
+    with torch.random.fork_rng(devices=[]), torch.device('cpu'):
+        net = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=num_classes)
+    try:
+        load_into(net, load_weights(file).state, str(file))
+    except UserError as error:
+        raise UserError(f'semantic: {str(error).rstrip(".")}; {_ALTERNATIVES}') from error
+    return SemanticPrior(net)
+
+
+def _downloaded(url: str) -> Path:
+    file = Path(torch.hub.get_dir(), 'checkpoints', url.rsplit('/', 1)[1])
+    if not file.is_file():
+        get_root_logger().info(f'downloading the segmenter of the semantic prior: {url}')
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), file.stem.rsplit('-', 1)[1], progress=False)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise UserError(f"semantic 'torchvision' needs the weights '{file}', which are not there and cannot be "
+                            f'downloaded ({error}); {_ALTERNATIVES}') from error
+    return file.resolve()
