@@ -30,6 +30,9 @@ CASES = [
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'gate_type': None, 'lora_ffn_ratio': None, 'bias': True},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'lora_attn_ratio': None, 'LayerNorm_type': 'BiasFree',
      'dual_pixel_task': True},
+    {'type': 'MASRNet'},
+    {'type': 'MASRNet', 'embed_dim': 24, 'stem_dim': 7, 'patch_size': 2, 'win_size': 4, 'num_experts': 4, 'num_heads': 3,
+     'moe_experts': [3, 2, 5], 'moe_hidden': [[8], [16, 8], [8, 9, 10]]},
 ]  # yapf: disable
 
 

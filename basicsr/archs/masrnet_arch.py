@@ -26,95 +26,20 @@ from basicsr.archs.layers.isp_map import (
 )
 from basicsr.archs.layers.mixture import MixtureOfAttention, MixtureOfExperts
 from basicsr.archs.layers.routing import BalanceWeights
+from basicsr.archs.layers.window_tokens import (
+    NEIGHBOURS,
+    ContentKeyValue,
+    EmbeddingGenerator,
+    FeatureExtractor,
+    NeighbourSearcher,
+    RouterVectors,
+    normal,
+)
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 
 _TOKENS = 3  # of a window: gamma, colour, saturation
-_NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the 3 x 3 windows in raster order, all but the middle
 _FOREIGN = ('emb_gen.ffn_path.', 'perceptual_loss.')  # aliases of emb_gen.fc1 and fc2; the loss
-
-
-class FeatureExtractor(nn.Module):
-    """Features of patches of r x r pixels, grouped by window: (B, 3, H, W) to (B, windows, tokens, D), row by row."""
-
-    def __init__(self, in_channels: int, stem_dim: int, dim: int, patch_size: int, win_size: int):
-        super().__init__()
-        self.win_size = win_size
-        self.local_feature = nn.Sequential(nn.Conv2d(in_channels, stem_dim, 3, padding=1), nn.GELU())
-        self.patch_embed = nn.Conv2d(stem_dim, dim, patch_size, stride=patch_size)
-        self.enhance = nn.Sequential(nn.GroupNorm(8, dim), nn.GELU(), nn.Conv2d(dim, dim, 1))
-        for conv in (self.local_feature[0], self.patch_embed, self.enhance[2]):
-            _normal(conv, conv.weight[0].numel()**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x, s = self.enhance(self.patch_embed(self.local_feature(x))), self.win_size
-        windows = x.unflatten(3, (-1, s)).unflatten(2, (-1, s)).permute(0, 2, 4, 3, 5, 1)
-        return windows.flatten(3, 4).flatten(1, 2)
-
-
-class EmbeddingGenerator(nn.Module):
-    """One vector for each window, from the mean of its tokens: (B, W, S, D) to (B, W, D)."""
-
-    def __init__(self, dim: int, dropout: float):
-        super().__init__()
-        self.layer_norm = nn.LayerNorm(dim)
-        self.fc1, self.fc2, self.fc_out = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, 2 * dim), nn.Linear(2 * dim, dim)
-        self.dropout = nn.Dropout(dropout)
-        for layer in (self.fc1, self.fc2):
-            _normal(layer, (1.7 / layer.in_features)**0.5)
-        _normal(self.fc_out, 0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.dropout(self.fc1(self.layer_norm(x))))
-        return self.fc_out(F.gelu(self.dropout(self.fc2(x))).mean(dim=2))
-
-
-class RouterVectors(nn.Module):
-    """A query for each window and one key for each expert: (B, W, D) to (B, W, 1, D) and (B, W, E, D)."""
-
-    def __init__(self, dim: int, experts: int, dropout: float):
-        super().__init__()
-        self.k_combined, self.q_projection = nn.Linear(dim, experts * dim), nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-        for layer, scale in ((self.k_combined, 1.), (self.q_projection, 0.8)):
-            nn.init.trunc_normal_(layer.weight, std=scale * dim**-0.5)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.norm(x)
-        keys = self.dropout(self.k_combined(x)).unflatten(-1, (-1, x.shape[-1]))
-        return self.dropout(self.q_projection(x)).unsqueeze(2), keys
-
-
-class ContentKeyValue(nn.Module):
-    """Keys and values of the features: (B, W, S, D) to two of the same."""
-
-    def __init__(self, dim: int, dropout: float):
-        super().__init__()
-        self.kv_projection = nn.Linear(dim, 2 * dim)
-        self.dropout = nn.Dropout(dropout)
-        _normal(self.kv_projection, dim**-0.5)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = self.dropout(self.kv_projection(x)).chunk(2, dim=-1)
-        return key, value
-
-
-class NeighbourSearcher(nn.Module):
-    """The tokens of the eight windows around each: (B, h + 2, w + 2, T, C) to (B, h * w, 8 T, C), index 8 t + neighbour.
-
-    The buffer is that of published checkpoints; nothing reads it.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer('neighbor_indices', torch.tensor(_NEIGHBOURS))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h, w = x.shape[1] - 2, x.shape[2] - 2
-        shifted = [x[:, i // 3:i // 3 + h, i % 3:i % 3 + w] for i in _NEIGHBOURS]
-        return torch.stack(shifted, dim=4).flatten(3, 4).flatten(1, 2)
 
 
 class ColourTransform(nn.Module):
@@ -187,7 +112,7 @@ class MASRNet(nn.Module):
         self.moe_2 = moe(1)
         self.moe_2_norm = nn.LayerNorm(dim)
         self.patch_neighbor_searcher = NeighbourSearcher()
-        self.multi_attention_3 = attention(quant_noise[2], neighbours=len(_NEIGHBOURS))
+        self.multi_attention_3 = attention(quant_noise[2], neighbours=len(NEIGHBOURS))
         self.attn3_norm = nn.LayerNorm(dim)
         self.moe_3 = moe(2)
         self.moe_3_norm = nn.LayerNorm(dim)
@@ -199,7 +124,7 @@ class MASRNet(nn.Module):
             for hidden, channels in (((96, 64, 32), 1), ((256, 384, 512, 576), 9), ((96, 64, 32), 1)))
         for isp in (self.isp_1, self.isp_2):
             xavier(isp['decoder']['output'], gain=0.3)
-        _normal(self.isp_4['decoder']['output'], 0.3, bias=1.)
+        normal(self.isp_4['decoder']['output'], 0.3, bias=1.)
         self.color_transform = ColourTransform()
         self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp = (
             EnhancedFFN(channels, ffn_dropout) for channels in (1, 9, 1))
@@ -228,8 +153,8 @@ class MASRNet(nn.Module):
             image = correct_saturation(correct_gamma(image, gamma), saturation).to(x.dtype)[..., :h, :w].contiguous()
             if not return_maps:
                 return image
-            diagonal, everything = colour[:, ::4].norm(dim=1), colour.norm(dim=1)
-            strength = (everything**2 - diagonal**2).clamp_min(0).sqrt() / (diagonal + 1e-8)
+            diagonal, rest = colour[:, ::4].norm(dim=1), colour[:, [1, 2, 3, 5, 6, 7]].norm(dim=1)
+            strength = rest / (diagonal + 1e-8)
             maps = {'gamma_map': gamma[:, 0], 'color_correction_strength': strength, 'saturation_map': saturation[:, 0]}
             return image, {k: v[..., :h, :w] for k, v in maps.items()}
 
@@ -264,8 +189,9 @@ class MASRNet(nn.Module):
         """Exponent (B, 1, H, W), correction of the colour matrix (B, 9, H, W), factor of the saturation (B, 1, H, W)."""
         tokens = tokens.to(self.e_isp_expand.weight.dtype)
         maps = []
-        for token, isp, mlp in zip(tokens.unbind(dim=2), (self.isp_1, self.isp_2, self.isp_4),
-                                   (self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp)):
+        for token, isp, mlp in zip(
+                tokens.unbind(dim=2), (self.isp_1, self.isp_2, self.isp_4),
+            (self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp)):
             decoder = isp['decoder']
             maps.append(mlp(window_map(decoder['output'](decoder['main'](token)), grid)))
         gamma, colour, saturation = maps
@@ -286,11 +212,6 @@ def _drop_foreign_keys(net: nn.Module, state: dict[str, Any], prefix: str, *_: A
         del state[key]
 
 
-def _normal(layer: nn.Linear | nn.Conv2d, std: float, bias: float = 0.) -> None:
-    nn.init.normal_(layer.weight, std=std)
-    nn.init.constant_(layer.bias, bias)
-
-
 def _check(in_channels: int, embed_dim: int, patch_size: int, win_size: int, num_experts: int, num_heads: int,
            moe_experts: Sequence[int], moe_topk: Sequence[int], moe_hidden: Sequence[Sequence[int]],
            quant_noise: Sequence[float], sample_topk: int, eval_routing: str) -> None:  # yapf: disable
@@ -299,7 +220,8 @@ def _check(in_channels: int, embed_dim: int, patch_size: int, win_size: int, num
     if in_channels != 3:
         raise ValueError('MASRNet: in_channels must be 3')
     if embed_dim < 8 or embed_dim % 8 or num_heads < 1 or embed_dim % num_heads:
-        raise ValueError(f'MASRNet: embed_dim must be a multiple of 8 and of num_heads, not {embed_dim} with {num_heads}')
+        raise ValueError(
+            f'MASRNet: embed_dim must be a multiple of 8 and of num_heads, not {embed_dim} with {num_heads}')
     if not 0 <= sample_topk <= num_heads <= num_experts:
         raise ValueError(f'MASRNet: sample_topk {sample_topk}, num_heads {num_heads}, num_experts {num_experts}:'
                          ' each may be at most the next')  # yapf: disable

@@ -6,6 +6,7 @@ but large ones, no loop over tokens or experts, and nothing that the host has to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class Experts(nn.Module):
 
     def __init__(self, experts: int, widths: Sequence[int], bias: bool):
         super().__init__()
-        self.layers = nn.ModuleList(ExpertLinear(experts, i, o, bias) for i, o in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(ExpertLinear(experts, i, o, bias) for i, o in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for i, layer in enumerate(self.layers):
@@ -77,7 +78,7 @@ class MixtureOfExperts(RoutedExperts):
         routing = route(gate_logits(tokens, self.w_gate, _LOGIT_LIMIT), self.k, by_expert=not self.merge,
                         balance=self.balance if self.training else None)  # yapf: disable
         outputs = self.output_experts(self.experts(tokens.expand(len(self.w_atten_gate), -1, -1)))
-        outputs = _pick(outputs, routing) * routing.gates.unsqueeze(-1)
+        outputs = _pick(outputs, routing) * routing.gates.unsqueeze(-1).to(outputs.dtype)
         outputs = outputs.sum(dim=1) if self.merge else outputs
         return outputs.unflatten(0, x.shape[:-1]), routing.balance
 
