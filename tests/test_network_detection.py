@@ -38,6 +38,9 @@ CASES = [
     {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 2, 1], 'heads': [1, 2, 4], 'semantic': 'external', 'num_classes': 5},
     {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 1, 1], 'heads': [2, 2, 4], 'semantic': 'off', 'lora_r': 0},
     {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4},
+    {'type': 'MASRNet'},
+    {'type': 'MASRNet', 'embed_dim': 24, 'stem_dim': 7, 'patch_size': 2, 'win_size': 4, 'num_experts': 4, 'num_heads': 3,
+     'moe_experts': [3, 2, 5], 'moe_hidden': [[8], [16, 8], [8, 9, 10]]},
 ]  # yapf: disable
 
 

@@ -188,6 +188,26 @@ def _isalux(shapes: Shapes) -> dict[str, Any] | None:
     }  # yapf: disable
 
 
+def _masrnet(shapes: Shapes) -> dict[str, Any] | None:
+    if 'multi_attention_1.q_proj.moe.w_gate' not in shapes or 'feature_extractor.patch_embed.weight' not in shapes:
+        return None
+    dim, stem, patch, _ = shapes['feature_extractor.patch_embed.weight']
+    hidden = [[shapes[f'{moe}.experts.layers.{i}.weight'][2] for i in
+               range(_count(shapes, moe + r'\.experts\.layers\.(\d+)\.weight') - 1)]
+              for moe in ('moe_1', 'moe_2', 'moe_3')]  # yapf: disable
+    return {
+        'type': 'MASRNet',
+        'embed_dim': dim,
+        'patch_size': patch,
+        'win_size': 8 // patch,
+        'stem_dim': stem,
+        'num_experts': shapes['multi_attention_1.q_proj.moe.w_gate'][1],
+        'num_heads': dim // shapes['multi_attention_1.k_proj.weight'][0],
+        'moe_experts': [shapes[f'moe_{i}.w_gate'][1] for i in (1, 2, 3)],
+        'moe_hidden': hidden,
+    }
+
+
 def _ratio(shapes: Shapes, blocks: list[str], convs: tuple[str, ...], least: int) -> float | None:
     """The simplest relative rank that gives these convolutions their ranks; None where all are plain."""
     ranks = set()
@@ -225,5 +245,5 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 
 RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [
-    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _isalux, _srresnet
+    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _isalux, _masrnet, _srresnet
 ]  # yapf: disable
