@@ -30,6 +30,11 @@ CASES = [
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'gate_type': None, 'lora_ffn_ratio': None, 'bias': True},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'lora_attn_ratio': None, 'LayerNorm_type': 'BiasFree',
      'dual_pixel_task': True},
+    {'type': 'IllRecNet'},
+    {'type': 'IllRecNet', 'preset': 'small'},
+    {'type': 'IllRecNet', 'preset': 'base'},
+    {'type': 'IllRecNet', 'kernel_size': 7, 'sigma': 3, 'embed_dim': 8, 'num_heads': 8, 'mlp_ratio': 3,
+     'num_resolution': 1},
 ]  # yapf: disable
 
 

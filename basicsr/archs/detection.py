@@ -108,6 +108,32 @@ def _restormer(shapes: Shapes) -> dict[str, Any] | None:
     return found
 
 
+def _illrecnet(shapes: Shapes) -> dict[str, Any] | None:
+    """IllRecNet, also under the prefix `model.` of the authors' checkpoints.
+
+    Shapes tell neither the number of heads, taken from the preset of this size and else 8, nor the Gaussian's width,
+    which comes with the weights.
+    """
+    shapes = {k.removeprefix('model.'): v for k, v in shapes.items()}
+    kernel = shapes.get('encoder.separate.conv_y.weight')
+    if kernel is None or 'encoder.il_sttn.mlp.mlp.0.weight' not in shapes:
+        return None
+    hidden, dim = shapes['encoder.il_sttn.mlp.mlp.0.weight']
+    levels = _count(shapes, r'decoder\.down\.(\d+)\.')
+    return {
+        'type': 'IllRecNet',
+        'kernel_size': kernel[2],
+        'sigma': 5 if kernel[2] == 15 else 3,
+        'embed_dim': dim,
+        'num_heads': {
+            (16, 1, 2): 2,
+            (32, 2, 3): 4
+        }.get((dim, hidden // dim, levels), 8),
+        'mlp_ratio': hidden // dim,
+        'num_resolution': levels,
+    }
+
+
 def _ratio(shapes: Shapes, blocks: list[str], convs: tuple[str, ...], least: int) -> float | None:
     """The simplest relative rank that gives these convolutions their ranks; None where all are plain."""
     ranks = set()
@@ -139,4 +165,5 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return len({m.group(1) for m in (re.match(pattern, key) for key in shapes) if m})
 
 
-RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [_retinexmamba, _retinexformer, _mst_plus_plus, _restormer]
+RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [
+    _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _illrecnet]  # yapf: disable
