@@ -179,16 +179,16 @@ def test_dropout_follows_the_seed_and_training_mode():
 @pytest.mark.parametrize('compiled', [False, True])
 def test_checkpoints_drop_the_same_again(compiled):
     x, results = torch.rand(1, 3, 12, 12), []
-    for checkpoint in (False, True):
+    for again in (False, True):
         torch.manual_seed(0)
-        net = build_network({**TINY, 'num_resolution': 1, 'dropout_ratio': 0.3, 'checkpoint': checkpoint}).train()
+        net = build_network({**TINY, 'num_resolution': 1, 'dropout_ratio': 0.3, 'checkpoint': again}).train()
         torch._dynamo.reset()
-        run = torch.compile(net, fullgraph=True, backend='aot_eager') if compiled else net
+        run = torch.compile(net, fullgraph=True, backend='aot_eager') if compiled and again else net
         torch.manual_seed(5)
         run(x).square().mean().backward()
         results.append([p.grad for p in net.parameters() if p.requires_grad])
-    for kept, again in zip(*results):
-        torch.testing.assert_close(again, kept, rtol=1e-4, atol=1e-6)
+    for expected, found in zip(*results):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 MEMORY = """
@@ -199,7 +199,7 @@ torch.set_num_threads(1)
 net, attention = build_network({'type': 'IllRecNet'}), PixelAttention(16, 8, dropout=0.2)
 def network(size): net(torch.rand(1, 3, size, size)).square().mean().backward()
 def dropping(size): x = torch.rand(1, size**2, 16); attention(x, x).square().mean().backward()
-for run in (network, dropping):
+for run in (dropping, network):
     run(16)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run(64)
@@ -212,8 +212,8 @@ def test_no_scores_are_held_in_forward_or_backward():
     """Those of one of the network's attentions to 64x64 pixels would take 512 MiB."""
     done = run_python('-c', MEMORY, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    network, dropping = map(float, done.stdout.split())
-    assert network < 100 and dropping < 40
+    dropping, network = map(float, done.stdout.split())
+    assert dropping < 40 and network < 100
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -292,5 +292,5 @@ def test_checkpoints_of_the_authors_load(tmp_path):
 
 def test_unknown_weights_are_still_refused():
     net = build_network(TINY)
-    with pytest.raises(RuntimeError, match='Unexpected key.*encoder.extra'):
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*encoder\.extra'):
         net.load_state_dict({**net.state_dict(), 'encoder.extra': torch.ones(1)})
