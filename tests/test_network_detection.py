@@ -41,6 +41,11 @@ CASES = [
     {'type': 'MASRNet'},
     {'type': 'MASRNet', 'embed_dim': 24, 'stem_dim': 7, 'patch_size': 2, 'win_size': 4, 'num_experts': 4, 'num_heads': 3,
      'moe_experts': [3, 2, 5], 'moe_hidden': [[8], [16, 8], [8, 9, 10]]},
+    {'type': 'IllRecNet'},
+    {'type': 'IllRecNet', 'preset': 'small'},
+    {'type': 'IllRecNet', 'preset': 'base'},
+    {'type': 'IllRecNet', 'kernel_size': 7, 'sigma': 3, 'embed_dim': 8, 'num_heads': 8, 'mlp_ratio': 3,
+     'num_resolution': 1},
 ]  # yapf: disable
 
 

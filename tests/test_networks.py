@@ -1,4 +1,4 @@
-"""Retinexformer, MST++, Restormer and its gated relatives, ISALux: parity with published outputs, any size and precision."""
+"""The neighbours of RetinexMamba: parity with the published networks, any size and precision."""
 from __future__ import annotations
 
 import json
@@ -22,12 +22,13 @@ TINY = {
     'ImprovedLoRaGateRestormer': FLAT,
     'ISALux': {'dim': 8, 'num_blocks': [1, 1, 1], 'semantic': 'off'},
     'MASRNet': {'embed_dim': 16, 'stem_dim': 6, 'moe_hidden': [[12], [12], [12, 8]]},
+    'IllRecNet': {'embed_dim': 8, 'num_heads': 4, 'num_resolution': 3},
 }  # yapf: disable
 # rounding can send a token to another expert, which moves everything behind it: precision is compared with all chosen
 UNROUTED = {'MASRNet': {'num_experts': 2, 'moe_experts': [3, 2, 2]}}
 GOLDEN = SHARED / 'golden'
 SHALLOW = {k: {'num_blocks': [1, 0, 0, 0], 'num_refinement_blocks': 0} for k in TINY if 'Restormer' in k}
-FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux', 'masrnet')
+FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux', 'masrnet', 'illrecnet')
 CASES = sorted(f for f in GOLDEN.glob('*.npz') if f.stem.startswith(FAMILIES)) if GOLDEN.is_dir() else []
 VGG_PARAMETERS = 1_735_488  # the authors' MASR-Net holds the network of its perceptual loss, ours does not
 every = pytest.mark.parametrize('name', TINY)
@@ -245,6 +246,13 @@ def test_compiles_with_checkpoints_and_backward(name):
     ('ImprovedLoRaGateRestormer', {'dim': 18}, 'multiple of 4'),
     ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': 0}, 'above 0'),
     ('ImprovedLoRaGateRestormer', {'num_blocks': [4, 6, 6]}, 'four numbers'),
+    ('IllRecNet', {'embed_dim': 12}, '8 heads do not divide 12 channels'),
+    ('IllRecNet', {'kernel_size': 8}, 'must be odd'),
+    ('IllRecNet', {'sigma': 0}, 'sigma must be above 0'),
+    ('IllRecNet', {'channels': 1}, 'must be 3'),
+    ('IllRecNet', {'num_resolution': 0}, 'at least 1'),
+    ('IllRecNet', {'dropout_ratio': 1.}, 'below 1'),
+    ('IllRecNet', {'preset': 'huge'}, 'train_scripts, small, base, large'),
 ])  # yapf: disable
 def test_impossible_arguments_are_explained(name, arguments, message):
     from basicsr.registry import ARCH_REGISTRY

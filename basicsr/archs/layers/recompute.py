@@ -18,7 +18,7 @@ class _State(threading.local):  # the backward pass of a GPU runs in a thread of
 
 
 _state = _State()
-_PLAIN = {'use_reentrant': False, 'preserve_rng_state': False}  # no block draws random numbers
+_PLAIN = {'use_reentrant': False, 'preserve_rng_state': False}
 
 
 def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
@@ -31,13 +31,17 @@ def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
     return checkpoint(function, *args, **_PLAIN)
 
 
-def checkpointed(enabled: bool, function: Callable[..., Tensor], *args: Any) -> Tensor:
-    """`function(*args)`; when `enabled`, a whole block is computed again in the backward pass."""
+def checkpointed(enabled: bool, function: Callable[..., Tensor], *args: Any, draws: bool = False) -> Tensor:
+    """`function(*args)`; when `enabled`, a whole block is computed again in the backward pass.
+
+    `draws` says that it draws random numbers, which are then the same again.
+    """
     if not enabled or not torch.is_grad_enabled() or torch.jit.is_tracing():
         return function(*args)
+    options = {**_PLAIN, 'preserve_rng_state': draws}
     if torch.compiler.is_compiling():
-        return checkpoint(function, *args, **_PLAIN)
-    return checkpoint(function, *args, context_fn=lambda: (_inside(), _inside(again=True)), **_PLAIN)
+        return checkpoint(function, *args, **options)
+    return checkpoint(function, *args, context_fn=lambda: (_inside(), _inside(again=True)), **options)
 
 
 @contextmanager
