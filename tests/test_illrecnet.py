@@ -196,13 +196,14 @@ import resource, torch
 from basicsr.archs import build_network
 from basicsr.archs.layers.pixel_attention import PixelAttention
 torch.set_num_threads(1)
-net, attention = build_network({'type': 'IllRecNet'}), PixelAttention(16, 8, dropout=0.2)
-def network(size): net(torch.rand(1, 3, size, size)).square().mean().backward()
-def dropping(size): x = torch.rand(1, size**2, 16); attention(x, x).square().mean().backward()
-for run in (dropping, network):
-    run(16)
+net, plain, dropout = build_network({'type': 'IllRecNet'}), PixelAttention(16, 8), PixelAttention(16, 8, dropout=0.2)
+def network(pixels): net(torch.rand(1, 3, 16, pixels // 16)).square().mean().backward()
+def dropping(pixels): x = torch.rand(1, pixels, 16); dropout(x, x).square().mean().backward()
+def large(pixels): x = torch.rand(1, pixels, 16); plain(x, x).square().mean().backward()
+for run, pixels in ((dropping, 4096), (network, 4096), (large, 30_000)):
+    run(256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(64)
+    run(pixels)
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
@@ -212,8 +213,9 @@ def test_no_scores_are_held_in_forward_or_backward():
     """Those of one of the network's attentions to 64x64 pixels would take 512 MiB."""
     done = run_python('-c', MEMORY, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    dropping, network = map(float, done.stdout.split())
-    assert dropping < 40 and network < 100
+    dropping, network, large = map(float, done.stdout.split())
+    assert dropping < 40 and network < 100  # scores of one layer: 512
+    assert large < 200  # MiB; the scores of its eight heads would take 26.8 GiB
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
