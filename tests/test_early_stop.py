@@ -90,7 +90,8 @@ def calculate_scripted(img, img2, **kwargs):
 
 def options_for(tiny_options, scripted, name='tiny', better='higher', **stop):
     network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
-    return str(tiny_options(name, **scripted[0], network_g=network, train={'total_iter': 12, 'early_stop': {'patience': 2, **stop}},
+    return str(tiny_options(name, **scripted[0], network_g=network,
+                            train={'total_iter': 12, 'early_stop': {'patience': 2, **stop}},
                             val={'val_freq': 2, 'metrics': {'psnr': {'type': 'calculate_scripted', 'better': better}}},
                             logger={'save_checkpoint_freq': 2}))  # yapf: disable
 
@@ -110,8 +111,8 @@ def test_a_run_stops_with_its_last_and_its_best_weights(tiny_options, scripted, 
     assert len(rows(run, 'losses.csv')) == 8 and (run / 'curves.png').is_file()
     log = next(run.glob('*.log')).read_text()
     assert 'Training stops at iteration 8: psnr has not improved for 2 validations; best' in log
-    read = {n: torch.load(run / n, weights_only=True)['params'] for n in ('models/net_g_latest.pth', 'models/net_g_8.pth',
-                                                                         'models/net_g_4.pth', 'best/net_g_best.pth')}  # yapf: disable
+    names = ('models/net_g_latest.pth', 'models/net_g_8.pth', 'models/net_g_4.pth', 'best/net_g_best.pth')
+    read = {n: torch.load(run / n, weights_only=True)['params'] for n in names}
     for a, b in (('models/net_g_latest.pth', 'models/net_g_8.pth'), ('best/net_g_best.pth', 'models/net_g_4.pth')):
         assert all(torch.equal(read[a][k], read[b][k]) for k in read[a])
     best = json.loads((run / 'best' / 'best.json').read_text())
