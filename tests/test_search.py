@@ -70,7 +70,8 @@ def test_a_search_ends_with_options_ready_to_train(files, tmp_path, capsys):
     assert search(files(3)) == 0
     out, experiments = capsys.readouterr().out, tmp_path / 'experiments'
     folder = experiments / 'tiny_search'
-    assert {p.name for p in folder.iterdir()} == {'best.yml', 'best_params.json', 'history.png', 'importance.png', 'study.db'}
+    assert {p.name
+            for p in folder.iterdir()} == {'best.yml', 'best_params.json', 'history.png', 'importance.png', 'study.db'}
     assert (folder / 'history.png').stat().st_size > 5000 and (folder / 'importance.png').stat().st_size > 5000
     study = database(tmp_path)
     assert [t.state.name for t in study.trials] == ['COMPLETE'] * 3
@@ -120,7 +121,8 @@ def test_pruned_trials_end_early_and_in_order(files, tmp_path, monkeypatch, caps
     assert 'none of 2 trials was completed' in capsys.readouterr().err
     assert states(tmp_path) == ['PRUNED', 'PRUNED']
     run = tmp_path / 'experiments' / 'tiny_trial1'
-    assert len((run / 'losses.csv').read_text().splitlines()) == 1 + 2 and (run / 'models' / 'net_g_latest.pth').is_file()
+    assert len(
+        (run / 'losses.csv').read_text().splitlines()) == 1 + 2 and (run / 'models' / 'net_g_latest.pth').is_file()
     assert 'Training stops at iteration 2: the search has pruned trial 1' in next(run.glob('*.log')).read_text()
 
 
@@ -150,7 +152,13 @@ def scripted(values: dict[int, list[float] | BaseException]):
 
 
 def test_the_search_goes_on_after_a_failed_trial(files, tmp_path, monkeypatch, capsys):
-    values = {0: [1., 5., 2.], 1: torch.OutOfMemoryError('no memory'), 2: UserError('not finite'), 3: [float('nan')], 4: [4.]}
+    values = {
+        0: [1., 5., 2.],
+        1: torch.OutOfMemoryError('no memory'),
+        2: UserError('not finite'),
+        3: [float('nan')],
+        4: [4.]
+    }
     monkeypatch.setattr(search_run, 'train', scripted(values))
     assert search(files(5)) == 0
     assert states(tmp_path) == ['COMPLETE', 'FAIL', 'FAIL', 'FAIL', 'COMPLETE']
@@ -188,7 +196,8 @@ def test_an_interrupt_keeps_the_results_and_the_next_start_goes_on(files, tmp_pa
 def test_pruners(files, tmp_path, monkeypatch, pruner, pruned_at):
     """The second trial is worse from its start; a median prunes it at the first validation after the warm-up."""
     monkeypatch.setattr(search_run, 'train', scripted({0: [3., 4., 5., 6.], 1: [1., 2., 3., 4.]}))
-    space = SPACE.replace('total_iter: 4', 'total_iter: 8').replace('val_freq: 2', 'val_freq: 4') + f'pruner: {pruner}\n'
+    space = SPACE.replace('total_iter: 4', 'total_iter: 8').replace('val_freq: 2',
+                                                                    'val_freq: 4') + f'pruner: {pruner}\n'
     assert search(files(2, space)) == 0
     last = database(tmp_path).trials[1]
     if 'hyperband' not in pruner:  # whose brackets are drawn by the name of the study
@@ -199,9 +208,9 @@ def test_pruners(files, tmp_path, monkeypatch, pruner, pruned_at):
 
 
 def test_a_seeded_search_is_repeatable(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(search_run, 'train', scripted({i: [float(i)] for i in range(6)}))
+    monkeypatch.setattr(search_run, 'train', scripted({i: [float(i)] for i in range(3)}))
     for name in ('a', 'b'):
-        assert search(files(6, SPACE, '--study', name, '--storage', f'sqlite:///{tmp_path}/all.db')) == 0
+        assert search(files(3, SPACE, '--study', name, '--storage', f'sqlite:///{tmp_path}/all.db')) == 0
     a, b = (optuna.load_study(study_name=n, storage=f'sqlite:///{tmp_path}/all.db').trials for n in ('a', 'b'))
     assert [t.params for t in a] == [t.params for t in b] and a[0].params != a[1].params
 
