@@ -26,7 +26,7 @@ from basicsr.search import run as search_run  # noqa: E402
 from basicsr.search import study as studies  # noqa: E402
 from basicsr.search.command import main as search  # noqa: E402
 from basicsr.search.command import parse, prepare  # noqa: E402
-from basicsr.search.space import PrunerOptions, SamplerOptions, read_space  # noqa: E402
+from basicsr.search.space import PrunerOptions, SamplerOptions, check_space, read_space  # noqa: E402
 
 SPACE = """
 space:
@@ -385,3 +385,13 @@ def test_files_beside_the_option_file_are_still_found_from_the_result(files, tmp
     assert search(arguments) == 0
     best = load_options(tmp_path / 'experiments' / 'tiny_search' / 'best.yml', is_train=True)
     assert best.opt['datasets']['val']['dataroot_lq'] == str(tmp_path / 'data' / 'input')
+
+
+def test_the_masrnet_space_fits_loss_terms_in_its_order(tiny_options):
+    """With losses that are here already in the places of MASR-Net's own."""
+    terms = [{'type': 'L1Loss', 'loss_weight': 1.0} for _ in range(6)]  # not one six times: YAML would make aliases
+    options = tiny_options(train={'optim_g': {'type': 'AdamW', 'lr': 1e-4}, 'pixel_opt': terms[0], 'losses': terms[1:]})
+    file = ROOT / 'Options' / 'search' / 'masrnet.yml'
+    opt = check_space(read_space(file), file, options, [])
+    assert [t['loss_weight'] for t in opt['train']['losses']] == [0.232, 0.107, 0.08, 0.126, 0.006]
+    assert opt['train']['pixel_opt']['loss_weight'] == 1.48 and opt['train'].get('grad_clip_norm') is None
