@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from basicsr.utils.errors import run_main
 
 if TYPE_CHECKING:
     from basicsr.config import LoadedOptions
+    from basicsr.engine.early_stop import Callback
 
 
 def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None = None) -> None:
@@ -35,8 +37,8 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     shutdown()
 
 
-def train(loaded: LoadedOptions, launcher: str) -> None:
-    """One run, from its options to its last weights."""
+def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = ()) -> None:
+    """One run, from its options to its last weights. `callbacks` learn the results of validations and may end it."""
     from basicsr.data.build import build_train_data, build_val_data
     from basicsr.engine.launch import make_folders, open_log, start_run
     from basicsr.engine.trainer import Trainer, find_resume_state
@@ -52,7 +54,7 @@ def train(loaded: LoadedOptions, launcher: str) -> None:
         model.load_resumed_networks(*resume)
     make_folders(opt, resuming=resume is not None)  # last, so that a start that fails leaves earlier runs as they are
     open_log(opt, loaded)
-    Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None).run()
+    Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks).run()
     close_log_file()
     barrier()  # the next stage reads what this one wrote
 

@@ -53,10 +53,9 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     for label in metrics:
         _component(metrics, label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
                    extra={'better': (typing.Literal['higher', 'lower'], 'higher')})  # yapf: disable
-    best = val.get('best_metric')
-    if best is not None and best not in list(metrics):
-        problems.add(('val', 'best_metric'),
-                     f"'{best}' is none of the metrics: {', '.join(map(str, metrics)) or 'there are none'}")
+    _known_metric(val.get('best_metric'), metrics, ('val', 'best_metric'), problems)
+    if is_train and isinstance(train, dict) and isinstance(train.get('early_stop'), dict):
+        _early_stop(opt, train['early_stop'], val, metrics, problems)
     return opt
 
 
@@ -243,6 +242,21 @@ def _with_terms(path: Path, holder: Any, key: str | int) -> Iterator[tuple[Path,
     terms = holder[key].get('terms') if isinstance(holder[key], dict) else None  # after the yield: checking replaces it
     for inner in terms if isinstance(terms, dict) else range(len(terms) if isinstance(terms, list) else 0):
         yield from _with_terms((*path, key, 'terms'), terms, inner)
+
+
+def _known_metric(label: Any, metrics: dict[str, Any], where: Path, problems: Problems) -> None:
+    if label is not None and label not in list(metrics):
+        problems.add(where, f"'{label}' is none of the metrics: {', '.join(map(str, metrics)) or 'there are none'}")
+
+
+def _early_stop(opt: dict[str, Any], block: dict[str, Any], val: dict[str, Any], metrics: dict[str, Any],
+                problems: Problems) -> None:  # yapf: disable
+    here = ('train', 'early_stop')
+    _known_metric(block.get('metric'), metrics, (*here, 'metric'), problems)
+    if all(str(key).startswith('train') for key in opt.get('datasets') or {}):
+        problems.add(here, 'needs a validation set: give datasets.val')
+    elif not metrics or not val.get('val_freq'):
+        problems.add(here, 'needs validations to look at: give val.val_freq and val.metrics')
 
 
 def _optimizer(train: dict[str, Any], key: str, problems: Problems) -> None:

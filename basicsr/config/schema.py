@@ -52,6 +52,13 @@ class MixingOptions(Block):
     use_identity: bool = Field(False, description='mix only every second batch on average')
 
 
+class EarlyStopOptions(Block):
+    """Ends a run that no longer improves on the first validation set."""
+    metric: str | None = Field(None, description='label in val.metrics, default the one that chooses the best weights')
+    patience: Int = Field(gt=0, description='validations without improvement after which the run ends')
+    min_delta: float = Field(0, ge=0, description='what an improvement must exceed')
+
+
 class TrainOptions(Block):
     total_iter: Int = Field(gt=0, description='optimizer steps')
     warmup_iter: Int = Field(-1, description='length of the linear warm-up in iterations, -1 for none')
@@ -75,6 +82,7 @@ class TrainOptions(Block):
     compile: bool = Field(False, description='torch.compile the network')
     channels_last: bool = False
     cudnn_benchmark: bool = True
+    early_stop: EarlyStopOptions | None = None
 
 
 class ValOptions(Block):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from basicsr.data.loader import ImageLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.checkpoint import newest_state, read_state
 from basicsr.engine.curves import Table, plot
+from basicsr.engine.early_stop import Callback, EarlyStop, Stop
 from basicsr.engine.message_logger import MessageLogger, init_tb_logger, init_wandb
 from basicsr.utils.dist import barrier
 from basicsr.utils.errors import UserError
@@ -26,10 +28,12 @@ class Trainer:
         train_loader, sampler: training batches and the order they come in.
         val_loaders: one per validation set.
         resume_state: content of a `.state` file, or None.
+        callbacks: told the results of every validation; they may end the run.
     """
 
     def __init__(self, opt: Dict, model: Any, train_loader: ImageLoader, sampler: EnlargedSampler,
-                 val_loaders: list[ImageLoader], resume_state: dict[str, Any] | None = None):  # yapf: disable
+                 val_loaders: list[ImageLoader], resume_state: dict[str, Any] | None = None,
+                 callbacks: Sequence[Callback] = ()):  # yapf: disable
         self.opt, self.model = opt, model
         self.loader, self.sampler, self.val_loaders = train_loader, sampler, val_loaders
         self.total = opt['train']['total_iter']
@@ -39,12 +43,18 @@ class Trainer:
         self.print_freq = logger_opt.get('print_freq', 100)
         self.save_freq = logger_opt.get('save_checkpoint_freq', 5000)
         self.val_freq = (opt.get('val') or {}).get('val_freq') if val_loaders else None
+        position = (resume_state or {}).get('run_state') or {}
+        self.early_stop = EarlyStop(opt, position.get('early_stop')) if opt['train'].get('early_stop') else None
+        self.callbacks = [*callbacks, *([self.early_stop] if self.early_stop else [])]
         if resume_state:
             self._resume(resume_state)
+        # a state is written before the validation of its iteration, which is therefore done again
+        self.validates_first = bool(resume_state and self.val_freq and self.iteration % self.val_freq == 0)
         self.is_master = opt['rank'] == 0
         self.folder = Path(opt['path']['experiments_root'])
         self.losses = Table(self.folder / 'losses.csv', self.iteration) if self.is_master else None
-        self.metrics = Table(self.folder / 'metrics.csv', self.iteration) if self.is_master else None
+        self.metrics = Table(self.folder / 'metrics.csv', self.iteration -
+                             self.validates_first) if self.is_master else None
         self.tb_logger = self.wandb_run = None
         if self.is_master and logger_opt.get('use_tb_logger'):
             if (logger_opt.get('wandb') or {}).get('project'):
@@ -53,16 +63,14 @@ class Trainer:
         self.message = MessageLogger(opt, self.iteration, self.tb_logger)
 
     def run(self) -> None:
-        """Train to the end: every epoch, batch by batch, then save and validate once more."""
+        """Train to the end, or until a callback stops: every epoch, batch by batch, then save and validate once more."""
         get_root_logger().info(f'Start training from epoch: {self.epoch}, iter: {self.iteration}')
         try:
-            while self.iteration < self.total:
-                self.sampler.set_epoch(self.epoch, self.batches_done * self.loader.batch_size)
-                self._run_epoch()
-                self.epoch, self.batches_done = self.epoch + 1, 0
-            self.model.save(epoch=-1, current_iter=-1)
-            if self.val_loaders and self.total % (self.val_freq or self.total + 1):
-                self._validate()
+            try:
+                self._train()
+            except Stop as reason:
+                get_root_logger().info(f'Training stops at iteration {self.iteration}: {reason}')
+                self.model.save(epoch=-1, current_iter=-1)
             self._plot()
         finally:
             self.message.close()
@@ -70,6 +78,17 @@ class Trainer:
                 self.tb_logger.close()
             if self.wandb_run is not None:
                 self.wandb_run.finish()
+
+    def _train(self) -> None:
+        if self.validates_first:
+            self._validate()
+        while self.iteration < self.total:
+            self.sampler.set_epoch(self.epoch, self.batches_done * self.loader.batch_size)
+            self._run_epoch()
+            self.epoch, self.batches_done = self.epoch + 1, 0
+        self.model.save(epoch=-1, current_iter=-1)
+        if self.val_loaders and self.total % (self.val_freq or self.total + 1):
+            self._validate()
 
     def _run_epoch(self) -> None:
         waiting_since = time.time()
@@ -113,10 +132,12 @@ class Trainer:
             'batches_done': self.batches_done,
             'batch_size': self.loader.batch_size
         }
+        if self.early_stop:
+            self.model.run_state['early_stop'] = self.early_stop.state
         self.model.save(self.epoch, self.iteration)
 
     def _validate(self) -> None:
-        values = {}
+        values, by_dataset = {}, {}
         save_img = (self.opt.get('val') or {}).get('save_img', False)
         for loader in self.val_loaders:
             self.model.validation(loader, self.iteration, self.tb_logger, save_img)
@@ -125,10 +146,13 @@ class Trainer:
             values |= {f'{name}/{metric}': value for metric, value in results.items()}
             for task, means in (getattr(self.model, 'task_results', None) or {}).items():
                 values |= {f'{name}/{task}/{metric}': value for metric, value in means.items()}
+            by_dataset.setdefault(name, dict(results))
         if self.is_master and values:
             self.metrics.add(self.iteration, values)
             self._plot()
         barrier()
+        for callback in self.callbacks:
+            callback.on_validation(self.iteration, by_dataset)
 
     def _plot(self) -> None:
         if self.is_master:

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from basicsr.data.loader import sample_name
+from basicsr.engine.early_stop import better_is, improves
 from basicsr.metrics import describe, measure
 from basicsr.metrics.tasks import mean, means_by_task, task_of
 from basicsr.utils.dist import gather, get_dist_info
@@ -110,9 +111,9 @@ class ValidationMixin:
         if 'best_metric_results' not in self.__dict__:
             self.best_metric_results = {}
         table = self.best_metric_results.setdefault(dataset_name, {})
-        better = self.opt['val']['metrics'][metric].get('better', 'higher')
+        better = better_is(self.opt['val']['metrics'], metric)
         best = table.get(metric)
-        if best is None or (val > best['val'] if better == 'higher' else val < best['val']):
+        if best is None or improves(val, best['val'], better):
             best = table[metric] = {'better': better, 'val': val, 'iter': current_iter}
             chosen = self.opt['val'].get('best_metric') or next(iter(self.opt['val']['metrics']))
             if metric == chosen and dataset_name == next(iter(self.best_metric_results)):

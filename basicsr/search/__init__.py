@@ -1,0 +1,1 @@
+"""Search for options: many short runs, proposed and pruned by Optuna."""

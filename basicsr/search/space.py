@@ -1,0 +1,145 @@
+"""The search space: a YAML file of option paths and the values to try, checked against the option file it is for."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from pydantic import Field
+
+from basicsr.config import load_options
+from basicsr.config.check import check_block
+from basicsr.config.overrides import apply_overrides
+from basicsr.config.report import Problems, raise_mistakes
+from basicsr.config.schema import Block, Int
+from basicsr.config.yaml_reader import read_yaml
+from basicsr.utils.errors import UserError
+
+
+class Parameter(Block):
+    """Values of one option: a list of choices, or a range of whole numbers (both ends are) or of numbers."""
+    choices: list[Any] | None = Field(None, min_length=1)
+    low: int | float | None = None
+    high: int | float | None = None
+    step: int | float | None = None
+    log: bool = False
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """As Optuna's distribution. Choices are JSON texts, so that lists can be chosen. Raises `ValueError`."""
+        numbers = (self.low, self.high, self.step)
+        if self.choices is not None and (any(n is not None for n in numbers) or self.log):
+            raise ValueError('give choices, or a range of low and high, not both')
+        if self.choices is not None:
+            return optuna.distributions.CategoricalDistribution([json.dumps(c) for c in self.choices])
+        if self.low is None or self.high is None:
+            raise ValueError('give choices: [...], or low and high')
+        if all(isinstance(n, int) for n in numbers if n is not None):
+            return optuna.distributions.IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def suggest(self, trial: optuna.Trial, path: str) -> Any:
+        """The value of this trial."""
+        if self.choices is not None:
+            return self.decode(trial.suggest_categorical(path, [json.dumps(c) for c in self.choices]))
+        of_integers = isinstance(self.distribution(), optuna.distributions.IntDistribution)
+        if of_integers:
+            return trial.suggest_int(path, self.low, self.high, step=self.step or 1, log=self.log)
+        return trial.suggest_float(path, self.low, self.high, step=self.step, log=self.log)
+
+    def decode(self, value: Any) -> Any:
+        """The option's value from what Optuna stores."""
+        return json.loads(value) if self.choices is not None else value
+
+    def samples(self) -> list[Any]:
+        """Values that show whether the option takes them: every choice, or both ends."""
+        return self.choices or [self.low, self.high]
+
+
+class SamplerOptions(Block):
+    type: Literal['tpe', 'random'] = 'tpe'
+    seed: Int | None = Field(None, ge=0)
+
+
+class PrunerOptions(Block):
+    type: Literal['median', 'hyperband', 'none'] = 'median'
+    min_iter: Int | None = Field(None, gt=0)
+    startup_trials: Int = Field(5, ge=0)
+    reduction_factor: Int = Field(3, ge=2)
+
+
+class SpaceFile(Block):
+    space: dict[str, dict[str, Any]] = Field(min_length=1)
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    trial_only: dict[str, Any] = Field(default_factory=dict)
+    direction: Literal['maximize', 'minimize'] | None = None
+    sampler: SamplerOptions = Field(default_factory=SamplerOptions)
+    pruner: PrunerOptions = Field(default_factory=PrunerOptions)
+
+
+@dataclass
+class Space:
+    """Attributes:
+        parameters: what is searched, by option path.
+        fixed: options set in every trial and in the result. trial_only: those set in trials alone, e.g. their length.
+        content: the file as it was read.
+    """
+    parameters: dict[str, Parameter]
+    fixed: dict[str, Any]
+    trial_only: dict[str, Any]
+    direction: str | None
+    sampler: SamplerOptions
+    pruner: PrunerOptions
+    content: dict[str, Any] = field(repr=False)
+
+    def overrides(self, values: dict[str, Any]) -> list[str]:
+        """`path=value` entries of a trial with these values."""
+        return as_overrides(self.fixed | self.trial_only | values)
+
+
+def as_overrides(values: dict[str, Any]) -> list[str]:
+    return [f'{path}={json.dumps(value)}' for path, value in values.items()]
+
+
+def read_space(file: str | Path) -> Space:
+    """Raises `UserError`: lists every mistake of the file with its line."""
+    data, source = read_yaml(file)
+    problems = Problems(source)
+    checked = check_block(SpaceFile, data, (), problems)
+    parameters = {}
+    for path, block in (data['space'].items() if isinstance(data.get('space'), dict) else ()):
+        values = check_block(Parameter, block, ('space', path), problems) if isinstance(block, dict) else None
+        if values is not None:
+            try:
+                parameters[path] = Parameter(**values)
+                parameters[path].distribution()
+            except ValueError as error:
+                problems.add(('space', path), str(error))
+        for other in ('fixed', 'trial_only'):
+            if isinstance(data.get(other), dict) and path in data[other]:
+                problems.add((other, path), 'is searched already')
+    raise_mistakes(source.file, problems.texts())
+    file = SpaceFile(**checked)
+    return Space(parameters, file.fixed, file.trial_only, file.direction, file.sampler, file.pruner, data)
+
+
+def check_space(space: Space, space_file: str | Path, option_file: str | Path, overrides: list[str]) -> dict[str, Any]:
+    """Load the options of a trial with every choice and both ends of every range. Returns the first trial's options.
+
+    Raises `UserError` for paths that do not exist, values that are not allowed, and option files of several runs.
+    """
+    data, source = read_yaml(option_file)
+    apply_overrides(data, overrides, Problems(source))
+    if 'stages' in data:
+        raise UserError(f"'{option_file}' has stages; a search needs an option file of one run")
+    load_options(option_file, overrides, is_train=True)  # its own mistakes first
+    count = max(len(p.samples()) for p in space.parameters.values())
+    loaded = []
+    for i in range(count):
+        values = {path: p.samples()[min(i, len(p.samples()) - 1)] for path, p in space.parameters.items()}
+        try:
+            loaded.append(load_options(option_file, [*overrides, *space.overrides(values)], is_train=True))
+        except UserError as error:
+            raise UserError(f"the search space '{space_file}' does not fit: {error}") from error
+    return loaded[0].opt
