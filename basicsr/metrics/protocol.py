@@ -13,6 +13,8 @@ import numpy as np
 from basicsr.utils.color import luma255
 from basicsr.utils.errors import UserError, nearest
 
+_YIQ_FROM_BGR = np.array([[0.114], [0.587], [0.299]])  # Y alone
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -24,6 +26,8 @@ class Protocol:
         ssim: 'valid' (each channel, windows inside the image), 'replicate' (borders repeated), 'volume' (one 3-D
             window over height, width and channels, borders repeated).
         identical: PSNR of equal images.
+        mse_offset: added to the MSE of values in [0, 1].
+        ssim_yiq: SSIM on the Y of YIQ rounded to 8 bits, its contrast-structure term not below 0.
     """
     name: str
     summary: str
@@ -33,6 +37,8 @@ class Protocol:
     luma_rounds: bool = False
     ssim: Literal['valid', 'replicate', 'volume'] = 'valid'
     identical: float = float('inf')
+    mse_offset: float = 0.
+    ssim_yiq: bool = False
 
 
 PROTOCOLS = {
@@ -45,6 +51,8 @@ PROTOCOLS = {
                  psnr_rounds=False, identical=100.),
         Protocol('matlab-y', 'luma rounded to 8 bits (rgb2ycbcr), SSIM with replicated borders',
                  luma=True, luma_rounds=True, ssim='replicate'),
+        Protocol('pyiqa', 'RGB, not rounded, PSNR at most 80 dB; SSIM on the Y of YIQ rounded to 8 bits, valid windows',
+                 psnr_rounds=False, ssim_rounds=False, identical=80., mse_offset=1e-8, ssim_yiq=True),
     )
 }  # yapf: disable
 
@@ -94,6 +102,8 @@ def prepared_pair(img: np.ndarray, img2: np.ndarray, crop_border: int, input_ord
     luma = test_y_channel or getattr(protocol, 'luma', False)
     luma_rounds = getattr(protocol, 'luma_rounds', False)
     a, b = (prepare(x, crop_border, input_order, luma, rounds, luma_rounds) for x in (img, img2))
+    if metric == 'ssim' and getattr(protocol, 'ssim_yiq', False) and a.shape[2] == 3:
+        a, b = (np.rint(x @ _YIQ_FROM_BGR) for x in (a, b))
     if a.size == 0:
         raise ValueError(f'crop_border {crop_border} leaves nothing of an image of shape {np.shape(img)}')
     return a, b

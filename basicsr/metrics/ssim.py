@@ -17,7 +17,7 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 @METRIC_REGISTRY.register()
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                    test_y_channel: bool = False,
-                   protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y'] | None = None,
+                   protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'pyiqa'] | None = None,
                    **kwargs) -> float:  # yapf: disable
     """Mean SSIM; arguments as `calculate_psnr`. Without a protocol: per channel, windows inside the image only.
 
@@ -29,13 +29,15 @@ def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inpu
     borders = rules.ssim if rules else 'valid'
     if borders == 'valid' and min(a.shape[:2]) < len(_WINDOW):
         raise ValueError(f'SSIM needs at least 11x11 pixels, the image has {a.shape[0]}x{a.shape[1]}')
-    return float(_ssim_map(a, b, volume=borders == 'volume', valid=borders == 'valid').mean())
+    lowest = 0. if rules and rules.ssim_yiq else -np.inf
+    return float(_ssim_map(a, b, borders == 'volume', borders == 'valid', lowest).mean())
 
 
-def _ssim_map(a: np.ndarray, b: np.ndarray, volume: bool, valid: bool) -> np.ndarray:
+def _ssim_map(a: np.ndarray, b: np.ndarray, volume: bool, valid: bool, lowest: float) -> np.ndarray:
     mean_a, mean_b, aa, bb, ab = (_blur(x, volume, valid) for x in (a, b, a * a, b * b, a * b))
     var_a, var_b, cov = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
-    return (2 * mean_a * mean_b + _C1) * (2 * cov + _C2) / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))
+    structure = np.maximum((2 * cov + _C2) / (var_a + var_b + _C2), lowest)
+    return (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1) * structure
 
 
 def _blur(x: np.ndarray, volume: bool, valid: bool) -> np.ndarray:
