@@ -52,7 +52,7 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
     for label in metrics:
         _component(metrics, label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
-                   extra={'better': (typing.Literal['higher', 'lower'], 'higher')})  # yapf: disable
+                   extra={'better': (typing.Literal['higher', 'lower'] | None, None)})  # yapf: disable
     best = val.get('best_metric')
     if best is not None and best not in list(metrics):
         problems.add(('val', 'best_metric'),

@@ -125,5 +125,5 @@ def _head_file(net: str) -> Path:
     file = Path(*(spec.submodule_search_locations or ())[:1], 'weights', 'v0.1', f'{net}.pth') if spec else None
     if file is None or not file.is_file():
         raise UserError(f"calculate_lpips reads 'weights/v0.1/{net}.pth' of the package lpips, which is not installed:"
-                        " pip install lpips")
+                        ' pip install "retinexmamba[metrics]", or pip install lpips')
     return file

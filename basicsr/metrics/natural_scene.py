@@ -37,7 +37,7 @@ def grey(img: np.ndarray) -> np.ndarray:
 def mscn(img: np.ndarray, border: int) -> np.ndarray:
     """(x - mean) / (deviation + 1) in a 7x7 Gaussian window of sigma 7/6; (H, W) in [0, 255], `border` as OpenCV's."""
     mean, square = (cv2.sepFilter2D(x, cv2.CV_64F, _TAPS, _TAPS, borderType=border) for x in (img, img * img))
-    # rounded to float32, so that flat areas are 0 and not the sign of a rounding error
+    # in float32, as BasicSR: flat areas become 0 instead of the sign of a rounding error, which the fits would count
     img, mean, square = (x.astype(np.float32) for x in (img, mean, square))
     return ((img - mean) / (np.sqrt(np.abs(square - mean**2)) + 1)).astype(np.float64)
 

@@ -65,6 +65,8 @@ def get_protocol(name: str) -> Protocol:
 
 def describe(opt: dict) -> str:
     """The words printed beside a metric's number, from its option block."""
+    if opt.get('type') == 'calculate_lpips':
+        return f"{opt.get('net', 'alex')}, version 0.1"
     if not str(opt.get('type', '')).startswith(('calculate_psnr', 'calculate_ssim')):
         return ''
     name = opt.get('protocol', 'basicsr')

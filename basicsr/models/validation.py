@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from basicsr.data.loader import sample_name
-from basicsr.metrics import describe, measure
+from basicsr.metrics import better, describe, measure, needs_gt
 from basicsr.utils.dist import gather, get_dist_info
 from basicsr.utils.files import atomic_write
 from basicsr.utils.img import imwrite, pad_to_multiple, tensor2img
@@ -44,9 +44,10 @@ class ValidationMixin:
             self.padded_test()
             visuals = self.get_current_visuals()
             stem = sample_name(data)
-            if 'gt' in visuals:
-                result, gt = (_array(visuals[k]) for k in ('result', 'gt'))
-                rows.append((stem, {label: measure(result, gt, dict(m)) for label, m in metrics.items()}))
+            result, gt = (_array(visuals[k]) if k in visuals else None for k in ('result', 'gt'))
+            measured = {k: m for k, m in metrics.items() if gt is not None or not needs_gt(m)}
+            if measured:
+                rows.append((stem, {k: measure(result, gt, dict(m), self.device) for k, m in measured.items()}))
             if save_img:
                 self._save_image(visuals, stem, name, current_iter)
             if tb_logger is not None and i < val.get('save_images_to_tb', 2):
@@ -56,9 +57,10 @@ class ValidationMixin:
         rows = [row for part in gather(rows) for row in part]
         self.image_results = sorted(rows)
         self.metric_results = OrderedDict(
-            (label, float(np.mean([values[label] for _, values in rows]))) for label in metrics if rows)
-        if metrics and not rows:
-            get_root_logger().info(f'Validation {name}: no ground truth, so no metrics')
+            (label, float(np.mean([values[label] for _, values in rows]))) for label in (rows[0][1] if rows else ()))
+        unmeasured = [label for label in metrics if label not in self.metric_results]
+        if unmeasured:
+            get_root_logger().info(f"Validation {name}: no ground truth, so no {', '.join(unmeasured)}")
         if self.metric_results:
             self._log_validation_metric_values(current_iter, name, tb_logger)
 
@@ -93,12 +95,13 @@ class ValidationMixin:
         if 'best_metric_results' not in self.__dict__:
             self.best_metric_results = {}
         table = self.best_metric_results.setdefault(dataset_name, {})
-        better = self.opt['val']['metrics'][metric].get('better', 'higher')
+        direction = better(self.opt['val']['metrics'][metric])
         best = table.get(metric)
-        if best is None or (val > best['val'] if better == 'higher' else val < best['val']):
-            best = table[metric] = {'better': better, 'val': val, 'iter': current_iter}
+        if best is None or (val > best['val'] if direction == 'higher' else val < best['val']):
+            best = table[metric] = {'better': direction, 'val': val, 'iter': current_iter}
             chosen = self.opt['val'].get('best_metric') or next(iter(self.opt['val']['metrics']))
-            if metric == chosen and dataset_name == next(iter(self.best_metric_results)):
+            first = next((name for name, best in self.best_metric_results.items() if chosen in best), None)
+            if metric == chosen and dataset_name == first:
                 self.save_best(dataset_name, metric, best)
         return best
 
