@@ -83,14 +83,16 @@ def test_the_network_is_built_once_and_small_or_grey_images_are_handled(files, m
     values = [measure(*(p[..., ::-1] / 255 for p in pair), opt, torch.device('cpu')) for _ in range(2)]
     assert len(built) == 1 and values[0] == values[1] == calculate_lpips(*pair, weights=files['alex'])
     plane = [p[..., 0] for p in pair]
-    assert calculate_lpips(*plane, weights=files['alex']) == pytest.approx(
-        calculate_lpips(*(np.stack([p] * 3, -1) for p in plane), weights=files['alex']), rel=1e-6)
+    assert calculate_lpips(
+        *plane, weights=files['alex']) == pytest.approx(
+            calculate_lpips(*(np.stack([p] * 3, -1) for p in plane), weights=files['alex']), rel=1e-6)
     with pytest.raises(ValueError, match='32x32'):
         calculate_lpips(*(p[:31] for p in pair), weights=files['alex'])
     assert calculate_lpips(*(p[:32, :32] for p in pair), weights=files['alex']) > 0
 
 
 def test_without_weights_a_sentence_says_what_is_missing(tmp_path, monkeypatch):
+
     def offline(*args, **kwargs):
         raise urllib.error.URLError('no network')
 

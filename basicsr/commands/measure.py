@@ -19,7 +19,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('result_dir', metavar='RESULT_DIR')
     parser.add_argument('gt_dir', metavar='GT_DIR', nargs='?')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='default: psnr ssim, or niqe without GT_DIR')
-    parser.add_argument('--protocol', help='of the metrics that have one, see `basicsr list protocols`; default basicsr')
+    parser.add_argument(
+        '--protocol', help='of the metrics that have one, see `basicsr list protocols`; default basicsr')
     parser.add_argument(
         '--set', nargs='+', default=[], metavar='NAME.KEY=VALUE', help='arguments of a metric, e.g. lpips.net=vgg')
     parser.add_argument('--filename_tmpl', default='{}', help="results' names by the ground truth's, e.g. '{}_mine'")

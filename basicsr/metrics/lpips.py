@@ -25,8 +25,10 @@ _LAYERS = {
     'alex': ('relu1', 'relu2', 'relu3', 'relu4', 'relu5'),
     'vgg': ('relu1_2', 'relu2_2', 'relu3_3', 'relu4_3', 'relu5_3'),
 }
-# convolutions of AlexNet as torchvision has it (Krizhevsky 2014): channels, kernel, stride, padding
-_ALEXNET = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+# AlexNet as torchvision has it (Krizhevsky 2014), and the channels, kernel, stride and padding of its convolutions
+_ALEXNET = ['conv1', 'relu1', 'pool1', 'conv2', 'relu2', 'pool2', 'conv3', 'relu3', 'conv4', 'relu4', 'conv5', 'relu5']
+_CONVOLUTIONS = {'conv1': (64, 11, 4, 2), 'conv2': (192, 5, 1, 2), 'conv3': (384, 3, 1, 1), 'conv4': (256, 3, 1, 1),
+                 'conv5': (256, 3, 1, 1)}  # yapf: disable
 _SMALLEST = 32
 
 
@@ -77,8 +79,7 @@ class LPIPS(nn.Module):
         if net == 'vgg':
             self.backbone = VGGFeatures(self.layers, 'vgg16', weights=weights)
         else:
-            names = [n for i in range(1, 6) for n in ((f'pool{i - 1}', ) if i in (2, 3) else ()) + (f'conv{i}', f'relu{i}')]
-            self.backbone = ImageNetFeatures('alexnet', names, _alexnet(names), self.layers, weights=weights)
+            self.backbone = ImageNetFeatures('alexnet', _ALEXNET, _alexnet(), self.layers, weights=weights)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1] each, to (B, ).
@@ -109,13 +110,12 @@ def _tensor(img: np.ndarray) -> Tensor:
     return torch.from_numpy(rgb)[None].expand(-1, 3, -1, -1)
 
 
-def _alexnet(names: list[str]) -> Iterable[nn.Module]:
+def _alexnet() -> Iterable[nn.Module]:
     channels = 3
-    for name in names:
-        if name.startswith('conv'):
-            width, kernel, stride, padding = _ALEXNET[int(name[4:]) - 1]
-            yield nn.Conv2d(channels, width, kernel, stride, padding)
-            channels = width
+    for name in _ALEXNET:
+        if name in _CONVOLUTIONS:
+            yield nn.Conv2d(channels, *_CONVOLUTIONS[name])
+            channels = _CONVOLUTIONS[name][0]
         else:
             yield nn.ReLU() if name.startswith('relu') else nn.MaxPool2d(3, 2)
 
