@@ -45,8 +45,8 @@ def test_only_metrics_that_are_networks_are_told_the_device(monkeypatch):
 def test_two_folders(tmp_path, capsys):
     files = [str(tmp_path / 'deep' / name) for name in ('values.csv', 'means.json')]
     folders = [str(DEMO / 'input'), str(DEMO / 'target')]
-    assert main(['measure', *folders, '--metrics', 'psnr', 'ssim', 'rmse', 'niqe',
-                 '--protocol', 'matlab-y', '--set', 'niqe.convert_to=gray', '--csv', files[0], '--json', files[1]]) == 0  # yapf: disable
+    options = ['--protocol', 'matlab-y', '--set', 'niqe.convert_to=gray', '--csv', files[0], '--json', files[1]]
+    assert main(['measure', *folders, '--metrics', 'psnr', 'ssim', 'rmse', 'niqe', *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ['psnr', 'ssim', 'rmse', 'niqe']
     assert [line.split()[0] for line in lines[1:3]] == ['lounge', 'peaks']
