@@ -9,6 +9,7 @@ import torch
 from conftest import option_error as message
 
 from basicsr.engine.early_stop import EarlyStop, Stop, improves
+from basicsr.registry import METRIC_REGISTRY
 from basicsr.train import main as train
 
 
@@ -47,7 +48,7 @@ def test_the_state_carries_the_counter_over():
     first = stopper()
     assert feed(first, [3, 2]) is None and first.state == {'best': 3, 'iter': 0, 'waited': 1}
     again = EarlyStop({'train': {'early_stop': {'metric': 'psnr', 'patience': 2}},
-                       'val': {'metrics': {'psnr': {}}}}, first.state)  # yapf: disable
+                       'val': {'metrics': {'psnr': {'type': 'calculate_psnr'}}}}, first.state)  # yapf: disable
     assert feed(again, [2]) == 0 and first.state['waited'] == 1
 
 
@@ -85,7 +86,10 @@ def calculate_scripted(img, img2, **kwargs):
         values.write_text(json.dumps(given))
         count.write_text(str(4 * done))
 
-    return {'metric_files': [str(metric)]}, set_values
+    yield {'metric_files': [str(metric)]}, set_values
+    METRIC_REGISTRY._extra = [f for f in METRIC_REGISTRY._extra if f != metric]
+    METRIC_REGISTRY._objects.pop('calculate_scripted', None)
+    METRIC_REGISTRY._index = None
 
 
 def options_for(tiny_options, scripted, name='tiny', better='higher', **stop):

@@ -127,6 +127,7 @@ def test_each_protocol_by_its_formula():
     exact = [x[..., ::-1] * 255 for x in (result, gt)]
     rounded = [np.rint(x) for x in exact]
     y = [np.rint(luma(x))[..., None] for x in rounded]
+    yiq = [np.rint(x @ [0.114, 0.587, 0.299])[..., None] for x in exact]
     wanted = {
         'basicsr': (psnr(*rounded), naive_ssim(*rounded, valid=True, depth=False)),
         'restormer-rgb3d': (psnr(*exact), naive_ssim(*exact, valid=False, depth=True)),
@@ -134,14 +135,15 @@ def test_each_protocol_by_its_formula():
         'matlab-y': (psnr(*y), naive_ssim(*y, valid=False, depth=False)),
         'all-in-one': (psnr(*exact), skimage_ssim(result, gt, gaussian_weights=True, sigma=1.5)),
         'all-in-one-uniform': (psnr(*exact), skimage_ssim(result, gt)),
+        'pyiqa': (-10 * math.log10(np.mean((result - gt)**2) + 1e-8), naive_ssim(*yiq, valid=True, depth=False)),
     }
     assert set(wanted) == set(PROTOCOLS)
     for name, values in wanted.items():
         for metric, value in zip(('calculate_psnr', 'calculate_ssim'), values):
             assert measure(result, gt, {'type': metric, 'protocol': name}) == pytest.approx(value, abs=1e-9), name
     # the protocols are told apart by this pair at all
-    assert len({round(v, 6) for v in (p for p, _ in wanted.values())}) == 3
-    assert len({round(v, 6) for v in (s for _, s in wanted.values())}) == 5
+    assert len({round(v, 6) for v in (p for p, _ in wanted.values())}) == 4
+    assert len({round(v, 6) for v in (s for _, s in wanted.values())}) == 6
 
 
 def test_volume_of_one_channel_is_the_replicated_plane():
@@ -161,7 +163,7 @@ def test_small_images_where_borders_are_repeated():
 @pytest.mark.parametrize('protocol', [None, *PROTOCOLS])
 def test_equal_images(protocol):
     a = bytes_pair()[0]
-    wanted = 100. if protocol == 'retinexformer' else float('inf')
+    wanted = {'retinexformer': 100., 'pyiqa': 80.}.get(protocol, float('inf'))
     assert calculate_psnr(a, a.copy(), protocol=protocol) == wanted
     assert calculate_ssim(a, a.copy(), protocol=protocol) == pytest.approx(1, abs=1e-12)
 

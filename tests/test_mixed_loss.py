@@ -12,7 +12,7 @@ from loss_inputs import images, vgg_file
 
 from basicsr.config import load_options
 from basicsr.config.json_schema import option_schema
-from basicsr.losses import build_loss, vgg
+from basicsr.losses import build_loss, imagenet, vgg
 from basicsr.losses.loss_util import number_names
 from basicsr.models import build_model
 from basicsr.train import main as train
@@ -35,7 +35,7 @@ def test_mixed_loss_returns_its_terms_by_name(tmp_path):
 
 
 def test_the_default_mixed_loss_is_the_recipe_of_the_all_in_one_networks(tmp_path, monkeypatch):
-    monkeypatch.setattr(vgg, 'project_root', lambda: tmp_path)
+    monkeypatch.setattr(imagenet, 'project_root', lambda: tmp_path)
     (tmp_path / 'pretrained_weights').mkdir()
     vgg_file(tmp_path / 'pretrained_weights' / 'vgg19-dcbb9e9d.pth', convs=13)
     pred, target = (x.float() for x in images(32, 32, batch=1))
@@ -140,14 +140,14 @@ def test_training_logs_every_term(tiny_options, tmp_path):
 
 def test_training_without_weights_ends_with_a_sentence(tiny_options, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr(vgg, 'project_root', lambda: tmp_path)
+    monkeypatch.setattr(imagenet, 'project_root', lambda: tmp_path)
 
     def offline(*args, **kwargs):
         raise urllib.error.URLError('no network')
 
     monkeypatch.setattr(torch.hub, 'download_url_to_file', offline)
     assert train([str(tiny_options(train={'pixel_opt': {'type': 'MixedLoss'}}))]) == 2
-    assert 'needs the ImageNet weights of vgg19' in capsys.readouterr().err
+    assert 'the ImageNet weights of vgg19 are needed' in capsys.readouterr().err
 
 
 def test_a_mixed_loss_compares_every_image_of_a_network_that_returns_several(tiny_options):

@@ -10,7 +10,7 @@ import torch
 from loss_inputs import images, vgg_file
 from scipy import ndimage
 
-from basicsr.losses import build_loss, vgg
+from basicsr.losses import build_loss, imagenet, vgg
 from basicsr.utils.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_each_of_the_two_results_can_be_left_out(tmp_path):
 def test_layers_and_addresses_are_those_of_torchvision(vgg_type):
     torchvision = pytest.importorskip('torchvision')
     enum = getattr(torchvision.models, f'{vgg_type.upper()}_Weights')
-    assert vgg.URLS[vgg_type] == enum.IMAGENET1K_V1.url
+    assert imagenet.URLS[vgg_type] == enum.IMAGENET1K_V1.url
     with torch.device('meta'):
         theirs = getattr(torchvision.models, vgg_type)(weights=None).features
     kinds = {'conv': torch.nn.Conv2d, 'relu': torch.nn.ReLU, 'pool': torch.nn.MaxPool2d}
@@ -120,7 +120,7 @@ def test_the_feature_network_is_frozen_and_the_target_gets_no_gradient(tmp_path)
 
 def test_without_weights_there_is_no_random_network_but_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr(vgg, 'project_root', lambda: tmp_path)
+    monkeypatch.setattr(imagenet, 'project_root', lambda: tmp_path)
     asked = []
 
     def offline(url, target, **kwargs):
@@ -141,7 +141,7 @@ def test_without_weights_there_is_no_random_network_but_a_sentence(tmp_path, mon
 @pytest.mark.parametrize('folder', ['pretrained_weights', 'experiments/pretrained_models', 'hub/checkpoints'])
 def test_weights_are_found_by_their_published_name(tmp_path, monkeypatch, folder):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr(vgg, 'project_root', lambda: tmp_path)
+    monkeypatch.setattr(imagenet, 'project_root', lambda: tmp_path)
     (tmp_path / folder).mkdir(parents=True)
     vgg_file(tmp_path / folder / 'vgg16-397923af.pth', 'vgg16')
     options = {'type': 'PerceptualLoss', 'vgg_type': 'vgg16', 'layer_weights': {'relu1_2': 1}}

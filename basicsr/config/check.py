@@ -52,7 +52,7 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
     for label in metrics:
         _component(metrics, label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
-                   extra={'better': (typing.Literal['higher', 'lower'], 'higher')})  # yapf: disable
+                   extra={'better': (typing.Literal['higher', 'lower'] | None, None)})  # yapf: disable
     _known_metric(val.get('best_metric'), metrics, ('val', 'best_metric'), problems)
     if is_train and isinstance(train, dict) and isinstance(train.get('early_stop'), dict):
         _early_stop(opt, train['early_stop'], val, metrics, problems)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from basicsr.metrics import better
 from basicsr.utils.errors import UserError
 
 Results = Mapping[str, Mapping[str, float]]
@@ -23,7 +24,7 @@ class Callback(Protocol):
 
 def better_is(metrics: Mapping[str, Mapping[str, Any]], label: str) -> str:
     """'higher' or 'lower': the direction of the metric `label` of `val.metrics`."""
-    return metrics[label].get('better', 'higher')
+    return better(metrics[label])
 
 
 def improves(value: float, best: float | None, better: str, min_delta: float = 0) -> bool:

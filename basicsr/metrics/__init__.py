@@ -1,16 +1,41 @@
-"""Image quality metrics, one per file. The only PSNR and SSIM in the tree; protocols are in `protocol.py`."""
+"""Image quality metrics, one per file. The only PSNR and SSIM in the tree; protocols are in `protocol.py`.
+
+A metric is a registered function. Without a parameter `img2` it needs no ground truth; an attribute `better = 'lower'`
+says that small values are good; one with a parameter `device` is told where the model runs.
+"""
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 
+from basicsr.metrics.brisque import calculate_brisque
+from basicsr.metrics.delta_e import calculate_delta_e
+from basicsr.metrics.lpips import calculate_lpips
+from basicsr.metrics.mae import calculate_mae
+from basicsr.metrics.niqe import calculate_niqe
 from basicsr.metrics.protocol import PROTOCOLS, describe
 from basicsr.metrics.psnr import calculate_psnr
+from basicsr.metrics.rmse import calculate_rmse
 from basicsr.metrics.ssim import calculate_ssim
 from basicsr.registry import METRIC_REGISTRY
 
-__all__ = ['PROTOCOLS', 'calculate_metric', 'calculate_psnr', 'calculate_ssim', 'describe', 'measure']
+__all__ = [
+    'PROTOCOLS', 'better', 'calculate_brisque', 'calculate_delta_e', 'calculate_lpips', 'calculate_mae',
+    'calculate_metric', 'calculate_niqe', 'calculate_psnr', 'calculate_rmse', 'calculate_ssim', 'describe', 'measure',
+    'needs_gt'
+]  # yapf: disable
+
+
+def better(opt: dict[str, Any]) -> str:
+    """'higher' or 'lower': what the option block of a metric says, else what the metric itself does."""
+    return opt.get('better') or getattr(METRIC_REGISTRY.get(opt['type']), 'better', 'higher')
+
+
+def needs_gt(opt: dict[str, Any]) -> bool:
+    """Whether the metric of an option block compares with a ground truth (published forks call the pair img1, img2)."""
+    return 'img2' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters
 
 
 def calculate_metric(data: dict[str, Any], opt: dict[str, Any]) -> float:
@@ -19,12 +44,15 @@ def calculate_metric(data: dict[str, Any], opt: dict[str, Any]) -> float:
     return METRIC_REGISTRY.get(opt['type'])(**data, **kwargs)
 
 
-def measure(result: np.ndarray, gt: np.ndarray | None, opt: dict[str, Any]) -> float:
+def measure(result: np.ndarray, gt: np.ndarray | None, opt: dict[str, Any], device: Any = None) -> float:
     """A metric of RGB images (H, W, 3) in [0, 1], clamped first so that no stray value shifts the peak.
 
-    Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where the option `protocol` decides.
+    Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where the option `protocol` decides. `device` is
+    where metrics that are networks run, unless their options say it.
     """
     images = [np.clip(x, 0, 1)[..., ::-1] * 255. for x in (result, gt) if x is not None]
     if 'protocol' not in opt:
         images = [np.rint(x).astype(np.uint8) for x in images]
+    if device is not None and 'device' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters:
+        opt = {'device': str(device), **opt}
     return calculate_metric(dict(zip(('img', 'img2'), images)), opt)

@@ -13,6 +13,8 @@ import numpy as np
 from basicsr.utils.color import luma255
 from basicsr.utils.errors import UserError, nearest
 
+_YIQ_FROM_BGR = np.array([[0.114], [0.587], [0.299]])  # Y alone
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -26,6 +28,8 @@ class Protocol:
         window: of the SSIM: 'gaussian' (11 taps, sigma 1.5) or 'uniform' (7 taps).
         sample_covariance: the SSIM's variances are those of a sample, n / (n - 1) with n the pixels of the window.
         identical: PSNR of equal images.
+        mse_offset: added to the MSE of values in [0, 1].
+        ssim_yiq: SSIM on the Y of YIQ rounded to 8 bits, its contrast-structure term not below 0.
     """
     name: str
     summary: str
@@ -37,6 +41,8 @@ class Protocol:
     window: Literal['gaussian', 'uniform'] = 'gaussian'
     sample_covariance: bool = False
     identical: float = float('inf')
+    mse_offset: float = 0.
+    ssim_yiq: bool = False
 
 
 PROTOCOLS = {
@@ -53,6 +59,8 @@ PROTOCOLS = {
                  psnr_rounds=False, ssim_rounds=False, sample_covariance=True),
         Protocol('all-in-one-uniform', 'as all-in-one, SSIM with the 7x7 uniform window',
                  psnr_rounds=False, ssim_rounds=False, sample_covariance=True, window='uniform'),
+        Protocol('pyiqa', 'RGB, not rounded, PSNR at most 80 dB; SSIM on the Y of YIQ rounded to 8 bits, valid windows',
+                 psnr_rounds=False, ssim_rounds=False, identical=80., mse_offset=1e-8, ssim_yiq=True),
     )
 }  # yapf: disable
 
@@ -65,6 +73,8 @@ def get_protocol(name: str) -> Protocol:
 
 def describe(opt: dict) -> str:
     """The words printed beside a metric's number, from its option block."""
+    if opt.get('type') == 'calculate_lpips':
+        return f"{opt.get('net', 'alex')}, version 0.1"
     if not str(opt.get('type', '')).startswith(('calculate_psnr', 'calculate_ssim')):
         return ''
     name = opt.get('protocol', 'basicsr')
@@ -102,6 +112,8 @@ def prepared_pair(img: np.ndarray, img2: np.ndarray, crop_border: int, input_ord
     luma = test_y_channel or getattr(protocol, 'luma', False)
     luma_rounds = getattr(protocol, 'luma_rounds', False)
     a, b = (prepare(x, crop_border, input_order, luma, rounds, luma_rounds) for x in (img, img2))
+    if metric == 'ssim' and getattr(protocol, 'ssim_yiq', False) and a.shape[2] == 3:
+        a, b = (np.rint(x @ _YIQ_FROM_BGR) for x in (a, b))
     if a.size == 0:
         raise ValueError(f'crop_border {crop_border} leaves nothing of an image of shape {np.shape(img)}')
     return a, b

@@ -13,7 +13,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
-                                     'all-in-one-uniform'] | None = None,
+                                     'all-in-one-uniform', 'pyiqa'] | None = None,
                    **kwargs) -> float:  # yapf: disable
     """10 log10(255^2 / MSE) in dB, the MSE over all pixels and channels together, in float64.
 
@@ -25,7 +25,7 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inpu
         protocol: a name in `PROTOCOLS`; it decides rounding and colour space. None: the images as they are.
 
     Returns:
-        dB; infinity for equal images (100 in the protocol 'retinexformer').
+        dB; infinity for equal images (100 in the protocol 'retinexformer', 80 in 'pyiqa').
 
     Raises:
         ValueError: for images of different shapes.
@@ -35,4 +35,5 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inpu
     mse = np.mean((a - b)**2)
     if mse == 0:
         return rules.identical if rules else float('inf')
-    return float(10 * np.log10(255.**2 / mse))
+    offset = rules.mse_offset * 255**2 if rules else 0.
+    return float(10 * np.log10(255.**2 / (mse + offset)))

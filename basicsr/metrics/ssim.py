@@ -18,7 +18,7 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
-                                     'all-in-one-uniform'] | None = None,
+                                     'all-in-one-uniform', 'pyiqa'] | None = None,
                    **kwargs) -> float:  # yapf: disable
     """Mean SSIM; arguments as `calculate_psnr`. Without a protocol: per channel, windows inside the image only.
 
@@ -39,7 +39,9 @@ def _ssim_map(a: np.ndarray, b: np.ndarray, rules: Protocol) -> np.ndarray:
     unbias = pixels / (pixels - 1) if rules.sample_covariance else 1
     var_a, var_b, cov = ((xy - x * y) * unbias
                          for xy, x, y in ((aa, mean_a, mean_a), (bb, mean_b, mean_b), (ab, mean_a, mean_b)))
-    return (2 * mean_a * mean_b + _C1) * (2 * cov + _C2) / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))
+    structure = (2 * cov + _C2) / (var_a + var_b + _C2)
+    structure = np.maximum(structure, 0) if rules.ssim_yiq else structure
+    return (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1) * structure
 
 
 def _mean(x: np.ndarray, rules: Protocol) -> np.ndarray:

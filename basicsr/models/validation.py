@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from basicsr.data.loader import sample_name
 from basicsr.engine.early_stop import better_is, improves
-from basicsr.metrics import describe, measure
+from basicsr.metrics import describe, measure, needs_gt
 from basicsr.metrics.tasks import mean, means_by_task, task_of
 from basicsr.utils.dist import gather, get_dist_info
 from basicsr.utils.files import atomic_write
@@ -56,9 +56,10 @@ class ValidationMixin:
             self.padded_test()
             visuals = self.get_current_visuals()
             task, stem = task_of(data), sample_name(data)
-            if 'gt' in visuals:
-                result, gt = (_array(visuals[k]) for k in ('result', 'gt'))
-                values = {label: measure(result, gt, dict(m)) for label, m in metrics.items()}
+            result, gt = (_array(visuals[k]) if k in visuals else None for k in ('result', 'gt'))
+            measured = {k: m for k, m in metrics.items() if gt is not None or not needs_gt(m)}
+            if measured:
+                values = {k: measure(result, gt, dict(m), self.device) for k, m in measured.items()}
                 rows.append(ImageResult(task, stem, values))
             if save_img:
                 self._save_image(visuals, task, stem, name, current_iter)
@@ -71,8 +72,9 @@ class ValidationMixin:
         means = means_by_task((row.task, row.values) for row in rows)
         self.task_results = means if any(means) else {}
         self.metric_results = OrderedDict(mean(means.values())) if means else OrderedDict()
-        if metrics and not rows:
-            get_root_logger().info(f'Validation {name}: no ground truth, so no metrics')
+        unmeasured = [label for label in metrics if label not in self.metric_results]
+        if unmeasured:
+            get_root_logger().info(f"Validation {name}: no ground truth, so no {', '.join(unmeasured)}")
         if self.metric_results:
             self._log_validation_metric_values(current_iter, name, tb_logger)
 
@@ -116,7 +118,8 @@ class ValidationMixin:
         if best is None or improves(val, best['val'], better):
             best = table[metric] = {'better': better, 'val': val, 'iter': current_iter}
             chosen = self.opt['val'].get('best_metric') or next(iter(self.opt['val']['metrics']))
-            if metric == chosen and dataset_name == next(iter(self.best_metric_results)):
+            first = next((name for name, best in self.best_metric_results.items() if chosen in best), None)
+            if metric == chosen and dataset_name == first:
                 self.save_best(dataset_name, metric, best)
         return best
 

@@ -7,6 +7,9 @@ import torch
 _Y_FROM_RGB = (65.481, 128.553, 24.966)
 _YCBCR_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
 _OFFSET = np.array([16., 128., 128.])
+_XYZ_FROM_RGB = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169],
+                          [0.019334, 0.119193, 0.950227]])
+_D65 = np.array([0.95047, 1., 1.08883])
 
 
 def rgb2ycbcr(img: np.ndarray, y_only: bool = False) -> np.ndarray:
@@ -41,3 +44,13 @@ def rgb2ycbcr_pt(img: torch.Tensor, y_only: bool = False) -> torch.Tensor:
     matrix = torch.tensor(_YCBCR_FROM_RGB[:1] if y_only else _YCBCR_FROM_RGB, dtype=img.dtype, device=img.device)
     offset = torch.tensor(_OFFSET[:len(matrix)], dtype=img.dtype, device=img.device).view(1, -1, 1, 1)
     return (torch.einsum('oc,nchw->nohw', matrix, img) + offset) / 255
+
+
+def rgb2lab(rgb: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] to CIELAB under D65 (2 degrees), (..., 3), float64: L in [0, 100], a and b around 0."""
+    values = np.asarray(rgb, np.float64)
+    linear = np.where(values > 0.04045, ((np.maximum(values, 0) + 0.055) / 1.055)**2.4, values / 12.92)
+    xyz = linear @ _XYZ_FROM_RGB.T / _D65
+    f = np.where(xyz > (6 / 29)**3, np.cbrt(xyz), xyz * (29 / 6)**2 / 3 + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
