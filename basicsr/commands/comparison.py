@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr.metrics import PROTOCOLS, measure
+from basicsr.metrics import measure
 from basicsr.metrics.tasks import Means, mean
 from basicsr.registry import METRIC_REGISTRY
 from basicsr.utils.errors import UserError
@@ -44,16 +44,19 @@ class Comparison:
         self.original.append(self._values(lq, gt))
         self.enhanced.append(self._values(result, gt))
         if self.images:
-            _draw(self.folder / f'comparison_{len(self.names):04d}.png', {
-                _title('Original Image', self.original[-1]): lq,
-                _title('Enhanced Image', self.enhanced[-1]): result,
-                'Ground Truth\n(Reference)': gt,
-            })
+            _draw(
+                self.folder / f'comparison_{len(self.names):04d}.png', {
+                    _title('Original Image', self.original[-1]): lq,
+                    _title('Enhanced Image', self.enhanced[-1]): result,
+                    'Ground Truth\n(Reference)': gt,
+                })
 
     def summary(self) -> dict[str, float]:
         """Means over the images; a positive improvement is a better result, also of LPIPS, which is a distance."""
         metrics = ['psnr', 'ssim'] if self.missing else list(_LABELS)
-        original, enhanced = (mean({k: row[k] for k in metrics} for row in rows) for rows in (self.original, self.enhanced))
+        original, enhanced = (
+            mean({k: row[k]
+                  for k in metrics} for row in rows) for rows in (self.original, self.enhanced))
         out: dict[str, float] = {'total_images': len(self.names)}
         for group in (metrics[:2], metrics[2:]):
             out |= {f'avg_original_{k}': original[k] for k in group}
@@ -66,12 +69,17 @@ class Comparison:
         """`test_results.txt` for people, `test_results.json` for programs."""
         summary = self.summary()
         metrics = [k for k in _LABELS if f'avg_original_{k}' in summary]
-        lines = [f'images: {len(self.names)}', f'PSNR and SSIM: {PROTOCOL} ({PROTOCOLS[PROTOCOL].summary})']
+        lines = [
+            f'images: {len(self.names)}',
+            f'PSNR and SSIM: RGB, not rounded, SSIM with a uniform 7x7 window (protocol {PROTOCOL})'
+        ]
         lines += [f'LPIPS: left out, {self.missing}' if self.missing else 'LPIPS: AlexNet, less is better', '']
         for title, key in (('original', 'avg_original_{}'), ('enhanced', 'avg_enhanced_{}')):
             lines += [f'{title} {_LABELS[k]}: {summary[key.format(k)]:.4f}' for k in metrics]
         lines += [f'{_LABELS[k]} improvement: {summary[f"{k}_improvement"]:+.4f}' for k in metrics]
-        lines += ['', 'number  ' + ''.join(f'{_LABELS[k] + " original":>16}{"enhanced":>10}' for k in metrics) + '  image']
+        lines += [
+            '', 'number  ' + ''.join(f'{_LABELS[k] + " original":>16}{"enhanced":>10}' for k in metrics) + '  image'
+        ]
         for i, name in enumerate(self.names):
             values = ''.join(f'{self.original[i][k]:16.4f}{self.enhanced[i][k]:10.4f}' for k in metrics)
             lines.append(f'{i + 1:04d}    {values}  {name}')
@@ -100,7 +108,7 @@ def _draw(path: Path, panels: dict[str, np.ndarray]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     height, width = next(iter(panels.values())).shape[:2]
-    figure = Figure(figsize=(_PANEL * len(panels), _PANEL * height / width + 0.6), layout='constrained')
+    figure = Figure(figsize=(_PANEL * len(panels), _PANEL * height / width + 0.42), layout='constrained')
     FigureCanvasAgg(figure)  # no window, whatever the machine has
     for axis, (title, image) in zip(figure.subplots(1, len(panels)), panels.items()):
         axis.imshow(np.clip(image, 0, 1))
