@@ -34,7 +34,8 @@ def same(a: dict, b: dict) -> bool:
     lambda s: {f'module.{k}': v for k, v in s.items()},
     lambda s: {'params': {f'_orig_mod.{k}': v for k, v in s.items()}},
     lambda s: {'params': {k.replace('.Restorer.', '.denoiser.'): v for k, v in s.items()}},
-], ids=['bare', 'params', 'params_ema', 'state_dict', 'model_state_dict', 'params+module', 'bare+module', 'compiled', 'denoiser'])  # yapf: disable
+], ids=['bare', 'params', 'params_ema', 'state_dict', 'model_state_dict', 'params+module', 'bare+module', 'compiled',
+        'denoiser'])  # yapf: disable
 @pytest.mark.parametrize('old_format', [False, True])
 def test_every_form_loads(net, tmp_path, wrap, old_format):
     file = tmp_path / 'w.pth'

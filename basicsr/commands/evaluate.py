@@ -32,7 +32,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--no_images', action='store_true', help='measure only, write no images')
     parser.add_argument('--comparison', action='store_true',
-                        help='also pictures of input, result and ground truth, and what is gained over the input')  # yapf: disable
+                        help='also pictures beside input and ground truth, and what is gained over the input')  # yapf: disable
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
     args = parser.parse_intermixed_args(argv)
     args.overrides += [word for word in args.benchmarks if '=' in word]  # --benchmarks takes all words that follow it
