@@ -14,6 +14,7 @@ _COMMANDS = {
     'enhance': ('basicsr.commands.enhance', 'enhance one photo or a folder'),
     'search': ('basicsr.search.command', 'search for the best options by many short runs'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
+    'augment': ('basicsr.commands.augment', 'make augmented copies of image pairs'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
     'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),
     'doctor': ('basicsr.commands.doctor', 'what works on this machine, and why not'),

@@ -38,6 +38,26 @@ def test_two_processes_equal_one(tiny_options, tmp_path):
     assert [r['iter'] for r in rows(two / 'losses.csv')] == ['1', '2', '3', '4', '5', '6']
 
 
+def test_the_balance_of_experts_reaches_both_processes(tiny_options, tmp_path):
+    """The same image in every place of a batch: each process has the balance, and the gradients, of the whole batch."""
+    (tmp_path / 'one.txt').write_text('1.png')
+    data = {'train': {'meta_info_file': str(tmp_path / 'one.txt'), 'gt_size': None, 'geometric_augs': False,
+                      'dataset_enlarge_ratio': 8}}  # yapf: disable
+    network = {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]], 'sample_topk': 0, 'dropout': 0.,
+               'attn_dropout': 0., 'ffn_dropout': 0.}  # yapf: disable
+    losses = [{'type': 'MoEBalanceLoss', 'loss_weight': 0.5}]
+    common = {'network_g': network, 'train': {'losses': losses}}
+    data['train']['batch_size_per_gpu'] = 2
+    assert train([str(tiny_options('one', datasets=data, **common))]) == 0
+    data['train']['batch_size_per_gpu'] = 1
+    done = torchrun(tiny_options('two', datasets=data, **common))
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (rows(tmp_path / 'experiments' / name / 'losses.csv') for name in ('one', 'two'))
+    assert len(one) == len(two) == 4
+    for key in ('l_pix', 'l_moebalance'):
+        assert [float(r[key]) for r in two] == pytest.approx([float(r[key]) for r in one], rel=1e-3)
+
+
 def test_launcher_without_its_environment(tiny_options, capsys, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     assert train([str(tiny_options()), '--launcher', 'pytorch']) == 2

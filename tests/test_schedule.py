@@ -10,6 +10,7 @@ from basicsr.engine.schedule import (
     LinearLR,
     LinearWarmupCosineAnnealingLR,
     MultiStepRestartLR,
+    SteepCosineLR,
     TrueCosineAnnealingLR,
 )
 from basicsr.models.base_model import BaseModel
@@ -149,9 +150,36 @@ def test_warm_up_and_cosine_against_the_closed_form():
             Stub(TrueCosineAnnealingLR, 1., T_max=4).curve(5), abs=1e-15)
 
 
-def test_a_warm_up_longer_than_the_training_is_refused():
+@pytest.mark.parametrize('schedule', [LinearWarmupCosineAnnealingLR, SteepCosineLR])
+def test_a_warm_up_longer_than_the_training_is_refused(schedule):
     with pytest.raises(ValueError, match='does not fit into 20'):
-        LinearWarmupCosineAnnealingLR(optimizer(0.1), total_iter=20, warmup_iter=20)
+        schedule(optimizer(0.1), total_iter=20, warmup_iter=20)
+
+
+def masrnet_rate(epoch, base=1e-4, epochs=1200, warmup=10, steepness=10, acceleration=3):
+    """The authors' rate of a whole epoch, counted from 1."""
+    if epoch < warmup:
+        return base * epoch / warmup
+    c = math.cos(math.pi * acceleration * (epoch - warmup) / (epochs - warmup))
+    return base * max(0.001, 0.5 * (1 + (1 if c > 0 else -1) * abs(c)**steepness))
+
+
+def test_the_steep_cosine_is_that_of_masrnet_at_the_end_of_every_epoch():
+    per_epoch = 121
+    schedule = SteepCosineLR(optimizer(1e-4), total_iter=1200 * per_epoch, warmup_iter=10 * per_epoch)
+    for epoch in range(1, 1201):
+        assert schedule.rate(epoch * per_epoch - 1, 1e-4) == pytest.approx(masrnet_rate(epoch), rel=1e-9), epoch
+    for epoch, rate in ((10, 1e-4), (210, 5e-5), (406, 1e-7), (620, 5e-5), (803, 1e-4), (1200, 1e-7)):
+        assert schedule.rate(epoch * per_epoch - 1, 1e-4) == pytest.approx(rate, rel=5e-3)
+    assert schedule.rate(1300 * per_epoch, 1e-4) == pytest.approx(1e-7, rel=1e-12)
+
+
+def test_without_steepness_and_acceleration_it_is_the_ordinary_cosine():
+    plain = {'steepness': 1, 'acceleration': 1, 'min_factor': 0}
+    curve = Stub(SteepCosineLR, 0.2, 0.4, warmup_iter=4, total_iter=20, **plain)
+    wanted = [t / 4 for t in range(1, 4)] + [0.5 * (1 + math.cos(math.pi * k / 16)) for k in range(17)]
+    for t, factor in enumerate(wanted, start=1):
+        assert curve.rates(t) == pytest.approx([0.2 * factor, 0.4 * factor], abs=1e-15)
 
 
 # ---------------------------------------------------------------- warm-up and resuming
@@ -160,7 +188,8 @@ ALL = [(MultiStepRestartLR, {'milestones': [7, 9, 9], 'gamma': 0.5}),
        (CosineAnnealingRestartLR, {'periods': [8, 8], 'restart_weights': [1, 0.5], 'eta_min': 0.01}),
        (CosineAnnealingRestartCyclicLR, {'periods': [6, 10], 'restart_weights': [1, 1], 'eta_mins': [0.2, 0.01]}),
        (TrueCosineAnnealingLR, {'T_max': 16}), (LinearLR, {'total_iter': 16})]  # yapf: disable
-SELF_WARMED = (LinearWarmupCosineAnnealingLR, {'total_iter': 16, 'warmup_iter': 5, 'eta_min': 0.01})
+SELF_WARMED = [(LinearWarmupCosineAnnealingLR, {'total_iter': 16, 'warmup_iter': 5, 'eta_min': 0.01}),
+               (SteepCosineLR, {'total_iter': 16, 'warmup_iter': 5})]  # yapf: disable
 each_schedule = pytest.mark.parametrize('schedule, options', ALL, ids=[s.__name__ for s, _ in ALL])
 
 
@@ -179,10 +208,10 @@ def test_warm_up_ends_at_the_base_rate_of_every_group():
     assert seen[3] == seen[9] == pytest.approx([0.1, 0.3], rel=1e-12)
 
 
-@pytest.mark.parametrize('schedule, options', [*ALL, SELF_WARMED], ids=lambda v: getattr(v, '__name__', ''))
+@pytest.mark.parametrize('schedule, options', [*ALL, *SELF_WARMED], ids=lambda v: getattr(v, '__name__', ''))
 @pytest.mark.parametrize('stop', [1, 3, 8])
 def test_resumed_curve_is_the_uninterrupted_one(schedule, options, stop):
-    warmup = -1 if (schedule, options) == SELF_WARMED else 5
+    warmup = -1 if (schedule, options) in SELF_WARMED else 5
     whole = Stub(schedule, 0.1, **options).curve(16, warmup)
     first = Stub(schedule, 0.1, **options)
     first.curve(stop, warmup)

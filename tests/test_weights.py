@@ -28,11 +28,14 @@ def same(a: dict, b: dict) -> bool:
     lambda s: {'params': s},
     lambda s: {'params_ema': s},
     lambda s: {'state_dict': s, 'epoch': 3},
+    lambda s: {'epoch': 3, 'model_state_dict': s, 'optimizer_state_dict': {'state': {}, 'param_groups': []},
+               'scaler_state_dict': {'scale': 2.}, 'val_psnr': 20.},
     lambda s: {'params': {f'module.{k}': v for k, v in s.items()}},
     lambda s: {f'module.{k}': v for k, v in s.items()},
     lambda s: {'params': {f'_orig_mod.{k}': v for k, v in s.items()}},
     lambda s: {'params': {k.replace('.Restorer.', '.denoiser.'): v for k, v in s.items()}},
-], ids=['bare', 'params', 'params_ema', 'state_dict', 'params+module', 'bare+module', 'compiled', 'denoiser'])  # yapf: disable
+], ids=['bare', 'params', 'params_ema', 'state_dict', 'model_state_dict', 'params+module', 'bare+module', 'compiled',
+        'denoiser'])  # yapf: disable
 @pytest.mark.parametrize('old_format', [False, True])
 def test_every_form_loads(net, tmp_path, wrap, old_format):
     file = tmp_path / 'w.pth'

@@ -31,6 +31,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--self_ensemble', action='store_true', help='average over flips and rotations')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--no_images', action='store_true', help='measure only, write no images')
+    parser.add_argument('--comparison', action='store_true',
+                        help='also pictures beside input and ground truth, and what is gained over the input')  # yapf: disable
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
     args = parser.parse_intermixed_args(argv)
     args.overrides += [word for word in args.benchmarks if '=' in word]  # --benchmarks takes all words that follow it
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     chosen = _choose(data, args.benchmarks)
     from tqdm import tqdm
 
+    from basicsr.commands.comparison import Comparison
     from basicsr.commands.evaluation_report import Row, report
     from basicsr.data.loader import ImageLoader, sample_name
     from basicsr.metrics.gt_mean import match_mean
@@ -64,16 +67,24 @@ def run(args: argparse.Namespace) -> None:
     rows, counts = [], dict.fromkeys(data, 0)
     for name, (dataset, block) in data.items():
         loader = ImageLoader(dataset, block, batch_size=1, sampler=chosen[name])
+        comparison = Comparison(homes[name], not args.no_images)
         for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):
             task, image = task_of(batch), sample_name(batch)
-            result = restorer(_array(batch['lq']))
+            lq = _array(batch['lq'])
+            result = restorer(lq)
             if 'gt' in batch:
                 gt = _array(batch['gt'])
                 result = match_mean(result, gt) if args.GT_mean else result
                 rows.append(Row(name, task, image, _measure(result, gt)))
+                if args.comparison:
+                    comparison.add('/'.join(filter(None, (task, image))), lq, result, gt)
             if not args.no_images:
                 imwrite((result[..., ::-1] * 255).round().astype('uint8'), homes[name] / task / f'{image}.png')
             counts[name] += 1
+        if comparison.names:
+            comparison.write()
+            print(f"{name}: compared with the input in {homes[name] / 'test_results.txt'}"
+                  + (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))  # yapf: disable
     settings = {
         'weights': str(weights),
         'GT_mean': args.GT_mean,

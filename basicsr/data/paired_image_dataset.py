@@ -1,14 +1,14 @@
 """Pairs of degraded input and ground truth, for any restoration task."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import pair_by_name, pair_lmdb
+from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
-from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation
+from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation, resize_bilinear
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -24,6 +24,9 @@ class PairedImageDataset(Dataset):
         io_backend: `{type: disk}` or `{type: lmdb}`; default by the roots' names.
         meta_info_file: text file with the ground truths to use, one per line.
         filename_tmpl: the input's name from the ground truth's, e.g. '{}_low'.
+        pair_by: 'name', or 'number' for names that differ around their number, 'low7' and 'normal7'.
+        resize: [height, width] that ground truths are resized to first, whatever their shape, and inputs in proportion
+            to `scale`; bilinear with antialiasing, also in validation.
         gt_size: side of the square training patch of the ground truth; None trains on whole images.
         use_hflip, use_rot: BasicSR's flips and transpose. geometric_augs: one of eight dihedral modes instead.
         mean, std: normalisation of both images after conversion.
@@ -35,18 +38,25 @@ class PairedImageDataset(Dataset):
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
-                 meta_info_file: str | None = None, filename_tmpl: str = '{}', gt_size: int | None = None,
+                 meta_info_file: str | None = None, filename_tmpl: str = '{}',
+                 pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None, gt_size: int | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
                  scale: int = 1, phase: str = 'train'):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
+        if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}'):
+            raise UserError("pair_by: number is for folders, without filename_tmpl")
+        if resize and (len(resize) != 2 or any(side < 1 or side % scale for side in resize)):
+            raise UserError(f'resize must be [height, width], multiples of scale {scale}, not {list(resize)}')
         if self.reader.is_lmdb:
             self.paths = pair_lmdb(dataroot_lq, dataroot_gt)
+        elif pair_by == 'number':
+            self.paths = pair_by_number(dataroot_lq, dataroot_gt, meta_info_file)
         else:
             self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
         self.to_tensor = ToTensor(color, mean, std)
-        self.training, self.gt_size, self.scale = phase == 'train', gt_size, scale
+        self.training, self.resize, self.gt_size, self.scale = phase == 'train', resize, gt_size, scale
         self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
 
     def __len__(self) -> int:
@@ -55,6 +65,9 @@ class PairedImageDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path = self.paths[index]
         lq, gt = self.reader.read(lq_path, 'lq'), self.reader.read(gt_path, 'gt')
+        if self.resize:
+            height, width = self.resize
+            gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)
         if self.training:
             # on the file's own integers: a crop and a flip are then views, and only the patch becomes float
             if self.gt_size:

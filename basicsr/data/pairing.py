@@ -1,6 +1,7 @@
-"""Which input belongs to which ground truth: by name, in natural order, with every mistake named."""
+"""Which input belongs to which ground truth: by name or number, in natural order, with every mistake named."""
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -55,6 +56,45 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
     return pairs
 
 
+def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | None = None) -> list[tuple[str, str]]:
+    """(input, ground truth) paths in natural order of the ground truth, whose names differ around their numbers.
+
+    'Low3.png' belongs to 'Normal3.png' (MASR-Net's folders). Of the others, files of the same number belong together:
+    'low00007.png' and 'normal7.png', but never '1' and '10'; with several numbers in a name all of them count.
+
+    Raises:
+        UserError: as `pair_by_name`, and for two files that have the same number.
+    """
+    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
+    if meta_info_file:
+        gts = _listed(gts, meta_info_file, dataroot_gt)
+    gt_by_stem = by_stem(gts, 'dataroot_gt')
+    partner = {gt_by_stem[n]: lq for lq in lqs if (n := lq.stem.replace('Low', 'Normal')) in gt_by_stem}
+    left = [lq for lq in lqs if lq not in set(partner.values())]
+    lq_by_number = _by_number(left, 'dataroot_lq')
+    for number, gt in _by_number([gt for gt in gts if gt not in partner], 'dataroot_gt').items():
+        if number in lq_by_number:
+            partner[gt] = lq_by_number[number]
+    left = [] if meta_info_file else [lq.name for lq in left if lq not in set(partner.values())]
+    alone = [gt.name for gt in gts if gt not in partner]
+    if alone or left:
+        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(partner), by='number'))
+    return [(str(partner[gt]), str(gt)) for gt in gts]
+
+
+def _by_number(paths: list[Path], option: str) -> dict[tuple[int, ...], Path]:
+    """Paths by the numbers in their names; those without one are left out."""
+    out: dict[tuple[int, ...], Path] = {}
+    for path in paths:
+        numbers = tuple(map(int, re.findall('[0-9]+', path.stem)))
+        if numbers in out:
+            raise UserError(
+                f"{option}: '{out[numbers].name}' and '{path.name}' in '{path.parent}' have the same number")
+        if numbers:
+            out[numbers] = path
+    return out
+
+
 def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
     """Keys that two LMDB databases share; both must hold the same ones."""
     lq, gt = set(read_lmdb_keys(dataroot_lq)), read_lmdb_keys(dataroot_gt)
@@ -65,16 +105,17 @@ def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
 
 
 def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
-              option: str = 'dataroot_lq') -> str:  # yapf: disable
+              option: str = 'dataroot_lq', by: str = 'name') -> str:  # yapf: disable
     parts = []
     if alone:
         parts.append(f"{len(alone)} of dataroot_gt '{dataroot_gt}' have no input: {', '.join(alone)}")
     if left:
         parts.append(f"{len(left)} of {option} '{dataroot_lq}' have no ground truth: {', '.join(left)}")
     hint = ''
-    if not paired:
-        hint = "; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png"
-    return f"images do not pair by name ({paired} pairs found). {'. '.join(parts)}{hint}"
+    if not paired and by == 'name':
+        hint = ("; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png, or pair_by: number"
+                " for low7.png and normal7.png")  # yapf: disable
+    return f"images do not pair by {by} ({paired} pairs found). {'. '.join(parts)}{hint}"
 
 
 def by_stem(paths: list[Path], option: str) -> dict[str, Path]:

@@ -5,6 +5,8 @@ import random
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from basicsr.utils.errors import UserError
 
@@ -19,6 +21,16 @@ def center_crop(img: np.ndarray, multiple: int) -> np.ndarray:
     """Crop (H, W[, C]) on all sides to multiples of `multiple`; the odd row or column goes at the bottom or right."""
     (top, height), (left, width) = ((n % multiple // 2, n - n % multiple) for n in img.shape[:2])
     return img[top:top + height, left:left + width]
+
+
+def resize_bilinear(img: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, C) to any size and shape, antialiased: torchvision's `Resize` of 8-bit Pillow images within one level."""
+    if img.shape[:2] == (height, width):
+        return img
+    # PyTorch rounds 8-bit images between the two directions, as Pillow does, and knows few operations on 16 bits
+    x = torch.from_numpy(img if img.dtype == np.uint8 else img.astype(np.float32)).permute(2, 0, 1)[None]
+    y = F.interpolate(x, (height, width), mode='bilinear', antialias=True)[0].permute(1, 2, 0).numpy()
+    return y if img.dtype in (np.uint8, np.float32) else np.rint(y).astype(img.dtype)
 
 
 def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:

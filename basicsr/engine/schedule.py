@@ -132,3 +132,33 @@ class LinearWarmupCosineAnnealingLR(ClosedFormLR):
             return base * (e + 1) / self.warmup_iter
         phase = math.pi * min((e - self.warmup_iter) / (self.total_iter - self.warmup_iter), 1)
         return self.eta_min + 0.5 * (base - self.eta_min) * (1 + math.cos(phase))
+
+
+@SCHEDULER_REGISTRY.register()
+class SteepCosineLR(ClosedFormLR):
+    """A linear warm-up, then cosines whose flanks are steep and whose middle is flat (MASR-Net).
+
+    Iteration t trains at base t / W up to W, then at base max(m, 0.5 (1 + sign(c) |c|^steepness)), with m `min_factor`
+    and c = cos(pi acceleration (t - W) / (T - W)). An acceleration of 3 goes down to m, up to the base rate and down
+    again. `train.warmup_iter` is not used beside it.
+
+    Args:
+        total_iter: T (filled in from `train.total_iter`); the rate stays from there on.
+        warmup_iter: W, less than T.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_iter: int, warmup_iter: int, steepness: float = 10,
+                 acceleration: float = 3, min_factor: float = 1e-3, last_epoch: int = -1):  # yapf: disable
+        if not 0 <= warmup_iter < total_iter:
+            raise ValueError(f'a warm-up of {warmup_iter} iterations does not fit into {total_iter}')
+        self.total_iter, self.warmup_iter = total_iter, warmup_iter
+        self.steepness, self.acceleration, self.min_factor = steepness, acceleration, min_factor
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        t = e + 1
+        if t < self.warmup_iter:
+            return base * t / self.warmup_iter
+        progress = min((t - self.warmup_iter) / (self.total_iter - self.warmup_iter), 1)
+        c = math.cos(math.pi * self.acceleration * progress)
+        return base * max(self.min_factor, 0.5 * (1 + math.copysign(abs(c)**self.steepness, c)))

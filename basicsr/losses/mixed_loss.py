@@ -46,6 +46,9 @@ class MixedLoss(nn.Module):
             raise ValueError('terms is empty')
         self.names = [name for name, _ in pairs]
         self.losses = nn.ModuleList(build_loss(block) for _, block in pairs)
+        for name, loss in zip(self.names, self.losses):
+            if getattr(loss, 'of_network', False):
+                raise ValueError(f"term '{name}' ({type(loss).__name__}) compares no images; it goes into train.losses")
 
     def forward(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Name to weighted value; the loss is their sum. A perceptual term `x` has its style part as `x_style`."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.losses.loss_util import weight_reduce_loss
+from basicsr.losses.loss_util import full_precision, weight_reduce_loss
 from basicsr.utils.color import rgb2ycbcr_pt
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import LOSS_REGISTRY
@@ -122,3 +122,28 @@ class PSNRLoss(nn.Module):
             pred, target = rgb2ycbcr_pt(pred, y_only=True), rgb2ycbcr_pt(target, y_only=True)
         mse = ((pred - target)**2).mean(dim=(1, 2, 3))
         return self.loss_weight * 10 * torch.log10(mse + 1e-8).mean()
+
+
+@LOSS_REGISTRY.register()
+class PSNRHingeLoss(nn.Module):
+    """How far the PSNR of the whole batch is from `target_psnr`, as a part of it (MASR-Net).
+
+    max(0, 1 - PSNR / target), PSNR = -10 log10(mean((pred - target)^2)) for images in [0, 1], not below 0 dB; there is
+    no gradient at 0 dB and from the target on.
+
+    Args:
+        loss_weight: factor of the result.
+        target_psnr: in dB.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, target_psnr: float = 50.0):
+        super().__init__()
+        if target_psnr <= 0:
+            raise ValueError(f'target_psnr must be above 0, not {target_psnr}')
+        self.loss_weight, self.target_psnr = loss_weight, target_psnr
+
+    @full_precision
+    def forward(self, pred: Tensor, target: Tensor, **kwargs) -> Tensor:
+        # limits of the error instead of the PSNR: equal images would have an infinite one
+        mse = F.mse_loss(pred, target).clamp(10**(-self.target_psnr / 10), 1)
+        return self.loss_weight * (1 + 10 * torch.log10(mse) / self.target_psnr)

@@ -61,20 +61,23 @@ class SSIMLoss(PixelLoss):
 
     Args:
         padding: 'valid' (windows inside the image, at least 11x11 pixels), 'replicate' or 'reflect'.
+        clamp_map: clamp the SSIM of each window to [0, 1]; negative ones get no gradient.
     """
 
     def __init__(self,
                  loss_weight: float = 1.0,
                  reduction: str = 'mean',
-                 padding: Literal['valid', 'replicate', 'reflect'] = 'valid'):
+                 padding: Literal['valid', 'replicate', 'reflect'] = 'valid',
+                 clamp_map: bool = False):
         super().__init__(loss_weight, reduction)
         if padding not in ('valid', 'replicate', 'reflect'):
             raise ValueError(f"padding '{padding}' is not supported; one of: valid, replicate, reflect")
-        self.padding = padding
+        self.padding, self.clamp_map = padding, clamp_map
 
     @full_precision
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        return 1 - ssim_maps(pred, target, self.padding)[0]
+        ssim = ssim_maps(pred, target, self.padding)[0]
+        return 1 - (ssim.clamp(0, 1) if self.clamp_map else ssim)
 
 
 @LOSS_REGISTRY.register()

@@ -30,6 +30,7 @@ class SRModel(ValidationMixin, BaseModel):
     # a subclass that replaces `init_training_settings` sets those it has
     cri_pix = cri_perceptual = None
     cri_more: Sequence[tuple[str, Callable]] = ()
+    cri_net: Sequence[tuple[str, Callable]] = ()
     ema_decay = 0
 
     def __init__(self, opt: dict[str, Any]):
@@ -55,7 +56,12 @@ class SRModel(ValidationMixin, BaseModel):
         self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
         self.cri_perceptual = build_loss(train['perceptual_opt']).to(
             self.device) if train.get('perceptual_opt') else None
-        self.cri_more = [(self._loss_name(o), build_loss(o).to(self.device)) for o in train.get('losses') or []]
+        more = [(self._loss_name(o), build_loss(o).to(self.device)) for o in train.get('losses') or []]
+        self.cri_net = [pair for pair in more if getattr(pair[1], 'of_network', False)]
+        self.cri_more = [pair for pair in more if pair not in self.cri_net]
+        for key, loss in (('pixel_opt', self.cri_pix), ('perceptual_opt', self.cri_perceptual)):
+            if getattr(loss, 'of_network', False):
+                raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
         if not (self.cri_pix or self.cri_perceptual or self.cri_more):
             raise UserError('train: no loss; give pixel_opt, perceptual_opt or losses')
         self.setup_optimizers()
@@ -87,7 +93,7 @@ class SRModel(ValidationMixin, BaseModel):
             with self._gradient_exchange(last=i == len(parts) - 1):
                 with self.precision.autocast():
                     preds = self.net_g(lq)
-                losses = self.compute_losses(preds, gt)
+                losses = number_names([*self.compute_losses(preds, gt).items(), *self._network_losses()])
                 for key, value in losses.items():
                     sums[key] = sums.get(key, 0) + value.detach() * share
                 self.precision.backward(sum(losses.values()) * share)
@@ -116,6 +122,11 @@ class SRModel(ValidationMixin, BaseModel):
             yield from zip(('l_percep', 'l_style'), self.cri_perceptual(pred, gt))
         for name, loss in self.cri_more:
             yield from named_values(name, loss(pred, gt), 'l_')
+
+    def _network_losses(self) -> Iterator[tuple[str, Tensor]]:
+        """Losses on what the network's last pass has left in it, e.g. the balance of its experts."""
+        for name, loss in self.cri_net:
+            yield name, loss(self.get_bare_model(self.net_g))
 
     def test(self) -> None:
         """`self.output` for `self.lq`, by the average where there is one."""

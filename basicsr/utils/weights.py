@@ -16,7 +16,7 @@ import torch
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write
 
-_FALLBACK = ('params_ema', 'params', 'state_dict')
+_FALLBACK = ('params_ema', 'params', 'state_dict', 'model_state_dict')
 # Lightning's dictionary of hyper-parameters, in the places where its versions keep it; read as a plain dictionary
 _LIGHTNING_DICTS = ('pytorch_lightning.utilities.parsing.AttributeDict',
                     'lightning_fabric.utilities.data.AttributeDict',
@@ -73,11 +73,11 @@ def read_file(path: str | Path) -> Any:
 
 
 def load_weights(path: str | Path, key: str | None = None) -> Weights:
-    """Weights from `.pth` (bare, `params`, `params_ema`, `state_dict`), Lightning's `.ckpt`, or `.safetensors`.
+    """Weights from `.pth` (bare, or in an entry, see `key`), Lightning's `.ckpt`, or `.safetensors`.
 
     Args:
-        key: entry to take; None takes `params_ema` where present, else `params`, `state_dict`, or the bare file.
-            A missing one falls back to `params`, then `state_dict`, and `choice` says so.
+        key: entry to take; None takes the first of `params_ema`, `params`, `state_dict` and `model_state_dict`, or the
+            bare file. A missing one falls back to the last three in this order, and `choice` says so.
 
     `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and Lightning's `net.` are stripped.
     """
@@ -91,7 +91,7 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
     if not entries and _is_state(content):
         state, choice = content, 'bare state dict'
     else:
-        wanted = [key, 'params', 'state_dict'] if key else _FALLBACK
+        wanted = [key, *_FALLBACK[1:]] if key else _FALLBACK
         found = next((k for k in wanted if k in entries), None)
         if found is None:
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
