@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         loader = ImageLoader(dataset, block, batch_size=1, sampler=chosen[name])
         for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):
             task, image = task_of(batch), sample_name(batch)
-            result = restorer(_array(batch['lq']))
+            result = restorer(_array(batch['lq']), _array(batch['sem']) if 'sem' in batch else None)
             if 'gt' in batch:
                 gt = _array(batch['gt'])
                 result = match_mean(result, gt) if args.GT_mean else result
