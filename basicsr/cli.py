@@ -12,7 +12,7 @@ _COMMANDS = {
     'evaluate': ('basicsr.commands.evaluate', 'restore a data set, print PSNR and SSIM (test_from_dataset.py)'),
     'enhance': ('basicsr.commands.enhance', 'enhance one photo or a folder'),
     'segment': ('basicsr.commands.segment', 'compute the semantic maps of a folder of images'),
-    'export': ('basicsr.commands.export', 'write a trained network as safetensors, TorchScript, program or ONNX'),
+    'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
     'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),

@@ -92,7 +92,13 @@ class ImageRestorer:
 
 
 def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
-    """The network of a weight file.
+    """The network of a weight file; see `load_described`."""
+    return load_described(weights, network, key)[0]
+
+
+def load_described(weights: str | Path, network: dict[str, Any] | None = None,
+                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:  # yapf: disable
+    """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:
         network: `{type, **arguments}`; None takes what the file says about itself, or recognises the weights.
@@ -114,7 +120,7 @@ def load_network(weights: str | Path, network: dict[str, Any] | None = None, key
     get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
     net = build_network(options)
     load_into(net, loaded.state, str(weights))
-    return net
+    return net, options
 
 
 def choose_device(wanted: str = 'auto') -> str:
