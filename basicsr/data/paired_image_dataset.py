@@ -50,8 +50,8 @@ class PairedImageDataset(Dataset):
         else:
             self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
-        self.maps = SemanticMaps(dataroot_sem, [Path(lq).stem
-                                                for lq, _ in self.paths], sem_classes) if dataroot_sem else None
+        names = [Path(lq).stem for lq, _ in self.paths]
+        self.maps = SemanticMaps(dataroot_sem, names, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
         self.training, self.gt_size, self.scale = phase == 'train', gt_size, scale
         self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs

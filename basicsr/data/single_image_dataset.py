@@ -39,8 +39,8 @@ class SingleImageDataset(Dataset):
         else:
             self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq')]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")
-        self.maps = SemanticMaps(dataroot_sem, [Path(p).stem
-                                                for p in self.paths], sem_classes) if dataroot_sem else None
+        names = [Path(p).stem for p in self.paths]
+        self.maps = SemanticMaps(dataroot_sem, names, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
 
     def __len__(self) -> int:
