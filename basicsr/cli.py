@@ -13,6 +13,8 @@ _COMMANDS = {
     'measure': ('basicsr.commands.measure', 'metrics of a folder of images, or of two folders'),
     'enhance': ('basicsr.commands.enhance', 'enhance one photo or a folder'),
     'search': ('basicsr.search.command', 'search for the best options by many short runs'),
+    'segment': ('basicsr.commands.segment', 'compute the semantic maps of a folder of images'),
+    'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'augment': ('basicsr.commands.augment', 'make augmented copies of image pairs'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),

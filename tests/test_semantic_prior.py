@@ -5,6 +5,7 @@ import logging
 import sys
 import urllib.error
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,14 +17,17 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 
 
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory) -> str:
+def segmenter_file(folder: Path) -> str:
     """A file in the layout of torchvision's weights, of an untrained segmenter."""
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
     torch.manual_seed(5)
-    file = tmp_path_factory.mktemp('segmenter') / 'segmenter.pth'
-    torch.save(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).state_dict(), file)
-    return str(file)
+    torch.save(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).state_dict(), folder / 'segmenter.pth')
+    return str(folder / 'segmenter.pth')
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> str:
+    return segmenter_file(tmp_path_factory.mktemp('segmenter'))
 
 
 def test_a_segmenter_gives_probabilities_and_belongs_to_nobody(weights):

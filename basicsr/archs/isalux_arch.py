@@ -165,7 +165,8 @@ class ISALux(nn.Module):
             return None
         if sem_prob is None:
             if self.segmenter is None:
-                raise UserError("ISALux: with semantic 'external' each image needs its semantic map as second argument")
+                raise UserError("ISALux: with semantic 'external' each image needs its semantic map as second argument"
+                                ' (made by "basicsr segment", read by the option dataroot_sem of a data set)')
             sem_prob = self.segmenter(x)
         expected = (x.shape[0], self.num_classes, *x.shape[2:])
         if tuple(sem_prob.shape) != expected:

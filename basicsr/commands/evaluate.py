@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):
             task, image = task_of(batch), sample_name(batch)
             lq = _array(batch['lq'])
-            result = restorer(lq)
+            result = restorer(lq, _array(batch['sem']) if 'sem' in batch else None)
             if 'gt' in batch:
                 gt = _array(batch['gt'])
                 result = match_mean(result, gt) if args.GT_mean else result

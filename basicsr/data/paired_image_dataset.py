@@ -1,6 +1,7 @@
 """Pairs of degraded input and ground truth, for any restoration task."""
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch.utils.data import Dataset
 
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation, resize_bilinear
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -32,9 +34,12 @@ class PairedImageDataset(Dataset):
         mean, std: normalisation of both images after conversion.
         color: 'y' for luma only.
         scale: ground truth size divided by input size.
+        dataroot_sem: folder of pre-computed semantic maps, found by the input's name; cropped and turned with the images.
+        sem_classes: channels of the maps.
         phase: 'train' crops and augments; others give whole images.
 
-    Items: `lq`, `gt` float32 (C, H, W) RGB in [0, 1]; `lq_path`, `gt_path`.
+    Items: `lq`, `gt` float32 (C, H, W) RGB in [0, 1]; `lq_path`, `gt_path`; with `dataroot_sem` also `sem`, class
+    probabilities (sem_classes, H, W).
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
@@ -42,12 +47,14 @@ class PairedImageDataset(Dataset):
                  pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None, gt_size: int | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 scale: int = 1, phase: str = 'train'):  # yapf: disable
+                 scale: int = 1, dataroot_sem: str | None = None, sem_classes: int = 21, phase: str = 'train'):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}'):
             raise UserError("pair_by: number is for folders, without filename_tmpl")
         if resize and (len(resize) != 2 or any(side < 1 or side % scale for side in resize)):
             raise UserError(f'resize must be [height, width], multiples of scale {scale}, not {list(resize)}')
+        if resize and dataroot_sem:
+            raise UserError('dataroot_sem holds maps of the images as they are; it does not go with resize')
         if self.reader.is_lmdb:
             self.paths = pair_lmdb(dataroot_lq, dataroot_gt)
         elif pair_by == 'number':
@@ -55,6 +62,8 @@ class PairedImageDataset(Dataset):
         else:
             self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
+        names = [Path(lq).stem for lq, _ in self.paths]
+        self.maps = SemanticMaps(dataroot_sem, names, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
         self.training, self.resize, self.gt_size, self.scale = phase == 'train', resize, gt_size, scale
         self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
@@ -68,16 +77,18 @@ class PairedImageDataset(Dataset):
         if self.resize:
             height, width = self.resize
             gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)
+        # what has the size of the input goes through the same crop and turn
+        lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
         if self.training:
             # on the file's own integers: a crop and a flip are then views, and only the patch becomes float
             if self.gt_size:
-                gt, lq = paired_random_crop(gt, lq, self.gt_size, self.scale, gt_path)
+                gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, gt_path)
             else:
                 check_sizes(gt, lq, self.scale, gt_path)
             if self.geometric_augs:
-                gt, lq = random_augmentation(gt, lq)
+                gt, *lqs = random_augmentation(gt, *lqs)
             elif self.use_hflip or self.use_rot:
-                gt, lq = augment([gt, lq], self.use_hflip, self.use_rot)
+                gt, *lqs = augment([gt, *lqs], self.use_hflip, self.use_rot)
         else:
             h, w = lq.shape[0] * self.scale, lq.shape[1] * self.scale
             if gt.shape[0] < h or gt.shape[1] < w:
@@ -85,4 +96,5 @@ class PairedImageDataset(Dataset):
                     f"'{gt_path}' ({gt.shape[1]}x{gt.shape[0]}) is smaller than its input '{lq_path}' asks for at scale"
                     f' {self.scale} ({w}x{h})')
             gt = gt[:h, :w]
-        return {'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        item = {'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from basicsr.data.pairing import image_folder, listed_names
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
 
@@ -22,12 +23,14 @@ class SingleImageDataset(Dataset):
         dataroot_lq: folder, or database whose name ends in '.lmdb'.
         io_backend, mean, std, color: as in `PairedImageDataset`.
         meta_info_file: text file with the names to use, one per line.
+        dataroot_sem, sem_classes: as in `PairedImageDataset`.
 
-    Items: `lq` float32 (C, H, W) RGB in [0, 1]; `lq_path`.
+    Items: `lq` float32 (C, H, W) RGB in [0, 1]; `lq_path`; with `dataroot_sem` also `sem`.
     """
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
-                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None):  # yapf: disable
+                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
+                 dataroot_sem: str | None = None, sem_classes: int = 21):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)
@@ -36,6 +39,8 @@ class SingleImageDataset(Dataset):
         else:
             self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq')]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")
+        names = [Path(p).stem for p in self.paths]
+        self.maps = SemanticMaps(dataroot_sem, names, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
 
     def __len__(self) -> int:
@@ -43,4 +48,6 @@ class SingleImageDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]
-        return {'lq': self.to_tensor(self.reader.read(path, 'lq')), 'lq_path': path}
+        lq = self.reader.read(path, 'lq')
+        item = {'lq': self.to_tensor(lq), 'lq_path': path}
+        return item if self.maps is None else item | {'sem': to_tensor(self.maps.read(Path(path).stem, *lq.shape[:2]))}

@@ -44,15 +44,26 @@ class ImageRestorer:
         self.tile, self.tile_overlap, self.ensemble, self.multiple = tile, tile_overlap, ensemble, multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
 
-    def __call__(self, img: np.ndarray) -> np.ndarray:
-        """RGB (H, W, 3) in [0, 1] to the restored RGB, float32, clamped to [0, 1]."""
-        x = torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
-        y = self._run(x)
+    def __call__(self, img: np.ndarray, guide: np.ndarray | None = None) -> np.ndarray:
+        """RGB (H, W, 3) in [0, 1] to the restored RGB, float32, clamped to [0, 1].
+
+        Args:
+            guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
+        """
+        # as further channels of the image, the guide is cut, turned and padded with it
+        stacked = img if guide is None else np.concatenate([img, guide], axis=2)
+        x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
+        y = self._run(x, img.shape[2])
         return y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
 
     @torch.inference_mode()
-    def _run(self, x: Tensor) -> Tensor:
-        forward = (lambda t: self_ensemble(self._forward, t)) if self.ensemble else self._forward
+    def _run(self, x: Tensor, channels: int) -> Tensor:
+        """`channels`: those of the image; the others are the guide's."""
+
+        def once(t: Tensor) -> Tensor:
+            return self._forward(t, channels)
+
+        forward = (lambda t: self_ensemble(once, t)) if self.ensemble else once
         tile = self.tile
         while True:
             try:
@@ -69,18 +80,25 @@ class ImageRestorer:
                 f'a {x.shape[-1]}x{x.shape[-2]} image does not fit into the memory of {self.device}; trying tiles of {tile}'
                 ' pixels (results differ from those of the whole image)')
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, channels: int) -> Tensor:
         h, w = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple)
+        inputs = [t for t in (padded[:, :channels], padded[:, channels:]) if t.shape[1]]
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-            out = self.net(padded)
+            out = self.net(*inputs)
         out = out[-1] if isinstance(out, (list, tuple)) else out
         scale = out.shape[-1] // padded.shape[-1]
         return out[..., :h * scale, :w * scale].float()
 
 
 def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
-    """The network of a weight file.
+    """The network of a weight file; see `load_described`."""
+    return load_described(weights, network, key)[0]
+
+
+def load_described(weights: str | Path, network: dict[str, Any] | None = None,
+                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:  # yapf: disable
+    """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:
         network: `{type, **arguments}`; None takes what the file says about itself, or recognises the weights.
@@ -102,7 +120,7 @@ def load_network(weights: str | Path, network: dict[str, Any] | None = None, key
     get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
     net = build_network(options)
     load_into(net, loaded.state, str(weights))
-    return net
+    return net, options
 
 
 def choose_device(wanted: str = 'auto') -> str:

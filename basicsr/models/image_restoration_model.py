@@ -40,20 +40,20 @@ class ImageCleanModel(SRModel):
         keep = round(batch_size * len(self.lq) / loaded)
         if keep < len(self.lq):
             chosen = random.sample(range(len(self.lq)), keep)
-            self.lq, self.gt = self.lq[chosen], self.gt[chosen]
+            self.lq, self.gt, *self.guides = (t[chosen] for t in (self.lq, self.gt, *self.guides))
             self.paths = [self.paths[i] for i in chosen] if self.paths else []
         scale = self.opt.get('scale', 1)
         size = gt_size // scale
         if size < self.lq.shape[-1] or size < self.lq.shape[-2]:
             top, left = (random.randint(0, max(side - size, 0)) for side in self.lq.shape[-2:])
-            self.lq = self.lq[..., top:top + size, left:left + size]
+            self.lq, *self.guides = (t[..., top:top + size, left:left + size] for t in (self.lq, *self.guides))
             self.gt = self.gt[..., top * scale:top * scale + gt_size, left * scale:left * scale + gt_size]
 
     def _mixup(self, beta: float, use_identity: bool) -> None:
-        """x <- w x + (1 - w) x[order] for both images, w ~ Beta(beta, beta), one w and one order per batch."""
+        """x <- w x + (1 - w) x[order] for both images and guides, w ~ Beta(beta, beta), one w and one order per batch."""
         if use_identity and random.randint(0, 1):
             return
         weight = torch.distributions.Beta(beta, beta).sample().item()
         order = torch.randperm(len(self.lq)).to(self.lq.device)
-        self.lq = weight * self.lq + (1 - weight) * self.lq[order]
-        self.gt = weight * self.gt + (1 - weight) * self.gt[order]
+        self.lq, self.gt, *self.guides = (weight * t + (1 - weight) * t[order]
+                                          for t in (self.lq, self.gt, *self.guides))  # yapf: disable

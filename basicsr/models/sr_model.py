@@ -77,22 +77,24 @@ class SRModel(ValidationMixin, BaseModel):
         self.optimizers.append(self.optimizer_g)
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch: `lq`, and `gt` where there is one, float32 (B, C, H, W)."""
+        """Take a batch: `lq`, `gt` where there is one, float32 (B, C, H, W), and `sem`, which the network is given too."""
         self.lq = data['lq'].to(self.device, non_blocking=True)
         self.gt = data['gt'].to(self.device, non_blocking=True) if 'gt' in data else None
+        self.guides = (data['sem'].to(self.device, non_blocking=True), ) if 'sem' in data else ()
         self.paths = list(data.get('lq_path', []))
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One optimizer step on the batch, in `train.accumulate` parts."""
         train = self.opt['train']
         self.optimizer_g.zero_grad(set_to_none=True)
-        parts = list(zip(self.lq.chunk(train.get('accumulate', 1)), self.gt.chunk(train.get('accumulate', 1))))
+        count = train.get('accumulate', 1)
+        parts = list(zip(*(t.chunk(count) for t in (self.lq, self.gt, *self.guides))))
         sums: dict[str, Tensor] = OrderedDict()
-        for i, (lq, gt) in enumerate(parts):
+        for i, (lq, gt, *guides) in enumerate(parts):
             share = len(lq) / len(self.lq)
             with self._gradient_exchange(last=i == len(parts) - 1):
                 with self.precision.autocast():
-                    preds = self.net_g(lq)
+                    preds = self.net_g(lq, *guides)
                 losses = number_names([*self.compute_losses(preds, gt).items(), *self._network_losses()])
                 for key, value in losses.items():
                     sums[key] = sums.get(key, 0) + value.detach() * share
@@ -134,7 +136,7 @@ class SRModel(ValidationMixin, BaseModel):
         was_training = net.training
         net.eval()
         with torch.no_grad(), self.precision.autocast():
-            output = net(self.lq)
+            output = net(self.lq, *self.guides)
         self.output = (output[-1] if isinstance(output, (list, tuple)) else output).float()
         net.train(was_training and net is self.net_g)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,9 +37,11 @@ class ValidationMixin:
             over the means of the tasks, however many images each has.
         task_results: the mean of each metric for each task, empty without tasks.
         image_results: every image.
+        guides: what the network is given beside `lq`, of its size.
         best_metric_results: per dataset and metric `{better, val, iter}`.
     """
     best_metric_results: dict[str, dict[str, Any]] = {}
+    guides: Sequence[torch.Tensor] = ()
 
     def dist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
@@ -82,11 +85,11 @@ class ValidationMixin:
         """`test()` on the input padded to `val.window_size`; the result is cropped back."""
         window = (self.opt.get('val') or {}).get('window_size', 0)
         h, w = self.lq.shape[-2:]
-        original, scale = self.lq, self.opt.get('scale', 1)
+        original, guides, scale = self.lq, self.guides, self.opt.get('scale', 1)
         if window > 1:
-            self.lq = pad_to_multiple(self.lq, window)
+            self.lq, *self.guides = (pad_to_multiple(t, window) for t in (original, *guides))
         self.test()
-        self.lq = original
+        self.lq, self.guides = original, guides
         self.output = self.output[..., :h * scale, :w * scale]
 
     def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any) -> None:

@@ -4,6 +4,7 @@ The segmenter is LR-ASPP on MobileNetV3-Large (Howard et al. 2019) as torchvisio
 """
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
 from functools import cache
 from http.client import HTTPException
@@ -101,7 +102,8 @@ def _downloaded(url: str) -> Path:
         get_root_logger().info(f'downloading the segmenter of the semantic prior: {url}')
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), file.stem.rsplit('-', 1)[1], progress=False)
+            torch.hub.download_url_to_file(url, str(file), file.stem.rsplit('-', 1)[1],
+                                           progress=sys.stderr.isatty())  # yapf: disable
         except (OSError, RuntimeError, HTTPException) as error:
             raise UserError(f"semantic 'torchvision' needs the weights '{file}', which are not there and cannot be "
                             f'downloaded ({error}); {_ALTERNATIVES}') from error

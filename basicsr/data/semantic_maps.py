@@ -1,0 +1,73 @@
+"""Pre-computed semantic maps that belong to images: the guide of networks such as ISALux with `semantic: external`."""
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from basicsr.data.pairing import by_stem
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import imfrombytes
+
+_SUFFIXES = ('.npy', '.npz', '.png')
+
+
+class SemanticMaps:
+    """The maps of a folder, found by the names of the images without suffix.
+
+    A map is a file `.npy` or `.npz` of class probabilities (classes, H, W), any float type, as `basicsr segment` writes
+    them, or a grey 8-bit `.png` of class numbers. `.npy` is read where the patch lies only.
+
+    Args:
+        folder: where they are.
+        images: names of the images without suffix; each must have its map.
+        classes: channels of the map.
+    """
+
+    def __init__(self, folder: str, images: list[str], classes: int):
+        if not Path(folder).is_dir():
+            raise UserError(f"dataroot_sem: '{folder}' is not a folder; make the maps with: basicsr segment IMAGES -o"
+                            f' {folder} --weights torchvision')  # yapf: disable
+        files = sorted(p for p in Path(folder).iterdir() if p.suffix in _SUFFIXES and not p.name.startswith('.'))
+        self.files, self.classes = by_stem(files, 'dataroot_sem'), classes
+        missing = [name for name in images if name not in self.files]
+        if missing:
+            more = f' and {len(missing) - 8} more' if len(missing) > 8 else ''
+            raise UserError(f"dataroot_sem: '{folder}' has no map of {', '.join(missing[:8])}{more}"
+                            f" (wants NAME{' or NAME'.join(_SUFFIXES)})")
+
+    def read(self, name: str, height: int, width: int) -> np.ndarray:
+        """(H, W, classes). Raises `UserError` when the file is no map for an image of this size."""
+        file = self.files[name]
+        array = self._of_class_numbers(file) if file.suffix == '.png' else _load(file).transpose(1, 2, 0)
+        if array.shape != (height, width, self.classes):
+            h, w, classes = array.shape
+            raise UserError(f"'{file}' has {classes} classes and {w}x{h} pixels, its image needs {self.classes} and"
+                            f' {width}x{height} (number of classes: option sem_classes)')
+        return array
+
+    def _of_class_numbers(self, file: Path) -> np.ndarray:
+        numbers = imfrombytes(file.read_bytes(), 'unchanged')
+        if numbers.ndim != 2 or numbers.max() >= self.classes:
+            raise UserError(
+                f"'{file}' must be a grey picture of class numbers below {self.classes} (option sem_classes)")
+        return np.eye(self.classes, dtype=np.float32)[numbers]
+
+
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """(H, W, classes) to (classes, H, W), float32."""
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
+
+
+def _load(file: Path) -> np.ndarray:
+    """The array of three axes in a file, (classes, H, W)."""
+    try:
+        content = np.load(file, mmap_mode='r', allow_pickle=False)
+        array = content if isinstance(content, np.ndarray) else content[content.files[0]]
+    except (ValueError, EOFError, zipfile.BadZipFile, IndexError) as error:
+        raise UserError(f"'{file}' cannot be read as a map ({error})") from error
+    if array.ndim != 3 or array.dtype.kind != 'f':
+        raise UserError(f"'{file}' holds {array.dtype} {array.shape}, not probabilities (classes, height, width)")
+    return array

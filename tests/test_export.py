@@ -1,0 +1,167 @@
+"""Networks as files for other programs: what the file answers, what it needs, and what is said when it cannot be."""
+from __future__ import annotations
+
+import importlib.util
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_python
+from test_isalux import SMALL, arguments, network
+from test_semantic_prior import segmenter_file
+
+from basicsr.archs import build_network
+from basicsr.commands.export import main as export
+from basicsr.inference import export as formats
+from basicsr.inference.restorer import load_described, load_network
+from basicsr.utils.weights import load_weights, save_weights
+
+ISALUX = {'type': 'ISALux', **SMALL, 'semantic': 'external'}
+MAMBA = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
+FORMER = {'type': 'RetinexFormer', 'n_feat': 4, 'num_blocks': [1, 1, 1]}
+DUAL = {'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1] * 4, 'num_refinement_blocks': 1,
+        'heads': [1, 1, 1, 1], 'dual_pixel_task': True}  # yapf: disable
+SIZE = (20, 28)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """`saved(options)`: a weight file of a seeded network, and that network."""
+
+    def save(options, net=None):
+        torch.manual_seed(0)
+        net = net or build_network(options).eval()
+        save_weights(tmp_path / 'w.pth', {'params': net.state_dict(), 'network_g': options})
+        return tmp_path / 'w.pth', net
+
+    return save
+
+
+def exported(weights, target, capsys, *more: str) -> str:
+    """What the command prints."""
+    size = ['--size', *map(str, SIZE)]
+    assert export(['--weights', str(weights), '-o', str(target), *size, *more]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def torchscript(file) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return torch.jit.load(file)
+
+
+def test_safetensors_hold_the_merged_network_and_its_options(saved, tmp_path, capsys):
+    weights, net = saved(ISALUX, network())
+    out = exported(weights, tmp_path / 'net.safetensors', capsys)
+    assert 'merged' in out and float(re.search(r'random image: (\S+)', out)[1]) < 1e-5
+    state = load_weights(tmp_path / 'net.safetensors').state
+    assert not any('lora' in key for key in state) and len(state) < len(net.state_dict())
+    loaded, options = load_described(tmp_path / 'net.safetensors')
+    assert options == {**ISALUX, 'lora_r': 0}
+    inputs = arguments(net, 2, 12, 9)
+    torch.testing.assert_close(loaded.eval()(*inputs), net(*inputs), atol=1e-5, rtol=1e-5)
+    assert f'{sum(p.numel() for p in loaded.parameters()):,d} parameters' in out
+
+
+@pytest.mark.parametrize('options', [ISALUX, FORMER, DUAL], ids=lambda o: o['type'])
+def test_torchscript_answers_as_the_network(saved, tmp_path, capsys, options):
+    weights, net = saved(options, network() if options is ISALUX else None)
+    exported(weights, tmp_path / 'net.pt', capsys)
+    inputs = formats.random_inputs(net, options, *SIZE, seed=7)
+    assert inputs[0].shape == (1, options.get('inp_channels', 3), *SIZE)
+    script = torchscript(tmp_path / 'net.pt')
+    torch.testing.assert_close(script(*inputs), formats.Plain(net)(*inputs), atol=1e-5, rtol=1e-5)
+    for shape in ((1, 3, 28, 20), (2, 3, *SIZE)):  # it would answer something
+        with pytest.raises(torch.jit.Error, match='exported for images of another shape'):
+            script(torch.rand(shape), *inputs[1:])
+
+
+def test_a_torchscript_file_carries_its_segmenter(saved, tmp_path, capsys):
+    options = ISALUX | {'semantic': segmenter_file(tmp_path)}
+    weights, net = saved(options, network(semantic=options['semantic']))
+    out = exported(weights, tmp_path / 'net.pt', capsys)
+    assert 'takes 1x3x20x28, nothing else' in out
+    (tmp_path / 'segmenter.pth').unlink()
+    x = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(torchscript(tmp_path / 'net.pt')(x), net(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_program_answers_as_the_network(saved, tmp_path, capsys):
+    weights, net = saved(FORMER)
+    exported(weights, tmp_path / 'net.pt2', capsys)
+    inputs = formats.random_inputs(net, FORMER, *SIZE, seed=7)
+    program = torch.export.load(tmp_path / 'net.pt2').module()
+    torch.testing.assert_close(program(*inputs), net(*inputs), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('suffix, load', [('.pt', 'torch.jit.load({!r})'),
+                                          ('.pt2', 'torch.export.load({!r}).module()')])
+def test_the_scan_is_called_as_an_operator_of_this_toolbox(saved, tmp_path, capsys, suffix, load):
+    weights, net = saved(MAMBA)
+    file = tmp_path / f'net{suffix}'
+    out = exported(weights, file, capsys)
+    line = next(line for line in out.splitlines() if 'import' in line)
+    statement = re.search(r'import basicsr\.\S+', line)[0]
+    x = formats.random_inputs(net, MAMBA, *SIZE, seed=7)[0]
+    torch.save(x, tmp_path / 'x.pth')
+    code = f"""import torch, warnings; {statement}
+warnings.simplefilter('ignore')
+y = {load.format(str(file))}(torch.load({str(tmp_path / 'x.pth')!r}))
+torch.save(y, {str(tmp_path / 'y.pth')!r})"""
+    done = run_python('-c', code, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(torch.load(tmp_path / 'y.pth'), net(x).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_onnx_answers_as_the_network(saved, tmp_path, capsys):
+    for name in ('onnx', 'onnxscript'):
+        pytest.importorskip(name)
+    onnxruntime = pytest.importorskip('onnxruntime')
+    weights, net = saved(ISALUX, network())
+    exported(weights, tmp_path / 'net.onnx', capsys)
+    inputs = formats.random_inputs(net, ISALUX, *SIZE, seed=7)
+    session = onnxruntime.InferenceSession(tmp_path / 'net.onnx', providers=['CPUExecutionProvider'])
+    assert [i.name for i in session.get_inputs()] == ['image', 'semantic_map']
+    y, = session.run(None, {'image': inputs[0].numpy(), 'semantic_map': inputs[1].numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), net(*inputs).detach(), atol=1e-5, rtol=1e-5)
+    weights, _ = saved(MAMBA)
+    assert export(['--weights', str(weights), '-o', str(tmp_path / 'mamba.onnx')]) == 2
+    assert 'no operator for ss2d_scan' in capsys.readouterr().err and not (tmp_path / 'mamba.onnx').exists()
+
+
+def test_onnx_without_its_packages_is_one_sentence(saved, tmp_path, capsys, monkeypatch):
+    weights, _ = saved(FORMER)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: None
+                        if name.startswith('onnx') else find(name, *a))
+    assert export(['--weights', str(weights), '-o', str(tmp_path / 'net.onnx'), '--size', '20', '28']) == 2
+    assert "pip install 'retinexmamba[export]'" in capsys.readouterr().err and not (tmp_path / 'net.onnx').exists()
+
+
+def test_a_file_that_answers_otherwise_is_refused(saved, tmp_path, capsys, monkeypatch):
+    weights, _ = saved(FORMER)
+
+    def wrong(file, inputs):
+        return formats.Plain(load_network(file).eval())(inputs[0] + 0.1)
+
+    monkeypatch.setitem(formats.FORMATS, '.safetensors', (formats.write_safetensors, wrong))
+    assert export(['--weights', str(weights), '-o', str(tmp_path / 'net.safetensors'), '--size', '20', '28']) == 2
+    assert 'does not answer as the network does' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('more, says', [
+    (['-o', 'net.pht'], "Did you mean '.pt'"),
+    (['-o', 'net'], 'One of: .safetensors, .pt, .pt2, .onnx'),
+    (['-o', 'net.pt', '--size', '0', '4'], 'sides must be positive'),
+    (['-o', 'net.pt', '--weights', 'nothing.pth'], "no file 'nothing.pth'"),
+    (['-o', '{weights}.safetensors', '--weights', '{weights}.safetensors'], 'would overwrite the weights'),
+])  # yapf: disable
+def test_mistakes_are_one_sentence(saved, tmp_path, monkeypatch, capsys, more, says):
+    weights, _ = saved(FORMER)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'w.pth.safetensors').write_bytes(b'')
+    assert export(['--weights', str(weights), *(m.format(weights=weights) for m in more)]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.startswith('error: ') and error.count('\n') == 1
