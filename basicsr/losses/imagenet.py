@@ -1,7 +1,6 @@
 """Features of networks trained on ImageNet, with the weights that torchvision publishes; frozen, never random."""
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.config.load import project_root
+from basicsr.utils.download import published_file
 from basicsr.utils.errors import UserError
-from basicsr.utils.logger import get_root_logger
 from basicsr.utils.weights import load_weights
 
 URLS = {
@@ -78,20 +77,6 @@ def find_weights(network: str) -> Path:
     Raises:
         UserError: when it is nowhere and cannot be downloaded; the sentence says what to do.
     """
-    url = URLS[network]
-    name = url.rpartition('/')[2]
-    root, cache = project_root(), Path(torch.hub.get_dir()) / 'checkpoints'
-    for folder in (root / 'pretrained_weights', root / 'experiments' / 'pretrained_models', cache):
-        if (folder / name).is_file():
-            return folder / name
-    get_root_logger().info(f"Downloading {url} to '{cache}'")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        sha256 = name.rpartition('-')[2].removesuffix('.pth')
-        torch.hub.download_url_to_file(url, str(cache / name), hash_prefix=sha256, progress=sys.stderr.isatty())
-    except (OSError,
-            RuntimeError) as error:  # no network, no permission; RuntimeError: the file is not what was published
-        raise UserError(f'the ImageNet weights of {network} are needed, and they cannot be downloaded'
-                        f" ({str(error).strip('<>')}): get {url} and put it into '{root / 'pretrained_weights'}' or"
-                        f" '{cache}', or name a file in the option 'weights'") from error
-    return cache / name
+    root = project_root()
+    return published_file(URLS[network], (root / 'pretrained_weights', root / 'experiments' / 'pretrained_models'),
+                          f'the ImageNet weights of {network} are', "name a file in the option 'weights'")

@@ -4,16 +4,16 @@ The segmenter is LR-ASPP on MobileNetV3-Large (Howard et al. 2019) as torchvisio
 """
 from __future__ import annotations
 
-import sys
 from copy import deepcopy
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from basicsr.archs.loading import load_into
+from basicsr.config.load import project_root
+from basicsr.utils.download import published_file
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.weights import load_weights
@@ -68,7 +68,9 @@ def load_semantic_prior(semantic: str, num_classes: int = 21) -> SemanticPrior:
                         f'({type(error).__name__}: {error}); install it, or {_ALTERNATIVES}') from error
     if semantic == 'torchvision':
         weights = segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
-        return _load(_downloaded(weights.url), num_classes)
+        return _load(
+            published_file(weights.url, [project_root() / 'pretrained_weights'],
+                           "for semantic 'torchvision' its weights are", _ALTERNATIVES), num_classes)
     if not Path(semantic).is_file():
         raise UserError(
             f"semantic: there is no file '{semantic}';{nearest(semantic, ('torchvision', 'external', 'off'))} "
@@ -94,17 +96,3 @@ def _load(file: Path, num_classes: int) -> SemanticPrior:
     except UserError as error:
         raise UserError(f'semantic: {str(error).rstrip(".")}; {_ALTERNATIVES}') from error
     return SemanticPrior(net)
-
-
-def _downloaded(url: str) -> Path:
-    file = Path(torch.hub.get_dir(), 'checkpoints', url.rsplit('/', 1)[1])
-    if not file.is_file():
-        get_root_logger().info(f'downloading the segmenter of the semantic prior: {url}')
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), file.stem.rsplit('-', 1)[1],
-                                           progress=sys.stderr.isatty())  # yapf: disable
-        except (OSError, RuntimeError, HTTPException) as error:
-            raise UserError(f"semantic 'torchvision' needs the weights '{file}', which are not there and cannot be "
-                            f'downloaded ({error}); {_ALTERNATIVES}') from error
-    return file.resolve()
