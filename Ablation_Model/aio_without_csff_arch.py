@@ -22,6 +22,6 @@ class Merge(nn.Module):
 
 @ARCH_REGISTRY.register()
 class ImprovedLoRaGateRestormerWithoutCSFF(ImprovedLoRaGateRestormer):
-    """`ImprovedLoRaGateRestormer` whose skips are merged by a 1x1 convolution: 24,961,000 parameters."""
+    """`ImprovedLoRaGateRestormer` whose skips are merged by a 1x1 convolution: 24,960,752 parameters."""
 
     fusion = Merge
