@@ -11,6 +11,7 @@ _COMMANDS = {
     'test': ('basicsr.test', 'test a network on the data sets of an option file'),
     'evaluate': ('basicsr.commands.evaluate', 'restore a data set, print PSNR and SSIM (test_from_dataset.py)'),
     'enhance': ('basicsr.commands.enhance', 'enhance one photo or a folder'),
+    'ablate': ('basicsr.commands.ablate', 'train the variants of a study, write one table of their results'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
     'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),

@@ -120,7 +120,8 @@ class Registry:
         known = self.keys()
         return (f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
                 f" Searched: basicsr/{self.folder}/*{self.suffix}" +
-                (f', {self.beside}/*{self.suffix}' if self.beside else '') + ''.join(f', {p}' for p in self._extra) + '.')
+                (f', {self.beside}/*{self.suffix}' if self.beside else '') + ''.join(f', {p}'
+                                                                                     for p in self._extra) + '.')
 
     def keys(self) -> list[str]:
         return sorted({*self.index(), *self._objects})

@@ -165,8 +165,8 @@ class IFSSM(nn.Module):
     def __init__(self, dim: int, heads: int, num_blocks: int, d_state: int):
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList([*self.mixers(dim, heads, d_state), PreNorm(dim, FeedForward(dim))])
-            for _ in range(num_blocks))
+            nn.ModuleList([*self.mixers(dim, heads, d_state),
+                           PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
 
     def mixers(self, dim: int, heads: int, d_state: int) -> list[nn.Module]:
         return [IFA(dim, heads), SS2D(dim, d_state)]

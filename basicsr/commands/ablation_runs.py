@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,13 @@ from basicsr.commands.ablation_study import Run
 from basicsr.registry import PACKAGE
 from basicsr.utils.errors import UserError
 
-# this checkout, whatever lies in the working directory
-_START = f'import sys; sys.path[0] = {str(PACKAGE.parent)!r}; from basicsr.cli import main; sys.exit(main())'
+# commands of `basicsr` up to the first that fails; this checkout, whatever lies in the working directory
+_COMMANDS = f'''
+import json, sys
+sys.path[0] = {str(PACKAGE.parent)!r}
+from basicsr.cli import main
+sys.exit(next((code for code in map(main, json.loads(sys.argv[1])) if code), 0))
+'''
 
 
 def choose_gpus(wanted: str) -> list[str]:
@@ -86,24 +92,19 @@ def _evaluated(run: Run) -> bool:
 
 def _train_and_evaluate(run: Run, gpu: str, children: set[subprocess.Popen]) -> str:
     """'' or the reason of the failure."""
-    log = run.record.with_suffix('.log')
     run.start_record()
-    log.write_bytes(b'')
     options = ['--opt', str(run.file), *run.overrides]
-    steps = []
+    steps = [['evaluate', *options, '--weights', str(run.weights), '--output_dir', str(run.results), '--no_images']]
     if not run.weights.is_file():
-        steps.append(['train', *options, '--auto_resume'])
-    steps.append(['evaluate', *options, '--weights', str(run.weights), '--output_dir', str(run.results), '--no_images'])
-    for step in steps:
-        with log.open('ab') as file:
-            child = subprocess.Popen([sys.executable, '-c', _START, *step], stdout=file, stderr=subprocess.STDOUT,
-                                     env=os.environ | {'CUDA_VISIBLE_DEVICES': gpu})  # yapf: disable
-            children.add(child)
-            code = child.wait()
-            children.discard(child)
-        if code:
-            return f'{step[0]} ended with {code}: {_last_words(log)} (all of it: {log})'
-    return ''
+        steps.insert(0, ['train', *options, '--auto_resume'])
+    with run.log.open('wb') as file:
+        child = subprocess.Popen([sys.executable, '-c', _COMMANDS, json.dumps(steps)], stdout=file,
+                                 stderr=subprocess.STDOUT,
+                                 env=os.environ | {'CUDA_VISIBLE_DEVICES': gpu})  # yapf: disable
+        children.add(child)
+        code = child.wait()
+        children.discard(child)
+    return f'exit status {code}: {_last_words(run.log)} (all of it: {run.log})' if code else ''
 
 
 def _last_words(log: Path) -> str:

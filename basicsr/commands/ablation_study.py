@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ class Run:
     def record(self) -> Path:
         """The options that the run was started with."""
         return Path(self.opt['path']['experiments_root']).with_suffix('.json')
+
+    @property
+    def log(self) -> Path:
+        """What the processes of the run printed."""
+        return self.record.with_suffix('.log')
 
     @property
     def metrics(self) -> Path:
@@ -137,7 +142,8 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
             file = _find(variant.get('opt') or base, path)
             if variant.get('arch_files'):
                 changes['arch_files'] = [str(_find(f, path).resolve()) for f in variant['arch_files']]
-            study.runs += _runs(study, variant['name'], file, changes, seeds, total_iter or options.get('total_iter'), root)
+            study.runs += _runs(study, variant['name'], file, changes, seeds, total_iter or options.get('total_iter'),
+                                root)
         except UserError as error:
             problems.add(('variants', i), f"variant '{variant['name']}': {error}")
     raise_mistakes(source.file, problems.texts())
@@ -190,7 +196,7 @@ def shortened(opt: dict[str, Any], total_iter: int) -> dict[str, Any]:
 
     def shrink(lengths: list[int]) -> list[int]:
         ends = [0, *(round(end * share) for end in accumulate(lengths))]
-        return [max(1, b - a) for a, b in zip(ends, ends[1:])]
+        return [max(1, b - a) for a, b in pairwise(ends)]
 
     if train['scheduler'].get('periods'):
         changes['train.scheduler.periods'] = shrink(train['scheduler']['periods'])
