@@ -143,6 +143,11 @@ def test_all_mistakes_are_reported_before_anything_starts(study, tmp_path, capsy
     text = str(caught.value)
     assert text.startswith('3 mistakes in') and "Did you mean 'n_feat'?" in text and 'train.optim_g.lr' in text
     assert "variant 'b': there is no file 'gone.yml'" in text and "Did you mean 'RetinexMamba'?" in text
+    with pytest.raises(UserError) as caught:
+        read(study(FULL, {'name': 'a'}, overrides={'network_g.n_feet': 4}))
+    text = str(caught.value)
+    assert text.startswith('1 mistake in') and 'variants: every variant: 1 mistake' in text and text.count(
+        'n_feat') == 2
     file = study(FULL, {'name': 'narrow', 'overrides': {'network_g.n_feat': 5}})
     assert ablate([str(file), '--gpus', 'cpu', '--root', str(tmp_path)]) == 2
     assert "variant 'narrow': network 'RetinexMamba' cannot be built: " in capsys.readouterr().err

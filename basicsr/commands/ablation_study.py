@@ -135,6 +135,7 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
         with atomic_write(study.results / 'base.yml', 'w') as file:
             json.dump(base, file, indent=2)  # JSON is YAML
         base = str(study.results / 'base.yml')
+    mistakes: dict[str, list[int]] = {}
     for i, variant in enumerate(variants):
         study.paper[variant['name']] = variant.get('paper') or {}
         changes = options['overrides'] | variant['overrides']
@@ -145,7 +146,13 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
             study.runs += _runs(study, variant['name'], file, changes, seeds, total_iter or options.get('total_iter'),
                                 root)
         except UserError as error:
-            problems.add(('variants', i), f"variant '{variant['name']}': {error}")
+            mistakes.setdefault(str(error), []).append(i)
+    for text, where in mistakes.items():
+        text = text.replace('\n', '\n  ')
+        if len(where) == len(variants) > 1:
+            problems.add(('variants', ), f'every variant: {text}')
+        else:
+            problems.add(('variants', where[0]), ', '.join(f"variant '{names[i]}'" for i in where) + f': {text}')
     raise_mistakes(source.file, problems.texts())
     return study
 
