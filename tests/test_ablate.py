@@ -313,7 +313,7 @@ def test_latex():
     table = [line for line in lines if line.endswith(r'\\')]
     assert len(table) == 4 and {line.count(' & ') for line in table} == {9}
     assert table[1].startswith(r'full & 4,589,001 & 61.94 & 44.89 & 0.250 & 20.12 $\pm$ 0.46')
-    assert table[2].startswith(r'50 \% a\_b & ') and '$+$0.88' in table[2]
+    assert table[2].startswith(r'50 \% a\_b & ') and '& $+$0.88 & $-$0.1000 &' in table[2]
     assert r'\begin{tabular}{lrrrrrrrrr}' in lines and r'\end{tabular}' in lines
 
 

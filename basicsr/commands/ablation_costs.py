@@ -74,4 +74,5 @@ def machine(device: str) -> str:
     info = Path('/proc/cpuinfo')
     found = re.search(r'model name\s*:\s*(.*)', info.read_text()) if info.is_file() else None
     name = found.group(1).strip() if found else platform.processor() or platform.machine()
-    return f'{name}, {torch.get_num_threads()} threads'
+    threads = torch.get_num_threads()
+    return f'{name}, {threads} thread{"s" if threads != 1 else ""}'

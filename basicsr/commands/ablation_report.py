@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +191,8 @@ def latex(report: dict[str, Any]) -> str:
 def _tex(text: str) -> str:
     for character in '&%$#_{}':
         text = text.replace(character, f'\\{character}')
-    return text.replace('±', r'$\pm$').replace('+', '$+$').replace(' - ', ' $-$ ')
+    text = re.sub(r'^([+-])(?=\d)', r'$\1$', text)
+    return text.replace('±', r'$\pm$').replace(' - ', ' $-$ ')
 
 
 def write(report: dict[str, Any], folder: Path) -> list[Path]:
