@@ -15,6 +15,7 @@ _COMMANDS = {
     'search': ('basicsr.search.command', 'search for the best options by many short runs'),
     'segment': ('basicsr.commands.segment', 'compute the semantic maps of a folder of images'),
     'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),
+    'ablate': ('basicsr.commands.ablate', 'train the variants of a study, write one table of their results'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'augment': ('basicsr.commands.augment', 'make augmented copies of image pairs'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),

@@ -23,6 +23,12 @@ from basicsr.utils.errors import UserError, nearest
 PACKAGE = Path(__file__).resolve().parent
 
 
+def project_root() -> Path:
+    """The checkout when running from one (or an editable install), else the working directory."""
+    root = PACKAGE.parent
+    return root if (root / 'pyproject.toml').is_file() else Path.cwd()
+
+
 @dataclass(frozen=True)
 class Entry:
     """Where an object is defined, as read from the source."""
@@ -38,10 +44,11 @@ class Registry:
         name: the decorator's prefix in upper case and the word in messages, e.g. 'arch' for `ARCH_REGISTRY`.
         noun: what users call such a thing, e.g. 'network'.
         folder, suffix: files `<folder>/*<suffix>` below the package are searched; none when they are empty.
+        beside: a folder of the checkout that is searched as well.
     """
 
-    def __init__(self, name: str, noun: str = '', folder: str = '', suffix: str = ''):
-        self.name, self.noun, self.folder, self.suffix = name, noun or name, folder, suffix
+    def __init__(self, name: str, noun: str = '', folder: str = '', suffix: str = '', beside: str = ''):
+        self.name, self.noun, self.folder, self.suffix, self.beside = name, noun or name, folder, suffix, beside
         self._objects: dict[str, Any] = {}
         self._extra: list[Path] = []
         self._index: dict[str, Entry] | None = None
@@ -85,8 +92,9 @@ class Registry:
 
     def files(self) -> list[Path]:
         """Files that may define objects; the user's own come first, so they can replace ours by name."""
-        found = sorted((PACKAGE / self.folder).glob(f'*{self.suffix}')) if self.folder else []
-        return [*self._extra, *found]
+        folders = [PACKAGE / self.folder] if self.folder else []
+        folders += [project_root() / self.beside] if self.beside else []
+        return [*self._extra, *(file for folder in folders for file in sorted(folder.glob(f'*{self.suffix}')))]
 
     def get(self, name: str) -> Any:
         """The object called `name`, importing its file when needed. Raises `UserError` with the nearest spelling."""
@@ -111,7 +119,9 @@ class Registry:
         """The sentence for a name that is not registered."""
         known = self.keys()
         return (f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
-                f" Searched: basicsr/{self.folder}/*{self.suffix}" + ''.join(f', {p}' for p in self._extra) + '.')
+                f" Searched: basicsr/{self.folder}/*{self.suffix}" +
+                (f', {self.beside}/*{self.suffix}' if self.beside else '') + ''.join(f', {p}'
+                                                                                     for p in self._extra) + '.')
 
     def keys(self) -> list[str]:
         return sorted({*self.index(), *self._objects})
@@ -187,7 +197,7 @@ def build(registry: Registry, opt: dict, *args: Any) -> Any:
     return factory(*args, **kwargs)
 
 
-ARCH_REGISTRY = Registry('arch', 'network', 'archs', '_arch.py')
+ARCH_REGISTRY = Registry('arch', 'network', 'archs', '_arch.py', beside='Ablation_Model')
 DATASET_REGISTRY = Registry('dataset', 'dataset', 'data', '_dataset.py')
 MODEL_REGISTRY = Registry('model', 'model', 'models', '_model.py')
 LOSS_REGISTRY = Registry('loss', 'loss', 'losses', '_loss.py')

@@ -40,7 +40,7 @@ from basicsr.registry import REGISTRIES, SCHEDULER_REGISTRY
 names = {n for r in (*REGISTRIES, SCHEDULER_REGISTRY) for n in r.keys()}
 assert {'RetinexMamba', 'MSRResNet', 'PairedImageDataset', 'Dataset_PairedImage', 'SRModel', 'ImageCleanModel', 'L1Loss',
         'CharbonnierLoss', 'calculate_psnr', 'calculate_ssim', 'MultiStepLR'} <= names, names
-assert all(r.where(n).startswith('basicsr/') for r in REGISTRIES for n in r.keys())
+assert all(r.where(n).startswith(('basicsr/', 'Ablation_Model/')) for r in REGISTRIES for n in r.keys())
 print(*({'torch', 'cv2', 'numpy', 'pydantic'} & set(sys.modules)), 'end')
 '''
     assert python(code) == ['end']

@@ -122,6 +122,8 @@ class ImprovedLoRaGateRestormer(nn.Module):
     The defaults are the published recipe: 25,856,276 parameters.
     """
 
+    fusion = CSFF  # at the skips
+
     def __init__(self, inp_channels: int = 3, out_channels: int = 3, dim: int = 48,
                  num_blocks: Sequence[int] = (4, 6, 6, 8), num_refinement_blocks: int = 4,
                  heads: Sequence[int] = (1, 2, 4, 8), ffn_expansion_factor: float = 2.66, bias: bool = False,
@@ -154,15 +156,15 @@ class ImprovedLoRaGateRestormer(nn.Module):
         self.down3_4 = Downsample(dim * 4)
         self.latent = level(dim * 8, num_blocks[3], heads[3])
         self.up4_3 = Upsample(dim * 8)
-        self.csff3 = CSFF(dim * 4, dim * 4)
+        self.csff3 = self.fusion(dim * 4, dim * 4)
         self.reduce_chan_level3 = PointwiseConv2d(dim * 4, dim * 4, bias=bias)
         self.decoder_level3 = level(dim * 4, num_blocks[2], heads[2])
         self.up3_2 = Upsample(dim * 4)
-        self.csff2 = CSFF(dim * 2, dim * 2)
+        self.csff2 = self.fusion(dim * 2, dim * 2)
         self.reduce_chan_level2 = PointwiseConv2d(dim * 2, dim * 2, bias=bias)
         self.decoder_level2 = level(dim * 2, num_blocks[1], heads[1])
         self.up2_1 = Upsample(dim * 2)
-        self.csff1 = CSFF(dim, dim)
+        self.csff1 = self.fusion(dim, dim)
         self.reduce_chan_level1 = PointwiseConv2d(dim, dim, bias=bias)
         self.decoder_level1 = level(dim, num_blocks[0], heads[0])
         self.refinement = level(dim, num_refinement_blocks, heads[0])

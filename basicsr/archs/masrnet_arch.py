@@ -77,6 +77,8 @@ class MASRNet(nn.Module):
     Source: github.com/Britark/MASR-Net. The defaults are its LOL-v1 options: 4,935,121 parameters.
     """
 
+    attention_type, window_map = MixtureOfAttention, staticmethod(window_map)  # what variants replace
+
     def __init__(self, in_channels: int = 3, embed_dim: int = 128, patch_size: int = 4, win_size: int = 2,
                  stem_dim: int = 48, num_experts: int = 3, num_heads: int = 2, moe_experts: Sequence[int] = (6, 3, 3),
                  moe_topk: Sequence[int] = (3, 2, 2),
@@ -90,9 +92,9 @@ class MASRNet(nn.Module):
                quant_noise, sample_topk, eval_routing)
         dim, balance = embed_dim, BalanceWeights(cv, switch, z)
 
-        def attention(noise: float, **more: Any) -> MixtureOfAttention:
-            return MixtureOfAttention(dim, num_experts, num_heads, sample_topk, eval_routing == 'sample', balance,
-                                      attn_dropout, noise, **more)  # yapf: disable
+        def attention(noise: float, **more: Any) -> nn.Module:
+            return self.attention_type(dim, num_experts, num_heads, sample_topk, eval_routing == 'sample', balance,
+                                       attn_dropout, noise, **more)  # yapf: disable
 
         def moe(i: int) -> MixtureOfExperts:
             return MixtureOfExperts(dim, moe_experts[i], moe_topk[i], moe_hidden[i], i > 0, balance)
@@ -193,7 +195,7 @@ class MASRNet(nn.Module):
                 tokens.unbind(dim=2), (self.isp_1, self.isp_2, self.isp_4),
             (self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp)):
             decoder = isp['decoder']
-            maps.append(mlp(window_map(decoder['output'](decoder['main'](token)), grid)))
+            maps.append(mlp(self.window_map(decoder['output'](decoder['main'](token)), grid)))
         gamma, colour, saturation = maps
         gamma = self.anti_checkerboard_gamma(gamma)
         colour = self.anti_checkerboard_color(self.boundary_smoother(self.param_smoother(colour)))

@@ -112,6 +112,8 @@ class SS2D(nn.Module):
         dt_min, dt_max: range of the initial step size.
     """
 
+    directions = 4
+
     def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2, dt_rank: int | str = 'auto',
                  dt_min: float = 1e-3, dt_max: float = 0.1, dt_init_floor: float = 1e-4):  # yapf: disable
         super().__init__()
@@ -119,12 +121,13 @@ class SS2D(nn.Module):
         self.dt_rank = math.ceil(d_model / 16) if dt_rank == 'auto' else dt_rank
         inner, rank = self.d_inner, self.dt_rank
         bound = inner**-0.5  # PyTorch's default for a bias-free linear layer
-        self.x_proj_weight = nn.Parameter(torch.empty(4, rank + 2 * d_state, inner).uniform_(-bound, bound))
-        self.dt_projs_weight = nn.Parameter(torch.empty(4, inner, rank).uniform_(-rank**-0.5, rank**-0.5))
-        dt = torch.exp(torch.rand(4, inner) * math.log(dt_max / dt_min) + math.log(dt_min)).clamp(min=dt_init_floor)
+        count = self.directions
+        self.x_proj_weight = nn.Parameter(torch.empty(count, rank + 2 * d_state, inner).uniform_(-bound, bound))
+        self.dt_projs_weight = nn.Parameter(torch.empty(count, inner, rank).uniform_(-rank**-0.5, rank**-0.5))
+        dt = torch.exp(torch.rand(count, inner) * math.log(dt_max / dt_min) + math.log(dt_min)).clamp(min=dt_init_floor)
         self.dt_projs_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
-        self.A_logs = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(4 * inner, 1))
-        self.Ds = nn.Parameter(torch.ones(4 * inner))
+        self.A_logs = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(count * inner, 1))
+        self.Ds = nn.Parameter(torch.ones(count * inner))
         self.in_proj = nn.Linear(d_model, inner * 2, bias=False)
         self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=(d_conv - 1) // 2, groups=inner)
         self.out_norm = nn.LayerNorm(inner)
@@ -137,9 +140,7 @@ class SS2D(nn.Module):
         wide = max(self.d_inner, len(projection))
         u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
         x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
-        y = ss2d_scan(
-            u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (4, -1)), self.dt_projs_weight,
-            self.dt_projs_bias, -torch.exp(self.A_logs.float()), self.Ds)  # yapf: disable
+        y = self.scan(u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (self.directions, -1)))
 
         def finish(x: Tensor, y: Tensor) -> Tensor:
             y = channel_layer_norm(y, self.out_norm.weight, self.out_norm.bias, self.out_norm.eps)
@@ -147,18 +148,32 @@ class SS2D(nn.Module):
 
         return in_strips(finish, x, y.permute(0, 3, 1, 2), channels=self.d_inner)
 
+    def scan(self, u: Tensor, x_dbl: Tensor) -> Tensor:
+        """(B, H, W, E) and, for each direction, step, B and C (B, H, W, K, R + 2N) to the sum over directions."""
+        A = -torch.exp(self.A_logs.float())
+        return ss2d_scan(u, x_dbl, self.dt_projs_weight, self.dt_projs_bias, A, self.Ds)
+
 
 class IFSSM(nn.Module):
-    """Blocks of fused attention, selective scan and feed-forward; the scan's residual is the block's input."""
+    """Blocks of fused attention, selective scan and feed-forward; the scan's residual is the block's input.
+
+    What stands before the feed-forward is made by `mixers` and run by `mix`: variants override these two.
+    """
 
     checkpoint = False  # recompute blocks in the backward instead of keeping their activations
 
     def __init__(self, dim: int, heads: int, num_blocks: int, d_state: int):
         super().__init__()
-        self.blocks = nn.ModuleList(self.block(dim, heads, d_state) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([*self.mixers(dim, heads, d_state),
+                           PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
 
-    def block(self, dim: int, heads: int, d_state: int) -> nn.ModuleList:
-        return nn.ModuleList([IFA(dim, heads), SS2D(dim, d_state), PreNorm(dim, FeedForward(dim))])
+    def mixers(self, dim: int, heads: int, d_state: int) -> list[nn.Module]:
+        return [IFA(dim, heads), SS2D(dim, d_state)]
+
+    def mix(self, mixers: list[nn.Module], x: Tensor, illumination: Tensor) -> Tensor:
+        attention, scan = mixers
+        return x + scan(attention(x, illumination))
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         for block in self.blocks:
@@ -166,8 +181,8 @@ class IFSSM(nn.Module):
         return x
 
     def run(self, block: nn.ModuleList, x: Tensor, illumination: Tensor) -> Tensor:
-        attention, scan, ffn = block
-        x = x + scan(attention(x, illumination))
+        *mixers, ffn = block
+        x = self.mix(mixers, x, illumination)
         return in_strips(lambda t: t + ffn(t), x, channels=4 * x.shape[1], halo=1)
 
 
@@ -175,19 +190,20 @@ class Restorer(nn.Module):
     """U-Net over image features and illumination features; its output is a residual to the lit-up image."""
 
     def __init__(self, in_dim: int = 3, out_dim: int = 3, dim: int = 40, level: int = 2,
-                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16):  # yapf: disable
+                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16,
+                 blocks: type[nn.Module] = IFSSM):  # yapf: disable
         super().__init__()
         self.embedding = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
         self.encoder_layers = nn.ModuleList()
         width, state = dim, d_state
         for i in range(level):
             self.encoder_layers.append(nn.ModuleList([
-                self.body(width, width // dim, num_blocks[i], state),
+                blocks(width, width // dim, num_blocks[i], state),
                 nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
                 nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
             ]))  # yapf: disable
             width, state = width * 2, state * 2
-        self.bottleneck = self.body(width, width // dim, num_blocks[-1], state)
+        self.bottleneck = blocks(width, width // dim, num_blocks[-1], state)
         self.decoder_layers = nn.ModuleList()
         for i in range(level):
             # the published decoder halves its width here but the state size only after the level: 4N, then 2N
@@ -195,14 +211,11 @@ class Restorer(nn.Module):
             self.decoder_layers.append(nn.ModuleList([
                 nn.ConvTranspose2d(width, half, 2, stride=2),
                 nn.Conv2d(width, half, 1, bias=False),
-                self.body(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state)),
+                blocks(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state)),
             ]))  # yapf: disable
             width, state = half, state // 2
         self.mapping = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
         self.apply(_init_linear)
-
-    def body(self, dim: int, heads: int, num_blocks: int, d_state: int) -> nn.Module:
-        return IFSSM(dim, heads, num_blocks, d_state)
 
     def decoder_state(self, d_state: int) -> int:
         """State size of a decoder level, given that of the level below it."""
@@ -227,10 +240,10 @@ class Stage(nn.Module):
 
     restorer = Restorer
 
-    def __init__(self, n_feat: int, num_blocks: Sequence[int], d_state: int):
+    def __init__(self, n_feat: int, num_blocks: Sequence[int], d_state: int, blocks: type[nn.Module] = IFSSM):
         super().__init__()
         self.estimator = IlluminationEstimator(n_feat)
-        self.Restorer = self.restorer(dim=n_feat, num_blocks=num_blocks, d_state=d_state)
+        self.Restorer = self.restorer(dim=n_feat, num_blocks=num_blocks, d_state=d_state, blocks=blocks)
 
     def forward(self, img: Tensor) -> Tensor:
         illumination, light_map = self.estimator(img)
@@ -252,7 +265,7 @@ class RetinexMamba(nn.Module):
     Source: arXiv 2405.03349. The defaults are the official options: 4,589,001 parameters.
     """
 
-    stage_type = Stage
+    stage_type, blocks = Stage, IFSSM  # what variants replace
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
                  num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, checkpoint: bool = False):  # yapf: disable
@@ -264,7 +277,7 @@ class RetinexMamba(nn.Module):
         if len(num_blocks) != 3:
             raise ValueError(
                 f'RetinexMamba: num_blocks needs three numbers (two levels, bottleneck), not {list(num_blocks)}')
-        self.body = nn.Sequential(*(self.stage_type(n_feat, num_blocks, d_state) for _ in range(stage)))
+        self.body = nn.Sequential(*(self.stage_type(n_feat, num_blocks, d_state, self.blocks) for _ in range(stage)))
         for module in self.modules():
             if isinstance(module, IFSSM):
                 module.checkpoint = checkpoint

@@ -15,7 +15,14 @@ from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.config.yaml_reader import read_yaml
-from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, PACKAGE
+from basicsr.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    project_root,
+)
 from basicsr.utils.errors import nearest
 
 _FILES = {
@@ -34,12 +41,6 @@ class LoadedOptions:
     file: Path
     notices: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: list(sys.argv))
-
-
-def project_root() -> Path:
-    """The checkout when running from one (or an editable install), else the working directory."""
-    root = PACKAGE.parent
-    return root if (root / 'pyproject.toml').is_file() else Path.cwd()
 
 
 def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:

@@ -18,11 +18,12 @@ def map_decoder(dim: int, hidden: Sequence[int], out: int, dropout: float) -> nn
     return nn.ModuleDict({'main': nn.Sequential(*layers), 'output': nn.Linear(hidden[-1], out)})
 
 
-def window_map(values: Tensor, grid: tuple[int, int]) -> Tensor:
+def window_map(values: Tensor, grid: tuple[int, int], coarse_share: float = 0.9) -> Tensor:
     """One tenth the pixels' values, nine tenths the mean of their window, interpolated between windows.
 
     Args:
         values: (B, h * w, 64 * C), pixels row by row, channels fastest. grid: (h, w).
+        coarse_share: the published nine tenths.
 
     Returns:
         (B, C, 8 h, 8 w).
@@ -30,7 +31,7 @@ def window_map(values: Tensor, grid: tuple[int, int]) -> Tensor:
     pixels = values.unflatten(1, grid).unflatten(-1, (WINDOW, WINDOW, -1))
     fine = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
     coarse = pixels.mean(dim=(3, 4)).permute(0, 3, 1, 2)
-    return 0.9 * F.interpolate(coarse, scale_factor=WINDOW, mode='bilinear') + 0.1 * fine
+    return coarse_share * F.interpolate(coarse, scale_factor=WINDOW, mode='bilinear') + (1 - coarse_share) * fine
 
 
 class EnhancedFFN(nn.Module):

@@ -1,0 +1,248 @@
+"""An ablation study, read from one YAML: base options, variants, and the runs that come of them."""
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from basicsr.config import find_path, load_options
+from basicsr.config.check import check_block
+from basicsr.config.report import Problems, raise_mistakes
+from basicsr.config.schema import Block, Int
+from basicsr.config.yaml_reader import read_yaml
+from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.files import atomic_write
+
+
+class PaperNumbers(Block):
+    """Claimed figures, printed beside the measured ones."""
+    psnr: float | None = None
+    ssim: float | None = None
+    source: str | None = Field(None, description='who claims them')
+
+
+class VariantOptions(Block):
+    """One row of the table: an option file, or changes of the base options, or both."""
+    name: str = Field(coerce_numbers_to_str=True)
+    opt: str | None = Field(None, description='option file that takes the place of the base')
+    arch_files: list[str] | None = Field(None, description='further *_arch.py files')
+    overrides: dict[str, Any] = Field(default_factory=dict, description='option path: value')
+    paper: PaperNumbers | None = None
+
+
+class StudyOptions(Block):
+    """The study file."""
+    name: str | None = Field(None, description='names the folders, default: the name of the file')
+    base: str | dict[str, Any] | None = Field(None, description='option file, or the options themselves')
+    overrides: dict[str, Any] = Field(default_factory=dict, description='for every variant: option path: value')
+    total_iter: Int | None = Field(None, gt=0, description='iterations of each run; schedules shrink in proportion')
+    reference: str | None = Field(None, description='variant that differences refer to, default the first')
+    variants: list[Any] = Field(min_length=1)
+
+
+@dataclass
+class Run:
+    """One variant with one seed: a normal training run in folders of its own."""
+    variant: str
+    seed: int
+    file: Path
+    overrides: list[str]
+    opt: dict[str, Any]
+    results: Path
+
+    @property
+    def name(self) -> str:
+        return self.opt['name']
+
+    @property
+    def weights(self) -> Path:
+        """The last weights, which are there once training has ended."""
+        return Path(self.opt['path']['models']) / 'net_g_latest.pth'
+
+    @property
+    def record(self) -> Path:
+        """The options that the run was started with."""
+        return Path(self.opt['path']['experiments_root']).with_suffix('.json')
+
+    @property
+    def log(self) -> Path:
+        """What the processes of the run printed."""
+        return self.record.with_suffix('.log')
+
+    @property
+    def metrics(self) -> Path:
+        return self.results / 'metrics.json'
+
+    def start_record(self) -> None:
+        with atomic_write(self.record, 'w') as file:
+            json.dump(self.opt, file, indent=2)
+
+
+@dataclass
+class Study:
+    """`paper`: claimed figures by variant. `results`: folder of tables and evaluations."""
+    name: str
+    reference: str
+    results: Path
+    paper: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+
+    def by_variant(self) -> dict[str, list[Run]]:
+        out: dict[str, list[Run]] = {}
+        for run in self.runs:
+            out.setdefault(run.variant, []).append(run)
+        return out
+
+
+def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path) -> Study:
+    """Read a study file and make its runs.
+
+    Args:
+        seeds: runs of each variant, with the options' `manual_seed` and those after it.
+        total_iter: iterations of each run; None as the study says, else as the options say.
+        root: folder of `experiments/` and `results/`.
+
+    Raises:
+        UserError: lists every mistake of the study file and of the options of its variants.
+    """
+    path = Path(path).expanduser()
+    data, source = read_yaml(path)
+    problems = Problems(source)
+    options = check_block(StudyOptions, data, (), problems) or {}
+    listed = options.get('variants', data.get('variants') if isinstance(data.get('variants'), list) else [])
+    variants = [check_block(VariantOptions, v, ('variants', i), problems) for i, v in enumerate(listed)]
+    names = [v['name'] for v in variants if v]
+    for i, variant in enumerate(variants):
+        if variant and _slug(variant['name']) in [_slug(v['name']) for v in variants[:i] if v]:
+            problems.add(('variants', i, 'name'), f"there are two variants called '{variant['name']}'")
+    reference = options.get('reference') or (names or [''])[0]
+    if names and reference not in names:
+        problems.add(('reference', ), f"'{reference}' is none of the variants.{nearest(reference, names)}")
+    for i, variant in enumerate(variants):
+        if variant and not variant.get('opt') and not options.get('base') and options:
+            problems.add(('variants', i), 'needs an option file (opt), as the study has no base')
+    raise_mistakes(source.file, problems.texts())
+
+    study = Study(options.get('name') or path.name.split('.')[0], reference, Path())
+    study.results = root / 'results' / study.name
+    base = options.get('base')
+    if isinstance(base, dict):
+        with atomic_write(study.results / 'base.yml', 'w') as file:
+            json.dump(base, file, indent=2)  # JSON is YAML
+        base = str(study.results / 'base.yml')
+    mistakes: dict[str, list[int]] = {}
+    for i, variant in enumerate(variants):
+        study.paper[variant['name']] = variant.get('paper') or {}
+        changes = options['overrides'] | variant['overrides']
+        try:
+            file = _find(variant.get('opt') or base, path)
+            if variant.get('arch_files'):
+                changes['arch_files'] = [str(_find(f, path).resolve()) for f in variant['arch_files']]
+            study.runs += _runs(study, variant['name'], file, changes, seeds, total_iter or options.get('total_iter'),
+                                root)
+        except UserError as error:
+            mistakes.setdefault(str(error), []).append(i)
+    for text, where in mistakes.items():
+        text = text.replace('\n', '\n  ')
+        if len(where) == len(variants) > 1:
+            problems.add(('variants', ), f'every variant: {text}')
+        else:
+            problems.add(('variants', where[0]), ', '.join(f"variant '{names[i]}'" for i in where) + f': {text}')
+    raise_mistakes(source.file, problems.texts())
+    return study
+
+
+def _find(text: str, study: Path) -> Path:
+    found = find_path(text, beside=study)
+    if found is None:
+        raise UserError(f"there is no file '{text}'")
+    return found
+
+
+def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds: int, total_iter: int | None,
+          root: Path) -> list[Run]:  # yapf: disable
+    """The runs of one variant. Raises `UserError` for mistakes in its options, and for runs made with other options."""
+    if read_yaml(file)[0].get('stages'):
+        raise UserError(f"'{file}' has stages; a study takes files of one run")
+
+    def load(changes: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+        overrides = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
+        return overrides, load_options(file, overrides, is_train=True, root=root).opt
+
+    _, opt = load(changes)
+    if not any(not key.startswith('train') for key in opt['datasets']):
+        raise UserError(f"'{file}' has no val or test data set")
+    changes = changes | (shortened(opt, total_iter) if total_iter else {})
+    changes['path.experiments_root'] = str(root / 'experiments' / study.name)
+    if opt['num_gpu'] != 0:
+        changes['num_gpu'] = 'auto'  # a run sees one GPU, or none
+    runs = []
+    for seed in range(opt.get('manual_seed') or 0, (opt.get('manual_seed') or 0) + seeds):
+        changes |= {'name': f'{_slug(variant)}_seed{seed}', 'manual_seed': seed}
+        overrides, loaded = load(changes)
+        loaded = json.loads(json.dumps(loaded))  # tuples as lists: as they are read back
+        run = Run(variant, seed, file.resolve(), overrides, loaded, study.results / loaded['name'])
+        _check_record(run)
+        runs.append(run)
+    return runs
+
+
+def shortened(opt: dict[str, Any], total_iter: int) -> dict[str, Any]:
+    """Changes that make a run of `total_iter` iterations of these options, all schedules in proportion.
+
+    Training states, log lines and validations keep their distance where that is short enough.
+    """
+    train, data = opt['train'], opt['datasets']['train']
+    share = total_iter / train['total_iter']
+    changes: dict[str, Any] = {'train.total_iter': total_iter}
+
+    def shrink(lengths: list[int]) -> list[int]:
+        ends = [0, *(round(end * share) for end in accumulate(lengths))]
+        return [max(1, b - a) for a, b in pairwise(ends)]
+
+    if train['scheduler'].get('periods'):
+        changes['train.scheduler.periods'] = shrink(train['scheduler']['periods'])
+    if train['scheduler'].get('milestones'):
+        changes['train.scheduler.milestones'] = [round(m * share) for m in train['scheduler']['milestones']]
+    if train['scheduler'].get('warmup_iter'):
+        changes['train.scheduler.warmup_iter'] = int(train['scheduler']['warmup_iter'] * share)
+    if train.get('warmup_iter', -1) > 0:
+        changes['train.warmup_iter'] = int(train['warmup_iter'] * share)
+    if data.get('iters'):
+        changes['datasets.train.iters'] = shrink(data['iters'])
+    logger, val = opt.get('logger') or {}, opt.get('val') or {}
+    for key, value, parts in (('logger.save_checkpoint_freq', logger.get('save_checkpoint_freq', 5000), 5),
+                              ('logger.print_freq', logger.get('print_freq', 100), 10),
+                              ('val.val_freq', val.get('val_freq'), 1)):  # yapf: disable
+        if value:
+            changes[key] = min(value, -(-total_iter // parts))
+    return changes
+
+
+def _check_record(run: Run) -> None:
+    """Folders of a run with other options are neither continued nor taken for this one."""
+    folder = Path(run.opt['path']['experiments_root'])
+    started = run.weights.is_file() or any(Path(run.opt['path']['training_states']).glob('*.state'))
+    if not started:
+        return
+    before = json.loads(run.record.read_text(encoding='utf-8')) if run.record.is_file() else {}
+    different = _differences(before, run.opt)
+    if different:
+        raise UserError(f"'{folder}' was trained with other options ({', '.join(different[:5])}); give the study"
+                        ' another name, or remove the folder')  # yapf: disable
+
+
+def _differences(a: Any, b: Any, path: str = '') -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in sorted({*a, *b}) for d in _differences(a.get(k), b.get(k), f'{path}.{k}' if path else k)]
+    return [] if a == b else [path]
+
+
+def _slug(name: str) -> str:
+    """A variant's name as part of a folder's."""
+    return re.sub(r'[^\w.-]+', '_', name).strip('_')
