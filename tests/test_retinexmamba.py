@@ -8,7 +8,9 @@ import pytest
 import torch
 from conftest import SHARED
 
-from basicsr.archs.retinexmamba_arch import IFA, SS2D, RetinexMamba
+from basicsr.archs.layers.illumination_fusion import IFA
+from basicsr.archs.layers.ss2d import SS2D
+from basicsr.archs.retinexmamba_arch import RetinexMamba
 
 needs_goldens = pytest.mark.skipif(
     not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')

@@ -6,152 +6,19 @@ official options); the prefix `denoiser` of the first release is accepted on loa
 """
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.feedforward import FeedForward, GatedFeedForward, PreNorm
+from basicsr.archs.layers.feedforward import FeedForward, PreNorm
 from basicsr.archs.layers.illumination import IlluminationEstimator
-from basicsr.archs.layers.norm import BodyLayerNorm, channel_layer_norm
-from basicsr.archs.layers.pointwise import PointwiseConv2d, pointwise
+from basicsr.archs.layers.illumination_fusion import IFA
 from basicsr.archs.layers.recompute import checkpointed
-from basicsr.archs.layers.strips import in_strips, row_strips
-from basicsr.ops.ss2d import ss2d_scan
+from basicsr.archs.layers.ss2d import SS2D
+from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
-
-
-class FusedAttention(nn.Module):
-    """Channel attention with queries from the illumination features and keys, values from the image features."""
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
-        self.kv = PointwiseConv2d(dim, dim * 2)
-        self.kv_dwconv = nn.Conv2d(dim * 2, dim * 2, 3, padding=1, groups=dim * 2)
-        self.q = PointwiseConv2d(dim, dim)
-        self.q_dwconv = nn.Conv2d(dim, dim, 3, padding=1)  # dense in spite of its name, as in the checkpoints
-        self.project_out = PointwiseConv2d(dim, dim)
-
-    def forward(self, x: Tensor, illumination: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Values (B, C, H, W), and per image the (C, C) matrix that mixes their channels.
-
-        `prepare` makes the input of the queries from illumination features. q and k are normalised over all pixels:
-        their Gram matrix is taken first and scaled afterwards.
-        """
-        values, grams, squares_q, squares_k = [], [], [], []
-        for read, keep in row_strips(x, 3 * x.shape[1], halo=1):
-            k, v = self.kv_dwconv(self.kv(x[:, :, read]))[:, :, keep].chunk(2, dim=1)
-            q = self.q_dwconv(self.q(prepare(illumination[:, :, read])))[:, :, keep]
-            # sums run over all pixels: they overflow half precision
-            with torch.autocast(x.device.type, enabled=False):
-                q, k = (self._by_head(t) for t in (q, k))
-                grams.append(q.transpose(-2, -1) @ k)
-                squares_q.append(q.square().sum(-2))
-                squares_k.append(k.square().sum(-2))
-            values.append(v)
-        with torch.autocast(x.device.type, enabled=False):
-            gram, length_q, length_k = sum(grams), sum(squares_q), sum(squares_k)
-            scale_q, scale_k = (_inverse_length(t) for t in (length_q, length_k))
-            logits = gram * scale_q.unsqueeze(-1) * scale_k.unsqueeze(-2) * self.temperature.to(gram.dtype)
-            mixing = torch.stack([torch.block_diag(*m) for m in logits.softmax(dim=-1)])
-            weight = self.project_out.weight.flatten(1).to(gram.dtype) @ mixing
-        return values[0] if len(values) == 1 else torch.cat(values, dim=2), weight
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(B, C, h, W) to (B, heads, pixels, C / heads), at least float32."""
-        b, c, h, w = x.shape
-        x = x.permute(0, 2, 3, 1).reshape(b, h * w, self.num_heads, c // self.num_heads).transpose(1, 2)
-        return x.to(torch.promote_types(x.dtype, torch.float32))
-
-    def project(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Attention and output projection in one: each image's own (C, C) matrix on its values."""
-        b, c, h, w = values.shape
-        weight = weight.to(values.dtype)
-        if b == 1:
-            return pointwise(values, weight[0], self.project_out.bias)
-        out = values.permute(0, 2, 3, 1).reshape(b, h * w, c) @ weight.transpose(1, 2)
-        return (out + self.project_out.bias).view(b, h, w, c).permute(0, 3, 1, 2)
-
-
-class IFA(nn.Module):
-    """Illumination fusion attention: attention and gated feed-forward on normalised features.
-
-    One norm serves both inputs, and the residual is added to the *normalised* features.
-    """
-
-    def __init__(self, dim: int, num_heads: int, ffn_expansion_factor: float = 2.66):
-        super().__init__()
-        self.conv1 = PointwiseConv2d(dim, dim)
-        self.norm1 = BodyLayerNorm(dim)
-        self.attn = FusedAttention(dim, num_heads)
-        self.norm2 = BodyLayerNorm(dim)
-        self.ffn = GatedFeedForward(dim, ffn_expansion_factor, bias=True)
-
-    def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
-        x = self.norm1(x)
-        values, weight = self.attn(x, illumination, lambda s: self.norm1(self.conv1(s)))
-
-        def finish(x: Tensor, values: Tensor) -> Tensor:
-            x = x + self.attn.project(values, weight)
-            return x + self.ffn(self.norm2(x))
-
-        return in_strips(finish, x, values, channels=self.ffn.dwconv.out_channels, halo=1)
-
-
-class SS2D(nn.Module):
-    """Two-dimensional selective scan: four traversals of the pixel grid (VMamba, Liu et al. 2024), gated by SiLU(z).
-
-    Args:
-        d_model: channels in and out; the scan runs on `expand * d_model`.
-        d_state: state size N per channel. dt_rank 'auto' is ceil(d_model / 16).
-        dt_min, dt_max: range of the initial step size.
-    """
-
-    directions = 4
-
-    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2, dt_rank: int | str = 'auto',
-                 dt_min: float = 1e-3, dt_max: float = 0.1, dt_init_floor: float = 1e-4):  # yapf: disable
-        super().__init__()
-        self.d_inner, self.d_state = expand * d_model, d_state
-        self.dt_rank = math.ceil(d_model / 16) if dt_rank == 'auto' else dt_rank
-        inner, rank = self.d_inner, self.dt_rank
-        bound = inner**-0.5  # PyTorch's default for a bias-free linear layer
-        count = self.directions
-        self.x_proj_weight = nn.Parameter(torch.empty(count, rank + 2 * d_state, inner).uniform_(-bound, bound))
-        self.dt_projs_weight = nn.Parameter(torch.empty(count, inner, rank).uniform_(-rank**-0.5, rank**-0.5))
-        dt = torch.exp(torch.rand(count, inner) * math.log(dt_max / dt_min) + math.log(dt_min)).clamp(min=dt_init_floor)
-        self.dt_projs_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
-        self.A_logs = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(count * inner, 1))
-        self.Ds = nn.Parameter(torch.ones(count * inner))
-        self.in_proj = nn.Linear(d_model, inner * 2, bias=False)
-        self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=(d_conv - 1) // 2, groups=inner)
-        self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = nn.Linear(inner, d_model, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, d_model, H, W), channels-last in memory, to the same."""
-        inputs, gate = self.in_proj.weight.chunk(2)
-        projection = self.x_proj_weight.flatten(0, 1)
-        wide = max(self.d_inner, len(projection))
-        u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
-        x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
-        y = self.scan(u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (self.directions, -1)))
-
-        def finish(x: Tensor, y: Tensor) -> Tensor:
-            y = channel_layer_norm(y, self.out_norm.weight, self.out_norm.bias, self.out_norm.eps)
-            return pointwise(y * F.silu(pointwise(x, gate)), self.out_proj.weight)
-
-        return in_strips(finish, x, y.permute(0, 3, 1, 2), channels=self.d_inner)
-
-    def scan(self, u: Tensor, x_dbl: Tensor) -> Tensor:
-        """(B, H, W, E) and, for each direction, step, B and C (B, H, W, K, R + 2N) to the sum over directions."""
-        A = -torch.exp(self.A_logs.float())
-        return ss2d_scan(u, x_dbl, self.dt_projs_weight, self.dt_projs_bias, A, self.Ds)
 
 
 class IFSSM(nn.Module):
@@ -293,11 +160,6 @@ class RetinexMamba(nn.Module):
 def _init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-
-
-def _inverse_length(squares: Tensor) -> Tensor:
-    """1 / max(|v|, 1e-12) from |v|^2, with a gradient of 0 where v is 0."""
-    return squares.clamp(min=1e-24).rsqrt()
 
 
 def _rename_denoiser(module: nn.Module, state_dict: dict, prefix: str, *_) -> None:

@@ -1,0 +1,64 @@
+"""The block around the two-dimensional selective scan (VMamba, Liu et al. 2024)."""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from basicsr.archs.layers.norm import channel_layer_norm
+from basicsr.archs.layers.pointwise import pointwise
+from basicsr.archs.layers.strips import in_strips
+from basicsr.ops.ss2d import ss2d_scan
+
+
+class SS2D(nn.Module):
+    """Two-dimensional selective scan: four traversals of the pixel grid (VMamba, Liu et al. 2024), gated by SiLU(z).
+
+    Args:
+        d_model: channels in and out; the scan runs on `expand * d_model`.
+        d_state: state size N per channel. dt_rank 'auto' is ceil(d_model / 16).
+        dt_min, dt_max: range of the initial step size.
+    """
+
+    directions = 4
+
+    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2, dt_rank: int | str = 'auto',
+                 dt_min: float = 1e-3, dt_max: float = 0.1, dt_init_floor: float = 1e-4):  # yapf: disable
+        super().__init__()
+        self.d_inner, self.d_state = expand * d_model, d_state
+        self.dt_rank = math.ceil(d_model / 16) if dt_rank == 'auto' else dt_rank
+        inner, rank = self.d_inner, self.dt_rank
+        bound = inner**-0.5  # PyTorch's default for a bias-free linear layer
+        count = self.directions
+        self.x_proj_weight = nn.Parameter(torch.empty(count, rank + 2 * d_state, inner).uniform_(-bound, bound))
+        self.dt_projs_weight = nn.Parameter(torch.empty(count, inner, rank).uniform_(-rank**-0.5, rank**-0.5))
+        dt = torch.exp(torch.rand(count, inner) * math.log(dt_max / dt_min) + math.log(dt_min)).clamp(min=dt_init_floor)
+        self.dt_projs_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+        self.A_logs = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(count * inner, 1))
+        self.Ds = nn.Parameter(torch.ones(count * inner))
+        self.in_proj = nn.Linear(d_model, inner * 2, bias=False)
+        self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=(d_conv - 1) // 2, groups=inner)
+        self.out_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, d_model, H, W), channels-last in memory, to the same."""
+        inputs, gate = self.in_proj.weight.chunk(2)
+        projection = self.x_proj_weight.flatten(0, 1)
+        wide = max(self.d_inner, len(projection))
+        u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
+        x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
+        y = self.scan(u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (self.directions, -1)))
+
+        def finish(x: Tensor, y: Tensor) -> Tensor:
+            y = channel_layer_norm(y, self.out_norm.weight, self.out_norm.bias, self.out_norm.eps)
+            return pointwise(y * F.silu(pointwise(x, gate)), self.out_proj.weight)
+
+        return in_strips(finish, x, y.permute(0, 3, 1, 2), channels=self.d_inner)
+
+    def scan(self, u: Tensor, x_dbl: Tensor) -> Tensor:
+        """(B, H, W, E) and, for each direction, step, B and C (B, H, W, K, R + 2N) to the sum over directions."""
+        A = -torch.exp(self.A_logs.float())
+        return ss2d_scan(u, x_dbl, self.dt_projs_weight, self.dt_projs_bias, A, self.Ds)
