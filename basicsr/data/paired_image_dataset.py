@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import pair_by_name, pair_lmdb
+from basicsr.data.pairing import pair_by_name, pair_lmdb, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
@@ -29,6 +29,8 @@ class PairedImageDataset(Dataset):
         mean, std: normalisation of both images after conversion.
         color: 'y' for luma only.
         scale: ground truth size divided by input size.
+        recursive: take the images of all subfolders, paired by their names within the roots, which items then have as
+            `name`, e.g. 'night/7'.
         phase: 'train' crops and augments; others give whole images.
 
     Items: `lq`, `gt` float32 (C, H, W) RGB in [0, 1]; `lq_path`, `gt_path`.
@@ -38,13 +40,14 @@ class PairedImageDataset(Dataset):
                  meta_info_file: str | None = None, filename_tmpl: str = '{}', gt_size: int | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 scale: int = 1, phase: str = 'train'):  # yapf: disable
+                 scale: int = 1, recursive: bool = False, phase: str = 'train'):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if self.reader.is_lmdb:
             self.paths = pair_lmdb(dataroot_lq, dataroot_gt)
         else:
-            self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file)
+            self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file, recursive=recursive)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
+        self.names = [stem_below(gt, dataroot_gt) for _, gt in self.paths] if recursive else None
         self.to_tensor = ToTensor(color, mean, std)
         self.training, self.gt_size, self.scale = phase == 'train', gt_size, scale
         self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
@@ -72,4 +75,5 @@ class PairedImageDataset(Dataset):
                     f"'{gt_path}' ({gt.shape[1]}x{gt.shape[0]}) is smaller than its input '{lq_path}' asks for at scale"
                     f' {self.scale} ({w}x{h})')
             gt = gt[:h, :w]
-        return {'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        item = {'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        return item | {'name': self.names[index]} if self.names else item

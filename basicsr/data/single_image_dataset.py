@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import image_folder, listed_names
+from basicsr.data.pairing import image_folder, listed_names, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
@@ -22,20 +22,23 @@ class SingleImageDataset(Dataset):
         dataroot_lq: folder, or database whose name ends in '.lmdb'.
         io_backend, mean, std, color: as in `PairedImageDataset`.
         meta_info_file: text file with the names to use, one per line.
+        recursive: take the images of all subfolders; items then have their names within the root as `name`.
 
     Items: `lq` float32 (C, H, W) RGB in [0, 1]; `lq_path`.
     """
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
-                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None):  # yapf: disable
+                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
+                 recursive: bool = False):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)
         elif meta_info_file:
             self.paths = [str(Path(dataroot_lq) / name) for name in listed_names(meta_info_file)]
         else:
-            self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq')]
+            self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq', recursive)]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")
+        self.names = [stem_below(path, dataroot_lq) for path in self.paths] if recursive else None
         self.to_tensor = ToTensor(color, mean, std)
 
     def __len__(self) -> int:
@@ -43,4 +46,5 @@ class SingleImageDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]
-        return {'lq': self.to_tensor(self.reader.read(path, 'lq')), 'lq_path': path}
+        item = {'lq': self.to_tensor(self.reader.read(path, 'lq')), 'lq_path': path}
+        return item | {'name': self.names[index]} if self.names else item
