@@ -54,6 +54,6 @@ def complete(found: dict[str, Any], claims: dict[str, Any]) -> dict[str, Any]:
     return found | {k: claims[k] for k in _SHAPELESS.get(found['type'], ()) if k in claims}
 
 
-_SHAPELESS = {'IllRecNet': ('num_heads', 'sigma', 'dropout_ratio')}
+_SHAPELESS = {'IllRecNet': ('num_heads', )}
 _CLAIMS = {k: k for k in ('dim', 'num_blocks', 'num_refinement_blocks', 'heads', 'gate_type', 'use_dfrg')}
 _CLAIMS |= {'LoRa_ffn_ratio': 'lora_ffn_ratio', 'LoRa_attn_ratio': 'lora_attn_ratio'}
