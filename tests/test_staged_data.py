@@ -76,7 +76,7 @@ def test_training_crops_and_turns_pairs_alike(stages):
 ])  # yapf: disable
 def test_what_is_missing_is_named(stages, stage, change, words):
     change(stages)
-    with pytest.raises(UserError, match='^datasets[.]val: ') as caught:
+    with pytest.raises(UserError, match=r'^datasets\.val: ') as caught:
         build_dataset(block(stages, stage))
     assert words in str(caught.value)
 
