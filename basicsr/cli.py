@@ -9,7 +9,7 @@ from basicsr import __version__
 _COMMANDS = {
     'train': ('basicsr.train', 'train a network from an option file'),
     'test': ('basicsr.test', 'test a network on the data sets of an option file'),
-    'evaluate': ('basicsr.commands.evaluate', 'restore a data set, print PSNR and SSIM (test_from_dataset.py)'),
+    'evaluate': ('basicsr.commands.evaluate', 'restore data sets and measure the results (test_from_dataset.py)'),
     'measure': ('basicsr.commands.measure', 'metrics of a folder of images, or of two folders'),
     'enhance': ('basicsr.commands.enhance', 'enhance one photo or a folder'),
     'search': ('basicsr.search.command', 'search for the best options by many short runs'),

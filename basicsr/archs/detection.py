@@ -49,5 +49,11 @@ def disagreements(found: dict[str, Any], claims: dict[str, Any]) -> list[str]:
     return out
 
 
+def complete(found: dict[str, Any], claims: dict[str, Any]) -> dict[str, Any]:
+    """What `detect` returned with the arguments that no shape shows, where the checkpoint's hyper-parameters tell them."""
+    return found | {k: claims[k] for k in _SHAPELESS.get(found['type'], ()) if k in claims}
+
+
+_SHAPELESS = {'IllRecNet': ('num_heads', )}
 _CLAIMS = {k: k for k in ('dim', 'num_blocks', 'num_refinement_blocks', 'heads', 'gate_type', 'use_dfrg')}
 _CLAIMS |= {'LoRa_ffn_ratio': 'lora_ffn_ratio', 'LoRa_attn_ratio': 'lora_attn_ratio'}

@@ -1,4 +1,4 @@
-"""Restore data sets and print PSNR and SSIM: evaluate --opt X.yml --weights W.pth, or --weights W.pth --degraded_dir D"""
+"""Restore data sets and measure: evaluate --opt X.yml --weights W.pth, or --weights W.pth --degraded_dir D"""
 from __future__ import annotations
 
 import argparse
@@ -7,6 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from basicsr.commands.metric_choice import (
+    Metrics,
+    add_arguments,
+    all_protocols,
+    choose_metrics,
+    leave_out_unavailable,
+    measure_all,
+)
 from basicsr.utils.errors import UserError, run_main
 
 
@@ -21,6 +29,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--dataset', help='name of the result folder, e.g. LOL_v1; default: of the data')
     parser.add_argument('--benchmarks', nargs='+', metavar='TASK', default=[],
                         help='only these tasks, e.g. derain, SOTS, denoise (all noise levels), CDD11')  # yapf: disable
+    add_arguments(parser, 'PSNR and SSIM under every protocol')
     parser.add_argument('--result_dir', default='./results/', help='images go to RESULT_DIR/DATASET/OPTIONS/WEIGHTS')
     parser.add_argument('--output_dir', '--save_dir', default='', help='write images and metrics here instead')
     parser.add_argument(
@@ -35,8 +44,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='also pictures beside input and ground truth, and what is gained over the input')  # yapf: disable
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
     args = parser.parse_intermixed_args(argv)
-    args.overrides += [word for word in args.benchmarks if '=' in word]  # --benchmarks takes all words that follow it
-    args.benchmarks = [word for word in args.benchmarks if '=' not in word]
+    for flag in ('benchmarks', 'metrics'):  # they take all words that follow
+        words = getattr(args, flag)
+        args.overrides += [word for word in words if '=' in word]
+        setattr(args, flag, [word for word in words if '=' not in word])
     return args
 
 
@@ -51,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"there is no weight file '{weights}'")
     data = _folders(args) if args.degraded_dir else _data_sets(opt, args.opt)
     chosen = _choose(data, args.benchmarks)
+    metrics = _metrics(args)
     from tqdm import tqdm
 
     from basicsr.commands.comparison import Comparison
@@ -63,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     folder = Path(args.output_dir or Path(args.result_dir, args.dataset, *([Path(args.opt).stem] if args.opt else []),
                                           Path(weights).stem))  # yapf: disable
     restorer = _restorer(args, opt, weights)
+    if args.metrics:
+        metrics = leave_out_unavailable(metrics, restorer.device)
     homes = {name: folder / name if len(data) > 1 else folder for name in data}
     rows, counts = [], dict.fromkeys(data, 0)
     for name, (dataset, block) in data.items():
@@ -70,14 +84,15 @@ def run(args: argparse.Namespace) -> None:
         comparison = Comparison(homes[name], not args.no_images)
         for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):
             task, image = task_of(batch), sample_name(batch)
-            lq = _array(batch['lq'])
+            lq, gt = _array(batch['lq']), _array(batch['gt']) if 'gt' in batch else None
             result = restorer(lq, _array(batch['sem']) if 'sem' in batch else None)
-            if 'gt' in batch:
-                gt = _array(batch['gt'])
-                result = match_mean(result, gt) if args.GT_mean else result
-                rows.append(Row(name, task, image, _measure(result, gt)))
-                if args.comparison:
-                    comparison.add('/'.join(filter(None, (task, image))), lq, result, gt)
+            if gt is not None and args.GT_mean:
+                result = match_mean(result, gt)
+            values = _measure(batch['lq_path'][0], result, gt, metrics, restorer.device)
+            if values:
+                rows.append(Row(name, task, image, values))
+            if gt is not None and args.comparison:
+                comparison.add('/'.join(filter(None, (task, image))), lq, result, gt)
             if not args.no_images:
                 imwrite((result[..., ::-1] * 255).round().astype('uint8'), homes[name] / task / f'{image}.png')
             counts[name] += 1
@@ -95,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
         done = 'nothing to measure' if args.no_images else f'{counts[name]} images written to {homes[name]}'
         print(f'{name}: no ground truth; {done}')
     if rows:
-        report(rows, args.dataset, settings, folder)
+        report(rows, args.dataset, settings, folder, metrics if args.metrics else None)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -170,17 +185,20 @@ def _array(tensor):
     return tensor[0].permute(1, 2, 0).numpy()
 
 
-def _measure(result, gt) -> dict[str, float]:
-    """PSNR and SSIM under every protocol: 'psnr retinexformer' -> value."""
-    from basicsr.metrics import PROTOCOLS, measure
-    return {
-        f'{metric} {protocol}': measure(result, gt, {
-            'type': f'calculate_{metric}',
-            'protocol': protocol
-        })
-        for protocol in PROTOCOLS
-        for metric in ('psnr', 'ssim')
-    }
+def _metrics(args: argparse.Namespace) -> Metrics:
+    if args.metrics:
+        return choose_metrics(
+            args.metrics, args.protocol, args.set, with_gt=bool(args.clean_dir or not args.degraded_dir))
+    if args.protocol or args.set:
+        raise UserError(f"--{'protocol' if args.protocol else 'set'} is for metrics named with --metrics")
+    return all_protocols()
+
+
+def _measure(file: str, result, gt, metrics: Metrics, device) -> dict[str, float]:
+    try:
+        return measure_all(result, gt, metrics, device)
+    except ValueError as error:
+        raise UserError(f"'{file}': {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

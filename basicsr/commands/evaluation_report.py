@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from basicsr.metrics import PROTOCOLS
+from basicsr.commands.metric_choice import Metrics, print_table
+from basicsr.metrics import PROTOCOLS, describe
 from basicsr.metrics.tasks import Means, averages, benchmark_of, mean, means_by_task
 from basicsr.utils.files import atomic_write
 
@@ -23,13 +24,28 @@ class Row(NamedTuple):
     values: Means
 
 
-def report(rows: list[Row], title: str, settings: dict[str, Any], folder: Path) -> None:
-    """Print the tables and write both files. Data sets with tasks share one table, others have one each."""
+def report(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, chosen: Metrics | None = None) -> None:
+    """Print the tables and write both files. Data sets with tasks share one table, others have one each.
+
+    `chosen`: the metrics of the rows, in one table of everything; None for PSNR and SSIM under every protocol.
+    """
     rows = _tell_apart(rows)
     tasks = means_by_task((row.task, row.values) for row in rows if row.task)
     datasets = {}
     for name in dict.fromkeys(row.dataset for row in rows):
         datasets[name] = mean(means_by_task((r.task, r.values) for r in rows if r.dataset == name).values())
+    if chosen:
+        print(_heading(title, len(rows), settings))
+        lines = datasets | tasks | (_named_averages(tasks) if tasks else {})
+        print_table(lines, chosen)
+        settings = settings | {'metrics': {k: {'options': m, 'protocol': describe(m)} for k, m in chosen.items()}}
+    else:
+        _print_psnr_and_ssim(rows, title, settings, datasets, tasks)
+    _write(rows, title, settings, folder, datasets, tasks)
+
+
+def _print_psnr_and_ssim(rows: list[Row], title: str, settings: dict[str, Any], datasets: dict[str, Means],
+                         tasks: dict[str, Means]) -> None:  # yapf: disable
     with_tasks = {row.dataset for row in rows if row.task}
     for name, means in datasets.items():
         if name not in with_tasks:
@@ -42,7 +58,6 @@ def report(rows: list[Row], title: str, settings: dict[str, Any], folder: Path) 
         means = next(iter(datasets.values()))
         print(f'PSNR: {means["psnr retinexformer"]:f} ')
         print(f'SSIM: {means["ssim retinexformer"]:f} ')
-    _write(rows, title, settings, folder, datasets, tasks)
 
 
 def _tell_apart(rows: list[Row]) -> list[Row]:
@@ -88,13 +103,14 @@ def _named_averages(tasks: dict[str, Means]) -> dict[str, Means]:
 def _write(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, datasets: dict[str, Means],
            tasks: dict[str, Means]) -> None:  # yapf: disable
     """Columns for data set and task, and the means of each, only where there are several data sets, or tasks."""
-    keys = list(rows[0].values)
+    keys = list(dict.fromkeys(key for row in rows for key in row.values))  # without ground truth there are fewer
     several = len(datasets) > 1
     with atomic_write(folder / 'metrics.csv', 'w') as file:
         writer = csv.writer(file)
         writer.writerow([*['dataset'] * several, *['task'] * bool(tasks), 'image', *keys])
         for dataset, task, image, values in rows:
-            writer.writerow([*[dataset] * several, *[task] * bool(tasks), image, *(f'{values[k]:.6f}' for k in keys)])
+            numbers = (f'{values[k]:.6f}' if k in values else '' for k in keys)
+            writer.writerow([*[dataset] * several, *[task] * bool(tasks), image, *numbers])
     content = {'dataset': title, 'images': len(rows), **settings}
     if several:
         counts = Counter(row.dataset for row in rows)

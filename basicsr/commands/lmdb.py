@@ -34,7 +34,7 @@ def make_lmdb(folder: str | Path, output: str | Path, compress_level: int = 1) -
         raise UserError(f"'{output}' must end in '.lmdb'")
     if output.exists():
         raise UserError(f"'{output}' exists already; remove it, or choose another name")
-    images = by_stem(image_folder(str(folder), 'folder'), 'folder')
+    images = by_stem(image_folder(str(folder), 'folder'), folder, 'folder')
     part = output.with_name(output.name + '.part')  # takes its name when it is complete
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.inference.restorer import choose_device
     from basicsr.utils.files import atomic_write
     from basicsr.utils.img import img2tensor, imread, to_float
-    images = by_stem(image_folder(args.folder, 'FOLDER'), 'FOLDER')
+    images = by_stem(image_folder(args.folder, 'FOLDER'), args.folder, 'FOLDER')
     if args.weights in ('external', 'off'):
         raise UserError(f"--weights '{args.weights}' is no segmenter; give a file of weights, or 'torchvision'")
     segment, device = load_semantic_prior(args.weights), choose_device(args.device)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb
+from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation, resize_bilinear
@@ -34,6 +34,8 @@ class PairedImageDataset(Dataset):
         mean, std: normalisation of both images after conversion.
         color: 'y' for luma only.
         scale: ground truth size divided by input size.
+        recursive: take the images of all subfolders, paired by their names within the roots, which items then have as
+            `name`, e.g. 'night/7'.
         dataroot_sem: folder of pre-computed semantic maps, found by the input's name; cropped and turned with the images.
         sem_classes: channels of the maps.
         phase: 'train' crops and augments; others give whole images.
@@ -47,10 +49,11 @@ class PairedImageDataset(Dataset):
                  pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None, gt_size: int | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 scale: int = 1, dataroot_sem: str | None = None, sem_classes: int = 21, phase: str = 'train'):  # yapf: disable
+                 scale: int = 1, recursive: bool = False, dataroot_sem: str | None = None, sem_classes: int = 21,
+                 phase: str = 'train'):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
-        if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}'):
-            raise UserError("pair_by: number is for folders, without filename_tmpl")
+        if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
+            raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")
         if resize and (len(resize) != 2 or any(side < 1 or side % scale for side in resize)):
             raise UserError(f'resize must be [height, width], multiples of scale {scale}, not {list(resize)}')
         if resize and dataroot_sem:
@@ -60,10 +63,11 @@ class PairedImageDataset(Dataset):
         elif pair_by == 'number':
             self.paths = pair_by_number(dataroot_lq, dataroot_gt, meta_info_file)
         else:
-            self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file)
+            self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file, recursive=recursive)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
-        names = [Path(lq).stem for lq, _ in self.paths]
-        self.maps = SemanticMaps(dataroot_sem, names, sem_classes) if dataroot_sem else None
+        self.names = [stem_below(gt, dataroot_gt) for _, gt in self.paths] if recursive else None
+        inputs = [Path(lq).stem for lq, _ in self.paths]
+        self.maps = SemanticMaps(dataroot_sem, inputs, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
         self.training, self.resize, self.gt_size, self.scale = phase == 'train', resize, gt_size, scale
         self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
@@ -97,4 +101,6 @@ class PairedImageDataset(Dataset):
                     f' {self.scale} ({w}x{h})')
             gt = gt[:h, :w]
         item = {'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        if self.names:
+            item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}

@@ -10,12 +10,12 @@ from basicsr.utils.files import list_images
 from basicsr.utils.storage import read_lmdb_keys
 
 
-def image_folder(folder: str, option: str) -> list[Path]:
+def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path]:
     """Images of a folder; an empty one is an error, since nothing could be trained or measured."""
     path = Path(folder)
     if not path.is_dir():
         raise UserError(f"{option}: '{folder}' is not a folder")
-    images = list_images(path)
+    images = list_images(path, recursive)
     if not images:
         others = sorted(p.name for p in path.iterdir() if not p.name.startswith('.'))
         hint = f"; it holds: {', '.join(others[:5])}" if others else '; it is empty'
@@ -24,33 +24,34 @@ def image_folder(folder: str, option: str) -> list[Path]:
 
 
 def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
-                 meta_info_file: str | None = None, option: str = 'dataroot_lq') -> list[tuple[str, str]]:  # yapf: disable
+                 meta_info_file: str | None = None, option: str = 'dataroot_lq',
+                 recursive: bool = False) -> list[tuple[str, str]]:  # yapf: disable
     """(input, ground truth) paths in natural order of the ground truth.
 
     A ground truth `stem.ext` belongs to the input `filename_tmpl.format(stem)` of any image type. With
     `meta_info_file` only the ground truths listed in it (first word of each line) are taken. `option` is what messages call the
-    input's folder.
+    input's folder. With `recursive` the folders' subfolders count as well, and are part of a name.
 
     Raises:
         UserError: naming every file without a partner, and files that differ in nothing but their type.
     """
-    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, option)
+    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt', recursive), image_folder(dataroot_lq, option, recursive)
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
-    lq_by_stem = by_stem(lqs, option)
-    by_stem(gts, 'dataroot_gt')
+    lq_by_stem = by_stem(lqs, dataroot_lq, option)
     pairs, alone = [], []
-    for gt in gts:
+    for own, gt in by_stem(gts, dataroot_gt, 'dataroot_gt').items():
         try:
-            stem = filename_tmpl.format(gt.stem)
+            stem = filename_tmpl.format(own)
         except (KeyError, IndexError, ValueError) as error:
             raise UserError(
                 f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
         if stem in lq_by_stem:
             pairs.append((str(lq_by_stem.pop(stem)), str(gt)))
         else:
-            alone.append(f"{gt.name} (wants '{stem}.*')" if stem != gt.stem else gt.name)
-    left = [] if meta_info_file else [p.name for p in lq_by_stem.values()]
+            name = str(gt.relative_to(dataroot_gt))
+            alone.append(f"{name} (wants '{stem}.*')" if stem != own else name)
+    left = [] if meta_info_file else [str(p.relative_to(dataroot_lq)) for p in lq_by_stem.values()]
     if alone or left:
         raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option))
     return pairs
@@ -68,7 +69,7 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
     gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
-    gt_by_stem = by_stem(gts, 'dataroot_gt')
+    gt_by_stem = by_stem(gts, dataroot_gt, 'dataroot_gt')
     partner = {gt_by_stem[n]: lq for lq in lqs if (n := lq.stem.replace('Low', 'Normal')) in gt_by_stem}
     left = [lq for lq in lqs if lq not in set(partner.values())]
     lq_by_number = _by_number(left, 'dataroot_lq')
@@ -118,14 +119,19 @@ def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: 
     return f"images do not pair by {by} ({paired} pairs found). {'. '.join(parts)}{hint}"
 
 
-def by_stem(paths: list[Path], option: str) -> dict[str, Path]:
-    """Paths by name without suffix. Raises `UserError` for two files that differ in nothing but their suffix."""
+def stem_below(path: str | Path, folder: str | Path) -> str:
+    """A path's name within a folder, without suffix: 'a/7' for 'folder/a/7.png'."""
+    return Path(path).relative_to(folder).with_suffix('').as_posix()
+
+
+def by_stem(paths: list[Path], folder: str | Path, option: str) -> dict[str, Path]:
+    """Paths by `stem_below(path, folder)`. Raises `UserError` for two files that differ in nothing but their suffix."""
     out: dict[str, Path] = {}
     for path in paths:
-        if path.stem in out:
-            raise UserError(
-                f"{option}: '{out[path.stem].name}' and '{path.name}' in '{path.parent}' have the same name")
-        out[path.stem] = path
+        stem = stem_below(path, folder)
+        if stem in out:
+            raise UserError(f"{option}: '{out[stem].name}' and '{path.name}' in '{path.parent}' have the same name")
+        out[stem] = path
     return out
 
 
@@ -145,7 +151,7 @@ def listed_names(meta_info_file: str) -> list[str]:
 
 def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     names = listed_names(meta_info_file)
-    by_name = {p.name: p for p in gts}
+    by_name = {p.relative_to(folder).as_posix(): p for p in gts}
     missing = [n for n in names if n not in by_name]
     if missing:
         raise UserError(f"meta_info_file '{meta_info_file}' lists images that '{folder}' lacks: {', '.join(missing)}")

@@ -31,7 +31,7 @@ class SemanticMaps:
             raise UserError(f"dataroot_sem: '{folder}' is not a folder; make the maps with: basicsr segment IMAGES -o"
                             f' {folder} --weights torchvision')  # yapf: disable
         files = sorted(p for p in Path(folder).iterdir() if p.suffix in _SUFFIXES and not p.name.startswith('.'))
-        self.files, self.classes = by_stem(files, 'dataroot_sem'), classes
+        self.files, self.classes = by_stem(files, folder, 'dataroot_sem'), classes
         missing = [name for name in images if name not in self.files]
         if missing:
             more = f' and {len(missing) - 8} more' if len(missing) > 8 else ''

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import image_folder, listed_names
+from basicsr.data.pairing import image_folder, listed_names, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -23,6 +23,7 @@ class SingleImageDataset(Dataset):
         dataroot_lq: folder, or database whose name ends in '.lmdb'.
         io_backend, mean, std, color: as in `PairedImageDataset`.
         meta_info_file: text file with the names to use, one per line.
+        recursive: take the images of all subfolders; items then have their names within the root as `name`.
         dataroot_sem, sem_classes: as in `PairedImageDataset`.
 
     Items: `lq` float32 (C, H, W) RGB in [0, 1]; `lq_path`; with `dataroot_sem` also `sem`.
@@ -30,17 +31,18 @@ class SingleImageDataset(Dataset):
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 dataroot_sem: str | None = None, sem_classes: int = 21):  # yapf: disable
+                 recursive: bool = False, dataroot_sem: str | None = None, sem_classes: int = 21):  # yapf: disable
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)
         elif meta_info_file:
             self.paths = [str(Path(dataroot_lq) / name) for name in listed_names(meta_info_file)]
         else:
-            self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq')]
+            self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq', recursive)]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")
-        names = [Path(p).stem for p in self.paths]
-        self.maps = SemanticMaps(dataroot_sem, names, sem_classes) if dataroot_sem else None
+        self.names = [stem_below(path, dataroot_lq) for path in self.paths] if recursive else None
+        inputs = [Path(p).stem for p in self.paths]
+        self.maps = SemanticMaps(dataroot_sem, inputs, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
 
     def __len__(self) -> int:
@@ -50,4 +52,6 @@ class SingleImageDataset(Dataset):
         path = self.paths[index]
         lq = self.reader.read(path, 'lq')
         item = {'lq': self.to_tensor(lq), 'lq_path': path}
+        if self.names:
+            item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(self.maps.read(Path(path).stem, *lq.shape[:2]))}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import build_network, detect
-from basicsr.archs.detection import disagreements
+from basicsr.archs.detection import complete, disagreements
 from basicsr.archs.loading import load_into
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.tiling import run_tiled
@@ -115,6 +115,7 @@ def load_described(weights: str | Path, network: dict[str, Any] | None = None,
         options, source = detect(loaded.state), 'the shapes of the weights'
         for line in disagreements(options or {}, loaded.claims):
             get_root_logger().warning(f"'{weights}' contradicts itself, its shapes decide: {line}")
+        options = options and complete(options, loaded.claims)
     if options is None:
         raise UserError(f"'{weights}' does not say which network it belongs to; give the option file with --opt")
     get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")

@@ -21,20 +21,23 @@ class PixelLoss(nn.Module):
     Args:
         loss_weight: factor of the result.
         reduction: 'none', 'mean' or 'sum'.
+        clamp: limit the prediction to [0, 1] first; values beyond have no gradient.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean'):
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', clamp: bool = False):
         super().__init__()
         if reduction not in ('none', 'mean', 'sum'):
             raise ValueError(f"reduction '{reduction}' is not supported; one of: none, mean, sum")
         self.loss_weight = loss_weight
         self.reduction = reduction
+        self.clamp = clamp
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         raise TypeError(f'{type(self).__name__} does not define its element-wise loss')
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, **kwargs) -> Tensor:
         """`weight`: element weights, broadcast over channels when it has one."""
+        pred = pred.clamp(0, 1) if self.clamp else pred
         return self.loss_weight * weight_reduce_loss(self.elementwise(pred, target), weight, self.reduction)
 
 

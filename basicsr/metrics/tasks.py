@@ -66,9 +66,12 @@ def means_by_task(rows: Iterable[tuple[str, Means]]) -> dict[str, Means]:
 
 
 def mean(values: Iterable[Means]) -> Means:
-    """The mean of each metric."""
+    """The mean of each metric, over those that have it."""
     values = list(values)
-    return {key: float(np.mean([v[key] for v in values])) for key in values[0]}
+    return {
+        key: float(np.mean([v[key] for v in values if key in v]))
+        for key in dict.fromkeys(k for v in values for k in v)
+    }
 
 
 def averages(means: dict[str, Means]) -> dict[str, Means]:

@@ -42,11 +42,17 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
             os.unlink(name)
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files directly in `folder` in natural order (2.png before 10.png); hidden files are skipped."""
-    found = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith('.'))
+def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """Image files in `folder` in natural order (2.png before 10.png), also those of its subfolders if `recursive`.
+
+    Hidden files and folders are skipped.
+    """
+    root = Path(folder)
+    files = (p for p in (root.rglob('*') if recursive else root.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
+    inside = (p.relative_to(root) for p in files if p.is_file())
     # sorted first: names that are naturally equal (1.png, 01.png, A.png, a.png) must not keep the file system's order
-    return natsorted(sorted(p for p in found if p.is_file()), key=lambda p: p.name, alg=ns.IGNORECASE)
+    visible = sorted(p for p in inside if not any(part.startswith('.') for part in p.parts))
+    return [root / p for p in natsorted(visible, key=lambda p: p.parts, alg=ns.IGNORECASE)]
 
 
 def scandir(dir_path: str, suffix: str | tuple[str, ...] | None = None, recursive: bool = False,
