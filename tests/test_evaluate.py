@@ -91,8 +91,15 @@ FIVE = {'derain': 2, 'denoise_25': 1, 'dehaze': 3, 'LOL': 1, 'gopro': 2}
 
 def test_tasks_are_columns_and_the_average_is_one_of_columns(task_options, weights, tmp_path, capsys):
     found = run(task_options(FIVE), weights, tmp_path / 'o')
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == 'mixed: 9 images'
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0] == 'mixed: 9 images' and (tmp_path / 'o' / 'metrics.txt').read_text() == printed
+    with (tmp_path / 'o' / 'tasks.csv').open(newline='') as file:
+        table = list(csv.DictReader(file))
+    assert [row['task'] for row in table] == ['dehaze', 'derain', 'denoise_25', 'gopro', 'LOL', 'AIO-5 average']
+    assert [row['images'] for row in table] == ['3', '2', '1', '2', '1', ''] and table[0]['benchmark'] == 'SOTS'
+    for row, means in zip(table, [*found['tasks'].values(), found['averages']['AIO-5']]):
+        assert float(row['psnr all-in-one']) == pytest.approx(means['psnr all-in-one'], abs=1e-6)
     assert [line.split()[0] for line in lines[2:7]] == ['dehaze', 'derain', 'denoise_25', 'gopro', 'LOL']
     assert lines[2].startswith('dehaze (SOTS)') and lines[4].startswith('denoise_25 (BSD68 sigma 25)')
     means = found['tasks']

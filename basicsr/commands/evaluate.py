@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
     homes = {name: folder / name if len(data) > 1 else folder for name in data}
     rows, counts = [], dict.fromkeys(data, 0)
     for name, (dataset, block) in data.items():
+        if hasattr(dataset, 'summary'):  # which of several possible folders the images of a task come from
+            print(f'{name}:\n{dataset.summary()}')
         loader = ImageLoader(dataset, block, batch_size=1, sampler=chosen[name])
         comparison = Comparison(homes[name], not args.no_images)
         for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):

@@ -1,9 +1,12 @@
-"""What an evaluation found: tables on the terminal, `metrics.csv` per image, `metrics.json` with means and averages."""
+"""What an evaluation found: tables on the terminal and in `metrics.txt`, `metrics.csv` per image, `tasks.csv` per task,
+`metrics.json` with means and averages."""
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +28,7 @@ class Row(NamedTuple):
 
 
 def report(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, chosen: Metrics | None = None) -> None:
-    """Print the tables and write both files. Data sets with tasks share one table, others have one each.
+    """Print the tables and write the files. Data sets with tasks share one table, others have one each.
 
     `chosen`: the metrics of the rows, in one table of everything; None for PSNR and SSIM under every protocol.
     """
@@ -34,13 +37,17 @@ def report(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, 
     datasets = {}
     for name in dict.fromkeys(row.dataset for row in rows):
         datasets[name] = mean(means_by_task((r.task, r.values) for r in rows if r.dataset == name).values())
-    if chosen:
-        print(_heading(title, len(rows), settings))
-        lines = datasets | tasks | (_named_averages(tasks) if tasks else {})
-        print_table(lines, chosen)
-        settings = settings | {'metrics': {k: {'options': m, 'protocol': describe(m)} for k, m in chosen.items()}}
-    else:
-        _print_psnr_and_ssim(rows, title, settings, datasets, tasks)
+    with redirect_stdout(io.StringIO()) as text:
+        if chosen:
+            print(_heading(title, len(rows), settings))
+            lines = datasets | tasks | (_named_averages(tasks) if tasks else {})
+            print_table(lines, chosen)
+            settings = settings | {'metrics': {k: {'options': m, 'protocol': describe(m)} for k, m in chosen.items()}}
+        else:
+            _print_psnr_and_ssim(rows, title, settings, datasets, tasks)
+    print(text.getvalue(), end='')
+    with atomic_write(folder / 'metrics.txt', 'w') as file:
+        file.write(text.getvalue())
     _write(rows, title, settings, folder, datasets, tasks)
 
 
@@ -128,5 +135,17 @@ def _write(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, 
             for task, means in tasks.items()
         }
         content['averages'] = averages(tasks)
+        _write_tasks(folder / 'tasks.csv', tasks, counts, keys)
     with atomic_write(folder / 'metrics.json', 'w') as file:
         json.dump(content, file, indent=2)
+
+
+def _write_tasks(path: Path, tasks: dict[str, Means], images: Counter, keys: list[str]) -> None:
+    """A line for each task, then one for each average."""
+    lines = [(task, benchmark_of(task), images[task], means) for task, means in tasks.items()]
+    lines += [(name, '', '', means) for name, means in _named_averages(tasks).items()]
+    with atomic_write(path, 'w') as file:
+        writer = csv.writer(file)
+        writer.writerow(['task', 'benchmark', 'images', *keys])
+        for task, benchmark, count, means in lines:
+            writer.writerow([task, benchmark, count, *(f'{means[k]:.6f}' if k in means else '' for k in keys)])
