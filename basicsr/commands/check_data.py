@@ -16,14 +16,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    from basicsr.config import load_options
-    opt = load_options(args.opt, args.overrides, is_train=None).opt
-    mistakes = []
-    for key, block in opt['datasets'].items():
-        try:
-            mistakes += _check(key, block)
-        except UserError as error:
-            mistakes.append(str(error))
+    from basicsr.config import load_stages
+    stages = load_stages(args.opt, args.overrides, is_train=None)
+    seen, mistakes = [], []
+    for stage in stages:
+        blocks = {key: block for key, block in stage.opt['datasets'].items() if block not in seen}
+        seen += blocks.values()
+        if len(stages) > 1 and blocks:
+            print(f"stage '{stage.opt['name']}':")
+        found = []
+        for key, block in blocks.items():
+            try:
+                found += _check(key, block)
+            except UserError as error:
+                found.append(str(error))
+        mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]
     for text in mistakes:
         sys.stderr.write(f'error: {text}\n')
     return 2 if mistakes else 0
