@@ -48,6 +48,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     """
     from basicsr.data.build import build_train_data, build_val_data
     from basicsr.engine.launch import make_folders, open_log, start_run
+    from basicsr.engine.preflight import check_channels
     from basicsr.engine.trainer import Trainer, find_resume_state
     from basicsr.models import build_model
     from basicsr.utils.dist import barrier
@@ -56,6 +57,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     resume = find_resume_state(opt)
     train_loader, sampler = build_train_data(opt)
     val_loaders = build_val_data(opt)
+    check_channels(opt, [train_loader, *val_loaders])
     model = build_model(opt)
     if resume:
         model.load_resumed_networks(*resume)
