@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections import Counter
 
-from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.errors import UserError, counted, run_main
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -42,13 +42,20 @@ def _check(key: str, block: dict) -> list[str]:
 
     from basicsr.data import build_dataset
     from basicsr.data.loader import Failed, SeededSamples
-    dataset = build_dataset(block | _whole_images(block))
+    from basicsr.data.task_samples import Incomplete
+    mistakes = []
+    try:
+        dataset = build_dataset(block | _whole_images(block))
+    except Incomplete as error:  # what pairs is read all the same
+        dataset = error.dataset
+        mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
+    absent = dataset.absent() if hasattr(dataset, 'absent') else []
     if hasattr(dataset, 'summary'):  # several tasks, whose images an epoch repeats
-        print(f'datasets.{key}:\n{dataset.summary()}')
+        if not mistakes:
+            print(f'datasets.{key}:\n{dataset.summary()}')
         dataset = dataset.stored()
     dataset = SeededSamples(dataset, block)
     sizes: Counter[str] = Counter()
-    mistakes = []
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
         sample = dataset[i]
         if isinstance(sample, Failed):
@@ -60,7 +67,11 @@ def _check(key: str, block: dict) -> list[str]:
             mistakes.append(
                 f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
-    print(f"datasets.{key} ({block['type']}): {len(dataset)} samples, {len(mistakes)} mistakes; sizes: {common}")
+    print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
+          f' sizes: {common}')  # yapf: disable
+    if absent:
+        print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
+              f" {', '.join(map(repr, absent))}")  # yapf: disable
     return mistakes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.errors import UserError, counted, nearest
 
 Path = tuple[str | int, ...]
 
@@ -81,5 +81,4 @@ class Problems:
 def raise_mistakes(file: str, texts: list[str]) -> None:
     """Raise one `UserError` that lists all mistakes, if there are any."""
     if texts:
-        count = f'{len(texts)} mistakes' if len(texts) > 1 else '1 mistake'
-        raise UserError(f'{count} in {file}\n' + '\n'.join(f'  {text}' for text in texts))
+        raise UserError(f"{counted(len(texts), 'mistake')} in {file}\n" + '\n'.join(f'  {text}' for text in texts))
