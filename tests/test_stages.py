@@ -232,6 +232,24 @@ def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_st
     assert not (tmp_path / 'experiments').exists()
 
 
+@pytest.mark.parametrize('overrides, option, origin', [
+    # the list comes from the command line, not from the lines that it replaces
+    (['stages=[{name: a, train.totl_iter: 3}, {name: b}]'], 'train.totl_iter', 0),
+    (['stages=[{name: a, train.pixel_opt.reduction: [x]}, {name: b}]'], 'train.pixel_opt.reduction', 0),
+    (['stages.0={name: a, train.optim_g.lr: fast}'], 'train.optim_g.lr', 0),
+    (['stages=[{name: a, train.totl_iter: 3}, {name: b}]', 'stages.0.train.total_iter=2'], 'train.totl_iter', 0),
+    # a mapping replaces what was set inside it, and keeps what is changed inside it apart
+    (['train.scheduler.periods=[1]', 'train.scheduler={type: CosineAnnealingRestartLR, periods: [x]}'],
+     'train.scheduler.periods[0]', 1),
+    (['val={metrics: {psnr: {type: calculate_psnr, crop_bordr: 1}}}', 'val.metrics.psnr.test_y_channel=true'],
+     'val.metrics.psnr.crop_bordr', 0),
+    (['train.totl_iter=3', 'train.total_iter=3'], 'train.totl_iter', 0),
+])  # yapf: disable
+def test_mistakes_of_the_command_line_are_reported_as_such(staged, overrides, option, origin):
+    text = option_error(load_stages, staged(), overrides, is_train=True)
+    assert f"override '{overrides[origin]}': {option}: " in text, text
+
+
 @pytest.mark.parametrize('stages, message', [
     ([], 'must be a list of stages'),
     ({'name': 'a'}, 'must be a list of stages'),
