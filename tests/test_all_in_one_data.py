@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SHARED
+from conftest import ROOT, SHARED, run_python
 
 from basicsr.commands.check_data import main as check_data
 from basicsr.config import load_options
@@ -470,6 +470,19 @@ def test_options_are_checked_and_roots_found_beside_the_file(tmp_path):
     }, r'ratios\.derain')):
         with pytest.raises(UserError, match=words):
             load_options(option_file(tmp_path, val=block | changes), is_train=False)
+
+
+def test_misspelt_tasks_are_mistakes_of_the_option_file_found_without_torch(tmp_path):
+    block = {'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['LOL', 'deran', 'low_haze', 'Denoising']}
+    file = option_file(tmp_path, val=block)
+    code = f'import sys; from basicsr.config import load_options; sys.modules["torch"] = None; load_options({str(file)!r})'
+    code = code.replace('yml\')', 'yml\', is_train=False)')
+    error = run_python('-c', code, cwd=ROOT).stderr
+    assert f"UserError: 2 mistakes in {file}" in error
+    assert "datasets.val.de_type[1]: 'deran' is not allowed; one of: " in error and "Did you mean 'derain'?" in error
+    assert "datasets.val.de_type[2]: 'low_haze' is not allowed" in error  # of CDD-11
+    for name in spellings(ALL):
+        load_options(option_file(tmp_path, val=block | {'de_type': [name.upper(), name]}), is_train=False)
 
 
 def test_a_sample_is_called_by_its_file():

@@ -145,7 +145,7 @@ def test_a_stop_between_two_stages_does_not_bring_back_an_earlier_last_stage(sta
 def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(staged, pairs, tmp_path, capsys):
     (pairs / 'bad').mkdir()
     (pairs / 'bad' / '7.png').write_bytes((pairs / 'input' / '1.png').read_bytes())
-    tasks = {'type': 'AllInOneDataset', 'name': 'x', 'dataroot': str(pairs), 'de_type': ['derian']}
+    tasks = {'type': 'AllInOneDataset', 'name': 'x', 'dataroot': str(pairs), 'de_type': ['derain']}
     loss = {'type': 'PerceptualLoss', 'layer_weights': {'no_layer': 1.}}
     file = staged(stages=[
         {'name': 'a'},
@@ -155,7 +155,7 @@ def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(sta
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(('error', '  stage'))]
     assert lines[0] == f'error: 3 mistakes in {file}' and len(lines) == 4
     assert lines[1].startswith("  stage 'tiny_b': datasets.train: images do not pair") and '7.png' in lines[1]
-    assert lines[2].startswith("  stage 'tiny_b': datasets.val: de_type: ") and "'derain'" in lines[2]
+    assert lines[2].startswith("  stage 'tiny_b': datasets.val: the images of derain are not complete")
     assert lines[3].startswith("  stage 'tiny_c': loss 'PerceptualLoss'") and 'no_layer' in lines[3]
     assert not (tmp_path / 'experiments').exists()
 
