@@ -31,16 +31,24 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
                          debug=args.debug, auto_resume=args.auto_resume)  # yapf: disable
     # everything above takes no torch, so that mistakes in the options are reported at once
     from basicsr.engine.launch import unfinished
+    from basicsr.engine.preflight import check_stages
     from basicsr.utils.dist import shutdown
-    for loaded in unfinished(stages):
-        train(loaded, args.launcher)
+    stages = unfinished(stages)
+    check_stages(stages)
+    for i, loaded in enumerate(stages):
+        train(loaded, args.launcher, later=stages[i + 1:])
     shutdown()
 
 
-def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = ()) -> None:
-    """One run, from its options to its last weights. `callbacks` learn the results of validations and may end it."""
+def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (),
+          later: Sequence[LoadedOptions] = ()) -> None:  # yapf: disable
+    """One run, from its options to its last weights. `callbacks` learn the results of validations and may end it.
+
+    `later`: the stages that follow; what an earlier start left of them is archived.
+    """
     from basicsr.data.build import build_train_data, build_val_data
     from basicsr.engine.launch import make_folders, open_log, start_run
+    from basicsr.engine.preflight import check_channels
     from basicsr.engine.trainer import Trainer, find_resume_state
     from basicsr.models import build_model
     from basicsr.utils.dist import barrier
@@ -49,10 +57,12 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     resume = find_resume_state(opt)
     train_loader, sampler = build_train_data(opt)
     val_loaders = build_val_data(opt)
+    check_channels(opt, [train_loader, *val_loaders])
     model = build_model(opt)
     if resume:
         model.load_resumed_networks(*resume)
-    make_folders(opt, resuming=resume is not None)  # last, so that a start that fails leaves earlier runs as they are
+    # last, so that a start that fails leaves earlier runs as they are
+    make_folders(opt, resuming=resume is not None, later=later)
     open_log(opt, loaded)
     Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks).run()
     close_log_file()

@@ -1,4 +1,5 @@
 """All-in-one data: where tasks are found, how often they come, what noise they get, and what is said when files are wrong."""
+import logging
 import random
 from collections import Counter
 from pathlib import Path
@@ -8,18 +9,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SHARED
+from conftest import ROOT, SHARED, run_python
 
 from basicsr.commands.check_data import main as check_data
 from basicsr.config import load_options
 from basicsr.data import build_dataset
-from basicsr.data.all_in_one_tasks import ALIASES, TASKS, canonical, look_up
-from basicsr.data.cdd11_dataset import FOLDERS
+from basicsr.data.all_in_one_tasks import TASKS, canonical, look_up
+from basicsr.data.build import build_train_data
 from basicsr.data.loader import ImageLoader, build_dataloader, sample_name
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.data.transforms import center_crop, dihedral
 from basicsr.metrics import measure
+from basicsr.metrics.tasks import choose
 from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.task_names import BENCHMARKS, GROUPS, spellings
+from basicsr.utils.task_names import CDD11 as FOLDERS
 
 NOISES = ['denoise_15', 'denoise_25', 'denoise_50']
 ALL = [*NOISES, 'derain', 'dehaze', 'deblur', 'synllie']
@@ -48,8 +53,8 @@ README = {
     'train': {
         'denoise': {'train/denoising/WED': ['1.bmp', '2.bmp'], 'train/denoising/BSD400': ['1.jpg']},
         'derain': {'train/deraining/Rain100L/rainy': ['rain-1.png'], 'train/deraining/Rain100L/gt': ['norain-1.png']},
-        'dehaze': {'train/dehazing/SOTS/hazy': ['7_1.png', '7_2.png', '8_1.png'],
-                   'train/dehazing/SOTS/clear': ['7.png', '8.png']},
+        'dehaze': {'train/dehazing/OTS/hazy': ['7_1.png', '7_2.png', '8_1.png'],
+                   'train/dehazing/OTS/clear': ['7.png', '8.png']},
         'deblur': {'train/deblurring/GoPro/blur': ['a.png', 'b.png'], 'train/deblurring/GoPro/sharp': ['a.png', 'b.png']},
         'synllie': {'train/lol/LOL-v1/low': ['1.png'], 'train/lol/LOL-v1/high': ['1.png']},
     },
@@ -140,9 +145,52 @@ def test_parts_that_are_not_there_are_told(tmp_path):
 
 def test_aliases_in_any_order_and_each_task_once():
     assert canonical(['lol', 'denoise', 'denoise_25', 'Dehazing'], 'x') == ['synllie', *NOISES, 'dehaze']
-    assert set(TASKS) == set(ALL) and all(set(a) <= set(ALL) for a in ALIASES.values())
+    assert set(TASKS) == set(ALL) == set(BENCHMARKS) - set(FOLDERS)
+    # a task has the same names in options, tables and on the command line
+    for name in spellings(ALL):
+        assert canonical([name.upper()], 'x') and choose([name], ALL) == set(canonical([name], 'x'))
+    assert choose(['denoising'], ALL) == set(NOISES) and set(spellings(['denoise_25'])) >= {'denoise', 'denoising'}
+    assert GROUPS['cdd11'] == FOLDERS
     with pytest.raises(UserError, match=r"de_type: there is no task called 'deran'\. Did you mean 'derain'\?"):
         canonical(['deran'], 'de_type')
+
+
+def test_training_says_loudly_which_folders_it_goes_without(tmp_path):
+    tree(tmp_path, splits=('train', ))
+    (tmp_path / 'denoising/BSD400/1.jpg').unlink()
+    block = {'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['denoise', 'dehaze'], 'phase': 'train',
+             'name': 'mixed', 'batch_size_per_gpu': 1}  # yapf: disable
+    levels = []
+    handler = logging.Handler()
+    handler.emit = lambda record: levels.append((record.levelname, record.getMessage()))
+    get_root_logger().addHandler(handler)
+    build_train_data({'datasets': {'train': block}, 'dist': False, 'num_gpu': 0, 'world_size': 1, 'rank': 0,
+                      'manual_seed': 0, 'train': {'total_iter': 1}})  # yapf: disable
+    get_root_logger().removeHandler(handler)
+    warned = [text for level, text in levels if level == 'WARNING']
+    assert warned == [f"Training set 'mixed' goes without 3 folders of the published data: '{tmp_path}/denoising/BSD400', "
+                      f"'{tmp_path}/dehazing/RESIDE/part3', '{tmp_path}/dehazing/RESIDE/part4'"]  # yapf: disable
+
+
+def test_the_test_images_of_sots_are_no_training_data(tmp_path):
+    for side in ('hazy', 'clear'):
+        write(tmp_path / 'train/dehazing/SOTS' / side / '1.png')
+    with pytest.raises(UserError, match='no folder with'):
+        dataset(str(tmp_path), ['dehaze'], phase='train')
+
+
+def test_long_lists_of_files_are_cut_in_training_and_whole_in_check_data(tmp_path, capsys):
+    for i in range(25):
+        write(tmp_path / 'llie/LOLv1/Train/input' / f'n{i:02}.png')
+    write(tmp_path / 'llie/LOLv1/Train/target/n00.png')
+    block = {'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['lol']}
+    with pytest.raises(UserError) as info:
+        build_dataset(block | {'phase': 'train'})
+    text = str(info.value)
+    assert "24 inputs without ground truth" in text and 'n20.png and 4 more' in text and 'n21.png' not in text
+    assert check_data(['--opt', str(option_file(tmp_path, train=block))]) == 2
+    text = capsys.readouterr().err
+    assert 'n24.png' in text and ' more' not in text
 
 
 def test_everything_wrong_with_any_task_is_named_at_once(tmp_path):
@@ -158,11 +206,11 @@ def test_everything_wrong_with_any_task_is_named_at_once(tmp_path):
     lines = str(info.value).splitlines()
     assert lines[0] == 'datasets.test: the images of derain, dehaze, deblur, synllie are not complete:'
     text = '\n'.join(lines[1:])
-    assert '  denoise_15: 2 images' in text and '  derain: 1 pairs' in text
-    assert f"1 inputs have no ground truth, in '{root}/deraining/Rain100L/rainy': norain-2.png" in text
+    assert '  denoise_15: 2 images' in text and '  derain: 1 pair in' in text
+    assert f"1 input without ground truth, in '{root}/deraining/Rain100L/rainy': norain-2.png" in text
     assert '0002_1.jpg' in text and '0009' not in text
     assert 'a.png' in text and 'a.jpg' in text and 'have the same name' in text
-    assert f"1 ground truths have no input, in '{root}/deblurring/GoPro/test/target': b.png" in text
+    assert f"1 ground truth without input, in '{root}/deblurring/GoPro/test/target': b.png" in text
     assert f"looked for '{root}/llie/LOLv1/Test', '{root}/test/LOL'" in text and '{low,high}' in text
     assert len([ln for ln in lines if ln.startswith('  ') and ln[2] != ' ']) == 7
     with pytest.raises(UserError, match=r'give dataroot, or its folder as roots\.derain'):
@@ -360,7 +408,7 @@ def test_check_data_counts_each_task_and_reads_each_pair_once(tmp_path, capsys):
     file = option_file(tmp_path, train=block, val=dict(block), val_2=cdd_block)
     assert check_data(['--opt', str(file)]) == 0
     out = capsys.readouterr().out
-    assert '  denoise_25: 3 images in' in out and '  derain: 1 pairs in' in out and '  derain: 2 pairs in' in out
+    assert '  denoise_25: 3 images in' in out and '  derain: 1 pair in' in out and '  derain: 2 pairs in' in out
     assert 'datasets.train (AllInOneDataset): 13 samples, 0 mistakes; sizes: 36x40 (13)' in out
     assert 'datasets.val_2 (CDD11Dataset): 12 samples, 0 mistakes; sizes: 8x8 (12)' in out
 
@@ -372,7 +420,22 @@ def test_check_data_lists_the_mistakes_of_all_tasks(tmp_path, capsys):
     file = option_file(tmp_path, val={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ALL})
     assert check_data(['--opt', str(file)]) == 2
     error = capsys.readouterr().err
-    assert 'norain-2.png' in error and "there are no images in" in error and '  synllie: 1 pairs' in error
+    assert 'norain-2.png' in error and "there are no images in" in error and '  synllie: 1 pair in' in error
+
+
+def test_check_data_reads_what_pairs_although_other_images_do_not(tmp_path, capsys):
+    root = tree(tmp_path / 'data', splits=('train', ))
+    (tmp_path / 'data/deraining/RainTrainL/gt/norain-1.png').unlink()
+    broken = tmp_path / 'data/deblurring/GoPro/crop/train/input_crops/b.png'
+    broken.write_bytes(broken.read_bytes()[:-9])
+    file = option_file(tmp_path, train={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ['derain', 'deblur',
+                                                                                                'dehaze']})  # yapf: disable
+    assert check_data(['--opt', str(file)]) == 2
+    captured = capsys.readouterr()
+    assert "1 input without ground truth" in captured.err and f"'{broken}' is cut off" in captured.err
+    lines = captured.out.splitlines()
+    assert lines[-2].startswith('datasets.train (AllInOneDataset): 5 samples, 2 mistakes; sizes: 36x40 (4)')
+    assert lines[-1].startswith('datasets.train: 2 folders of the published data not there: ') and 'part4' in lines[-1]
 
 
 def test_check_data_names_damaged_images_of_a_cdd11_training_set(tmp_path, capsys):
@@ -382,7 +445,7 @@ def test_check_data_names_damaged_images_of_a_cdd11_training_set(tmp_path, capsy
     file = option_file(tmp_path, train={'type': 'CDD11Dataset', 'dataroot': str(tmp_path / 'cdd')})
     assert check_data(['--opt', str(file)]) == 2
     captured = capsys.readouterr()
-    assert '33 samples, 1 mistakes' in captured.out and f"'{broken}' is cut off" in captured.err
+    assert '33 samples, 1 mistake;' in captured.out and f"'{broken}' is cut off" in captured.err
 
 
 def test_options_are_checked_and_roots_found_beside_the_file(tmp_path):
@@ -407,6 +470,19 @@ def test_options_are_checked_and_roots_found_beside_the_file(tmp_path):
     }, r'ratios\.derain')):
         with pytest.raises(UserError, match=words):
             load_options(option_file(tmp_path, val=block | changes), is_train=False)
+
+
+def test_misspelt_tasks_are_mistakes_of_the_option_file_found_without_torch(tmp_path):
+    block = {'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['LOL', 'deran', 'low_haze', 'Denoising']}
+    file = option_file(tmp_path, val=block)
+    code = f'import sys; from basicsr.config import load_options; sys.modules["torch"] = None; load_options({str(file)!r})'
+    code = code.replace('yml\')', 'yml\', is_train=False)')
+    error = run_python('-c', code, cwd=ROOT).stderr
+    assert f"UserError: 2 mistakes in {file}" in error
+    assert "datasets.val.de_type[1]: 'deran' is not allowed; one of: " in error and "Did you mean 'derain'?" in error
+    assert "datasets.val.de_type[2]: 'low_haze' is not allowed" in error  # of CDD-11
+    for name in spellings(ALL):
+        load_options(option_file(tmp_path, val=block | {'de_type': [name.upper(), name]}), is_train=False)
 
 
 def test_a_sample_is_called_by_its_file():

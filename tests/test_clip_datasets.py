@@ -75,9 +75,24 @@ def test_smid_without_list_or_with_a_wrong_one(tmp_path):
                for p in ('test_list.txt', 'text_list.txt', 'gt/test_list.txt', 'gt/text_list.txt'))  # yapf: disable
     assert str(info.value).startswith('datasets.val: ')
     (tmp_path / 'test_list.txt').write_text('0001\n0007\n')
-    with pytest.raises(UserError, match=r"test_list.txt' lists clips that '.*gt' lacks: 0007"):
-        build_dataset(opt)
-    assert len(build_dataset(opt | {'phase': 'train'})) == 3  # test clips need not be there
+    for phase in ('test', 'train'):  # a misspelt test clip would be trained on
+        with pytest.raises(
+                UserError, match=r"test_list.txt' lists clips that '.*gt' lacks: 0007\. Did you mean '000[12]'"):
+            build_dataset(opt | {'phase': phase})
+
+
+@pytest.mark.parametrize('phase', ['train', 'test'])
+def test_a_misspelt_test_clip_of_sdsd_is_a_mistake(tmp_path, phase):
+    opt = clips(tmp_path, ['pair11', 'pair12', 'MVI_0898_2_1']) | {'type': 'SDSDDataset', 'phase': phase}
+    with pytest.raises(
+            UserError, match=r"testing_dir lists clips that '.*gt' lacks: par12\. Did you mean 'pair1[12]'\?$"):
+        build_dataset(opt | {'testing_dir': 'par12,MVI_0898,pair11'})
+
+
+def test_a_negative_cache_is_refused(tmp_path):
+    opt = clips(tmp_path, ['00001']) | {'type': 'SIDDataset', 'phase': 'train', 'cache_data': True}
+    with pytest.raises(UserError, match='cache_gib: -1 must not be negative'):
+        build_dataset(opt | {'cache_gib': -1})
 
 
 def test_sdsd_splits_by_testing_dir_and_its_parts(tmp_path):
@@ -112,7 +127,7 @@ def test_every_clip_that_does_not_pair_is_named(tmp_path):
     with pytest.raises(UserError, match=r"'.*lq' is not a folder"):
         build_dataset(opt | {'dataroot_lq': f'{tmp_path}/nowhere/lq'})
     with pytest.raises(UserError, match='holds 4 clips, none of them for test'):
-        build_dataset(opt | {'type': 'SDSDDataset', 'testing_dir': 'pair1', 'phase': 'test',
+        build_dataset(opt | {'type': 'SDSDDataset', 'testing_dir': '', 'phase': 'test',
                              'dataroot_lq': opt['dataroot_gt']})  # yapf: disable
 
 

@@ -196,7 +196,7 @@ def test_check_data_on_damaged_data(basicsr, pairs):
     whole = (pairs / 'lq' / '1.png').read_bytes()
     (pairs / 'lq' / '1.png').write_bytes(whole[:len(whole) // 2])
     code, out, err = basicsr('check-data', '-opt', pairs / 'data.yml')
-    assert code == 2 and '2 samples, 1 mistakes' in out
+    assert code == 2 and '2 samples, 1 mistake;' in out
     assert err.count('\n') == 1 and err.startswith('error: datasets.test_1: ') and '1.png' in err
 
 

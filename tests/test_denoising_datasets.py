@@ -93,6 +93,8 @@ def test_sigma_types(tmp_path):
     for kind, values in (('constant', [1, 2]), ('random', 5), ('random', [50, 0]), ('choice', []), ('constant', -1)):
         with pytest.raises(UserError, match=f"sigma_range: .* does not fit sigma_type '{kind}'"):
             gaussian(root, sigma_type=kind, sigma_range=values)
+    with pytest.raises(UserError, match='sigma_test: -15 must not be negative'):
+        gaussian(root, sigma_test=-15)
 
 
 def test_grey_uses_the_usual_weights_also_after_padding(tmp_path):

@@ -165,6 +165,8 @@ def test_names_of_benchmarks():
     for name in ('sots', 'denoise_15', 'rain', 'lol'):
         with pytest.raises(UserError, match=f"no task '{name}'"):
             choose([name], present)
+    with pytest.raises(UserError, match=r"no task 'SOTZ'\. Did you mean 'SOTS'"):
+        choose(['SOTZ'], {*present, 'dehaze'})
     with pytest.raises(UserError, match='Their items have no tasks'):
         choose(['derain'], [])
 

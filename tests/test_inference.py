@@ -125,6 +125,30 @@ def test_sixteen_bits_stay_sixteen_bits(weights, tmp_path):
     assert imread(tmp_path / 'out' / 'deep.png').dtype == np.uint16
 
 
+@pytest.mark.parametrize('options', [{}, {'dual_pixel_task': True}], ids=['residual', 'dual'])
+def test_grey_networks_get_and_give_grey_images(pairs, tmp_path, options):
+    small = {'type': 'Restormer', 'inp_channels': 1, 'out_channels': 1, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
+             'num_refinement_blocks': 1, **options}  # yapf: disable
+    net = build_network(small).eval()
+    save_weights(tmp_path / 'grey.pth', {'params': net.state_dict()})
+    file = pairs / 'input' / '1.png'
+    assert enhance([str(file), '-o', str(tmp_path / 'out'), '--weights', str(tmp_path / 'grey.pth'), '--sheet']) == 0
+    result = cv2.imread(str(tmp_path / 'out' / '1.png'), cv2.IMREAD_UNCHANGED)
+    assert result.shape == (24, 28) and imread(tmp_path / 'out' / '1_sheet.png').shape == (24, 56, 3)
+    grey = cv2.cvtColor(to_float(imread(file)), cv2.COLOR_BGR2GRAY)
+    want = net(torch.from_numpy(grey)[None, None]).detach()[0, 0].clamp(0, 1).numpy() * 255
+    assert abs(result - want).max() < 0.51
+
+
+def test_networks_of_other_channels_are_told_once(pairs, tmp_path, capsys):
+    net = build_network({'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
+                         'num_refinement_blocks': 1, 'dual_pixel_task': True})  # yapf: disable
+    save_weights(tmp_path / 'dual.pth', {'params': net.state_dict()})
+    assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(tmp_path / 'dual.pth')]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and error.count('\n') == 1 and 'takes images of 6 channels' in error
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['missing.png', '-o', 'out'], "there is no file or folder 'missing.png'"),
     (['{data}/input', '-o', 'out.png'], 'must name a folder'),

@@ -137,10 +137,18 @@ def test_precisions(name):
         net.float()
         for dtype in (torch.bfloat16, torch.float16):
             with torch.autocast('cpu', dtype):
-                torch.testing.assert_close(net(x).float(), plain, rtol=0.05, atol=0.04 * scale)
+                out = net(x)
+            assert out.dtype == torch.float32  # of the image, whatever the layers inside computed in
+            torch.testing.assert_close(out, plain, rtol=0.05, atol=0.04 * scale)
             out = tiny(name, **UNROUTED.get(name, {})).to(dtype)(x.to(dtype))
             assert out.dtype == dtype
             torch.testing.assert_close(out.float(), plain, rtol=0.05, atol=0.04 * scale)
+
+
+def test_dual_pixels_give_single_precision_under_autocast():
+    net = tiny('Restormer', inp_channels=6, dual_pixel_task=True)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        assert net(torch.rand(1, 6, 16, 16)).dtype == torch.float32
 
 
 @every

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import option_error
 
+from basicsr.commands.check_data import main as check_data
 from basicsr.config import load_options, load_stages
 from basicsr.engine.trainer import Trainer
 from basicsr.test import main as run_test
@@ -124,6 +125,56 @@ def test_later_stages_of_an_earlier_start_are_not_mistaken_for_finished(staged, 
     assert len(list(runs.glob('tiny_first_archived_*'))) == len(list(runs.glob('tiny_all_archived_*'))) == 1
 
 
+def test_a_stop_between_two_stages_does_not_bring_back_an_earlier_last_stage(staged, starts, monkeypatch, tmp_path):
+    options = staged()
+    assert train([options]) == 0
+    run = Trainer.run
+
+    def stopping(self):
+        run(self)
+        raise KeyboardInterrupt  # the first stage has ended, the next has no folder yet
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, 'run', stopping)
+        assert train([options, 'manual_seed=4']) == 130
+    starts.clear()
+    assert train([options, 'manual_seed=4', '--auto_resume']) == 0
+    assert list(starts) == ['tiny_all'] and same(starts['tiny_all'], weights(tmp_path / 'experiments' / 'tiny_first'))
+
+
+def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(staged, pairs, tmp_path, capsys):
+    (pairs / 'bad').mkdir()
+    (pairs / 'bad' / '7.png').write_bytes((pairs / 'input' / '1.png').read_bytes())
+    tasks = {'type': 'AllInOneDataset', 'name': 'x', 'dataroot': str(pairs), 'de_type': ['derain']}
+    loss = {'type': 'PerceptualLoss', 'layer_weights': {'no_layer': 1.}}
+    file = staged(stages=[
+        {'name': 'a'},
+        {'name': 'b', 'datasets.train.dataroot_lq': str(pairs / 'bad'), 'datasets.val': tasks},
+        {'name': 'c', 'train.perceptual_opt': loss}])  # yapf: disable
+    assert train([file]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(('error', '  stage'))]
+    assert lines[0] == f'error: 3 mistakes in {file}' and len(lines) == 4
+    assert lines[1].startswith("  stage 'tiny_b': datasets.train: images do not pair") and '7.png' in lines[1]
+    assert lines[2].startswith("  stage 'tiny_b': datasets.val: the images of derain are not complete")
+    assert lines[3].startswith("  stage 'tiny_c': loss 'PerceptualLoss'") and 'no_layer' in lines[3]
+    assert not (tmp_path / 'experiments').exists()
+
+
+def test_check_data_reads_the_data_of_every_stage_once(staged, pairs, capsys):
+    (pairs / 'broken').mkdir()
+    for name in ('1', '2', '3', '10'):
+        data = (pairs / 'input' / f'{name}.png').read_bytes()
+        (pairs / 'broken' / f'{name}.png').write_bytes(data[:-20] if name == '2' else data)
+    file = staged(stages=[{'name': 'a', 'datasets.train.dataroot_lq': str(pairs / 'broken')}, {'name': 'b'},
+                          {'name': 'c'}])  # yapf: disable
+    assert check_data(['--opt', file]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: stage 'tiny_a': datasets.train: ") and 'broken/2.png' in captured.err
+    assert captured.err.count('\n') == 1
+    places = [line.split(' (')[0] for line in captured.out.splitlines()]
+    assert places == ["stage 'tiny_a':", 'datasets.train', 'datasets.val', "stage 'tiny_b':", 'datasets.train']
+
+
 def test_a_run_stopped_in_its_last_validation_can_be_ended(staged, stop_after_saving, tmp_path):
     options = staged(stages=None, train={'total_iter': 2})
     stop_after_saving('tiny')
@@ -179,6 +230,24 @@ def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_st
         assert len(found) == 1 and message in found[0], (key, lines)
     assert sum(line.startswith(f'  {file}:') and ': manual_sed: ' in line for line in lines) == 1  # it is one of all
     assert not (tmp_path / 'experiments').exists()
+
+
+@pytest.mark.parametrize('overrides, option, origin', [
+    # the list comes from the command line, not from the lines that it replaces
+    (['stages=[{name: a, train.totl_iter: 3}, {name: b}]'], 'train.totl_iter', 0),
+    (['stages=[{name: a, train.pixel_opt.reduction: [x]}, {name: b}]'], 'train.pixel_opt.reduction', 0),
+    (['stages.0={name: a, train.optim_g.lr: fast}'], 'train.optim_g.lr', 0),
+    (['stages=[{name: a, train.totl_iter: 3}, {name: b}]', 'stages.0.train.total_iter=2'], 'train.totl_iter', 0),
+    # a mapping replaces what was set inside it, and keeps what is changed inside it apart
+    (['train.scheduler.periods=[1]', 'train.scheduler={type: CosineAnnealingRestartLR, periods: [x]}'],
+     'train.scheduler.periods[0]', 1),
+    (['val={metrics: {psnr: {type: calculate_psnr, crop_bordr: 1}}}', 'val.metrics.psnr.test_y_channel=true'],
+     'val.metrics.psnr.crop_bordr', 0),
+    (['train.totl_iter=3', 'train.total_iter=3'], 'train.totl_iter', 0),
+])  # yapf: disable
+def test_mistakes_of_the_command_line_are_reported_as_such(staged, overrides, option, origin):
+    text = option_error(load_stages, staged(), overrides, is_train=True)
+    assert f"override '{overrides[origin]}': {option}: " in text, text
 
 
 @pytest.mark.parametrize('stages, message', [

@@ -55,6 +55,16 @@ def test_two_runs_are_equal_and_the_first_is_archived(tiny_options, tmp_path):
     assert len(list((tmp_path / 'experiments').glob('tiny_archived_*'))) == 1
 
 
+@pytest.mark.parametrize('key', ['train', 'val'])
+def test_data_of_other_channels_than_the_network_are_told_before_anything_is_archived(tiny_options, tmp_path, capsys,
+                                                                                      key):  # yapf: disable
+    assert train([str(tiny_options())]) == 0
+    assert train([str(tiny_options(datasets={key: {'color': 'y'}}))]) == 2
+    error = capsys.readouterr().err
+    assert f"error: datasets.{key}: images have 1 channels ('" in error and 'but network_g (RetinexMamba) takes 3' in error
+    assert not list((tmp_path / 'experiments').glob('*archived*'))
+
+
 def test_another_seed_gives_another_run(tiny_options, tmp_path):
     rows = []
     for seed in (1, 2):

@@ -1,6 +1,9 @@
 """Weight files in every form that circulates, and those that must be refused."""
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import PurePosixPath, PureWindowsPath
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +101,25 @@ def test_files_written_under_numpy_1_load(tmp_path):
     assert b'cnumpy._core.multiarray' in data
     (tmp_path / 'old.state').write_bytes(data.replace(b'cnumpy._core.multiarray', b'cnumpy.core.multiarray'))
     assert read_file(tmp_path / 'old.state')['best'] == 21.5
+
+
+@pytest.mark.parametrize('module', [b'pathlib', b'pathlib._local'])
+@pytest.mark.parametrize('path, names', [(PurePosixPath('/data/x'), (b'PosixPath', b'PurePosixPath')),
+                                         (PureWindowsPath('D:/data'), (b'WindowsPath', b'PureWindowsPath'))])  # yapf: disable
+def test_paths_of_any_system_and_python_are_read_as_text(tmp_path, path, names, module):
+    torch.save({'state_dict': {'net.a': torch.ones(2)}, 'hyper_parameters': {'root': path, 'lr': 1.}},
+               tmp_path / 'x.ckpt', _use_new_zipfile_serialization=False)  # yapf: disable
+    data, written = (tmp_path / 'x.ckpt').read_bytes(), b'c%s\n%s\n' % (type(path).__module__.encode(), names[1])
+    assert written in data
+    for name in names:
+        (tmp_path / 'y.ckpt').write_bytes(data.replace(written, b'c%s\n%s\n' % (module, name)))
+        assert load_weights(tmp_path / 'y.ckpt').claims == {'root': str(path), 'lr': 1.}
+
+
+def test_the_message_on_code_names_the_class_and_nothing_of_torch(tmp_path):
+    torch.save({'params': {'a': torch.ones(2)}, 'note': Fraction(1, 3)}, tmp_path / 'x.pth')
+    with pytest.raises(UserError, match=r'\(it asks for fractions\.Fraction, which could run code\)$'):
+        load_weights(tmp_path / 'x.pth')
 
 
 @pytest.mark.parametrize('content', [b'', b'hello', b'PK\x03\x04broken', b'\x80\x02broken'])

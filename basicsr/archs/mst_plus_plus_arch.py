@@ -41,6 +41,7 @@ class MST_Plus_Plus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W), any size, to (B, out_channels, H, W); not clamped."""
-        h, w = x.shape[-2:]
+        (h, w), dtype = x.shape[-2:], x.dtype  # under autocast no residual to the image brings the precision back
         x = self.conv_in(pad_to_multiple(x, 8).contiguous(memory_format=torch.channels_last))
-        return self.conv_out(self.body(x) + x)[..., :h, :w].contiguous()
+        out = self.conv_out(self.body(x) + x)[..., :h, :w]
+        return out.to(dtype).contiguous()

@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections import Counter
 
-from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.errors import UserError, counted, run_main
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -16,14 +16,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    from basicsr.config import load_options
-    opt = load_options(args.opt, args.overrides, is_train=None).opt
-    mistakes = []
-    for key, block in opt['datasets'].items():
-        try:
-            mistakes += _check(key, block)
-        except UserError as error:
-            mistakes.append(str(error))
+    from basicsr.config import load_stages
+    stages = load_stages(args.opt, args.overrides, is_train=None)
+    seen, mistakes = [], []
+    for stage in stages:
+        blocks = {key: block for key, block in stage.opt['datasets'].items() if block not in seen}
+        seen += blocks.values()
+        if len(stages) > 1 and blocks:
+            print(f"stage '{stage.opt['name']}':")
+        found = []
+        for key, block in blocks.items():
+            try:
+                found += _check(key, block)
+            except UserError as error:
+                found.append(str(error))
+        mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]
     for text in mistakes:
         sys.stderr.write(f'error: {text}\n')
     return 2 if mistakes else 0
@@ -35,13 +42,20 @@ def _check(key: str, block: dict) -> list[str]:
 
     from basicsr.data import build_dataset
     from basicsr.data.loader import Failed, SeededSamples
-    dataset = build_dataset(block | _whole_images(block))
+    from basicsr.data.task_samples import Incomplete
+    mistakes = []
+    try:
+        dataset = build_dataset(block | _whole_images(block))
+    except Incomplete as error:  # what pairs is read all the same
+        dataset = error.dataset
+        mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
+    absent = dataset.absent() if hasattr(dataset, 'absent') else []
     if hasattr(dataset, 'summary'):  # several tasks, whose images an epoch repeats
-        print(f'datasets.{key}:\n{dataset.summary()}')
+        if not mistakes:
+            print(f'datasets.{key}:\n{dataset.summary()}')
         dataset = dataset.stored()
     dataset = SeededSamples(dataset, block)
     sizes: Counter[str] = Counter()
-    mistakes = []
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
         sample = dataset[i]
         if isinstance(sample, Failed):
@@ -53,7 +67,11 @@ def _check(key: str, block: dict) -> list[str]:
             mistakes.append(
                 f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
-    print(f"datasets.{key} ({block['type']}): {len(dataset)} samples, {len(mistakes)} mistakes; sizes: {common}")
+    print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
+          f' sizes: {common}')  # yapf: disable
+    if absent:
+        print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
+              f" {', '.join(map(repr, absent))}")  # yapf: disable
     return mistakes
 
 

@@ -61,8 +61,12 @@ def build_restorer(args: argparse.Namespace) -> ImageRestorer:
     if not Path(weights).is_file():
         raise UserError(f"there is no weight file '{weights}'")
     from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
-    return ImageRestorer(load_network(weights, network), choose_device(args.device), args.tile, args.tile_overlap,
-                         args.self_ensemble, amp=args.amp)  # yapf: disable
+    net = load_network(weights, network)
+    if net.input_channels not in (None, 1, 3):
+        raise UserError(f"the network of '{weights}' takes images of {net.input_channels} channels; photos have 3 (RGB) or"
+                        ' are turned to 1 (grey). Data sets of such images are for: basicsr test')  # yapf: disable
+    return ImageRestorer(net, choose_device(args.device), args.tile, args.tile_overlap, args.self_ensemble,
+                         amp=args.amp, channels=net.input_channels)  # yapf: disable
 
 
 def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: bool = False) -> None:
@@ -82,6 +86,7 @@ def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: boo
     imwrite((result * peak).round().astype(dtype), target)
     get_root_logger().info(f'wrote {target}')
     if sheet:
+        result = np.broadcast_to(result, (*result.shape[:2], 3))  # grey beside the colours it came from
         before_after = np.hstack([to_float(img), result]) if img.shape == result.shape else result
         imwrite((before_after * 255).round().astype(np.uint8), target.with_name(f'{target.stem}_sheet.png'))
 

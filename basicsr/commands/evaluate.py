@@ -180,7 +180,8 @@ def _restorer(args: argparse.Namespace, opt: dict[str, Any] | None, weights: str
         net = load_network(weights, opt['network_g'], opt['path'].get('param_key_g'))
         device = 'cpu' if opt['num_gpu'] == 0 and args.device == 'auto' else args.device
         window = (opt.get('val') or {}).get('window_size') or 4
-    return ImageRestorer(net, choose_device(device), args.tile, ensemble=args.self_ensemble, multiple=window)
+    return ImageRestorer(net, choose_device(device), args.tile, ensemble=args.self_ensemble, multiple=window,
+                         channels=net.input_channels)  # yapf: disable
 
 
 def _array(tensor):

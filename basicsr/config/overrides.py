@@ -25,12 +25,12 @@ def apply_overrides(data: dict[str, Any], overrides: list[str], problems: Proble
         if parts[0] == 'stages' and len(parts) > 3:  # the keys of a stage are themselves paths
             parts = (*parts[:2], '.'.join(map(str, parts[2:])))
         try:
-            set_option(data, parts, parse_value(value))
+            made = set_option(data, parts, parse_value(value))
         except yaml.YAMLError as error:
             raise UserError(f"override '{text}': '{value}' is not a YAML value") from error
         except UserError as error:
             raise UserError(f"override '{text}': {error}") from error
-        problems.source.override(parts, text)
+        problems.source.override(parts, text, made)
 
 
 def split_path(text: str) -> Path:
@@ -38,8 +38,12 @@ def split_path(text: str) -> Path:
     return tuple(int(p) if p.isdecimal() else p for p in re.split(r'[.:]', text))
 
 
-def set_option(data: Any, parts: Path, value: Any) -> None:
-    """Set one value in nested options. Blocks on the way are created. Raises `UserError` where there can be none."""
+def set_option(data: Any, parts: Path, value: Any) -> int:
+    """Set one value in nested options. Blocks on the way are created. Raises `UserError` where there can be none.
+
+    Returns the length of the shortest path that is new: `len(parts)` where no block was created.
+    """
+    made = len(parts)
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(data, list):
@@ -49,9 +53,11 @@ def set_option(data: Any, parts: Path, value: Any) -> None:
             part = str(part)
             if not last and data.get(part) is None:
                 data[part] = {}
+                made = min(made, i + 1)
         else:
             raise UserError(f"'{parts[i - 1]}' holds a single value, it has no '{part}'")
         if last:
             data[part] = value
         else:
             data = data[part]
+    return made

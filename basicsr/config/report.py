@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.errors import UserError, counted, nearest
 
 Path = tuple[str | int, ...]
 
@@ -24,24 +24,31 @@ class Source:
     lines: dict[Path, int] = field(default_factory=dict)
     overrides: dict[Path, str] = field(default_factory=dict)
 
-    def override(self, path: Path, text: str) -> None:
-        """Note that `path`, all below it, and blocks made on the way to it come from the override `text`."""
-        self.lines = {p: line for p, line in self.lines.items() if p[:len(path)] != path}
-        for end in range(1, len(path)):
-            if path[:end] not in self.lines:
-                self.overrides.setdefault(path[:end], text)
-        self.overrides[path] = text
+    def override(self, path: Path, text: str, made: int) -> None:
+        """Note that `path`, all below it, and the blocks made for it come from the override `text`.
 
-    def move(self, origin: Path, path: Path) -> None:
-        """Note that `path` and all below it come from where `origin` was written."""
-        for places in (self.lines, self.overrides):
-            moved = {(*path, *p[len(origin):]): where for p, where in places.items() if p[:len(origin)] == origin}
-            for end in range(1, len(path)) if path in moved else ():  # blocks made on the way
-                if path[:end] not in self.lines:
-                    places.setdefault(path[:end], moved[path])
+        `made`: length of the shortest path that did not exist before, as `set_option` tells.
+        """
+        self._replace(path, made, {}, {path: text})
+
+    def move(self, origin: Path, path: Path, made: int) -> None:
+        """Note that `path` and all below it come from where `origin`, or something that it is a part of, was written."""
+        lines, overrides = ({(*path, *p[len(origin):]): where for p, where in places.items() if p[:len(origin)] == origin}
+                            for places in (self.lines, self.overrides))  # yapf: disable
+        if path not in lines and path not in overrides:
+            wholes = [origin[:end] for end in range(1, len(origin)) if origin[:end] in self.overrides]
+            if wholes:
+                overrides[path] = self.overrides[wholes[-1]]
+        self._replace(path, made, lines, overrides)
+
+    def _replace(self, path: Path, made: int, lines: dict[Path, int], overrides: dict[Path, str]) -> None:
+        """Forget what was written at `path` and below before; note `lines` and `overrides` instead."""
+        for places, new in ((self.lines, lines), (self.overrides, overrides)):
             for old in [p for p in places if p[:len(path)] == path]:
                 del places[old]
-            places |= moved
+            places |= new
+            if path in new:
+                places |= {path[:end]: new[path] for end in range(made, len(path))}
 
     def place(self, path: Path) -> str:
         """'X.yml:12' for the option itself or, when it is absent, the block it belongs to."""
@@ -81,5 +88,4 @@ class Problems:
 def raise_mistakes(file: str, texts: list[str]) -> None:
     """Raise one `UserError` that lists all mistakes, if there are any."""
     if texts:
-        count = f'{len(texts)} mistakes' if len(texts) > 1 else '1 mistake'
-        raise UserError(f'{count} in {file}\n' + '\n'.join(f'  {text}' for text in texts))
+        raise UserError(f"{counted(len(texts), 'mistake')} in {file}\n" + '\n'.join(f'  {text}' for text in texts))

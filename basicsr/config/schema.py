@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+from basicsr.utils.task_names import ALL_IN_ONE, members, spellings
 
 
 class Block(BaseModel):
@@ -26,6 +29,18 @@ def as_number(value: Any) -> Any:
 
 
 Int = Annotated[int, BeforeValidator(as_number)]
+
+
+def _known_task(name: str) -> str:
+    if not set(members(name)) & set(ALL_IN_ONE):
+        expected = ', '.join(spellings(ALL_IN_ONE))
+        raise PydanticCustomError('literal_error', 'must be one of: {expected}', {'expected': expected})
+    return name
+
+
+# any spelling of a task is accepted; editors are told the usual ones
+_SPELLINGS = sorted({spelling for name in spellings(ALL_IN_ONE) for spelling in (name, name.lower())})
+TaskName = Annotated[str, AfterValidator(_known_task), WithJsonSchema({'enum': _SPELLINGS})]
 
 
 class PathOptions(Block):

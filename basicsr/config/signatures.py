@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from basicsr.config.schema import Int, as_number
+from basicsr.config.schema import Int, TaskName, as_number
 from basicsr.registry import Entry, Registry
 
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
@@ -19,7 +19,7 @@ _NAMES = {
     n: getattr(typing, n)
     for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')
 } | {'Sequence': Sequence, 'int': Int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
-     'dict': dict, 'None': None, 'Path': Path}  # yapf: disable
+     'dict': dict, 'None': None, 'Path': Path, 'TaskName': TaskName}  # yapf: disable
 
 
 class Signature(typing.NamedTuple):

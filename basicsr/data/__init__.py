@@ -29,7 +29,8 @@ def build_dataset(dataset_opt: dict[str, Any]) -> Dataset:
             opt = {k: v for k, v in opt.items() if k in parameters}
         return factory(**opt)
     except UserError as error:
-        raise UserError(f"datasets.{dataset_opt.get('block', dataset_opt.get('phase', ''))}: {error}") from None
+        error.args = (f"datasets.{dataset_opt.get('block', dataset_opt.get('phase', ''))}: {error}", )
+        raise
 
 
 def __getattr__(name: str) -> Any:

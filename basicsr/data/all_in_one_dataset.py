@@ -6,6 +6,7 @@ from basicsr.data.reading import accepts_opt
 from basicsr.data.task_samples import TaskSamples
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.task_names import TaskName
 
 
 @DATASET_REGISTRY.register()
@@ -30,7 +31,7 @@ class AllInOneDataset(TaskSamples):
     the input is made here (noise, clipped and truncated to 8 bits), `lq_path` is the clean file.
     """
 
-    def __init__(self, de_type: list[str], dataroot: str | None = None,
+    def __init__(self, de_type: list[TaskName], dataroot: str | None = None,
                  roots: dict[str, str | list[str]] | None = None, ratios: dict[str, int] | None = None,
                  gt_size: int | None = 128, geometric_augs: bool = True, crop16: bool = False, seed: int = 0,
                  phase: str = 'train'):  # yapf: disable

@@ -10,10 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.errors import UserError, counted, nearest
 from basicsr.utils.files import list_images
+from basicsr.utils.task_names import members, spellings
 
 Folders = tuple[str, ...]  # alternatives (places) or parts to be joined
+
+
+class Sides(NamedTuple):
+    """Names of the folders of input, perhaps in several parts, and of ground truth inside a place."""
+    lq: Folders
+    gt: str
 
 
 class Sample(NamedTuple):
@@ -29,8 +36,7 @@ class Task:
 
     Attributes:
         train, test: places below the data root in order of preference; each is a tuple of parts that are joined.
-        sides: names that the folders of input and ground truth may have in a place; the input may consist of parts.
-            Empty: there are clean images only.
+        sides: the alternatives of input and ground truth in a place. Empty: there are clean images only.
         ratio: how often the training images come in an epoch.
         sigma: standard deviation of the Gaussian noise in 8-bit levels, for tasks without stored inputs.
         many: several inputs share a ground truth, and not every ground truth needs one.
@@ -38,7 +44,7 @@ class Task:
     train: tuple[Folders, ...]
     test: tuple[Folders, ...]
     ratio: int
-    sides: tuple[tuple[Folders, str], ...] = ()
+    sides: tuple[Sides, ...] = ()
     sigma: float | None = None
     many: bool = False
 
@@ -57,41 +63,48 @@ TASKS = {
     'derain': Task(
         train=(('deraining/RainTrainL', ), ('train/deraining/Rain100L', )),
         test=(('deraining/Rain100L', ), ('test/Rain100L', )),
-        sides=((('rainy', ), 'gt'), (('input', ), 'target')), ratio=120),
+        sides=(Sides(('rainy', ), 'gt'), Sides(('input', ), 'target')), ratio=120),
     'dehaze': Task(
-        train=(('dehazing/RESIDE', ), ('train/dehazing/RESIDE', ), ('train/dehazing/OTS', ), ('train/dehazing/SOTS', )),
+        train=(('dehazing/RESIDE', ), ('train/dehazing/RESIDE', ), ('train/dehazing/OTS', )),
         test=(('dehazing/SOTS/outdoor', ), ('dehazing/SOTS/indoor', ), ('test/SOTS/outdoor', ), ('test/SOTS/indoor', ),
               ('test/SOTS', )),
-        sides=((('part1', 'part2', 'part3', 'part4'), 'clear'), (('hazy', ), 'clear'), (('hazy', ), 'gt'),
-               (('input', ), 'target')), ratio=1, many=True),
+        sides=(Sides(('part1', 'part2', 'part3', 'part4'), 'clear'), Sides(('hazy', ), 'clear'), Sides(('hazy', ), 'gt'),
+               Sides(('input', ), 'target')), ratio=1, many=True),
     'deblur': Task(
         train=(('deblurring/GoPro/crop/train', ), ('train/deblurring/GoPro', )),
         test=(('deblurring/GoPro/test', ), ('test/GoPro', )),
-        sides=((('input_crops', ), 'target_crops'), (('input', ), 'target'), (('blur', ), 'sharp')), ratio=5),
+        sides=(Sides(('input_crops', ), 'target_crops'), Sides(('input', ), 'target'), Sides(('blur', ), 'sharp')), ratio=5),
     'synllie': Task(
         train=(('llie/LOLv1/Train', ), ('train/lol/LOL-v1', )),
         test=(('llie/LOLv1/Test', ), ('test/LOL', )),
-        sides=((('input', ), 'target'), (('low', ), 'high')), ratio=20),
+        sides=(Sides(('input', ), 'target'), Sides(('low', ), 'high')), ratio=20),
 }  # yapf: disable
-
-_DENOISE = ('denoise_15', 'denoise_25', 'denoise_50')
-ALIASES = {
-    'denoise': _DENOISE, 'denoising': _DENOISE, 'deraining': ('derain', ), 'dehazing': ('dehaze', ),
-    'deblurring': ('deblur', ), 'gopro': ('deblur', ), 'lol': ('synllie', ), 'lolv1': ('synllie', ),
-    'llie': ('synllie', ), 'lowlight': ('synllie', ), 'low_light': ('synllie', ),
-}  # yapf: disable
-
 
 def canonical(names: Iterable[str], option: str) -> list[str]:
-    """Task names with aliases replaced, each once, in the order given. Raises `UserError` for an unknown one."""
+    """Task names with other names replaced, each once, in the order given. Raises `UserError` for an unknown one."""
     out: dict[str, None] = {}
     for name in names:
-        if name not in TASKS and name.lower() not in ALIASES:
-            known = [*TASKS, *ALIASES]
+        found = [task for task in members(name) if task in TASKS]
+        if not found:
+            known = spellings(TASKS)
             raise UserError(
-                f"{option}: there is no task called '{name}'.{nearest(str(name), known)} Known: {', '.join(known)}")
-        out |= dict.fromkeys((name, ) if name in TASKS else ALIASES[name.lower()])
+                f"{option}: there is no task called '{name}'.{nearest(name, known)} Known: {', '.join(known)}")
+        out |= dict.fromkeys(found)
     return list(out)
+
+
+class Mistake(NamedTuple):
+    """What is wrong, and with which files."""
+    text: str
+    files: tuple[str, ...] = ()
+
+    def show(self, limit: int | None) -> str:
+        """The sentence with at most `limit` file names."""
+        if not self.files:
+            return self.text
+        names = ', '.join(self.files[:limit])
+        left = len(self.files[limit:]) if limit else 0
+        return f'{self.text}: {names}' + (f' and {left} more' if left else '')
 
 
 @dataclass
@@ -101,14 +114,15 @@ class Found:
     samples: list[Sample] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
-    mistakes: list[str] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        what = 'images' if self.samples and self.samples[0].lq is None else 'pairs'
-        text = f'{self.task}: {len(self.samples)} {what}'
+    def show(self, limit: int | None) -> str:
+        """What there is and, on lines of their own, mistakes with at most `limit` file names each."""
+        clean_only = bool(self.samples) and self.samples[0].lq is None
+        text = f"{self.task}: {counted(len(self.samples), 'image' if clean_only else 'pair')}"
         text += f" in {', '.join(map(repr, self.folders))}" if self.folders else ''
         text += f" (not there: {', '.join(map(repr, self.absent))})" if self.absent else ''
-        return text + ''.join(f'\n    {m}' for m in self.mistakes)
+        return text + ''.join(f'\n    {m.show(limit)}' for m in self.mistakes)
 
 
 def look_up(task: str, dataroot: str | None, train: bool, roots: str | list[str] | None = None) -> Found:
@@ -119,7 +133,7 @@ def look_up(task: str, dataroot: str | None, train: bool, roots: str | list[str]
     elif dataroot:
         places = [[Path(dataroot, part) for part in place] for place in (spec.train if train else spec.test)]
     else:
-        found.mistakes.append(f'give dataroot, or its folder as roots.{task}')
+        found.mistakes.append(Mistake(f'give dataroot, or its folder as roots.{task}'))
         return found
     for place in places:
         for folder in place:
@@ -127,23 +141,10 @@ def look_up(task: str, dataroot: str | None, train: bool, roots: str | list[str]
         if found.folders:
             found.absent += [str(p) for p in place if str(p) not in found.folders]
             return found
-    inside = ' or '.join(f"{{{','.join(lq)},{gt}}}" for lq, gt in spec.sides) or 'images'
+    inside = ' or '.join(f"{{{','.join(sides.lq)},{sides.gt}}}" for sides in spec.sides) or 'images'
     looked = ', '.join(f"'{folder}'" for place in places for folder in place)
-    found.mistakes.append(f'no folder with {inside}; looked for {looked}')
+    found.mistakes.append(Mistake(f'no folder with {inside}; looked for {looked}'))
     return found
-
-
-def report(found: list[Found]) -> str:
-    """One line per task with its number of pairs, mistakes below it."""
-    return '\n'.join(f'  {f}' for f in found)
-
-
-def checked(found: list[Found]) -> list[Sample]:
-    """The samples of all tasks. Raises `UserError` with the whole report when anything is wrong with any of them."""
-    wrong = [f.task for f in found if f.mistakes]
-    if wrong:
-        raise UserError(f"the images of {', '.join(wrong)} are not complete:\n{report(found)}")
-    return [s for f in found for s in f.samples]
 
 
 def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) -> Found:
@@ -155,11 +156,13 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
     found, by_stem, used = Found(task), {}, set()
     for gt in gts:
         if gt.stem in by_stem:
-            found.mistakes.append(f"'{by_stem[gt.stem]}' and '{gt}' have the same name")
+            found.mistakes.append(Mistake(f"'{by_stem[gt.stem]}' and '{gt}' have the same name"))
         by_stem[gt.stem] = gt
     alone = []
     for lq in lqs:
-        candidates = [lq.stem, f'no{lq.stem}'] + [lq.stem.split('_')[0]] * many
+        candidates = [lq.stem, f'no{lq.stem}']
+        if many:
+            candidates.append(lq.stem.split('_')[0])
         gt = next((by_stem[c] for c in candidates if c in by_stem), None)
         if gt is None or (gt in used and not many):
             alone.append(lq)
@@ -167,10 +170,11 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
             used.add(gt)
             found.samples.append(Sample(str(lq), str(gt), task))
     left = [] if many else [gt for gt in by_stem.values() if gt not in used]
-    for paths, what in ((alone, 'inputs have no ground truth'), (left, 'ground truths have no input')):
+    for paths, one, other in ((alone, 'input', 'ground truth'), (left, 'ground truth', 'input')):
         if paths:
             folders = ', '.join(f"'{p}'" for p in dict.fromkeys(p.parent for p in paths))
-            found.mistakes.append(f"{len(paths)} {what}, in {folders}: {', '.join(p.name for p in paths)}")
+            found.mistakes.append(
+                Mistake(f'{counted(len(paths), one)} without {other}, in {folders}', tuple(p.name for p in paths)))
     return found
 
 
@@ -178,18 +182,19 @@ def _collect(folder: Path, spec: Task, found: Found) -> None:
     """Add the samples of one folder, if there are any of this task."""
     if spec.sigma is not None:
         images = list_images(folder) if folder.is_dir() else []
-        found.samples += [Sample(None, str(p), found.task) for p in images]
-        found.folders += [str(folder)] * bool(images)
+        if images:
+            found.samples += [Sample(None, str(p), found.task) for p in images]
+            found.folders.append(str(folder))
         return
-    for lq_parts, gt in spec.sides:
-        parts = [folder / p for p in lq_parts if (folder / p).is_dir()]
-        if parts and (folder / gt).is_dir():
-            lqs, gts = [p for part in parts for p in list_images(part)], list_images(folder / gt)
+    for sides in spec.sides:
+        parts = [folder / p for p in sides.lq if (folder / p).is_dir()]
+        if parts and (folder / sides.gt).is_dir():
+            lqs, gts = [p for part in parts for p in list_images(part)], list_images(folder / sides.gt)
             pairs = pair_stems(lqs, gts, found.task, spec.many)
             if not lqs:
-                pairs.mistakes.append(f"there are no images in {', '.join(f'{str(p)!r}' for p in parts)}")
+                pairs.mistakes.append(Mistake(f"there are no images in {', '.join(f'{str(p)!r}' for p in parts)}"))
             found.samples += pairs.samples
             found.mistakes += pairs.mistakes
             found.folders.append(str(folder))
-            found.absent += [str(folder / p) for p in lq_parts if folder / p not in parts]
+            found.absent += [str(folder / p) for p in sides.lq if folder / p not in parts]
             return

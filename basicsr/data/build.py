@@ -6,6 +6,7 @@ from typing import Any
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader, build_dataloader
 from basicsr.data.samplers import EnlargedSampler
+from basicsr.utils.errors import counted
 from basicsr.utils.logger import get_root_logger
 
 
@@ -21,6 +22,10 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader, EnlargedSampler]
     get_root_logger().info(
         f"Training set '{block['name']}': {len(dataset)} samples{note}, {len(loader)} iterations an epoch,"
         f" {opt['train']['total_iter']} in all{_summary(dataset)}")
+    absent = dataset.absent() if hasattr(dataset, 'absent') else []
+    if absent:
+        get_root_logger().warning(f"Training set '{block['name']}' goes without {counted(len(absent), 'folder')} of the"
+                                  f" published data: {', '.join(map(repr, absent))}")  # yapf: disable
     return loader, sampler
 
 

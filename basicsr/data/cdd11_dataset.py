@@ -4,15 +4,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from basicsr.data.all_in_one_tasks import Found, Sample, pair_stems
+from basicsr.data.all_in_one_tasks import Found, Mistake, Sample, pair_stems
 from basicsr.data.reading import accepts_opt
 from basicsr.data.task_samples import TaskSamples
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import list_images
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.task_names import CDD11
 
-FOLDERS = ('low', 'haze', 'rain', 'snow', 'low_haze', 'low_rain', 'low_snow', 'haze_rain', 'haze_snow', 'low_haze_rain',
-           'low_haze_snow')  # yapf: disable
 _DEGREES = {'single': 1, 'double': 2, 'triple': 3}
 
 
@@ -46,10 +45,10 @@ class CDD11Dataset(TaskSamples):
 
 
 def _chosen(subset: str) -> list[str]:
-    if subset not in ('all', *_DEGREES, *FOLDERS):
-        known = ['all', *_DEGREES, *FOLDERS]
+    if subset not in ('all', *_DEGREES, *CDD11):
+        known = ['all', *_DEGREES, *CDD11]
         raise UserError(f"subset: there is no '{subset}'.{nearest(subset, known)} Known: {', '.join(known)}")
-    return [f for f in FOLDERS if subset in ('all', f) or f.count('_') + 1 == _DEGREES.get(subset)]
+    return [f for f in CDD11 if subset in ('all', f) or f.count('_') + 1 == _DEGREES.get(subset)]
 
 
 def _split_folder(dataroot: str, split: str) -> Path:
@@ -64,9 +63,9 @@ def _look_up(folder: Path, degradation: str) -> Found:
     sides = [folder / degradation, folder / 'clear']
     missing = [str(s) for s in sides if not s.is_dir()]
     if missing:
-        return Found(degradation, mistakes=[f"there is no folder {', '.join(map(repr, missing))}"])
+        return Found(degradation, mistakes=[Mistake(f"there is no folder {', '.join(map(repr, missing))}")])
     found = pair_stems(*map(list_images, sides), degradation)
     found.folders = [str(sides[0])]
     if not found.samples and not found.mistakes:
-        found.mistakes.append(f"there are no images in {', '.join(f'{str(s)!r}' for s in sides)}")
+        found.mistakes.append(Mistake(f"there are no images in {', '.join(f'{str(s)!r}' for s in sides)}"))
     return found

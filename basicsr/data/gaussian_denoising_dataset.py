@@ -45,6 +45,8 @@ class GaussianDenoisingDataset(Dataset):
                  sigma_range: float | list[float] = 25., sigma_test: float = 25., in_ch: Literal[1, 3] = 3,
                  gt_size: int | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
                  seed: int = 0, phase: str = 'train'):  # yapf: disable
+        if sigma_test < 0:
+            raise UserError(f'sigma_test: {sigma_test} must not be negative')
         roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)
         if not roots:
             raise UserError('dataroot_gt: give at least one folder')

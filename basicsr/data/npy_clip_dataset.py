@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from basicsr.data.frame_cache import FrameReader
 from basicsr.data.reading import ToTensor, accepts_opt
 from basicsr.data.transforms import check_sizes, paired_random_crop
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.registry import DATASET_REGISTRY
 
 
@@ -44,6 +44,8 @@ class ClipDataset(Dataset):
                  cache_gib: float = 4.0, phase: str = 'train'):  # yapf: disable
         if train_size is not None and (len(train_size) != 2 or min(train_size) < 1):
             raise UserError(f'train_size: {list(train_size)} must be [width, height]')
+        if cache_gib < 0:
+            raise UserError(f'cache_gib: {cache_gib} must not be negative; cache_data: false keeps no frames')
         self.training, self.gt_size, self.use_flip, self.use_rot = phase == 'train', gt_size, use_flip, use_rot
         self.dataroot_gt, self.dataroot_lq = Path(dataroot_gt), Path(dataroot_lq)
         self.reader = FrameReader(tuple(train_size) if train_size else None, cache_gib if cache_data else 0)
@@ -52,6 +54,9 @@ class ClipDataset(Dataset):
 
     def is_test(self, clip: str) -> bool:
         raise NotImplementedError
+
+    def check_names(self, clips: list[str]) -> None:
+        """Raises `UserError` for a test clip given by name that is none of `clips`: it would be trained on."""
 
     def partners(self, lqs: list[Path], gts: list[Path]) -> list[Path]:
         """The ground truth of each input frame of a clip: by default the first one, the only one in SID."""
@@ -85,6 +90,7 @@ class ClipDataset(Dataset):
     def _find_pairs(self) -> list[Pair]:
         lqs, gts = _clips(self.dataroot_lq, 'dataroot_lq'), _clips(self.dataroot_gt, 'dataroot_gt')
         wanted = [c for c in natsorted({*lqs, *gts}) if self.is_test(c) != self.training]
+        self.check_names([*lqs, *gts])
         split = 'training' if self.training else 'test'
         if not wanted:
             raise UserError(f"'{self.dataroot_lq}' holds {len(lqs)} clips, none of them for {split}:"
@@ -151,8 +157,8 @@ class SMIDDataset(ClipDataset):
             lines = file.read_text(encoding='utf-8-sig').splitlines()
             self.listed = {Path(line.split()[0]).name for line in lines if line.strip()}
             absent = natsorted(c for c in self.listed if not (root / c).is_dir())
-            if absent and not self.training:
-                raise UserError(f"'{file}' lists clips that '{root}' lacks: {', '.join(absent)}")
+            if absent:  # in training as well: a misspelt test clip would be trained on
+                raise UserError(f"'{file}' lists {_lacking(absent, root)}")
         return self.listed
 
 
@@ -177,7 +183,12 @@ class SDSDDataset(ClipDataset):
         super().__init__(dataroot_gt, dataroot_lq, train_size, gt_size, use_flip, use_rot, cache_data, cache_gib, phase)
 
     def is_test(self, clip: str) -> bool:
-        return clip in self.testing or clip.split('_2')[0] in self.testing
+        return clip in self.testing or _whole(clip) in self.testing
+
+    def check_names(self, clips: list[str]) -> None:
+        absent = self.testing - {*clips, *map(_whole, clips)}
+        if absent:
+            raise UserError(f'testing_dir lists {_lacking(natsorted(absent), self.dataroot_gt)}')
 
     def partners(self, lqs: list[Path], gts: list[Path]) -> list[Path]:
         by_name = {p.stem: p for p in gts}
@@ -187,6 +198,18 @@ class SDSDDataset(ClipDataset):
         alone = natsorted(names ^ by_name.keys())
         raise UserError(f"'{lqs[0].parent}' has {len(lqs)} frames and '{gts[0].parent}' {len(gts)}; without partner:"
                         f' {", ".join(alone)}')  # yapf: disable
+
+
+def _whole(clip: str) -> str:
+    """The clip that 'pair3_2' and further parts belong to."""
+    return clip.split('_2')[0]
+
+
+def _lacking(names: list[str], root: Path) -> str:
+    """The rest of a message on names that are no clips of a folder, with similar ones that are."""
+    clips = list(_clips(root, 'dataroot_gt'))
+    hints = dict.fromkeys(nearest(name, clips) for name in names)
+    return f"clips that '{root}' lacks: {', '.join(names)}.{''.join(hints)}"
 
 
 def _clips(root: Path, option: str) -> dict[str, Path]:

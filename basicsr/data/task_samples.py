@@ -8,18 +8,29 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.all_in_one_tasks import TASKS, Found, Sample, checked, report
+from basicsr.data.all_in_one_tasks import TASKS, Found, Sample
 from basicsr.data.degradations import add_gaussian_noise, noise_generator
 from basicsr.data.reading import ToTensor
 from basicsr.data.transforms import center_crop, check_sizes, paired_random_crop, random_augmentation
+from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread
+
+_NAMES = 20  # files that a message on a start that fails lists; check-data lists all
+
+
+class Incomplete(UserError):
+    """Images of some tasks are missing or do not pair. `dataset` reads those that do."""
+
+    def __init__(self, message: str, dataset: TaskSamples):
+        super().__init__(message)
+        self.dataset = dataset
 
 
 class TaskSamples(Dataset):
     """Reads, crops, augments and, where a task has no stored input, adds its noise.
 
     Args:
-        found: look-up of each task; raises `UserError` with a report on all of them when anything is wrong with any.
+        found: look-up of each task; raises `Incomplete` with a report on all of them when anything is wrong with any.
         gt_size: side of the square training patch; None trains on whole images.
         geometric_augs: one of eight dihedral modes.
         crop_multiple: centre-crop images to multiples of this first.
@@ -29,19 +40,31 @@ class TaskSamples(Dataset):
 
     def __init__(self, found: list[Found], gt_size: int | None, geometric_augs: bool, crop_multiple: int, seed: int,
                  training: bool):  # yapf: disable
-        self.samples = checked(found)
+        self.samples = [s for f in found for s in f.samples]
         self.found, self.training, self.seed = found, training, seed
         self.gt_size, self.geometric_augs, self.crop_multiple = gt_size, geometric_augs, crop_multiple
         self.to_tensor = ToTensor()
+        mistakes = self.mistakes()
+        if mistakes:
+            raise Incomplete(mistakes, self)
 
-    def summary(self) -> str:
-        """One line per task: pairs, folders, and what is not there."""
-        return report(self.found)
+    def summary(self, limit: int | None = _NAMES) -> str:
+        """One line per task: pairs, folders, and what is not there; below it mistakes, with `limit` names each."""
+        return '\n'.join(f'  {f.show(limit)}' for f in self.found)
+
+    def mistakes(self, limit: int | None = _NAMES) -> str:
+        """The summary under a heading where anything is wrong with any task, else ''."""
+        wrong = [f.task for f in self.found if f.mistakes]
+        return f"the images of {', '.join(wrong)} are not complete:\n{self.summary(limit)}" if wrong else ''
+
+    def absent(self) -> list[str]:
+        """Folders of the published tree that are not there, although others of their task are."""
+        return list(dict.fromkeys(folder for f in self.found for folder in f.absent))
 
     def stored(self) -> TaskSamples:
         """Every stored pair once and whole, as in a test."""
         view = copy.copy(self)
-        view.training, view.samples = False, checked(self.found)
+        view.training, view.samples = False, [s for f in self.found for s in f.samples]
         return view
 
     def tasks(self) -> list[str]:

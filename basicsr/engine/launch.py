@@ -6,6 +6,7 @@ import platform
 import random
 import shlex
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
@@ -26,7 +27,7 @@ from basicsr.utils.seed import set_random_seed
 def unfinished(stages: list[LoadedOptions]) -> list[LoadedOptions]:
     """The runs that are left of an option file's stages: with `auto_resume`, from the first that has not ended.
 
-    Only that one can be resumed. What the folders of later ones hold stems from an earlier start; it is archived.
+    Only that one can be resumed; `make_folders` archives what the folders of later ones hold from an earlier start.
     Raises `UserError` when every stage has ended.
     """
     if len(stages) == 1 or not stages[0].opt['auto_resume']:
@@ -37,8 +38,6 @@ def unfinished(stages: list[LoadedOptions]) -> list[LoadedOptions]:
         raise UserError(f"every stage has ended ('{done[-1]}' is there), so nothing is left to do")
     stages = stages[len(done):]
     stages[0].notices += [f"a stage that has ended is skipped: '{file}'" for file in done]
-    for later in stages[1:]:
-        later.opt['auto_resume'] = False
     return stages
 
 
@@ -70,11 +69,18 @@ def resolve_num_gpu(wanted: str | int, is_dist: bool) -> int:
     return wanted
 
 
-def make_folders(opt: Dict, resuming: bool) -> None:
-    """Create the run's folders on rank 0. An earlier run of the same name is renamed, unless it is continued."""
+def make_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) -> None:
+    """Create the run's folders on rank 0. An earlier run of the same name is renamed, unless it is continued.
+
+    `later`: the stages after this one. What an earlier start left of them is renamed as well, now and not when they
+    start: a resume after this stage would otherwise take them for finished.
+    """
     if opt['rank'] == 0:
         path = opt['path']
         root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
+        for stage in later:
+            archive_existing(stage.opt['path']['experiments_root'])
+            archive_existing(stage.opt['path']['tb_logger'])
         if not resuming:
             archived = archive_existing(root)
             if opt['is_train']:

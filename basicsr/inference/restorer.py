@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs import build_network, detect
+from basicsr.archs import build_network, detect, input_channels
 from basicsr.archs.detection import complete, disagreements
 from basicsr.archs.loading import load_into
 from basicsr.inference.ensemble import self_ensemble
@@ -19,6 +19,7 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.weights import load_weights
 
 _SMALLEST_TILE = 64
+_GREY = (.299, .587, .114)  # OpenCV's weights, with which grey networks are trained here
 
 
 class ImageRestorer:
@@ -33,23 +34,28 @@ class ImageRestorer:
         ensemble: average over the eight flips and rotations.
         multiple: pad inputs to multiples of this; networks of this toolbox pad by themselves.
         amp: 'bf16' or 'fp16' autocast, None for float32.
+        channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
-                 ensemble: bool = False, multiple: int = 1, amp: str | None = None):  # yapf: disable
+                 ensemble: bool = False, multiple: int = 1, amp: str | None = None,
+                 channels: int | None = None):  # yapf: disable
         if tile and tile <= 2 * tile_overlap:
             raise UserError(f'tile {tile} must be more than twice its overlap {tile_overlap}')
         self.device = torch.device(device)
         self.net = net.to(self.device).eval()
         self.tile, self.tile_overlap, self.ensemble, self.multiple = tile, tile_overlap, ensemble, multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
+        self.channels = channels
 
     def __call__(self, img: np.ndarray, guide: np.ndarray | None = None) -> np.ndarray:
-        """RGB (H, W, 3) in [0, 1] to the restored RGB, float32, clamped to [0, 1].
+        """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, 1].
 
         Args:
             guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
         """
+        if self.channels == 1 and img.shape[2] == 3:
+            img = img @ np.float32(_GREY)[:, None]
         # as further channels of the image, the guide is cut, turned and padded with it
         stacked = img if guide is None else np.concatenate([img, guide], axis=2)
         x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
@@ -92,7 +98,7 @@ class ImageRestorer:
 
 
 def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
-    """The network of a weight file; see `load_described`."""
+    """The network of a weight file; see `load_described`. Its attribute `input_channels` is that of `archs.input_channels`."""
     return load_described(weights, network, key)[0]
 
 
@@ -121,6 +127,7 @@ def load_described(weights: str | Path, network: dict[str, Any] | None = None,
     get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
     net = build_network(options)
     load_into(net, loaded.state, str(weights))
+    net.input_channels = input_channels(options)
     return net, options
 
 

@@ -4,43 +4,21 @@ An average is one of columns, not of images: five benchmarks of 500, 100 and 68 
 """
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from basicsr.utils.errors import UserError, nearest
-
-# task: (benchmark, further names of it), in the order of the tables
-_COLUMNS = {
-    'dehaze': ('SOTS', 'dehazing'),
-    'derain': ('Rain100L', 'deraining'),
-    'denoise_15': ('BSD68 sigma 15', 'BSD68_15', 'CBSD68_15'),
-    'denoise_25': ('BSD68 sigma 25', 'BSD68_25', 'CBSD68_25'),
-    'denoise_50': ('BSD68 sigma 50', 'BSD68_50', 'CBSD68_50'),
-    'deblur': ('GoPro', 'deblurring'),
-    'synllie': ('LOL', 'LOLv1', 'llie', 'low_light'),
-}
-_CDD11 = ('low', 'haze', 'rain', 'snow', 'low_haze', 'low_rain', 'low_snow', 'haze_rain', 'haze_snow', 'low_haze_rain',
-          'low_haze_snow')
-_COLUMNS |= {folder: (f'CDD11 {folder}', ) for folder in _CDD11}
-_GROUPS = dict.fromkeys(('denoise', 'bsd68'), ('denoise_15', 'denoise_25', 'denoise_50')) | {'cdd11': _CDD11}
+from basicsr.utils.task_names import BENCHMARKS, CDD11, members, spellings, squeeze, task_called
 
 AVERAGES = {
     'AIO-3': ('dehaze', 'derain', 'denoise_15', 'denoise_25', 'denoise_50'),
     'AIO-5': ('dehaze', 'derain', 'denoise_25', 'deblur', 'synllie'),
-    'CDD11': _CDD11,
+    'CDD11': CDD11,
 }
 
 Means = dict[str, float]  # by metric
-
-
-def _squeeze(name: str) -> str:
-    return re.sub('[^a-z0-9]', '', name.lower())
-
-
-_KNOWN = {_squeeze(name): task for task, names in _COLUMNS.items() for name in (task, *names)}
 
 
 def task_of(batch: Mapping[str, Any]) -> str:
@@ -51,8 +29,8 @@ def task_of(batch: Mapping[str, Any]) -> str:
 
 def benchmark_of(task: str) -> str:
     """'SOTS' for 'dehaze'; '' for a task that no table has."""
-    known = _KNOWN.get(_squeeze(task))
-    return _COLUMNS[known][0] if known else ''
+    known = task_called(task)
+    return BENCHMARKS[known][0] if known else ''
 
 
 def means_by_task(rows: Iterable[tuple[str, Means]]) -> dict[str, Means]:
@@ -60,8 +38,8 @@ def means_by_task(rows: Iterable[tuple[str, Means]]) -> dict[str, Means]:
     groups: dict[str, list[Means]] = {}
     for task, values in rows:
         groups.setdefault(task, []).append(values)
-    order = list(_COLUMNS)
-    ranks = {t: order.index(_KNOWN[_squeeze(t)]) if _squeeze(t) in _KNOWN else len(order) for t in groups}
+    order = list(BENCHMARKS)
+    ranks = {t: order.index(task_called(t)) if task_called(t) else len(order) for t in groups}
     return {task: mean(groups[task]) for task in sorted(groups, key=lambda t: (ranks[t], t))}
 
 
@@ -76,7 +54,7 @@ def mean(values: Iterable[Means]) -> Means:
 
 def averages(means: dict[str, Means]) -> dict[str, Means]:
     """The published averages that have all their columns; without any, the mean of the tasks that there are."""
-    known = {_KNOWN.get(_squeeze(task), task): values for task, values in means.items()}
+    known = {task_called(task) or task: values for task, values in means.items()}
     whole = {
         name: mean(known[task] for task in columns)
         for name, columns in AVERAGES.items() if known.keys() >= set(columns)
@@ -90,13 +68,13 @@ def choose(wanted: Iterable[str], present: Iterable[str]) -> set[str]:
     Raises `UserError` for a name that means none.
     """
     present = sorted(set(present))
-    by_task = {_KNOWN.get(_squeeze(task), _squeeze(task)): task for task in present}
+    by_task = {task_called(task) or squeeze(task): task for task in present}
     chosen: set[str] = set()
     for name in wanted:
-        word = _squeeze(name)
-        found = {by_task[t] for t in _GROUPS.get(word, (_KNOWN.get(word, word), )) if t in by_task}
+        found = {by_task[t] for t in members(name) or (squeeze(name), ) if t in by_task}
         if not found:
             has = f"They have: {', '.join(present)}" if present else 'Their items have no tasks'
-            raise UserError(f"the data sets have no task '{name}'.{nearest(name, [*present, *_GROUPS])} {has}")
+            raise UserError(
+                f"the data sets have no task '{name}'.{nearest(name, [*present, *spellings(by_task)])} {has}")
         chosen |= found
     return chosen

@@ -18,6 +18,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{by_lower[match[0]]}'?" if match else ''
 
 
+def counted(count: int, noun: str) -> str:
+    """'1 pair', '2 pairs'."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
+
+
 def describe_os_error(error: OSError) -> str:
     """One sentence for a failed file operation, naming the file."""
     where = f" '{error.filename}'" if error.filename else ''

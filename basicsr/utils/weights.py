@@ -5,9 +5,10 @@ import argparse
 import io
 import json
 import pickle
+import re
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,21 @@ _LIGHTNING_DICTS = ('pytorch_lightning.utilities.parsing.AttributeDict',
                     'lightning_fabric.utilities.data.AttributeDict',
                     'lightning.pytorch.utilities.parsing.AttributeDict',
                     'lightning.fabric.utilities.data.AttributeDict')
+
+
+def _posix_path(*parts: str) -> str:
+    return str(PurePosixPath(*parts))
+
+
+def _windows_path(*parts: str) -> str:
+    return str(PureWindowsPath(*parts))
+
+
+# paths among the hyper-parameters, in the places where Python's versions keep the classes; read as text anywhere
+_PATH_CLASSES = {'PosixPath': _posix_path, 'PurePosixPath': _posix_path, 'WindowsPath': _windows_path,
+                 'PureWindowsPath': _windows_path}  # yapf: disable
+_PATHS = [(as_text, f'{module}.{name}')
+          for module in ('pathlib', 'pathlib._local') for name, as_text in _PATH_CLASSES.items()]  # yapf: disable
 
 
 @dataclass
@@ -44,8 +60,8 @@ def read_file(path: str | Path) -> Any:
     """The content of a `.pth`/`.state` file, on the CPU.
 
     Only tensors, numbers, strings and containers are loaded, the NumPy scalars that `.state` files of the
-    Retinexformer family hold, and the namespaces of Lightning's hyper-parameters. Raises `UserError` when the file is
-    missing, damaged or holds anything else.
+    Retinexformer family hold, and the namespaces and paths (as text) of Lightning's hyper-parameters. Raises
+    `UserError` when the file is missing, damaged or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,15 +74,15 @@ def read_file(path: str | Path) -> Any:
     # files written under NumPy 1 name the same functions in their old place
     safe += [(np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
              (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct')]  # yapf: disable
-    safe += [argparse.Namespace, *((dict, name) for name in _LIGHTNING_DICTS)]
+    safe += [argparse.Namespace, *((dict, name) for name in _LIGHTNING_DICTS), *_PATHS]
     try:
         with torch.serialization.safe_globals(safe):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        if 'Unsupported' in str(error) or 'GLOBAL' in str(error) or 'weights_only' in str(error).lower():
-            lines = [line.strip() for line in str(error).splitlines() if 'GLOBAL' in line or 'Unsupported' in line]
+        named = re.search(r'GLOBAL (\S+)', str(error))  # as torch calls a class or function of a pickle
+        if named:
             raise UserError(f"'{path}' is not loaded: it holds more than weights, or is damaged"
-                            f" ({lines[0][:160] if lines else 'not a weights file'})") from error
+                            f" (it asks for {named[1]}, which could run code)") from error
         raise UserError(f"'{path}' is not a weights file or is damaged") from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
         raise UserError(f"'{path}' is not a weights file or is damaged ({str(error).splitlines()[0][:120]})") from error

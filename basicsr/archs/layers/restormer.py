@@ -118,7 +118,8 @@ class RestormerUNet(nn.Module):
         z = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(z), e3], dim=1)))
         z = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(z), e2], dim=1)))
         z = self.refinement(self.decoder_level1(torch.cat([self.up2_1(z), e1], dim=1)))
-        out = self.output(z) + x if self.skip_conv is None else self.output(z + self.skip_conv(embedded))
+        # without a residual to the image, nothing but the cast gives its precision back under autocast
+        out = self.output(z) + x if self.skip_conv is None else self.output(z + self.skip_conv(embedded)).to(x.dtype)
         return out[..., :h, :w].contiguous()
 
 
