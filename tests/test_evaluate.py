@@ -14,7 +14,8 @@ from basicsr.commands.evaluate import main as evaluate
 from basicsr.metrics import calculate_psnr, calculate_ssim, measure
 from basicsr.metrics.tasks import AVERAGES, averages, choose, means_by_task
 from basicsr.utils.errors import UserError
-from basicsr.utils.img import imread, to_float
+from basicsr.utils.files import list_images
+from basicsr.utils.img import imread, imwrite, to_float
 from basicsr.utils.weights import save_weights
 
 NETWORK = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
@@ -234,3 +235,27 @@ def test_mistakes_are_one_sentence(pairs, weights, capsys, arguments, message):
     assert evaluate([a.format(**words) for a in arguments]) == 2
     error = capsys.readouterr().err
     assert message.format(**words) in error and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('names', [('rain-1', 'norain-1', 'rain-2', 'norain-2'),
+                                   ('0001_1', '0001', '0001_0.8', '0001')])
+def test_folders_of_known_benchmarks_pair_by_their_names(names, weights, tmp_path, capsys):
+    for i, (lq, gt) in enumerate(zip(names[::2], names[1::2])):
+        for side, name in (('in', lq), ('gt', gt)):
+            imwrite(np.full((16, 16, 3), 40 * i + 60, np.uint8), tmp_path / side / f'{name}.png')
+    assert evaluate(['--weights', str(weights), '--degraded_dir', str(tmp_path / 'in'), '--clean_dir', str(tmp_path / 'gt'),
+                 '--output_dir', str(tmp_path / 'o')]) == 0  # yapf: disable
+    assert 'in: 2 pairs' in capsys.readouterr().out
+    assert [p.stem for p in list_images(tmp_path / 'o' / 'in')] == sorted(names[::2])
+
+
+def test_folders_that_do_not_pair_get_no_hint_for_option_files(weights, tmp_path, capsys):
+    for path in (tmp_path / 'in' / 'a.png', tmp_path / 'gt' / 'b.png'):
+        imwrite(np.zeros((16, 16, 3), np.uint8), path)
+    assert evaluate(
+        ['--weights',
+         str(weights), '--degraded_dir',
+         str(tmp_path / 'in'), '--clean_dir',
+         str(tmp_path / 'gt')]) == 2
+    error = capsys.readouterr().err
+    assert 'do not pair by name' in error and 'filename_tmpl' not in error

@@ -144,16 +144,29 @@ def _data_sets(opt: dict[str, Any], file: str) -> dict[str, tuple]:
 
 def _folders(args: argparse.Namespace) -> dict[str, tuple]:
     """One data set of the folders on the command line."""
-    from basicsr.data.paired_image_dataset import PairedImageDataset
     from basicsr.data.single_image_dataset import SingleImageDataset
     for flag in ('degraded_dir', 'clean_dir'):
         if getattr(args, flag) and not Path(getattr(args, flag)).is_dir():
             raise UserError(f"--{flag}: '{getattr(args, flag)}' is not a folder")
-    if args.clean_dir:
-        dataset = PairedImageDataset(dataroot_gt=args.clean_dir, dataroot_lq=args.degraded_dir, phase='test')
-    else:
-        dataset = SingleImageDataset(dataroot_lq=args.degraded_dir)
-    return {args.dataset or Path(args.degraded_dir).resolve().name: (dataset, {})}
+    name = args.dataset or Path(args.degraded_dir).resolve().name
+    dataset = _pairs(args, name) if args.clean_dir else SingleImageDataset(dataroot_lq=args.degraded_dir)
+    return {name: (dataset, {})}
+
+
+def _pairs(args: argparse.Namespace, name: str):
+    """Files of equal names; else those of known benchmarks: 'rain-7' and 'norain-7', '0001_0.8_0.2' and '0001'."""
+    from basicsr.data.all_in_one_tasks import pair_stems
+    from basicsr.data.paired_image_dataset import PairedImageDataset
+    from basicsr.data.task_samples import TaskSamples
+    from basicsr.utils.files import list_images
+    try:
+        return PairedImageDataset(dataroot_gt=args.clean_dir, dataroot_lq=args.degraded_dir, phase='test')
+    except UserError as error:
+        for many in (False, True):
+            found = pair_stems(list_images(Path(args.degraded_dir)), list_images(Path(args.clean_dir)), name, many)
+            if found.samples and not found.mistakes:
+                return TaskSamples([found], None, False, 1, 0, training=False)
+        raise UserError(str(error).partition('; if names differ')[0]) from error  # the hint is for option files
 
 
 def _choose(data: dict[str, tuple], benchmarks: list[str]) -> dict[str, list[int] | None]:
