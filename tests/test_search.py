@@ -387,11 +387,12 @@ def test_files_beside_the_option_file_are_still_found_from_the_result(files, tmp
     assert best.opt['datasets']['val']['dataroot_lq'] == str(tmp_path / 'data' / 'input')
 
 
-def test_the_masrnet_space_fits_loss_terms_in_its_order(tiny_options):
-    """With losses that are here already in the places of MASR-Net's own."""
-    terms = [{'type': 'L1Loss', 'loss_weight': 1.0} for _ in range(6)]  # not one six times: YAML would make aliases
-    options = tiny_options(train={'optim_g': {'type': 'AdamW', 'lr': 1e-4}, 'pixel_opt': terms[0], 'losses': terms[1:]})
+def test_the_masrnet_space_fits_its_option_file(pairs):
+    roots = [f'datasets.{block}.dataroot_{side}={pairs / folder}' for block in ('train', 'val')
+             for side, folder in (('lq', 'input'), ('gt', 'target'))]  # yapf: disable
     file = ROOT / 'Options' / 'search' / 'masrnet.yml'
-    opt = check_space(read_space(file), file, options, [])
-    assert [t['loss_weight'] for t in opt['train']['losses']] == [0.232, 0.107, 0.08, 0.126, 0.006]
-    assert opt['train']['pixel_opt']['loss_weight'] == 1.48 and opt['train'].get('grad_clip_norm') is None
+    opt = check_space(read_space(file), file, ROOT / 'Options' / 'MASRNet_LOL_v1.yml', roots)
+    weights = [(t['type'], t.get('loss_weight') or t['perceptual_weight']) for t in opt['train']['losses']]
+    assert weights == [('CharbonnierLoss', 1.48), ('PerceptualLoss', 0.07733333), ('MoEBalanceLoss', 0.107),
+                       ('PSNRHingeLoss', 0.08), ('SSIMLoss', 0.126), ('LabLoss', 0.006)]  # yapf: disable
+    assert opt['train'].get('grad_clip_norm') is None

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from basicsr.config import find_path, load_options
-from basicsr.config.check import check_block
+from basicsr.config.blocks import check_block
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, Int
 from basicsr.config.yaml_reader import read_yaml

@@ -10,7 +10,7 @@ import optuna
 from pydantic import Field
 
 from basicsr.config import load_options
-from basicsr.config.check import check_block
+from basicsr.config.blocks import check_block
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, Int
