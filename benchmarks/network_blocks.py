@@ -2,7 +2,7 @@
 
 `plain` is tests/plain_networks.py: separate projections, permutations, norms by hand, nothing else different. Saved
 activations are what autograd keeps between forward and backward, every storage counted once, parameters left out. A
-training step of the plain Restormer keeps 12 GiB at 256 pixels and 3 GiB at 128: take --size 128 on a small machine.
+training step of the plain Restormer takes 14 GiB at 256 pixels and 4 GiB at 128: take --size 128 on a small machine.
 
     python benchmarks/network_blocks.py [--size 256] [--networks RetinexFormer Restormer] [--repeats 3] [--threads 1]
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from common import ROOT, alternate, report
+from scan import in_fresh_process
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
@@ -75,24 +76,34 @@ def variants(name: str) -> dict[str, nn.Module]:
     return nets
 
 
+def forward(net: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return net(x)
+
+
+def step(net: nn.Module, x: Tensor) -> None:
+    torch.autograd.grad(net(x).square().mean(), [p for p in net.parameters() if p.requires_grad], allow_unused=True)
+
+
+def memory(name: str, variant: str, size: int) -> dict[str, float]:
+    """Of one variant; in a process of its own, since what others have left would not leave room for the largest."""
+    net, x = variants(name)[variant], image(size)
+    return {'saved MiB': saved_bytes(net, x) / 2**20, 'forward peak MiB': peak_bytes(lambda: forward(net, x)) / 2**20,
+            'step peak MiB': peak_bytes(lambda: step(net, x)) / 2**20}  # yapf: disable
+
+
+def image(size: int) -> Tensor:
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
 def rows_of(name: str, size: int, repeats: int) -> list[dict[str, Any]]:
-    x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    nets = variants(name)
-
-    def forward(net: nn.Module) -> Tensor:
-        with torch.no_grad():
-            return net(x)
-
-    def step(net: nn.Module) -> None:
-        torch.autograd.grad(net(x).square().mean(), [p for p in net.parameters() if p.requires_grad], allow_unused=True)
-
-    infer = alternate({k: lambda net=net: forward(net) for k, net in nets.items()}, repeats)
-    train = alternate({k: lambda net=net: step(net) for k, net in nets.items()}, repeats)
+    nets, x = variants(name), image(size)
+    infer = alternate({k: lambda net=net: forward(net, x) for k, net in nets.items()}, repeats)
+    train = alternate({k: lambda net=net: step(net, x) for k, net in nets.items()}, repeats)
     rows = []
-    for variant, net in nets.items():
+    for variant in nets:
         row = {'network': name, 'variant': variant, 'forward s': infer[variant], 'step s': train[variant],
-               'saved MiB': saved_bytes(net, x) / 2**20, 'forward peak MiB': peak_bytes(lambda net=net: forward(net)) / 2**20,
-               'step peak MiB': peak_bytes(lambda net=net: step(net)) / 2**20}  # yapf: disable
+               **in_fresh_process(memory, name, variant, size)}  # yapf: disable
         if 'plain' in nets:
             base = rows[0] if rows else row
             row |= {'forward x': base['forward s'] / row['forward s'], 'step x': base['step s'] / row['step s'],
