@@ -15,13 +15,22 @@ import yaml
 from basicsr.config import load_options
 from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError
-from basicsr.utils.logger import get_root_logger
+from basicsr.utils.logger import close_log_file, get_root_logger
 
 get_root_logger()  # now: on first use inside a test, its handler would keep the stream that the test captures
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 GOOD_OPTIONS = (ROOT / 'tests' / 'option_files' / 'small.yml').read_text(encoding='utf-8')
+
+
+@pytest.fixture(autouse=True)
+def fresh_log():
+    """A run that a test lets fail leaves its log file open, as a process that ends may; the next test is another run."""
+    yield
+    close_log_file()
+    for handler in logging.getLogger('basicsr').handlers:
+        getattr(handler, 'records', []).clear()
 
 
 @pytest.fixture

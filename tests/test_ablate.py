@@ -40,7 +40,17 @@ FFN = {'name': 'neither (FFN)', 'overrides': {'network_g.type': 'RetinexMambaFFN
 # ------------------------------------------------------------------------------------------------ a whole study
 
 
-def test_a_study_with_a_failure_and_its_repair(study, tmp_path, capsys):
+def forget_broken(folder):
+    """The network of a test is none of the next one's."""
+    ARCH_REGISTRY._objects.pop('Broken', None)
+    ARCH_REGISTRY._extra = [f for f in ARCH_REGISTRY._extra if not f.is_relative_to(folder)]
+    ARCH_REGISTRY._index = None
+    for module in [name for name in sys.modules if name.endswith('_broken_arch')]:
+        del sys.modules[module]
+
+
+def test_a_study_with_a_failure_and_its_repair(study, tmp_path, capsys, request):
+    request.addfinalizer(lambda: forget_broken(tmp_path))
     broken = tmp_path / 'broken_arch.py'
     source = ('from basicsr.archs.retinexmamba_arch import RetinexMamba\n'
               'class Broken(RetinexMamba):\n    def forward(self, x):\n        return super().forward({})\n')
@@ -75,9 +85,7 @@ def test_a_study_with_a_failure_and_its_repair(study, tmp_path, capsys):
 
     # one run interrupted after its first iteration, the network repaired: the others stay as they are
     broken.write_text(source.format('x'))
-    del ARCH_REGISTRY._objects['Broken']
-    for module in [name for name in sys.modules if name.endswith('_broken_arch')]:
-        del sys.modules[module]
+    forget_broken(tmp_path)
     cut = runs / names[0]
     (cut / 'models' / 'net_g_latest.pth').unlink()
     (cut / 'training_states' / '2.state').unlink()
