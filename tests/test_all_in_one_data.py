@@ -4,15 +4,13 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
-from conftest import ROOT, SHARED, run_python
+from all_in_one_trees import ALL, CODE, COUNTS, NOISES, README, coded, dataset, option_file, tree, write
+from conftest import SHARED
 
 from basicsr.commands.check_data import main as check_data
-from basicsr.config import load_options
 from basicsr.data import build_dataset
 from basicsr.data.all_in_one_tasks import TASKS, canonical, look_up
 from basicsr.data.build import build_train_data
@@ -25,73 +23,6 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.task_names import BENCHMARKS, GROUPS, spellings
 from basicsr.utils.task_names import CDD11 as FOLDERS
-
-NOISES = ['denoise_15', 'denoise_25', 'denoise_50']
-ALL = [*NOISES, 'derain', 'dehaze', 'deblur', 'synllie']
-
-# tree -> split -> task -> {folder: names}
-CODE = {
-    'train': {
-        'denoise': {'denoising/WaterlooED': ['1.bmp', '2.bmp'], 'denoising/BSD400': ['1.jpg']},
-        'derain': {'deraining/RainTrainL/rainy': ['rain-1.png'], 'deraining/RainTrainL/gt': ['norain-1.png']},
-        'dehaze': {'dehazing/RESIDE/part1': ['7_0.8_0.2.jpg', '7_1_0.1.jpg'], 'dehazing/RESIDE/part2': ['8_1_0.1.jpg'],
-                   'dehazing/RESIDE/clear': ['7.jpg', '8.jpg', '9.jpg']},
-        'deblur': {'deblurring/GoPro/crop/train/input_crops': ['a.png', 'b.png'],
-                   'deblurring/GoPro/crop/train/target_crops': ['a.png', 'b.png']},
-        'synllie': {'llie/LOLv1/Train/input': ['1.png'], 'llie/LOLv1/Train/target': ['1.png']},
-    },
-    'test': {
-        'denoise': {'denoising/cBSD68/original_png': ['x.png', 'y.png']},
-        'derain': {'deraining/Rain100L/rainy': ['norain-2.png', 'norain-10.png'],
-                   'deraining/Rain100L/gt': ['norain-2.png', 'norain-10.png']},
-        'dehaze': {'dehazing/SOTS/outdoor/hazy': ['0001_0.8_0.2.jpg'], 'dehazing/SOTS/outdoor/gt': ['0001.png']},
-        'deblur': {'deblurring/GoPro/test/input': ['a.png'], 'deblurring/GoPro/test/target': ['a.png']},
-        'synllie': {'llie/LOLv1/Test/input': ['1.png'], 'llie/LOLv1/Test/target': ['1.png']},
-    },
-}  # yapf: disable
-README = {
-    'train': {
-        'denoise': {'train/denoising/WED': ['1.bmp', '2.bmp'], 'train/denoising/BSD400': ['1.jpg']},
-        'derain': {'train/deraining/Rain100L/rainy': ['rain-1.png'], 'train/deraining/Rain100L/gt': ['norain-1.png']},
-        'dehaze': {'train/dehazing/OTS/hazy': ['7_1.png', '7_2.png', '8_1.png'],
-                   'train/dehazing/OTS/clear': ['7.png', '8.png']},
-        'deblur': {'train/deblurring/GoPro/blur': ['a.png', 'b.png'], 'train/deblurring/GoPro/sharp': ['a.png', 'b.png']},
-        'synllie': {'train/lol/LOL-v1/low': ['1.png'], 'train/lol/LOL-v1/high': ['1.png']},
-    },
-    'test': {
-        'denoise': {'test/BSD68': ['x.png', 'y.png']},
-        'derain': {'test/Rain100L/input': ['2.png', '10.png'], 'test/Rain100L/target': ['2.png', '10.png']},
-        'dehaze': {'test/SOTS/hazy': ['0001_0.8_0.2.png'], 'test/SOTS/gt': ['0001.png']},
-        'deblur': {'test/GoPro/input': ['a.png'], 'test/GoPro/target': ['a.png']},
-        'synllie': {'test/LOL/low': ['1.png'], 'test/LOL/high': ['1.png']},
-    },
-}  # yapf: disable
-COUNTS = {'train': dict(zip(ALL, (3, 3, 3, 1, 3, 2, 1))), 'test': dict(zip(ALL, (2, 2, 2, 2, 1, 1, 1)))}
-SIZE = (40, 36)
-
-
-def write(file, value=128, size=SIZE):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), value if isinstance(value, np.ndarray) else np.full((*size, 3), value, np.uint8))
-
-
-def tree(root, layout=CODE, splits=('train', 'test')):
-    for split in splits:
-        for folders in layout[split].values():
-            for folder, names in folders.items():
-                for name in names:
-                    write(root / folder / name)
-    return str(root)
-
-
-def dataset(root, tasks=ALL, **options):
-    return build_dataset({'type': 'AllInOneDataset', 'dataroot': root, 'de_type': tasks, 'phase': 'test'} | options)
-
-
-def coded(h=24, w=20):
-    y, x = np.mgrid[:h, :w]
-    return np.stack([y, x, np.full_like(y, 7)], -1).astype(np.uint8)
-
 
 # ---------------------------------------------------------------- finding
 
@@ -333,160 +264,6 @@ def test_sizes_must_agree(tmp_path):
     for phase in ('train', 'test'):
         with pytest.raises(UserError, match=r"target/a\.png' is 21x24, but its input is 20x24"):
             dataset(None, ['deblur'], roots={'deblur': str(tmp_path)}, phase=phase)[0]
-
-
-# ---------------------------------------------------------------- CDD-11
-
-
-def cdd(root, splits=('train', 'test'), names=('1', '2', '3')):
-    for split in splits:
-        for i, folder in enumerate(('clear', *FOLDERS)):
-            for j, name in enumerate(names):
-                write(root / split / folder / f'{name}.png', 10 * i + j, (8, 8))
-    return {'type': 'CDD11Dataset', 'dataroot': str(root), 'phase': 'test'}
-
-
-@pytest.mark.parametrize('subset, count', [('all', 11), ('single', 4), ('double', 5), ('triple', 2), ('low_haze', 1)])
-def test_cdd11_subsets(tmp_path, subset, count):
-    opt = cdd(tmp_path / 'CDD11') | {'subset': subset}
-    for root in (tmp_path, tmp_path / 'CDD11'):
-        items = build_dataset(opt | {'dataroot': str(root)})
-        assert len(items) == 3 * count and len(build_dataset(opt | {'phase': 'train'})) == 6 * count
-        samples = list(items)
-        tasks = list(dict.fromkeys(s['task'] for s in samples))
-        assert len(tasks) == count and len({(s['task'], s['lq_path']) for s in samples}) == 3 * count
-        degrees = {'single': {0}, 'double': {1}, 'triple': {2}, 'low_haze': {1}}.get(subset, {0, 1, 2})
-        assert {t.count('_') for t in tasks} == degrees
-        for s in samples:
-            assert round(float(s['lq'].max()) *
-                         255) == 10 * (1 + FOLDERS.index(s['task'])) + int(Path(s['lq_path']).stem[-1]) - 1
-            assert round(float(s['gt'].max()) * 255) == int(Path(s['lq_path']).stem[-1]) - 1
-
-
-def test_cdd11_draws_folders_then_images_uniformly(tmp_path):
-    items = build_dataset(cdd(tmp_path) | {'phase': 'train', 'gt_size': 4})
-    random.seed(0)
-    drawn = [items.pick(0) for _ in range(6600)]
-    folders = Counter(s.task for s in drawn)
-    assert set(folders) == set(FOLDERS)
-    assert all(480 < n < 720 for n in folders.values())  # 600 expected, five standard deviations of 23.4
-    assert all(130 < n < 270 for n in Counter(s.lq for s in drawn).values())  # 200 expected, five of 13.9
-    assert len(Counter(s.lq for s in drawn)) == 33 and items[0]['lq'].shape == (3, 4, 4)
-
-
-def test_cdd11_mistakes_are_named_at_once(tmp_path):
-    opt = cdd(tmp_path)
-    (tmp_path / 'test/haze/2.png').unlink()
-    write(tmp_path / 'test/low_rain/9.png')
-    (tmp_path / 'test/snow').rename(tmp_path / 'test/Snow')
-    with pytest.raises(UserError) as info:
-        build_dataset(opt)
-    text = str(info.value)
-    assert text.startswith('datasets.test: the images of haze, snow, low_rain are not complete:')
-    assert 'low: 3 pairs' in text and f"'{tmp_path}/test/clear': 2.png" in text and f"'{tmp_path}/test/snow'" in text
-    assert f"'{tmp_path}/test/low_rain': 9.png" in text
-    with pytest.raises(UserError, match=r"subset: there is no 'singel'\. Did you mean 'single'\?"):
-        build_dataset(opt | {'subset': 'singel'})
-    with pytest.raises(UserError, match=r'there is none of .*CDD11/train'):
-        build_dataset(opt | {'dataroot': f'{tmp_path}/test', 'phase': 'train'})
-
-
-# ---------------------------------------------------------------- options and check-data
-
-
-def option_file(root, **blocks):
-    file = root / 'x.yml'
-    file.write_text(yaml.safe_dump({'datasets': blocks, 'num_gpu': 0, 'network_g': {'type': 'Restormer'}}))
-    return file
-
-
-def test_check_data_counts_each_task_and_reads_each_pair_once(tmp_path, capsys):
-    block = {'type': 'AllInOneDataset', 'dataroot': tree(tmp_path / 'data'), 'de_type': ['denoise', 'derain', 'dehaze'],
-             'ratios': {'derain': 2}, 'gt_size': 16}  # yapf: disable
-    cdd(tmp_path / 'cdd')
-    cdd_block = {'type': 'CDD11Dataset', 'dataroot': 'cdd', 'subset': 'single'}
-    file = option_file(tmp_path, train=block, val=dict(block), val_2=cdd_block)
-    assert check_data(['--opt', str(file)]) == 0
-    out = capsys.readouterr().out
-    assert '  denoise_25: 3 images in' in out and '  derain: 1 pair in' in out and '  derain: 2 pairs in' in out
-    assert 'datasets.train (AllInOneDataset): 13 samples, 0 mistakes; sizes: 36x40 (13)' in out
-    assert 'datasets.val_2 (CDD11Dataset): 12 samples, 0 mistakes; sizes: 8x8 (12)' in out
-
-
-def test_check_data_lists_the_mistakes_of_all_tasks(tmp_path, capsys):
-    root = tree(tmp_path / 'data')
-    (tmp_path / 'data/deraining/Rain100L/gt/norain-2.png').unlink()
-    (tmp_path / 'data/deblurring/GoPro/test/input/a.png').unlink()
-    file = option_file(tmp_path, val={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ALL})
-    assert check_data(['--opt', str(file)]) == 2
-    error = capsys.readouterr().err
-    assert 'norain-2.png' in error and "there are no images in" in error and '  synllie: 1 pair in' in error
-
-
-def test_check_data_reads_what_pairs_although_other_images_do_not(tmp_path, capsys):
-    root = tree(tmp_path / 'data', splits=('train', ))
-    (tmp_path / 'data/deraining/RainTrainL/gt/norain-1.png').unlink()
-    broken = tmp_path / 'data/deblurring/GoPro/crop/train/input_crops/b.png'
-    broken.write_bytes(broken.read_bytes()[:-9])
-    file = option_file(tmp_path, train={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ['derain', 'deblur',
-                                                                                                'dehaze']})  # yapf: disable
-    assert check_data(['--opt', str(file)]) == 2
-    captured = capsys.readouterr()
-    assert "1 input without ground truth" in captured.err and f"'{broken}' is cut off" in captured.err
-    lines = captured.out.splitlines()
-    assert lines[-2].startswith('datasets.train (AllInOneDataset): 5 samples, 2 mistakes; sizes: 36x40 (4)')
-    assert lines[-1].startswith('datasets.train: 2 folders of the published data not there: ') and 'part4' in lines[-1]
-
-
-def test_check_data_names_damaged_images_of_a_cdd11_training_set(tmp_path, capsys):
-    cdd(tmp_path / 'cdd')
-    broken = tmp_path / 'cdd/train/haze_snow/2.png'
-    broken.write_bytes(broken.read_bytes()[:-9])
-    file = option_file(tmp_path, train={'type': 'CDD11Dataset', 'dataroot': str(tmp_path / 'cdd')})
-    assert check_data(['--opt', str(file)]) == 2
-    captured = capsys.readouterr()
-    assert '33 samples, 1 mistake;' in captured.out and f"'{broken}' is cut off" in captured.err
-
-
-def test_options_are_checked_and_roots_found_beside_the_file(tmp_path):
-    tree(tmp_path / 'data')
-    block = {'type': 'AllInOneDataset', 'dataroot': 'data', 'de_type': ['derain'],
-             'roots': {'derain': 'data/deraining/Rain100L', 'denoise': ['data/denoising/BSD400']}}  # yapf: disable
-    opt = load_options(option_file(tmp_path, val=block), is_train=False).opt
-    roots = opt['datasets']['val']['roots']
-    assert roots == {'derain': f'{tmp_path}/data/deraining/Rain100L', 'denoise': [f'{tmp_path}/data/denoising/BSD400']}
-    for changes, words in (({
-            'crop_16': True
-    }, 'crop16'), ({
-            'roots': {
-                'derain': 'no/where'
-            }
-    }, r'roots\.derain'), ({
-            'de_type': 'derain'
-    }, 'de_type'), ({
-            'ratios': {
-                'derain': 'x'
-            }
-    }, r'ratios\.derain')):
-        with pytest.raises(UserError, match=words):
-            load_options(option_file(tmp_path, val=block | changes), is_train=False)
-
-
-def test_misspelt_tasks_are_mistakes_of_the_option_file_found_without_torch(tmp_path):
-    block = {'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['LOL', 'deran', 'low_haze', 'Denoising']}
-    file = option_file(tmp_path, val=block)
-    code = f'import sys; from basicsr.config import load_options; sys.modules["torch"] = None; load_options({str(file)!r})'
-    code = code.replace('yml\')', 'yml\', is_train=False)')
-    error = run_python('-c', code, cwd=ROOT).stderr
-    assert f"UserError: 2 mistakes in {file}" in error
-    assert "datasets.val.de_type[1]: 'deran' is not allowed; one of: " in error and "Did you mean 'derain'?" in error
-    assert "datasets.val.de_type[2]: 'low_haze' is not allowed" in error  # of CDD-11
-    for name in spellings(ALL):
-        load_options(option_file(tmp_path, val=block | {'de_type': [name.upper(), name]}), is_train=False)
-
-
-def test_a_sample_is_called_by_its_file():
-    assert sample_name({'lq_path': ['/a/b.c.png']}) == 'b.c'
 
 
 # ---------------------------------------------------------------- published images

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Pair(NamedTuple):
 
 
 @accepts_opt
-class ClipDataset(Dataset):
+class ClipDataset(Dataset, ABC):
     """Frames below `dataroot_lq/<clip>/*.npy` and their ground truth below `dataroot_gt/<clip>/`.
 
     Subclasses say which clips are for testing (`is_test`) and which ground truth belongs to a frame (`partners`).
@@ -52,8 +53,9 @@ class ClipDataset(Dataset):
         self.to_tensor = ToTensor()
         self.pairs = self._find_pairs()
 
+    @abstractmethod
     def is_test(self, clip: str) -> bool:
-        raise NotImplementedError
+        """Whether a clip belongs to the test split."""
 
     def check_names(self, clips: list[str]) -> None:
         """Raises `UserError` for a test clip given by name that is none of `clips`: it would be trained on."""
