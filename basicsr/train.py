@@ -36,15 +36,17 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     stages = unfinished(stages)
     check_stages(stages)
     for i, loaded in enumerate(stages):
-        train(loaded, args.launcher, later=stages[i + 1:])
+        if not train(loaded, args.launcher, later=stages[i + 1:]):
+            break
     shutdown()
 
 
 def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (),
-          later: Sequence[LoadedOptions] = ()) -> None:  # yapf: disable
+          later: Sequence[LoadedOptions] = ()) -> bool:  # yapf: disable
     """One run, from its options to its last weights. `callbacks` learn the results of validations and may end it.
 
-    `later`: the stages that follow; what an earlier start left of them is archived.
+    `later`: the stages that follow; what an earlier start left of them is archived. Returns False when the run was
+    interrupted by `train.time_limit` and is to be resumed.
     """
     from basicsr.data.build import build_train_data, build_val_data
     from basicsr.engine.launch import make_folders, open_log, start_run
@@ -64,9 +66,10 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     # last, so that a start that fails leaves earlier runs as they are
     make_folders(opt, resuming=resume is not None, later=later)
     open_log(opt, loaded)
-    Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks).run()
+    ended = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks).run()
     close_log_file()
     barrier()  # the next stage reads what this one wrote
+    return ended
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from basicsr.data.all_in_one_tasks import TASKS, canonical, look_up
 from basicsr.data.build import build_train_data
 from basicsr.data.loader import ImageLoader, build_dataloader, sample_name
 from basicsr.data.samplers import EnlargedSampler
-from basicsr.data.transforms import center_crop, dihedral
+from basicsr.data.transforms import DIHEDRAL, center_crop
 from basicsr.metrics import measure
 from basicsr.metrics.tasks import choose
 from basicsr.utils.errors import UserError
@@ -239,7 +239,7 @@ def test_patches_are_the_same_box_and_all_eight_augmentations_occur(tmp_path):
         assert all(torch.equal(s['gt'], s['lq'] * 2) for s in samples)
         return {(s['lq'].permute(1, 2, 0).flip(2) * 255).round().byte().numpy().tobytes() for s in samples}
 
-    modes = {np.ascontiguousarray(dihedral(coded(), m)).tobytes() for m in range(8)}
+    modes = {np.ascontiguousarray(turn(coded())).tobytes() for turn in DIHEDRAL}
     assert seen(gt_size=None) == modes and len(modes) == 8
     assert seen(gt_size=None, geometric_augs=False, count=20) == {coded().tobytes()}
     assert len(seen(gt_size=12, geometric_augs=False)) > 60

@@ -12,7 +12,7 @@ from basicsr.data.loader import ImageLoader, build_dataloader
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.data.single_image_dataset import SingleImageDataset
-from basicsr.data.transforms import augment, dihedral, paired_random_crop
+from basicsr.data.transforms import DIHEDRAL, augment, paired_random_crop
 from basicsr.utils.errors import UserError
 
 
@@ -100,7 +100,7 @@ def test_sizes_that_do_not_belong_together(tmp_path, options):
 
 def test_augmentation_modes():
     img = coded(4, 6)
-    modes = [dihedral(img, m) for m in range(8)]
+    modes = [turn(img) for turn in DIHEDRAL]
     assert len({m.tobytes() + bytes(m.shape) for m in modes}) == 8
     ccw, half, cw = (cv2.rotate(img, cv2.ROTATE_90_COUNTERCLOCKWISE), cv2.rotate(img, cv2.ROTATE_180),
                      cv2.rotate(img, cv2.ROTATE_90_CLOCKWISE))  # yapf: disable

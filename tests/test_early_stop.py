@@ -184,3 +184,26 @@ def test_a_set_without_ground_truth_is_named(tiny_options, pairs, capsys):
     options = tiny_options(datasets={'val': single}, train={'early_stop': {'patience': 1}})
     assert train([str(options)]) == 2
     assert "'psnr' was not measured on the validation set 'photos': it has no ground truth" in capsys.readouterr().err
+
+
+def test_a_time_limit_pauses_the_run_and_it_resumes_bit_for_bit(tiny_options, tmp_path, messages):
+    assert train([str(tiny_options('whole'))]) == 0
+    options = str(tiny_options('pieces', train={'time_limit': 1e-9}))
+    for done in (1, 2, 3):  # each start is over its limit after one iteration
+        assert train([options, '--auto_resume']) == 0
+        folder = tmp_path / 'experiments' / 'pieces'
+        assert not (folder / 'models' / 'net_g_latest.pth').exists()
+        assert f'Training pauses at iteration {done} of 4: 1e-09 minutes are over; --auto_resume goes on from here' in messages
+    assert train([options, '--auto_resume']) == 0
+    whole, pieces = (torch.load(tmp_path / 'experiments' / name / 'models' / 'net_g_latest.pth')['params']
+                     for name in ('whole', 'pieces'))  # yapf: disable
+    assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+    for table in ('losses.csv', 'metrics.csv'):
+        assert (tmp_path / 'experiments/whole' / table).read_text() == (folder / table).read_text()
+
+
+def test_a_paused_stage_does_not_start_the_next(tiny_options, tmp_path):
+    stages = [{'name': 'a', 'train.time_limit': 1e-9}, {'name': 'b'}]
+    assert train([str(tiny_options('staged', stages=stages))]) == 0
+    assert not (tmp_path / 'experiments' / 'staged_b').exists()
+    assert [p.name for p in (tmp_path / 'experiments/staged_a/training_states').iterdir()] == ['1.state']

@@ -56,7 +56,7 @@ def starts(monkeypatch) -> dict[str, dict[str, torch.Tensor]]:
 
     def noting(self):
         seen[self.opt['name']] = {k: v.clone() for k, v in self.model.net_g.state_dict().items()}
-        run(self)
+        return run(self)
 
     monkeypatch.setattr(Trainer, 'run', noting)
     return seen

@@ -94,7 +94,10 @@ class TrainOptions(Block):
     mixing_augs: MixingOptions | None = None
     amp: Literal['bf16', 'fp16'] | None = Field(None, description='autocast type; fp16 scales the loss')
     accumulate: Int = Field(1, ge=1, description='split each batch into this many parts to save memory')
-    compile: bool = Field(False, description='torch.compile the network')
+    compile: bool | Literal['reduce-overhead', 'max-autotune'] = Field(
+        False, description='torch.compile the network; reduce-overhead uses CUDA graphs')
+    time_limit: float | None = Field(
+        None, gt=0, description='minutes after which this start of the run ends with a training state, to be resumed')
     channels_last: bool = False
     cudnn_benchmark: bool = True
     early_stop: EarlyStopOptions | None = None
@@ -175,6 +178,8 @@ class LoaderOptions(Block):
     batch_size_per_gpu: Int = Field(1, gt=0, description='per process; times num_gpu without a launcher')
     num_worker_per_gpu: Int = Field(0, ge=0)
     dataset_enlarge_ratio: float = Field(1, gt=0)
+    cache: Literal['device'] | None = Field(
+        None, description='device: the training images stay in the memory of the GPU (or CPU) and are cut there')
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
     num_prefetch_queue: Int = 1
     pin_memory: bool = False

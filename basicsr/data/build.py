@@ -3,21 +3,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader, build_dataloader
+from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.utils.errors import counted
 from basicsr.utils.logger import get_root_logger
 
 
-def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader, EnlargedSampler]:
+def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader | ResidentLoader, EnlargedSampler]:
     """The training loader and its sampler."""
     block = opt['datasets']['train']
     dataset = build_dataset(block)
     per_process = block['batch_size_per_gpu'] * (1 if opt['dist'] else max(opt['num_gpu'], 1))
     sampler = EnlargedSampler(dataset, opt['world_size'], opt['rank'], block.get('dataset_enlarge_ratio', 1),
                               opt['manual_seed'], at_least=per_process)  # yapf: disable
-    loader = build_dataloader(dataset, block, opt['num_gpu'], opt['dist'], sampler, opt['manual_seed'])
+    if block.get('cache') == 'device':
+        device = torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu')
+        loader = ResidentLoader(dataset, block, sampler, per_process, device)
+    else:
+        loader = build_dataloader(dataset, block, opt['num_gpu'], opt['dist'], sampler, opt['manual_seed'])
     note = '' if len(dataset) >= per_process else f' (repeated: fewer than a batch of {per_process})'
     get_root_logger().info(
         f"Training set '{block['name']}': {len(dataset)} samples{note}, {len(loader)} iterations an epoch,"

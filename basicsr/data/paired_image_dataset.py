@@ -4,13 +4,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below
+from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_subset
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
-from basicsr.data.transforms import augment, check_sizes, paired_random_crop, random_augmentation, resize_bilinear
+from basicsr.data.transforms import Turn, check_sizes, paired_random_crop, random_flips, random_turn, resize_bilinear
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -25,6 +26,7 @@ class PairedImageDataset(Dataset):
         dataroot_gt, dataroot_lq: folders, or databases whose name ends in '.lmdb'.
         io_backend: `{type: disk}` or `{type: lmdb}`; default by the roots' names.
         meta_info_file: text file with the ground truths to use, one per line.
+        subset: the pairs to use, a slice of their natural order: ':460' the first 460, '460:' the others.
         filename_tmpl: the input's name from the ground truth's, e.g. '{}_low'.
         pair_by: 'name', or 'number' for names that differ around their number, 'low7' and 'normal7'.
         resize: [height, width] that ground truths are resized to first, whatever their shape, and inputs in proportion
@@ -45,7 +47,7 @@ class PairedImageDataset(Dataset):
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
-                 meta_info_file: str | None = None, filename_tmpl: str = '{}',
+                 meta_info_file: str | None = None, subset: str | None = None, filename_tmpl: str = '{}',
                  pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None, gt_size: int | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
@@ -64,6 +66,8 @@ class PairedImageDataset(Dataset):
             self.paths = pair_by_number(dataroot_lq, dataroot_gt, meta_info_file)
         else:
             self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file, recursive=recursive)
+        if subset is not None:
+            self.paths = take_subset(self.paths, subset)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
         self.names = [stem_below(gt, dataroot_gt) for _, gt in self.paths] if recursive else None
         inputs = [Path(lq).stem for lq, _ in self.paths]
@@ -77,10 +81,7 @@ class PairedImageDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path = self.paths[index]
-        lq, gt = self.reader.read(lq_path, 'lq'), self.reader.read(gt_path, 'gt')
-        if self.resize:
-            height, width = self.resize
-            gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)
+        lq, gt = self.read_pair(index)
         # what has the size of the input goes through the same crop and turn
         lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
         if self.training:
@@ -89,10 +90,7 @@ class PairedImageDataset(Dataset):
                 gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, gt_path)
             else:
                 check_sizes(gt, lq, self.scale, gt_path)
-            if self.geometric_augs:
-                gt, *lqs = random_augmentation(gt, *lqs)
-            elif self.use_hflip or self.use_rot:
-                gt, *lqs = augment([gt, *lqs], self.use_hflip, self.use_rot)
+            gt, *lqs = map(self.random_turn(), (gt, *lqs))
         else:
             h, w = lq.shape[0] * self.scale, lq.shape[1] * self.scale
             if gt.shape[0] < h or gt.shape[1] < w:
@@ -104,3 +102,15 @@ class PairedImageDataset(Dataset):
         if self.names:
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}
+
+    def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""
+        lq, gt = (self.reader.read(path, root) for path, root in zip(self.paths[index], ('lq', 'gt')))
+        if self.resize:
+            height, width = self.resize
+            gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)
+        return lq, gt
+
+    def random_turn(self) -> Turn:
+        """How the next training sample is turned, drawn as the options say."""
+        return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot)

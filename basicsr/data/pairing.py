@@ -156,3 +156,17 @@ def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     if missing:
         raise UserError(f"meta_info_file '{meta_info_file}' lists images that '{folder}' lacks: {', '.join(missing)}")
     return [by_name[n] for n in names]
+
+
+def take_subset(pairs: list[tuple[str, str]], subset: str) -> list[tuple[str, str]]:
+    """`pairs[start:stop:step]` of a text 'start:stop:step' whose parts may be left out. Raises `UserError`."""
+    try:
+        part = slice(*(int(text) if text.strip() else None for text in subset.split(':')))
+        chosen = pairs[part] if ':' in subset else None
+    except (ValueError, TypeError):
+        chosen = None
+    if chosen is None:
+        raise UserError(f"subset: '{subset}' is no slice; ':460' takes the first 460 pairs, '460:' the others")
+    if not chosen:
+        raise UserError(f"subset: '{subset}' leaves none of the {len(pairs)} pairs")
+    return chosen

@@ -87,6 +87,11 @@ class ToTensor:
         self.mean = torch.tensor(mean or 0.).view(-1, 1, 1)
         self.std = torch.tensor(std or 1.).view(-1, 1, 1)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done beyond the change of order and range."""
+        return self.color != 'y' and not self.mean.any() and bool((self.std == 1).all())
+
     def __call__(self, img: np.ndarray) -> torch.Tensor:
         if self.color == 'y':
             return (torch.from_numpy(bgr2ycbcr(to_float(img), y_only=True))[None] - self.mean) / self.std
@@ -94,4 +99,4 @@ class ToTensor:
         if img.dtype == np.uint16:  # torch has few operations on uint16
             tensor = tensor.to(torch.int32).float()
         tensor = tensor.div_(65535. if img.dtype == np.uint16 else 255.)
-        return (tensor - self.mean) / self.std if self.mean.any() or (self.std != 1).any() else tensor
+        return tensor if self.is_plain else (tensor - self.mean) / self.std

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -9,6 +10,40 @@ import torch
 import torch.nn.functional as F
 
 from basicsr.utils.errors import UserError
+
+
+class Turn(NamedTuple):
+    """A symmetry of the square: columns reversed, rows reversed, then both exchanged."""
+    hflip: bool = False
+    vflip: bool = False
+    transpose: bool = False
+
+    def __call__(self, img: np.ndarray) -> np.ndarray:
+        """A view of (H, W[, C])."""
+        img = img[:, ::-1] if self.hflip else img
+        img = img[::-1] if self.vflip else img
+        return img.swapaxes(0, 1) if self.transpose else img
+
+
+# rotated by 90 degrees counter-clockwise `mode // 2` times, then flipped upside down if `mode` is odd
+DIHEDRAL = (Turn(), Turn(vflip=True), Turn(hflip=True, transpose=True), Turn(transpose=True),
+            Turn(hflip=True, vflip=True), Turn(hflip=True), Turn(vflip=True, transpose=True),
+            Turn(True, True, True))  # yapf: disable
+
+
+def random_window(height: int, width: int, size: int) -> tuple[int, int]:
+    """Top and left of a square window of this size."""
+    return random.randint(0, height - size), random.randint(0, width - size)
+
+
+def random_flips(hflip: bool = True, rotation: bool = True) -> Turn:
+    """BasicSR's augmentation: independent coin flips for horizontal flip and, with `rotation`, vertical flip and transpose."""
+    return Turn(hflip and random.random() < 0.5, rotation and random.random() < 0.5, rotation and random.random() < 0.5)
+
+
+def random_turn() -> Turn:
+    """One of the eight symmetries, uniformly (Restormer family)."""
+    return DIHEDRAL[random.randint(0, 7)]
 
 
 def mod_crop(img: np.ndarray, scale: int) -> np.ndarray:
@@ -66,7 +101,7 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     gts = [pad_to_size(g, gt_patch_size, gt_patch_size) for g in gts]
     lqs = [pad_to_size(x, size, size) for x in lqs]
     h, w = lqs[0].shape[:2]
-    top, left = random.randint(0, h - size), random.randint(0, w - size)
+    top, left = random_window(h, w, size)
     lqs = [x[top:top + size, left:left + size] for x in lqs]
     top, left = top * scale, left * scale
     gts = [g[top:top + gt_patch_size, left:left + gt_patch_size] for g in gts]
@@ -74,26 +109,12 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
 
 
 def augment(imgs, hflip: bool = True, rotation: bool = True):
-    """BasicSR's augmentation: independent coin flips for horizontal flip and, with `rotation`, vertical flip and transpose."""
-    flip = hflip and random.random() < 0.5
-    vflip = rotation and random.random() < 0.5
-    transpose = rotation and random.random() < 0.5
-
-    def apply(img: np.ndarray) -> np.ndarray:
-        img = img[:, ::-1] if flip else img
-        img = img[::-1] if vflip else img
-        return img.swapaxes(0, 1) if transpose else img
-
-    return [apply(i) for i in imgs] if isinstance(imgs, list) else apply(imgs)
+    """The same `random_flips` of an array or of every array of a list."""
+    turn = random_flips(hflip, rotation)
+    return [turn(i) for i in imgs] if isinstance(imgs, list) else turn(imgs)
 
 
 def random_augmentation(*imgs: np.ndarray) -> list[np.ndarray]:
-    """One of the eight dihedral modes, uniformly, the same for all images (Restormer family)."""
-    mode = random.randint(0, 7)
-    return [dihedral(img, mode) for img in imgs]
-
-
-def dihedral(img: np.ndarray, mode: int) -> np.ndarray:
-    """(H, W[, C]) rotated by 90 degrees counter-clockwise `mode // 2` times, then flipped upside down if `mode` is odd."""
-    out = np.rot90(img, mode // 2)
-    return np.flipud(out) if mode % 2 else out
+    """The same `random_turn` of all images."""
+    turn = random_turn()
+    return [turn(img) for img in imgs]

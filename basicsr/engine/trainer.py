@@ -14,9 +14,13 @@ from basicsr.engine.checkpoint import newest_state, read_state
 from basicsr.engine.curves import Table, plot
 from basicsr.engine.early_stop import Callback, EarlyStop, Stop
 from basicsr.engine.message_logger import MessageLogger, init_tb_logger, init_wandb
-from basicsr.utils.dist import barrier
+from basicsr.utils.dist import barrier, gather
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+
+
+class OutOfTime(Exception):
+    """`train.time_limit` is over."""
 
 
 class Trainer:
@@ -38,6 +42,7 @@ class Trainer:
         self.loader, self.sampler, self.val_loaders = train_loader, sampler, val_loaders
         self.total = opt['train']['total_iter']
         self.warmup = opt['train'].get('warmup_iter', -1)
+        self.time_limit, self.started = opt['train'].get('time_limit'), time.monotonic()
         self.iteration, self.epoch, self.batches_done = 0, 0, 0
         logger_opt = opt.get('logger') or {}
         self.print_freq = logger_opt.get('print_freq', 100)
@@ -62,16 +67,25 @@ class Trainer:
             self.tb_logger = init_tb_logger(opt['path']['tb_logger'], self.iteration)
         self.message = MessageLogger(opt, self.iteration, self.tb_logger)
 
-    def run(self) -> None:
-        """Train to the end, or until a callback stops: every epoch, batch by batch, then save and validate once more."""
+    def run(self) -> bool:
+        """Train to the end, or until a callback stops: every epoch, batch by batch, then save and validate once more.
+
+        Returns whether the run has ended: False when `train.time_limit` interrupted it.
+        """
         get_root_logger().info(f'Start training from epoch: {self.epoch}, iter: {self.iteration}')
         try:
             try:
                 self._train()
+            except OutOfTime:
+                get_root_logger().info(f'Training pauses at iteration {self.iteration} of {self.total}: {self.time_limit:g}'
+                                       ' minutes are over; --auto_resume goes on from here')  # yapf: disable
+                self._plot()
+                return False
             except Stop as reason:
                 get_root_logger().info(f'Training stops at iteration {self.iteration}: {reason}')
                 self.model.save(epoch=-1, current_iter=-1)
             self._plot()
+            return True
         finally:
             self.message.close()
             if self.tb_logger is not None:
@@ -106,6 +120,10 @@ class Trainer:
                 self._validate()
             if self.iteration >= self.total:
                 break
+            if self.time_limit and gather(time.monotonic() - self.started > 60 * self.time_limit)[0]:
+                if self.iteration % self.save_freq:
+                    self._save()
+                raise OutOfTime
             waiting_since = time.time()
 
     def _log(self, iter_time: float, data_time: float) -> None:

@@ -74,7 +74,7 @@ class BaseModel:
         if train.get('channels_last'):
             net = net.to(memory_format=torch.channels_last)
         if train.get('compile') and self.is_train:
-            net.compile()
+            net.compile(mode=None if train['compile'] is True else train['compile'])
         if self.opt['dist'] and any(p.requires_grad for p in net.parameters()):
             ids = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
             return DistributedDataParallel(

@@ -1,0 +1,119 @@
+"""Training batches cut from images that all lie in the memory of the device: no worker, no disk, no copy of pixels."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from basicsr.data.loader import SeededSamples
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.data.samplers import EnlargedSampler
+from basicsr.data.transforms import Turn, check_sizes, pad_to_size, random_window
+from basicsr.utils.dist import get_dist_info
+from basicsr.utils.errors import UserError
+from basicsr.utils.seed import seeded
+
+
+class Window(NamedTuple):
+    """What is cut out of an image, and how it is turned: a square by its corner."""
+    image: int
+    top: int
+    left: int
+    turn: Turn
+
+
+class Album:
+    """8-bit BGR images of any sizes in one piece of device memory, cut there.
+
+    Args:
+        images: arrays (H, W, 3), uint8.
+    """
+
+    def __init__(self, images: Sequence[np.ndarray], device: torch.device):
+        self.widths = [img.shape[1] for img in images]
+        self.starts = np.cumsum([0, *(img.size for img in images)]).tolist()
+        self.pixels = torch.cat([torch.from_numpy(img).flatten() for img in images]).to(device)
+        self.bgr = torch.tensor([2, 1, 0], device=device).view(1, 3, 1, 1)
+
+    def cut(self, windows: Sequence[Window], size: int) -> Tensor:
+        """RGB patches (B, 3, size, size), float32 in [0, 1]: the values that `ToTensor` gives."""
+        rows = [(self.starts[w.image], self.widths[w.image], w.top, w.left, *w.turn) for w in windows]
+        numbers = torch.tensor(rows).to(self.pixels.device, non_blocking=True)  # the only thing that travels
+        start, width, top, left, hflip, vflip, transpose = numbers.T.reshape(7, -1, 1, 1)
+        along = torch.arange(size, device=self.pixels.device)
+        i, j = along[:, None], along[None, :]
+        row, column = torch.where(transpose.bool(), j, i), torch.where(transpose.bool(), i, j)
+        row = torch.where(vflip.bool(), size - 1 - row, row)
+        column = torch.where(hflip.bool(), size - 1 - column, column)
+        first = start + ((top + row) * width + left + column) * 3
+        return self.pixels[first[:, None] + self.bgr].float().div_(255.)
+
+
+class ResidentLoader:
+    """Stands in for an `ImageLoader` of a training set, `cache: device`, and gives the same batches, bit for bit.
+
+    Args:
+        dataset: pairs that are cropped and turned, nothing else.
+        opt: its block; `batch_size_per_gpu`, `gt_size` and `scale` are read.
+        sampler: order of the samples, and their seeds.
+        batch_size: samples of one batch; the last incomplete one of an epoch is dropped.
+
+    Raises:
+        UserError: for data sets of other kinds, for whole images (no `gt_size`), for images of 16 bits.
+    """
+
+    def __init__(self, dataset: PairedImageDataset, opt: dict[str, Any], sampler: EnlargedSampler, batch_size: int,
+                 device: torch.device):  # yapf: disable
+        if type(dataset) is not PairedImageDataset or dataset.maps or not dataset.to_tensor.is_plain:
+            raise UserError('datasets.train.cache: device is for PairedImageDataset, without dataroot_sem, color, mean and'
+                            ' std')  # yapf: disable
+        if not dataset.gt_size:
+            raise UserError('datasets.train.cache: device needs gt_size: batches are cut from the images')
+        self.dataset, self.pairs, self.sampler, self.batch_size = SeededSamples(dataset,
+                                                                                opt), dataset, sampler, batch_size
+        self.gt_size, self.scale = dataset.gt_size, dataset.scale
+        lqs, gts = zip(*self._read())
+        self.shapes = [lq.shape[:2] for lq in lqs]
+        self.lqs, self.gts = Album(lqs, device), Album(gts, device)
+
+    def _read(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding takes no lock
+            found = pool.map(self._pair, range(len(self.pairs)))
+            quiet = True if get_dist_info()[0] else None
+            return list(tqdm(found, total=len(self.pairs), unit='pair', desc='read', leave=False, disable=quiet))
+
+    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        lq, gt = self.pairs.read_pair(index)
+        for img, path in zip((lq, gt), self.pairs.paths[index]):
+            if img.dtype != np.uint8:
+                raise UserError(f"'{path}' has 16 bits; datasets.train.cache: device holds 8-bit images")
+        check_sizes(gt, lq, self.scale, self.pairs.paths[index][1])
+        side = self.gt_size // self.scale
+        return pad_to_size(lq, side, side), pad_to_size(gt, self.gt_size, self.gt_size)
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.batch_size
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        chosen = []
+        for index in self.sampler:
+            chosen.append(index)
+            if len(chosen) == self.batch_size:
+                yield self._batch(chosen)
+                chosen = []
+
+    def _batch(self, indices: list[int]) -> dict[str, Any]:
+        side, windows = self.gt_size // self.scale, []
+        for index in indices:
+            with seeded(index.seed):  # the draws of `PairedImageDataset`, in its order
+                windows.append(Window(int(index), *random_window(*self.shapes[index], side), self.pairs.random_turn()))
+        larger = [Window(w.image, w.top * self.scale, w.left * self.scale, w.turn) for w in windows]
+        lq_paths, gt_paths = zip(*(self.pairs.paths[i] for i in indices))
+        return {'lq': self.lqs.cut(windows, side), 'gt': self.gts.cut(larger, self.gt_size),
+                'lq_path': list(lq_paths), 'gt_path': list(gt_paths)}  # yapf: disable
