@@ -17,6 +17,7 @@ _COMMANDS = {
     'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),
     'ablate': ('basicsr.commands.ablate', 'train the variants of a study, write one table of their results'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
+    'throughput': ('basicsr.commands.throughput', 'how fast a training runs here, in which precision'),
     'augment': ('basicsr.commands.augment', 'make augmented copies of image pairs'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
     'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),

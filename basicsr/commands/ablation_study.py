@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from basicsr.config import find_path, load_options
 from basicsr.config.blocks import check_block
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, Int
+from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write
@@ -190,38 +190,6 @@ def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds
         _check_record(run)
         runs.append(run)
     return runs
-
-
-def shortened(opt: dict[str, Any], total_iter: int) -> dict[str, Any]:
-    """Changes that make a run of `total_iter` iterations of these options, all schedules in proportion.
-
-    Training states, log lines and validations keep their distance where that is short enough.
-    """
-    train, data = opt['train'], opt['datasets']['train']
-    share = total_iter / train['total_iter']
-    changes: dict[str, Any] = {'train.total_iter': total_iter}
-
-    def shrink(lengths: list[int]) -> list[int]:
-        ends = [0, *(round(end * share) for end in accumulate(lengths))]
-        return [max(1, b - a) for a, b in pairwise(ends)]
-
-    if train['scheduler'].get('periods'):
-        changes['train.scheduler.periods'] = shrink(train['scheduler']['periods'])
-    if train['scheduler'].get('milestones'):
-        changes['train.scheduler.milestones'] = [round(m * share) for m in train['scheduler']['milestones']]
-    if train['scheduler'].get('warmup_iter'):
-        changes['train.scheduler.warmup_iter'] = int(train['scheduler']['warmup_iter'] * share)
-    if train.get('warmup_iter', -1) > 0:
-        changes['train.warmup_iter'] = int(train['warmup_iter'] * share)
-    if data.get('iters'):
-        changes['datasets.train.iters'] = shrink(data['iters'])
-    logger, val = opt.get('logger') or {}, opt.get('val') or {}
-    for key, value, parts in (('logger.save_checkpoint_freq', logger.get('save_checkpoint_freq', 5000), 5),
-                              ('logger.print_freq', logger.get('print_freq', 100), 10),
-                              ('val.val_freq', val.get('val_freq'), 1)):  # yapf: disable
-        if value:
-            changes[key] = min(value, -(-total_iter // parts))
-    return changes
 
 
 def _check_record(run: Run) -> None:

@@ -37,11 +37,14 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader | ResidentLoader,
 
 
 def build_val_data(opt: dict[str, Any]) -> list[ImageLoader]:
-    """Loaders of all `val*` and `test*` blocks, in the order of their names."""
+    """Loaders of all `val*` and, except in training, `test*` blocks, in the order of their names.
+
+    What is measured in training chooses the weights, so it is not what they are tested on in the end.
+    """
     loaders = []
     for key in sorted(opt['datasets']):
         block = opt['datasets'][key]
-        if block['phase'] == 'train':
+        if block['phase'] in ('train', 'test' if opt['is_train'] else None):
             continue
         dataset = build_dataset(block)
         get_root_logger().info(

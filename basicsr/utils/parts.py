@@ -1,0 +1,171 @@
+"""Files carried in parts below a size limit: one archive cut into pieces, and a list that proves that they are whole.
+
+    data_000.part  data_001.part  ...  data.json
+
+Only the standard library: this also runs where nothing is installed yet.
+"""
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from basicsr.utils.errors import UserError
+
+
+class _Cutter(io.RawIOBase):
+    """What is written goes into files of at most `size` bytes, one after the other."""
+
+    def __init__(self, folder: Path, label: str, size: int):
+        self.folder, self.label, self.size = folder, label, size
+        self.parts: list[dict] = []
+        self.file, self.room = None, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        rest = memoryview(data).cast('B')
+        length = len(rest)
+        while rest:
+            if not self.room:
+                self._next()
+            chunk, rest = rest[:self.room], rest[self.room:]
+            self.file.write(chunk)
+            self.digest.update(chunk)
+            self.room -= len(chunk)
+            self.parts[-1]['bytes'] += len(chunk)
+        return length
+
+    def _next(self) -> None:
+        self._end()
+        self.parts.append({'file': f'{self.label}_{len(self.parts):03d}.part', 'bytes': 0})
+        self.file, self.room = (self.folder / self.parts[-1]['file']).open('wb'), self.size
+        self.digest = hashlib.sha256()
+
+    def _end(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.parts[-1]['sha256'] = self.digest.hexdigest()
+            self.file = None
+
+    def close(self) -> None:
+        self._end()
+        super().close()
+
+
+class _Joiner(io.RawIOBase):
+    """The content of files, one after the other."""
+
+    def __init__(self, files: Iterable[Path]):
+        self.files, self.file = iter(files), None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while True:
+            if self.file is None:
+                path = next(self.files, None)
+                if path is None:
+                    return 0
+                self.file = path.open('rb')
+            count = self.file.readinto(buffer)
+            if count:
+                return count
+            self.file.close()
+            self.file = None
+
+
+def cut(files: Mapping[str, Path], folder: Path, label: str, size: int) -> list[Path]:
+    """Pack files into parts.
+
+    Args:
+        files: path in the archive, with '/', to file.
+        label: begins the parts' names; parts of another packing with this label are replaced.
+        size: most bytes of a part.
+
+    Returns:
+        The list `<label>.json`, then the parts.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in _parts_of(folder, label):
+        old.unlink()
+    cutter = _Cutter(folder, label, size)
+    with io.BufferedWriter(cutter, 1 << 20) as stream, tarfile.open(fileobj=stream, mode='w|') as archive:
+        for name, path in files.items():
+            archive.add(path, name, recursive=False)
+    listing = folder / f'{label}.json'
+    text = json.dumps({'files': len(files), 'parts': cutter.parts}, indent=1)
+    listing.with_suffix('.tmp').write_text(text, encoding='utf-8')
+    os.replace(listing.with_suffix('.tmp'), listing)
+    return [listing, *(folder / part['file'] for part in cutter.parts)]
+
+
+def collect(sources: Iterable[Path], folder: Path) -> dict[str, list[str]]:
+    """Copy lists and parts from folders into `folder`. Returns, for each list there, the parts that are still missing.
+
+    A list that replaces another one of its label removes the parts that belong to the old one. Raises `UserError` for
+    damaged parts, and when there is nothing to copy.
+    """
+    sources, found = list(sources), []
+    for source in sources:
+        if not source.is_dir():
+            raise UserError(f"'{source}' is not a folder")
+        found += sorted(source.glob('*.json')) + sorted(source.glob('*.part'))
+    if not any(path.suffix == '.part' for path in found):
+        raise UserError(f"there are no parts (*.part) in {', '.join(repr(str(s)) for s in sources)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in found:
+        target = folder / path.name
+        if path.suffix == '.json' and target.is_file() and target.read_bytes() != path.read_bytes():
+            for old in _parts_of(folder, path.stem):
+                old.unlink()
+        if path.resolve() != target.resolve():
+            shutil.copyfile(path, target)
+    return {listing.stem: _missing(listing) for listing in sorted(folder.glob('*.json'))}
+
+
+def join(folder: Path, label: str, target: Path) -> list[str]:
+    """Unpack the parts of `label` below `target`, over files of the same names, and remove the parts. Returns the names."""
+    listing = folder / f'{label}.json'
+    content = json.loads(listing.read_text(encoding='utf-8'))
+    files = [folder / part['file'] for part in content['parts']]
+    target.mkdir(parents=True, exist_ok=True)
+    names = []
+    with io.BufferedReader(_Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
+        for member in archive:
+            archive.extract(member, target, filter='data')  # nothing outside of `target`
+            names.append(member.name)
+    for path in (*files, listing):
+        path.unlink()
+    return names
+
+
+def _missing(listing: Path) -> list[str]:
+    missing = []
+    for part in json.loads(listing.read_text(encoding='utf-8'))['parts']:
+        path = listing.parent / part['file']
+        if not path.is_file():
+            missing.append(part['file'])
+        elif _sha256(path) != part['sha256']:
+            path.unlink()
+            raise UserError(f"'{part['file']}' is damaged or belongs to another packing; carry it again")
+    return missing
+
+
+def _parts_of(folder: Path, label: str) -> list[Path]:
+    return [p for p in folder.glob('*.part') if p.name.rpartition('_')[0] == label]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
