@@ -40,7 +40,7 @@ def loaders(folder, scale=1, **changes):
 
 
 @pytest.mark.parametrize('changes', [{'geometric_augs': True}, {'use_hflip': True}, {'use_hflip': True, 'use_rot': True},
-                                     {}, {'scale': 2, 'geometric_augs': True}, {'subset': '1:3'}])  # yapf: disable
+                                     {}, {'scale': 2, 'geometric_augs': True}, {'pair_range': '1:3'}])  # yapf: disable
 def test_batches_are_those_of_the_ordinary_loader(photos, changes):
     ordinary, resident, samplers = loaders(photos, **changes)
     assert len(ordinary) == len(resident) > 3 and resident.batch_size == ordinary.batch_size
@@ -83,14 +83,15 @@ def test_deep_images_are_named(tiny_options, pairs, capsys):
     assert "input/3.png' has 16 bits" in text
 
 
-@pytest.mark.parametrize(('subset', 'names'), [(':2', '12'), ('2:', '310'), ('-1:', '10'), ('::2', '13')])
-def test_a_subset_is_a_slice_in_natural_order(pairs, subset, names):
+@pytest.mark.parametrize(('pair_range', 'names'), [(':2', '12'), ('2:', '310'), ('-1:', '10'), ('::2', '13')])
+def test_a_subset_is_a_slice_in_natural_order(pairs, pair_range, names):
     dataset = build_dataset({'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'phase': 'val',
-                             'dataroot_gt': str(pairs / 'target'), 'subset': subset})  # yapf: disable
+                             'dataroot_gt': str(pairs / 'target'), 'pair_range': pair_range})  # yapf: disable
     assert ''.join(item['lq_path'].rsplit('/', 1)[1].removesuffix('.png') for item in dataset) == names
 
 
-@pytest.mark.parametrize(('subset', 'reason'), [('a:b', 'is no slice'), ('3', 'is no slice'), ('::0', 'is no slice'),
-                                                ('1:2:3:4', 'is no slice'), ('9:', 'leaves none of the 4 pairs')])
-def test_a_wrong_subset_is_said(tiny_options, capsys, subset, reason):
-    assert reason in message(capsys, tiny_options(datasets={'train': {'subset': subset}}))
+@pytest.mark.parametrize(('pair_range', 'reason'), [('a:b', 'is no slice'), ('3', 'is no slice'),
+                                                    ('::0', 'is no slice'), ('1:2:3:4', 'is no slice'),
+                                                    ('9:', 'leaves none of the 4 pairs')])
+def test_a_wrong_subset_is_said(tiny_options, capsys, pair_range, reason):
+    assert reason in message(capsys, tiny_options(datasets={'train': {'pair_range': pair_range}}))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_subset
+from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import Turn, check_sizes, paired_random_crop, random_flips, random_turn, resize_bilinear
@@ -26,7 +26,7 @@ class PairedImageDataset(Dataset):
         dataroot_gt, dataroot_lq: folders, or databases whose name ends in '.lmdb'.
         io_backend: `{type: disk}` or `{type: lmdb}`; default by the roots' names.
         meta_info_file: text file with the ground truths to use, one per line.
-        subset: the pairs to use, a slice of their natural order: ':460' the first 460, '460:' the others.
+        pair_range: the pairs to use, a slice of their natural order: ':460' the first 460, '460:' the others.
         filename_tmpl: the input's name from the ground truth's, e.g. '{}_low'.
         pair_by: 'name', or 'number' for names that differ around their number, 'low7' and 'normal7'.
         resize: [height, width] that ground truths are resized to first, whatever their shape, and inputs in proportion
@@ -47,7 +47,7 @@ class PairedImageDataset(Dataset):
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
-                 meta_info_file: str | None = None, subset: str | None = None, filename_tmpl: str = '{}',
+                 meta_info_file: str | None = None, pair_range: str | None = None, filename_tmpl: str = '{}',
                  pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None, gt_size: int | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
@@ -66,8 +66,8 @@ class PairedImageDataset(Dataset):
             self.paths = pair_by_number(dataroot_lq, dataroot_gt, meta_info_file)
         else:
             self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file, recursive=recursive)
-        if subset is not None:
-            self.paths = take_subset(self.paths, subset)
+        if pair_range is not None:
+            self.paths = take_range(self.paths, pair_range)
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
         self.names = [stem_below(gt, dataroot_gt) for _, gt in self.paths] if recursive else None
         inputs = [Path(lq).stem for lq, _ in self.paths]

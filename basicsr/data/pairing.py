@@ -158,15 +158,15 @@ def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     return [by_name[n] for n in names]
 
 
-def take_subset(pairs: list[tuple[str, str]], subset: str) -> list[tuple[str, str]]:
+def take_range(pairs: list[tuple[str, str]], pair_range: str) -> list[tuple[str, str]]:
     """`pairs[start:stop:step]` of a text 'start:stop:step' whose parts may be left out. Raises `UserError`."""
     try:
-        part = slice(*(int(text) if text.strip() else None for text in subset.split(':')))
-        chosen = pairs[part] if ':' in subset else None
+        part = slice(*(int(text) if text.strip() else None for text in pair_range.split(':')))
+        chosen = pairs[part] if ':' in pair_range else None
     except (ValueError, TypeError):
         chosen = None
     if chosen is None:
-        raise UserError(f"subset: '{subset}' is no slice; ':460' takes the first 460 pairs, '460:' the others")
+        raise UserError(f"pair_range: '{pair_range}' is no slice; ':460' takes the first 460 pairs, '460:' the others")
     if not chosen:
-        raise UserError(f"subset: '{subset}' leaves none of the {len(pairs)} pairs")
+        raise UserError(f"pair_range: '{pair_range}' leaves none of the {len(pairs)} pairs")
     return chosen
