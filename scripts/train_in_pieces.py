@@ -18,9 +18,11 @@ import argparse
 import importlib.util
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -45,10 +47,10 @@ def probe(args: argparse.Namespace) -> None:
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         found |= {'torch': torch.__version__, 'cuda': torch.version.cuda, 'gpus': gpus,
                   'triton': importlib.util.find_spec('triton') is not None}  # yapf: disable
-    text = json.dumps(found, indent=1)
-    print(text)
+    print(json.dumps(found, indent=1))
+    found['installed'] = sorted({_plain(d.metadata['Name']) for d in metadata.distributions()})
     if args.json:
-        Path(args.json).write_text(text, encoding='utf-8')
+        Path(args.json).write_text(json.dumps(found, indent=1), encoding='utf-8')
 
 
 def wheels(args: argparse.Namespace) -> None:
@@ -68,7 +70,9 @@ def wheels(args: argparse.Namespace) -> None:
                            *missing], check=False)  # yapf: disable
     if done.returncode:
         raise UserError(f'pip could not download {", ".join(missing)} for Python {found["python"]}')
-    _cut({f'wheels/{path.name}': path for path in sorted(folder.iterdir())}, args, 'wheels')
+    # what it has stays as it is: another NumPy in front of the one that PyTorch was built with would not do
+    new = [path for path in sorted(folder.iterdir()) if _plain(path.name.split('-')[0]) not in found['installed']]
+    _cut({f'wheels/{path.name}': path for path in new}, args, 'wheels')
 
 
 def pack(args: argparse.Namespace) -> None:
@@ -160,6 +164,11 @@ def _places(args: argparse.Namespace) -> list[str]:
     keys = json.loads(listing.read_text(encoding='utf-8')) if listing.is_file() else {}
     return _entries({key: str(args.root / name) for key, name in keys.items()} |
                     {'path.experiments_root': str(args.root / 'experiments')})  # yapf: disable
+
+
+def _plain(name: str) -> str:
+    """The name of a distribution as pip compares it."""
+    return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def _entries(changes: dict) -> list[str]:

@@ -211,6 +211,18 @@ def test_test_py_measures_the_best_weights_of_the_run(tiny_options, tmp_path):
     assert mean == pytest.approx(best_value, abs=1e-5)
 
 
+def test_the_test_set_is_not_looked_at_in_training(tiny_options, pairs, tmp_path):
+    for side in ('input', 'target'):  # what cannot be read would show
+        (tmp_path / 'broken' / side).mkdir(parents=True)
+        (tmp_path / 'broken' / side / '1.png').write_bytes((pairs / side / '1.png').read_bytes()[:100])
+    block = {'type': 'PairedImageDataset', 'name': 'final', 'dataroot_lq': str(tmp_path / 'broken' / 'input'),
+             'dataroot_gt': str(tmp_path / 'broken' / 'target')}  # yapf: disable
+    options = str(tiny_options(datasets={'test': block}))
+    assert train([options]) == 0
+    assert (tmp_path / 'experiments' / 'tiny' / 'metrics.csv').read_text().splitlines()[0] == 'iter,toy/psnr'
+    assert run_test([options]) == 2
+
+
 def test_test_py_without_weights_says_what_to_do(tiny_options, capsys):
     assert run_test([str(tiny_options('never_trained'))]) == 2
     assert 'give path.pretrain_network_g=FILE' in capsys.readouterr().err
