@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> None:
         'file': f'{args.name}.safetensors', 'sha256': hashlib.sha256(data).hexdigest(), 'bytes': len(data),
         'network': shipped.network, 'parameters': parameters, 'options': options, 'data': args.data,
         'selection': args.selection, 'iterations': shipped.iterations, 'machine': args.machine, 'entry': entry,
-        'metrics': {'dataset': block['name'], 'images': len(dataset), 'candidates': metrics, 'per_image': per_image},
+        'metrics': {'dataset': block['name'], 'block': args.dataset, 'images': len(dataset), 'candidates': metrics,
+                    'per_image': per_image},
         'paper': paper, 'licence': args.licence,
     }  # yapf: disable
     if args.default or manifest['default'] is None:

@@ -30,9 +30,12 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader, EnlargedSampler]
 
 
 def build_val_data(opt: dict[str, Any]) -> list[ImageLoader]:
-    """Loaders of all `val*` and `test*` blocks, in the order of their names."""
+    """Loaders of all `val*`, then `test*` blocks, each in the order of their names.
+
+    The first chooses the best weights and stops early; a test set beside a validation set is only looked at.
+    """
     loaders = []
-    for key in sorted(opt['datasets']):
+    for key in sorted(opt['datasets'], key=lambda key: (key.startswith('test'), key)):
         block = opt['datasets'][key]
         if block['phase'] == 'train':
             continue
