@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, run_python
 
 from basicsr.archs import build_network
 from basicsr.cli import main as basicsr
@@ -171,15 +174,35 @@ def test_list_when_there_are_none(nothing_shipped, capsys):
     assert capsys.readouterr().out == 'weights:\n  none come with this version\n'
 
 
+# --- where they are
+
+
+def test_an_installed_package_has_them_inside(shipped, tmp_path):
+    """Those of the manifest, and not what a user keeps beside them; found from any folder."""
+    source, built = shipped.parent, shipped.parent / 'build' / 'lib'
+    (shipped / 'mine.safetensors').write_bytes(b'1')
+    shutil.copytree(ROOT / 'basicsr', source / 'basicsr', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.py', 'pyproject.toml', 'README.md'):
+        shutil.copy(ROOT / name, source)
+    done = run_python('setup.py', 'build_py', '--build-lib', built, cwd=source)
+    assert done.returncode == 0, done.stderr
+    inside = built / 'basicsr' / 'pretrained_weights'
+    assert {p.name for p in inside.iterdir()} == {'manifest.json', 'tiny_net.safetensors'}
+    for package, file in ((built, inside / 'tiny_net.safetensors'), (source, shipped / 'tiny_net.safetensors')):
+        code = 'from basicsr.utils.pretrained import find_weights; print(find_weights("tiny_net"))'
+        found = run_python('-c', code, cwd=Path('/'), env={**os.environ, 'PYTHONPATH': str(package)})
+        assert found.stdout.strip() == str(file), found.stderr
+
+
 # --- the table of the README
 
 
 def test_the_table_has_the_papers_numbers_in_brackets(shipped):
     manifest = read_manifest()
     text = markdown(manifest)
-    assert (
-        '| `tiny_net` | 34,449 | 1,200 | 20.12 (24.03) | 0.780 (0.827) | 20.22 / 0.880 | 20.12 / 20.12, 20.22 / 20.22 |'
-        in text)
+    row = next(line for line in text.splitlines() if line.startswith('| `tiny_net` |'))
+    assert row.strip('| ').split(' | ') == ['`tiny_net`', '34,449', 'nothing', '1,200', '20.12 (24.03)', '0.780 (0.827)',
+                                            '20.22 / 0.880', '20.12 / 20.12, 20.22 / 20.22']  # yapf: disable
     assert '`tiny_net`, the default: RetinexMamba of [tiny.yml](Options/tiny.yml)' in text
     assert 'In brackets: a larger network.' in text
     manifest['weights']['tiny_net']['paper'] = None

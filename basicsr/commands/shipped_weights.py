@@ -13,8 +13,9 @@ from basicsr.utils.pretrained import README_PROTOCOL, describe_weights, read_man
 PROTOCOLS = (README_PROTOCOL, 'basicsr', 'restormer-rgb3d')
 START, END = '<!-- shipped weights -->', '<!-- end -->'
 
+_DIGITS = {'psnr': '.2f', 'ssim': '.3f'}
 _NONE = 'None yet: this version comes without trained weights. Train a network, or give the weights of others.'
-_HEAD = ('network', 'parameters', 'iterations', 'PSNR', 'SSIM', 'with GT-mean',
+_HEAD = ('network', 'parameters', 'trained on', 'iterations', 'PSNR', 'SSIM', 'with GT-mean',
          f'PSNR by {" / ".join(PROTOCOLS[1:])}, with GT-mean')  # yapf: disable
 
 
@@ -67,10 +68,8 @@ def _cells(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
                   for metric, digits in _DIGITS.items())  # yapf: disable
     brighter = ' / '.join(f'{gt_mean[f"{metric} {README_PROTOCOL}"]:{digits}}' for metric, digits in _DIGITS.items())
     others = ', '.join(' / '.join(f'{means[f"psnr {p}"]:.2f}' for p in PROTOCOLS[1:]) for means in (plain, gt_mean))
-    return f'`{name}`', f"{entry['parameters']:,d}", f"{entry['iterations']:,d}", psnr, ssim, brighter, others
-
-
-_DIGITS = {'psnr': '.2f', 'ssim': '.3f'}
+    data = entry['data'].rstrip('.').replace('|', '\\|')
+    return f'`{name}`', f"{entry['parameters']:,d}", data, f"{entry['iterations']:,d}", psnr, ssim, brighter, others
 
 
 def _note(name: str, entry: dict[str, Any], default: bool) -> str:
@@ -78,9 +77,9 @@ def _note(name: str, entry: dict[str, Any], default: bool) -> str:
     options = f"[{Path(entry['options']).name}]({entry['options']})"
     parts = [
         f"`{name}`{', the default' if default else ''}: {entry['network']['type']} of {options}, measured on the"
-        f" {metrics['images']} images of {metrics['dataset']}.", f"Data: {_sentence(entry['data'])}",
+        f" {metrics['images']} images of {metrics['dataset']}.",
         f"Which weights of the run: {entry['entry']}. {_sentence(entry['selection'])}",
-        f"Trained on: {_sentence(entry['machine'])}", f"Licence: {_sentence(entry['licence'])}"
+        f"Trained by: {_sentence(entry['machine'])}", f"Licence: {_sentence(entry['licence'])}"
     ]
     return ' '.join(parts + ([f"In brackets: {_sentence(paper['source'])}"] if paper else []))
 
