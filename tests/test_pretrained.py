@@ -202,7 +202,7 @@ def test_the_table_has_the_papers_numbers_in_brackets(shipped):
     text = markdown(manifest)
     row = next(line for line in text.splitlines() if line.startswith('| `tiny_net` |'))
     assert row.strip('| ').split(' | ') == ['`tiny_net`', '34,449', 'nothing', '1,200', '20.12 (24.03)', '0.780 (0.827)',
-                                            '20.22 / 0.880', '20.12 / 20.12, 20.22 / 20.22']  # yapf: disable
+                                            '20.22 / 0.880', '20.12 / 20.12; 20.22 / 20.22']  # yapf: disable
     assert '`tiny_net`, the default: RetinexMamba of [tiny.yml](Options/tiny.yml)' in text
     assert 'In brackets: a larger network.' in text
     manifest['weights']['tiny_net']['paper'] = None

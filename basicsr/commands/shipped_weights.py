@@ -16,7 +16,7 @@ START, END = '<!-- shipped weights -->', '<!-- end -->'
 _DIGITS = {'psnr': '.2f', 'ssim': '.3f'}
 _NONE = 'None yet: this version comes without trained weights. Train a network, or give the weights of others.'
 _HEAD = ('network', 'parameters', 'trained on', 'iterations', 'PSNR', 'SSIM', 'with GT-mean',
-         f'PSNR by {" / ".join(PROTOCOLS[1:])}, with GT-mean')  # yapf: disable
+         f'PSNR by {" / ".join(PROTOCOLS[1:])}; with GT-mean')  # yapf: disable
 
 
 def markdown(manifest: dict[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _cells(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     psnr, ssim = (f'{plain[f"{metric} {README_PROTOCOL}"]:{digits}}{claimed[metric]}'
                   for metric, digits in _DIGITS.items())  # yapf: disable
     brighter = ' / '.join(f'{gt_mean[f"{metric} {README_PROTOCOL}"]:{digits}}' for metric, digits in _DIGITS.items())
-    others = ', '.join(' / '.join(f'{means[f"psnr {p}"]:.2f}' for p in PROTOCOLS[1:]) for means in (plain, gt_mean))
+    others = '; '.join(' / '.join(f'{means[f"psnr {p}"]:.2f}' for p in PROTOCOLS[1:]) for means in (plain, gt_mean))
     data = entry['data'].rstrip('.').replace('|', '\\|')
     return f'`{name}`', f"{entry['parameters']:,d}", data, f"{entry['iterations']:,d}", psnr, ssim, brighter, others
 
@@ -79,7 +79,7 @@ def _note(name: str, entry: dict[str, Any], default: bool) -> str:
         f"`{name}`{', the default' if default else ''}: {entry['network']['type']} of {options}, measured on the"
         f" {metrics['images']} images of {metrics['dataset']}.",
         f"Which weights of the run: {entry['entry']}. {_sentence(entry['selection'])}",
-        f"Trained by: {_sentence(entry['machine'])}", f"Licence: {_sentence(entry['licence'])}"
+        f"Machine: {_sentence(entry['machine'])}", f"Licence: {_sentence(entry['licence'])}"
     ]
     return ' '.join(parts + ([f"In brackets: {_sentence(paper['source'])}"] if paper else []))
 
