@@ -1,10 +1,14 @@
-"""Compiles the C kernels of the selective scan where there is a C compiler; everything else is in pyproject.toml.
+"""Compiles the C kernels of the selective scan where there is a C compiler, and packs the weights that come with the
+project; everything else is in pyproject.toml.
 
 `python setup.py develop --no_cuda_ext`, which published READMEs of this family quote, works too.
 """
+import json
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 if '--no_cuda_ext' in sys.argv:
     sys.argv.remove('--no_cuda_ext')
@@ -25,4 +29,27 @@ scan = Extension(
     optional=True,  # without a compiler the installation goes on, and the scan runs on plain PyTorch
 )
 
-setup(ext_modules=[] if sys.platform == 'win32' else [scan])
+
+class BuildWithWeights(build_py):
+    """Puts what the manifest of `pretrained_weights/` names inside the installed package, and nothing else that a user
+    may keep in that folder. An editable installation finds the folder where it is."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for file in shipped():
+                target = Path(self.build_lib, 'basicsr', file)
+                self.mkpath(str(target.parent))
+                self.copy_file(file, str(target))
+
+    def get_source_files(self):
+        return super().get_source_files() + shipped()
+
+
+def shipped():
+    manifest = Path('pretrained_weights', 'manifest.json')
+    weights = json.loads(manifest.read_text(encoding='utf-8'))['weights'] if manifest.is_file() else {}
+    return [str(manifest.with_name(entry['file'])) for entry in weights.values()] + [str(manifest)] * bool(weights)
+
+
+setup(ext_modules=[] if sys.platform == 'win32' else [scan], cmdclass={'build_py': BuildWithWeights})

@@ -159,7 +159,7 @@ def test_every_command_has_help(basicsr, command):
 def test_list(basicsr):
     code, out, _ = basicsr('list')
     assert code == 0
-    for title in ('networks', 'datasets', 'models', 'losses', 'metrics', 'schedulers', 'protocols'):
+    for title in ('networks', 'datasets', 'models', 'losses', 'metrics', 'schedulers', 'protocols', 'weights'):
         assert f'{title}:\n' in out
     code, out, _ = basicsr('list', 'losses')
     assert code == 0 and 'networks' not in out

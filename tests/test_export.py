@@ -155,7 +155,7 @@ def test_a_file_that_answers_otherwise_is_refused(saved, tmp_path, capsys, monke
     (['-o', 'net.pht'], "Did you mean '.pt'"),
     (['-o', 'net'], 'One of: .safetensors, .pt, .pt2, .onnx'),
     (['-o', 'net.pt', '--size', '0', '4'], 'sides must be positive'),
-    (['-o', 'net.pt', '--weights', 'nothing.pth'], "no file 'nothing.pth'"),
+    (['-o', 'net.pt', '--weights', 'nothing.pth'], "no weight file 'nothing.pth'"),
     (['-o', '{weights}.safetensors', '--weights', '{weights}.safetensors'], 'would overwrite the weights'),
 ])  # yapf: disable
 def test_mistakes_are_one_sentence(saved, tmp_path, monkeypatch, capsys, more, says):

@@ -169,8 +169,6 @@ def test_weights_of_unknown_networks(pairs, tmp_path, capsys):
     save_weights(tmp_path / 'x.pth', {'params': {'layer.weight': torch.zeros(3)}})
     assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(tmp_path / 'x.pth')]) == 2
     assert 'does not say which network it belongs to; give the option file with --opt' in capsys.readouterr().err
-    assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out')]) == 2
-    assert 'which network? give --weights' in capsys.readouterr().err
 
 
 def test_folder_that_cannot_be_written(pairs, weights, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Enhance one photo or a folder of photos, without ground truth: enhance.py INPUT -o OUT --weights W"""
+"""Enhance one photo or a folder of photos, without ground truth: enhance.py INPUT -o OUT [--weights W]"""
 from __future__ import annotations
 
 import argparse
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from basicsr.utils.errors import UserError, describe_os_error, run_main
+from basicsr.utils.pretrained import default_weights, describe_weights, find_weights
 
 if TYPE_CHECKING:
     from basicsr.inference.restorer import ImageRestorer
@@ -16,8 +17,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', metavar='INPUT', help='an image, or a folder of images')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
-    parser.add_argument(
-        '--weights', metavar='FILE', help='.pth or .safetensors; says itself which network it belongs to')
+    parser.add_argument('--weights', metavar='FILE',
+                        help='.pth or .safetensors, which says itself which network it belongs to, or a name of'
+                        ' `basicsr list weights`; default: those that come with the toolbox')  # yapf: disable
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--tile_overlap', type=int, default=32, help='pixels shared by neighbouring tiles')
@@ -56,10 +58,7 @@ def build_restorer(args: argparse.Namespace) -> ImageRestorer:
         opt = load_options(args.opt, is_train=False, check_files=False).opt
         network = opt['network_g']
         weights = weights or opt['path'].get('pretrain_network_g')
-    if weights is None:
-        raise UserError('which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)')
-    if not Path(weights).is_file():
-        raise UserError(f"there is no weight file '{weights}'")
+    weights = find_weights(weights or _default(args.opt))
     from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
     net = load_network(weights, network)
     if net.input_channels not in (None, 1, 3):
@@ -67,6 +66,16 @@ def build_restorer(args: argparse.Namespace) -> ImageRestorer:
                         ' are turned to 1 (grey). Data sets of such images are for: basicsr test')  # yapf: disable
     return ImageRestorer(net, choose_device(args.device), args.tile, args.tile_overlap, args.self_ensemble,
                          amp=args.amp, channels=net.input_channels)  # yapf: disable
+
+
+def _default(opt: str | None) -> str:
+    """The weights that come with the toolbox, said in the log. An option file asks for those of its own network."""
+    from basicsr.utils.logger import get_root_logger
+    name = None if opt else default_weights()
+    if name is None:
+        raise UserError('which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)')
+    get_root_logger().info(f'no --weights given: taking {name}, {describe_weights(name)}')
+    return name
 
 
 def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: bool = False) -> None:

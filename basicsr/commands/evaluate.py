@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,16 @@ from basicsr.commands.metric_choice import (
     all_protocols,
     choose_metrics,
     leave_out_unavailable,
-    measure_all,
 )
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.pretrained import find_weights
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
-    parser.add_argument('--weights', '--checkpoint', metavar='FILE', help='default path.pretrain_network_g')
+    parser.add_argument('--weights', '--checkpoint', metavar='FILE',
+                        help='a file, or a name of `basicsr list weights`; default path.pretrain_network_g')  # yapf: disable
     parser.add_argument(
         '--degraded_dir', metavar='DIR', help='a folder of images instead of data sets of an option file')
     parser.add_argument(
@@ -58,23 +58,19 @@ def run(args: argparse.Namespace) -> None:
     weights = args.weights or (opt['path'].get('pretrain_network_g') if opt else None)
     if weights is None:
         raise UserError('give --weights FILE')
-    if not Path(weights).is_file():
-        raise UserError(f"there is no weight file '{weights}'")
+    file = find_weights(weights)
     data = _folders(args) if args.degraded_dir else _data_sets(opt, args.opt)
     chosen = _choose(data, args.benchmarks)
     metrics = _metrics(args)
-    from tqdm import tqdm
-
     from basicsr.commands.comparison import Comparison
     from basicsr.commands.evaluation_report import Row, report
-    from basicsr.data.loader import ImageLoader, sample_name
+    from basicsr.commands.restoring import build_restorer, measure_image, restore_images
     from basicsr.metrics.gt_mean import match_mean
-    from basicsr.metrics.tasks import task_of
     from basicsr.utils.img import imwrite
     args.dataset = args.dataset or '_'.join(data)
     folder = Path(args.output_dir or Path(args.result_dir, args.dataset, *([Path(args.opt).stem] if args.opt else []),
-                                          Path(weights).stem))  # yapf: disable
-    restorer = _restorer(args, opt, weights)
+                                          file.stem))  # yapf: disable
+    restorer = build_restorer(file, opt, None, args.device, args.tile, args.self_ensemble)
     if args.metrics:
         metrics = leave_out_unavailable(metrics, restorer.device)
     homes = {name: folder / name if len(data) > 1 else folder for name in data}
@@ -82,15 +78,11 @@ def run(args: argparse.Namespace) -> None:
     for name, (dataset, block) in data.items():
         if hasattr(dataset, 'summary'):  # which of several possible folders the images of a task come from
             print(f'{name}:\n{dataset.summary()}')
-        loader = ImageLoader(dataset, block, batch_size=1, sampler=chosen[name])
         comparison = Comparison(homes[name], not args.no_images)
-        for batch in tqdm(loader, unit='image', desc=name, disable=not sys.stderr.isatty()):
-            task, image = task_of(batch), sample_name(batch)
-            lq, gt = _array(batch['lq']), _array(batch['gt']) if 'gt' in batch else None
-            result = restorer(lq, _array(batch['sem']) if 'sem' in batch else None)
+        for task, image, path, lq, result, gt in restore_images(restorer, dataset, block, name, chosen[name]):
             if gt is not None and args.GT_mean:
                 result = match_mean(result, gt)
-            values = _measure(batch['lq_path'][0], result, gt, metrics, restorer.device)
+            values = measure_image(path, result, gt, metrics, restorer.device)
             if values:
                 rows.append(Row(name, task, image, values))
             if gt is not None and args.comparison:
@@ -185,22 +177,6 @@ def _choose(data: dict[str, tuple], benchmarks: list[str]) -> dict[str, list[int
     return {name: [i for i, task in enumerate(found) if task in chosen] for name, found in tasks.items()}
 
 
-def _restorer(args: argparse.Namespace, opt: dict[str, Any] | None, weights: str):
-    from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
-    if opt is None:
-        net, device, window = load_network(weights), args.device, 1
-    else:
-        net = load_network(weights, opt['network_g'], opt['path'].get('param_key_g'))
-        device = 'cpu' if opt['num_gpu'] == 0 and args.device == 'auto' else args.device
-        window = (opt.get('val') or {}).get('window_size') or 4
-    return ImageRestorer(net, choose_device(device), args.tile, ensemble=args.self_ensemble, multiple=window,
-                         channels=net.input_channels)  # yapf: disable
-
-
-def _array(tensor):
-    return tensor[0].permute(1, 2, 0).numpy()
-
-
 def _metrics(args: argparse.Namespace) -> Metrics:
     if args.metrics:
         return choose_metrics(
@@ -208,13 +184,6 @@ def _metrics(args: argparse.Namespace) -> Metrics:
     if args.protocol or args.set:
         raise UserError(f"--{'protocol' if args.protocol else 'set'} is for metrics named with --metrics")
     return all_protocols()
-
-
-def _measure(file: str, result, gt, metrics: Metrics, device) -> dict[str, float]:
-    try:
-        return measure_all(result, gt, metrics, device)
-    except ValueError as error:
-        raise UserError(f"'{file}': {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

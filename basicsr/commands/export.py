@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from basicsr.utils.errors import UserError, nearest, run_main
+from basicsr.utils.pretrained import find_weights
 
 _TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
 _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.selective_scan'}
@@ -12,7 +13,8 @@ _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.sele
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--weights', required=True, metavar='FILE', help='.pth, .ckpt or .safetensors')
+    parser.add_argument('--weights', required=True, metavar='FILE',
+                        help='.pth, .ckpt or .safetensors, or a name of `basicsr list weights`')  # yapf: disable
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say their network')
     parser.add_argument(
         '-o',
@@ -41,13 +43,14 @@ def run(args: argparse.Namespace) -> None:
     if target.suffix not in FORMATS:
         raise UserError(f"-o '{target}': unknown type '{target.suffix}'.{nearest(target.suffix, FORMATS)} One of: "
                         f"{', '.join(FORMATS)}")  # yapf: disable
-    if target.exists() and Path(args.weights).exists() and target.samefile(args.weights):
+    weights = find_weights(args.weights)
+    if target.exists() and target.samefile(weights):
         raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
     network = None
     if args.opt:
         from basicsr.config import load_options
         network = load_options(args.opt, is_train=False, check_files=False).opt['network_g']
-    net, options = load_described(args.weights, network)
+    net, options = load_described(weights, network)
     net.eval().requires_grad_(False)
     write, answer = FORMATS[target.suffix]
     check = random_inputs(net, options, height, width, seed=1)

@@ -1,4 +1,4 @@
-"""List what option files can name: basicsr list [networks|datasets|models|losses|metrics|schedulers|protocols]"""
+"""List what can be named: basicsr list [networks|datasets|models|losses|metrics|schedulers|protocols|weights]"""
 from __future__ import annotations
 
 import argparse
@@ -12,7 +12,7 @@ _KINDS = {f'{r.noun}s' if not r.noun.endswith('s') else 'losses': r for r in (*R
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('kind', nargs='?', choices=[*_KINDS, 'protocols'], help='default: everything')
+    parser.add_argument('kind', nargs='?', choices=[*_KINDS, 'protocols', 'weights'], help='default: everything')
     return parser.parse_args(argv)
 
 
@@ -27,6 +27,9 @@ def run(args: argparse.Namespace) -> None:
         print('protocols:')
         for protocol in PROTOCOLS.values():
             print(f'  {protocol.name:<32}{protocol.summary}')
+    if args.kind in (None, 'weights'):
+        from basicsr.commands.shipped_weights import listing
+        print('weights:', *listing(), sep='\n')
 
 
 def _arguments(registry, name: str) -> str:

@@ -24,6 +24,7 @@ from basicsr.registry import (
     project_root,
 )
 from basicsr.utils.errors import nearest
+from basicsr.utils.pretrained import find_weights, read_manifest
 
 _FILES = {
     'arch_files': ARCH_REGISTRY,
@@ -188,6 +189,8 @@ def _absolute(value: Any, where: tuple, path: Path, problems: Problems | None) -
     if not isinstance(value, str):
         return value
     found = find_path(value, beside=path)
+    if found is None and where == ('path', 'pretrain_network_g') and value in read_manifest()['weights']:
+        found = find_weights(value)
     if found is None and problems is not None:
         problems.add(where, f"'{value}' does not exist (looked in {_looked_in(path)})")
     return value if found is None else str(found.resolve())

@@ -132,11 +132,16 @@ def save_weights(path: str | Path, content: dict[str, Any]) -> None:
 
 def save_safetensors(path: str | Path, state: dict[str, torch.Tensor], network: dict[str, Any], **meta: Any) -> None:
     """Weights of one network with its `{type, arguments}` in the header."""
-    from safetensors.torch import save
-    data = save({k: v.contiguous() for k, v in state.items()},
-                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})  # yapf: disable
+    data = safetensors_bytes(state, network, **meta)
     with atomic_write(path) as file:
         file.write(data)
+
+
+def safetensors_bytes(state: dict[str, torch.Tensor], network: dict[str, Any], **meta: Any) -> bytes:
+    """What `save_safetensors` writes."""
+    from safetensors.torch import save
+    return save({k: v.contiguous() for k, v in state.items()},
+                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})  # yapf: disable
 
 
 def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

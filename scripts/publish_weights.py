@@ -1,0 +1,248 @@
+"""Measure the weights of a finished run and ship them: publish_weights.py experiments/RUN --name NAME ...
+
+Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, and the table of the README. Which weights of the
+run are shipped is never decided by the images that they are measured on.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch
+
+from basicsr.commands.metric_choice import all_protocols
+from basicsr.commands.restoring import build_restorer, measure_image, restore_images
+from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, split_readme, write_readme
+from basicsr.config import load_options
+from basicsr.config.yaml_reader import read_yaml
+from basicsr.data import build_dataset
+from basicsr.metrics.gt_mean import match_mean
+from basicsr.metrics.tasks import mean
+from basicsr.utils.errors import UserError, nearest, run_main
+from basicsr.utils.files import atomic_write
+from basicsr.utils.pretrained import LIMIT, read_manifest
+from basicsr.utils.weights import load_weights, read_file, safetensors_bytes
+
+_FILES = {'last': 'models/net_g_latest.pth', 'best': 'best/net_g_best.pth'}
+_ENTRIES = {'': 'params', ' EMA': 'params_ema'}
+
+
+class Candidate(NamedTuple):
+    """Weights that a run has left: an entry of a file, after so many iterations."""
+    file: Path
+    key: str
+    state: dict[str, torch.Tensor]
+    network: dict[str, Any]
+    iterations: int
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('run', metavar='RUN', help='folder of a finished run, experiments/<name>')
+    parser.add_argument('--name', required=True, help='what the weights are called from now on')
+    for flag, text in (('data', 'what they were trained on'), ('machine', 'what trained them'),
+                       ('licence', 'what may be done with them'),
+                       ('selection', 'how these weights of the run were chosen')):  # yapf: disable
+        parser.add_argument(f'--{flag}', required=True, help=f'a sentence: {text}')
+    parser.add_argument('--paper', nargs=3, metavar=('PSNR', 'SSIM', 'SOURCE'), help='what the paper claims, and where')
+    parser.add_argument('--ship', choices=['best-ema', 'best', 'last-ema', 'last'],
+                        help='default: the best on the held-out images, their average where there is one')  # yapf: disable
+    parser.add_argument(
+        '--dataset', default='test', metavar='KEY', help='test set: a block below datasets; default test')
+    parser.add_argument('--to', default=ROOT / 'pretrained_weights', type=Path, metavar='DIR',
+                        help='the folder of weights; README.md and Options/ are beside it')  # yapf: disable
+    parser.add_argument('--default', action='store_true', help='enhance takes these when it is given none')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1')
+    parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.test.dataroot_lq=...')
+    return parser.parse_intermixed_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    # whatever can fail does so before the measuring
+    split_readme(args.to.parent / 'README.md')
+    manifest, paper = read_manifest(args.to), _paper(args.paper)
+    if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_-]*', args.name):
+        raise UserError(f"--name '{args.name}' must consist of letters, digits, '_' and '-'")
+    source = _option_file(Path(args.run))
+    opt = load_options(source, args.overrides, is_train=False).opt
+    options = _published_options(source, args.to.parent)
+    if args.dataset not in opt['datasets']:
+        raise UserError(f"--dataset: '{source}' has no data set '{args.dataset}'."
+                        f"{nearest(args.dataset, opt['datasets'])} It has: {', '.join(opt['datasets'])}")  # yapf: disable
+    block = opt['datasets'][args.dataset]
+    candidates = find_candidates(Path(args.run))
+    entry = _choose(args.ship, candidates)
+    _held_out(Path(args.run), opt, args.dataset)
+    shipped = candidates[entry]
+    data = safetensors_bytes(shipped.state, shipped.network, name=args.name, licence=args.licence)
+    if len(data) >= LIMIT:
+        raise UserError(f"the weights take {len(data):,d} bytes; what comes with the project stays below {LIMIT:,d}")
+    dataset, metrics, per_image = build_dataset(block), {}, {}
+    for label, candidate in _distinct(candidates, entry).items():
+        restorer = build_restorer(candidate.file, opt, candidate.key, args.device)
+        rows = measure(restorer, dataset, block, label)
+        means = {kind: _rounded(mean(row[kind] for row in rows.values())) for kind in ('plain', 'GT-mean')}
+        metrics[label] = {'iterations': candidate.iterations, **means}
+        print(f'{label}, {candidate.iterations} iterations, {len(rows)} images of {block["name"]}:',
+              *(f'{kind} {means[kind][f"psnr {README_PROTOCOL}"]:.2f} dB' for kind in means))  # yapf: disable
+        if label == entry:
+            per_image = _rounded({name: row['plain'][f'psnr {README_PROTOCOL}'] for name, row in rows.items()})
+            parameters = sum(p.numel() for p in restorer.net.parameters())
+    manifest['weights'][args.name] = {
+        'file': f'{args.name}.safetensors', 'sha256': hashlib.sha256(data).hexdigest(), 'bytes': len(data),
+        'network': shipped.network, 'parameters': parameters, 'options': options, 'data': args.data,
+        'selection': args.selection, 'iterations': shipped.iterations, 'machine': args.machine, 'entry': entry,
+        'metrics': {'dataset': block['name'], 'block': args.dataset, 'images': len(dataset), 'candidates': metrics,
+                    'per_image': per_image},
+        'paper': paper, 'licence': args.licence,
+    }  # yapf: disable
+    if args.default or manifest['default'] is None:
+        manifest['default'] = args.name
+    with atomic_write(args.to / f'{args.name}.safetensors') as file:
+        file.write(data)
+    with atomic_write(args.to / 'manifest.json', 'w') as file:
+        file.write(json.dumps(manifest, indent=2, ensure_ascii=False) + '\n')
+    write_readme(args.to.parent / 'README.md', manifest)
+    print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; README.md shows it")
+
+
+def find_candidates(folder: Path) -> dict[str, Candidate]:
+    """Last and best weights of a run and their averages, those that there are, by name: 'last', 'best EMA', ...
+
+    Raises:
+        UserError: when there are none, or they do not say which network they belong to.
+    """
+    found = {}
+    for kind, name in _FILES.items():
+        content = read_file(folder / name) if (folder / name).is_file() else {}
+        for suffix, key in _ENTRIES.items():
+            if key in content:
+                weights = load_weights(folder / name, key)
+                if weights.network is None:
+                    raise UserError(
+                        f"'{folder / name}' does not say which network it belongs to; train with this toolbox")
+                iterations = _best(folder)['iter'] if kind == 'best' else _last_iteration(folder)
+                found[kind + suffix] = Candidate(folder / name, key, weights.state, weights.network, iterations)
+    if not found:
+        raise UserError(f"'{folder}' is not the folder of a finished run: it has neither"
+                        f" {' nor '.join(_FILES.values())}")  # yapf: disable
+    return found
+
+
+def measure(restorer, dataset, block: dict[str, Any], title: str) -> dict[str, dict[str, dict[str, float]]]:
+    """For each image `{plain: {...}, GT-mean: {...}}` of the one result; PSNR and SSIM by the protocols of the table."""
+    metrics = {label: options for label, options in all_protocols().items() if options['protocol'] in PROTOCOLS}
+    rows = {}
+    for _, name, file, _, result, gt in restore_images(restorer, dataset, block, title):
+        if gt is None:
+            raise UserError(f"'{file}' has no ground truth; a test set needs one")
+        rows[name] = {kind: measure_image(file, image, gt, metrics, restorer.device)
+                      for kind, image in (('plain', result), ('GT-mean', match_mean(result, gt)))}  # yapf: disable
+    return rows
+
+
+def _option_file(folder: Path) -> Path:
+    found = sorted(p for p in folder.glob('*') if p.suffix in ('.yml', '.yaml'))
+    if len(found) != 1:
+        what = f"several: {', '.join(p.name for p in found)}; keep the last" if found else 'none'
+        raise UserError(f"'{folder}' must hold the one option file of its run, and has {what}")
+    return found[0]
+
+
+def _published_options(source: Path, root: Path) -> str:
+    """The option file as others find it, below the folder of the README."""
+    ours = root / 'Options' / source.name
+    if not ours.is_file():
+        raise UserError(f"'{ours}' is missing: put the option file there, so that others can train these weights")
+    if read_yaml(ours)[0] != read_yaml(source)[0]:
+        raise UserError(f"'{ours}' says something else than '{source}', which trained these weights")
+    return ours.relative_to(root).as_posix()
+
+
+def _choose(ship: str | None, candidates: dict[str, Candidate]) -> str:
+    entry = ship.replace('-ema', ' EMA') if ship else next((k for k in ('best EMA', 'best') if k in candidates), None)
+    if entry is None:
+        raise UserError('the run has no best weights, since it held no images out; say which to take with --ship')
+    if entry not in candidates:
+        raise UserError(f"--ship {ship}: the run has no such weights, but: {', '.join(candidates)}")
+    return entry
+
+
+def _held_out(folder: Path, opt: dict[str, Any], test: str) -> None:
+    """Raise `UserError` when the best weights were chosen on images of the test set."""
+    if not (folder / _FILES['best']).is_file():
+        return
+    name, blocks = _best(folder)['dataset'], opt['datasets']
+    chosen_on = [key for key, block in blocks.items() if not key.startswith('train') and block['name'] == name]
+    images = {key: _images(build_dataset(blocks[key])) for key in {*chosen_on, test}}
+    if any(images[key] & images[test] for key in chosen_on) or not chosen_on:
+        raise UserError(f"the best weights of '{folder}' were chosen on '{name}', which is not held apart from the test set"
+                        f" datasets.{test}; choose on images of the training set")  # yapf: disable
+
+
+def _images(dataset: Any) -> set[str]:
+    """Resolved paths of every image of a data set."""
+    if not hasattr(dataset, 'paths'):
+        raise UserError(f'{type(dataset).__name__} does not say which images it has; use PairedImageDataset')
+    return {str(Path(path).resolve()) for pair in dataset.paths for path in pair}
+
+
+def _distinct(candidates: dict[str, Candidate], entry: str) -> dict[str, Candidate]:
+    """Without those that hold the same numbers as the shipped one or one before them."""
+    kept: dict[str, Candidate] = {entry: candidates[entry]}
+    for label, one in candidates.items():
+        if label != entry and not any(_same(one.state, other.state) for other in kept.values()):
+            kept[label] = one
+    return {label: one for label, one in candidates.items() if label in kept}
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def _best(folder: Path) -> dict[str, Any]:
+    file = folder / 'best' / 'best.json'
+    if not file.is_file():
+        raise UserError(f"'{file}' is missing; it says what the best weights were chosen on")
+    return json.loads(file.read_text(encoding='utf-8'))
+
+
+def _last_iteration(folder: Path) -> int:
+    """As far as the run's tables go: losses are logged at the end, metrics where early stopping ended it."""
+    done = 0
+    for file in (folder / 'losses.csv', folder / 'metrics.csv'):
+        if file.is_file():
+            with file.open(newline='', encoding='utf-8') as table:
+                done = max([done, *(int(row['iter']) for row in csv.DictReader(table))])
+    if not done:
+        raise UserError(f"'{folder / 'losses.csv'}' does not say how long the run was")
+    return done
+
+
+def _paper(given: list[str] | None) -> dict[str, Any] | None:
+    try:
+        return {'psnr': float(given[0]), 'ssim': float(given[1]), 'source': given[2]} if given else None
+    except ValueError:
+        raise UserError(f'--paper wants two numbers and a sentence, not {given[0]} {given[1]}') from None
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in values.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    return run_main(lambda: run(args))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
