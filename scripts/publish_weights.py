@@ -1,7 +1,7 @@
 """Measure the weights of a finished run and ship them: publish_weights.py experiments/RUN --name NAME ...
 
-Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, and the table of the README. Which weights of the
-run are shipped is never decided by the images that they are measured on.
+Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, METRICS.md beside it, and the table of the README.
+Which weights of the run are shipped is never decided by the images that they are measured on.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import torch
 
 from basicsr.commands.metric_choice import all_protocols
 from basicsr.commands.restoring import build_restorer, measure_image, restore_images
-from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, split_readme, write_readme
+from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme
 from basicsr.config import load_options
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.data import build_dataset
@@ -111,6 +111,8 @@ def run(args: argparse.Namespace) -> None:
         file.write(data)
     with atomic_write(args.to / 'manifest.json', 'w') as file:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False) + '\n')
+    with atomic_write(args.to / 'METRICS.md', 'w') as file:
+        file.write(measured(manifest))
     write_readme(args.to.parent / 'README.md', manifest)
     print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; README.md shows it")
 

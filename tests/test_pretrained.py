@@ -17,7 +17,7 @@ from basicsr.commands.enhance import main as enhance
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.commands.export import main as export
 from basicsr.commands.restoring import build_restorer, measure_image, restore_images
-from basicsr.commands.shipped_weights import markdown, split_readme
+from basicsr.commands.shipped_weights import markdown, measured, split_readme
 from basicsr.config import load_options
 from basicsr.data import build_dataset
 from basicsr.utils import pretrained
@@ -212,6 +212,8 @@ def test_the_table_has_the_papers_numbers_in_brackets(shipped):
 
 def test_readme_shows_what_the_manifest_says():
     assert split_readme(ROOT / 'README.md')[1] == markdown(read_manifest(ROOT / 'pretrained_weights'))
+    if OURS['weights']:
+        assert (ROOT / 'pretrained_weights' / 'METRICS.md').read_text(encoding='utf-8') == measured(OURS)
 
 
 @pytest.mark.parametrize('text', ['', '<!-- shipped weights -->\n', '<!-- end -->\n<!-- shipped weights -->\n'])

@@ -14,7 +14,7 @@ from test_pretrained import NETWORK, check_entry, reproduce
 
 from basicsr.archs import build_network
 from basicsr.commands.evaluate import main as evaluate
-from basicsr.commands.shipped_weights import END, START, markdown, split_readme
+from basicsr.commands.shipped_weights import END, START, markdown, measured, split_readme
 from basicsr.train import train_pipeline
 from basicsr.utils import pretrained
 from basicsr.utils.weights import load_weights, read_file, save_weights
@@ -96,6 +96,10 @@ def test_what_it_writes_is_true(project, tmp_path):
     before, between, after = split_readme(project / 'README.md')
     assert (before, after) == ('# Project\n\n', '\n\nmore\n')
     assert between == markdown(pretrained.read_manifest()) and '(24.03)' in between
+    table = (folder / 'METRICS.md').read_text()
+    assert table == measured(pretrained.read_manifest())
+    found = entry['metrics']['candidates']['best EMA']['GT-mean']
+    assert f"| **best EMA** | 2 | GT-mean | {found['psnr retinexformer']:.2f} / {found['ssim retinexformer']:.4f} |" in table
 
 
 @pytest.mark.parametrize('kind, flags', [('plain', []), ('GT-mean', ['--GT_mean'])])

@@ -32,6 +32,22 @@ def markdown(manifest: dict[str, Any]) -> str:
     return '\n\n'.join(['\n'.join(lines), *notes])
 
 
+def measured(manifest: dict[str, Any]) -> str:
+    """METRICS.md beside the manifest: every candidate of every network, plain and with GT-mean, by every protocol."""
+    lines = ['# Measured', '', 'PSNR and SSIM of everything that a run has left, by three [protocols](../docs/metrics.md).'
+             ' Written by `scripts/publish_weights.py`.']  # yapf: disable
+    for name, entry in manifest['weights'].items():
+        metrics = entry['metrics']
+        lines += ['', f"## {name}", '', f"{metrics['images']} images of {metrics['dataset']}; what is shipped is in bold.", '',
+                  _row(('weights', 'iterations', '', *PROTOCOLS)), '|' + '---|' * (3 + len(PROTOCOLS))]  # yapf: disable
+        for label, found in metrics['candidates'].items():
+            shown = f'**{label}**' if label == entry['entry'] else label
+            for kind in ('plain', 'GT-mean'):
+                values = (f"{found[kind][f'psnr {p}']:.2f} / {found[kind][f'ssim {p}']:.4f}" for p in PROTOCOLS)
+                lines.append(_row((shown, f"{found['iterations']:,d}", kind, *values)))
+    return '\n'.join(lines) + '\n'
+
+
 def listing() -> list[str]:
     """Two lines for each network of the manifest."""
     manifest = read_manifest()
