@@ -187,8 +187,10 @@ def test_a_set_without_ground_truth_is_named(tiny_options, pairs, capsys):
 
 
 def test_a_time_limit_pauses_the_run_and_it_resumes_bit_for_bit(tiny_options, tmp_path, messages):
-    assert train([str(tiny_options('whole'))]) == 0
-    options = str(tiny_options('pieces', train={'time_limit': 1e-9}))
+    changes = {'train': {'early_stop': {'metric': 'psnr', 'patience': 9}}, 'val': {'val_freq': 2}}
+    assert train([str(tiny_options('whole', **changes))]) == 0
+    changes['train']['time_limit'] = 1e-9
+    options = str(tiny_options('pieces', **changes))
     for done in (1, 2, 3):  # each start is over its limit after one iteration
         assert train([options, '--auto_resume']) == 0
         folder = tmp_path / 'experiments' / 'pieces'

@@ -97,6 +97,14 @@ def test_kill_and_resume_equals_a_straight_run(tiny_options, tmp_path):
     assert (runs[0] / 'metrics.csv').read_text() == (runs[1] / 'metrics.csv').read_text()
 
 
+def test_a_resume_warns_of_nothing(tiny_options, tmp_path):
+    """Fresh interpreters, since Python shows a warning once."""
+    options = str(tiny_options(train={'time_limit': 1e-9}))
+    for _ in range(3):
+        done = run_python(ROOT / 'basicsr' / 'train.py', '--opt', options, '--auto_resume')
+        assert done.returncode == 0 and 'Warning' not in done.stderr, done.stderr
+
+
 def test_resume_from_a_state_without_weights(tiny_options, tmp_path):
     """As BasicSR writes it: optimizers, schedulers, epoch and iter; the weights lie beside it."""
     options = str(tiny_options(train={'total_iter': 8}))

@@ -114,17 +114,22 @@ class Trainer:
             self.model.feed_data(batch)
             self.model.optimize_parameters(self.iteration)
             self._log(time.time() - waiting_since, data_time)
-            if self.iteration % self.save_freq == 0:
+            pausing = self._out_of_time()
+            if pausing or self.iteration % self.save_freq == 0:
                 self._save()
+            if pausing:  # a validation that is due comes first when the run goes on
+                raise OutOfTime
             if self.val_freq and self.iteration % self.val_freq == 0:
                 self._validate()
             if self.iteration >= self.total:
                 break
-            if self.time_limit and gather(time.monotonic() - self.started > 60 * self.time_limit)[0]:
-                if self.iteration % self.save_freq:
-                    self._save()
-                raise OutOfTime
             waiting_since = time.time()
+
+    def _out_of_time(self) -> bool:
+        """Whether to pause here; the clock of rank 0 decides for all processes."""
+        if self.time_limit is None or self.iteration >= self.total:
+            return False
+        return gather(time.monotonic() - self.started > 60 * self.time_limit)[0]
 
     def _log(self, iter_time: float, data_time: float) -> None:
         log = self.model.get_current_log()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import OrderedDict
 from copy import deepcopy
 from pathlib import Path
@@ -178,6 +179,8 @@ class BaseModel:
                     target.load_state_dict(state)
                 except ValueError as error:
                     raise UserError(f'the training state does not fit this run: {error}') from error
+        # a resumed schedule goes on before the optimizer's first step of this process, which PyTorch takes for a mistake
+        warnings.filterwarnings('ignore', message=r'Detected call of `lr_scheduler\.step\(\)` before')
         rng = resume_state.get('rng') or []
         if len(rng) == self.opt['world_size']:
             set_rng_state(rng[self.opt['rank']])
