@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 from basicsr.archs import build_network
 from basicsr.commands.enhance import main as enhance
+from basicsr.inference import memory
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.inference.tiling import run_tiled, spans
@@ -86,6 +89,30 @@ def test_memory_that_runs_out_leads_to_tiles():
 
     with pytest.raises(UserError, match='not enough memory'):
         ImageRestorer(Insatiable())(img)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems refuse memory by themselves')
+def test_a_photo_too_large_for_the_free_memory_is_cut_into_tiles(monkeypatch, messages):
+    import resource
+    net = build_network(NETWORK)
+    img = np.random.RandomState(0).rand(400, 400, 3).astype(np.float32)
+    ImageRestorer(net)(img[:40, :40])  # what the first call leaves behind does not count
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    for free, expected in ((2**30, []), (2**25, ['trying tiles of 200'])):
+        monkeypatch.setattr(memory, 'free_memory', lambda free=free: free)
+        del messages[:]
+        assert ImageRestorer(net)(img).shape == img.shape
+        assert len(messages) == len(expected) and all(text in messages[0] for text in expected), messages
+        assert resource.getrlimit(resource.RLIMIT_DATA) == limits
+    with pytest.raises(RuntimeError) as caught, memory.bounded_memory(torch.device('cpu')):
+        torch.empty(2**28)
+    assert memory.is_out_of_memory(caught.value) and resource.getrlimit(resource.RLIMIT_DATA) == limits
+    assert torch.empty(2**28).numel() == 2**28
+
+
+def test_free_memory_is_below_that_of_the_machine():
+    free = memory.free_memory()
+    assert free is None or 2**20 < free <= os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 # --- enhance

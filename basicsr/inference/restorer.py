@@ -12,6 +12,7 @@ from basicsr.archs import build_network, detect, input_channels
 from basicsr.archs.detection import complete, disagreements
 from basicsr.archs.loading import load_into
 from basicsr.inference.ensemble import self_ensemble
+from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.tiling import run_tiled
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
@@ -73,9 +74,10 @@ class ImageRestorer:
         tile = self.tile
         while True:
             try:
-                return run_tiled(forward, x, tile, self.tile_overlap) if tile else forward(x)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                with bounded_memory(self.device):
+                    return run_tiled(forward, x, tile, self.tile_overlap) if tile else forward(x)
+            except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+                if not is_out_of_memory(error):
                     raise
                 tile = (tile or max(x.shape[-2:])) // 2
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
@@ -140,7 +142,3 @@ def choose_device(wanted: str = 'auto') -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"the device '{wanted}' cannot be used here; try --device cpu") from error
     return wanted
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
