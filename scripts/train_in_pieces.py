@@ -128,7 +128,7 @@ def report(args: argparse.Namespace) -> None:
     """How fast each candidate is here; `train --fastest` takes the fastest."""
     from basicsr.commands import throughput
     argv = ['--opt', args.opt, '--minutes', str(args.minutes), '--json', str(args.root / 'throughput.json')]
-    argv += ['--iterations', str(args.iterations), *_places(args), *args.overrides, '--candidates', *args.candidates]
+    argv += ['--iterations', str(args.iterations), '--candidates', args.candidates, *_places(args), *args.overrides]
     throughput.run(throughput.parse(argv))
 
 
@@ -238,12 +238,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             sub.add_argument('--fastest', action='store_true', help='as the fastest candidate of `report`')
         else:
             sub.add_argument('--iterations', type=int, default=20, help='timed for each candidate')
-            sub.add_argument(
-                '--candidates',
-                nargs='+',
-                metavar='NAME',
-                default=['float32', 'bf16'],
-                help='of: float32, bf16, bf16+compile, bf16+cuda-graphs')
+            sub.add_argument('--candidates', metavar='LIST', default='float32,bf16',
+                             help='of: float32, bf16, bf16+compile, bf16+cuda-graphs')  # yapf: disable
     args = parser.parse_args(argv)
     args.root = args.root.resolve()
     sys.path.insert(1, str(args.root / 'site'))  # what `wheels` has brought

@@ -23,7 +23,7 @@ def torchrun(options: Path, *extra: str):
 def test_two_processes_equal_one(tiny_options, tmp_path):
     data = {'train': {'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 4}}
     assert train([str(tiny_options('one', datasets=data))]) == 0
-    data['train']['batch_size_per_gpu'] = 1
+    data['train'] |= {'batch_size_per_gpu': 1, 'cache': 'device'}
     done = torchrun(tiny_options('two', datasets=data))
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (tmp_path / 'experiments' / name for name in ('one', 'two'))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.errors import UserError, nearest, run_main
 
 CANDIDATES = {
     'float32': {},
@@ -56,11 +56,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--opt', '-opt', required=True, metavar='YAML', help='option file')
     parser.add_argument('--minutes', type=float, default=60, help='say how many iterations fit in this time')
     parser.add_argument('--iterations', type=int, default=20, help='timed for each candidate')
-    parser.add_argument('--candidates', nargs='+', choices=list(CANDIDATES), default=list(CANDIDATES)[:2],
-                        metavar='NAME', help=f"of: {', '.join(CANDIDATES)}; default the first two")  # yapf: disable
+    parser.add_argument('--candidates', metavar='LIST', default='float32,bf16',
+                        help=f"of: {', '.join(CANDIDATES)}; default float32,bf16")  # yapf: disable
     parser.add_argument('--json', metavar='FILE', help='also write the figures here')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='options for all candidates')
     args = parser.parse_intermixed_args(argv)
+    args.candidates = args.candidates.split(',')
+    for name in args.candidates:
+        if name not in CANDIDATES:
+            raise UserError(
+                f"--candidates: there is no '{name}'.{nearest(name, CANDIDATES)} One of: {', '.join(CANDIDATES)}")
     if args.iterations < 1 or args.minutes <= 0:
         raise UserError('--iterations must be at least 1, and --minutes above 0')
     return args
