@@ -1,6 +1,7 @@
 """The start of a run: processes, devices, seed, folders, log file."""
 from __future__ import annotations
 
+import json
 import os
 import platform
 import random
@@ -94,7 +95,7 @@ def make_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ())
 
 
 def open_log(opt: Dict, loaded: LoadedOptions) -> None:
-    """Log file with environment, notices and options; a copy of the option file beside it."""
+    """Log file with environment, notices and options; beside it a copy of the option file, and all options as JSON."""
     kind = 'train' if opt['is_train'] else 'test'
     if opt['rank'] == 0:
         Path(opt['path']['log']).mkdir(parents=True, exist_ok=True)
@@ -112,6 +113,7 @@ def open_log(opt: Dict, loaded: LoadedOptions) -> None:
         logger.info(f"{registry.noun} '{name}' from {registry.where(name)}")
     if opt['rank'] == 0 and opt['is_train']:
         _copy_options(loaded, Path(opt['path']['experiments_root']))
+        _write_options(opt)
 
 
 def environment() -> str:
@@ -132,6 +134,12 @@ def shadowing() -> str | None:
     return (f"another package called basicsr is installed ({', '.join(others)}); this run uses '{here}'."
             ' Scripts that say "import basicsr" elsewhere may get the other one:'
             f' pip uninstall {others[0].split()[0]}')  # yapf: disable
+
+
+def _write_options(opt: Dict) -> None:
+    """What the run really does: the option file with overrides, defaults, and what was found on the machine."""
+    with atomic_write(Path(opt['path']['experiments_root']) / 'options.json', 'w') as file:
+        json.dump(opt.to_dict(), file, indent=2)
 
 
 def _copy_options(loaded: LoadedOptions, folder: Path) -> None:
