@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
         root_path: folder of `experiments/` and `tb_logger/`, default the checkout or working directory.
         argv: arguments, default those of the process.
     """
+    started = time.monotonic()
     args = parse_command_line(__doc__, argv)
     from basicsr.config import load_stages
     stages = load_stages(args.opt, args.overrides, is_train=True, root=Path(root_path) if root_path else None,
@@ -36,16 +38,17 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     stages = unfinished(stages)
     check_stages(stages)
     for i, loaded in enumerate(stages):
-        if not train(loaded, args.launcher, later=stages[i + 1:]):
+        if not train(loaded, args.launcher, later=stages[i + 1:], started=started):
             break
     shutdown()
 
 
 def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (),
-          later: Sequence[LoadedOptions] = ()) -> bool:  # yapf: disable
+          later: Sequence[LoadedOptions] = (), started: float | None = None) -> bool:  # yapf: disable
     """One run, from its options to its last weights. `callbacks` learn the results of validations and may end it.
 
-    `later`: the stages that follow; what an earlier start left of them is archived. Returns False when the run was
+    `later`: the stages that follow; what an earlier start left of them is archived. `started`: when the time of
+    `train.time_limit` began, by `time.monotonic`, default now. Returns False when the run was
     interrupted by `train.time_limit` and is to be resumed.
     """
     from basicsr.data.build import build_train_data, build_val_data
@@ -66,7 +69,8 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     # last, so that a start that fails leaves earlier runs as they are
     make_folders(opt, resuming=resume is not None, later=later)
     open_log(opt, loaded)
-    ended = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks).run()
+    trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks, started)
+    ended = trainer.run()
     close_log_file()
     barrier()  # the next stage reads what this one wrote
     return ended

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from basicsr.utils.errors import UserError
-from basicsr.utils.parts import collect, cut, join
+from basicsr.utils.parts import collect, cut, join, remove, waiting
 
 SIZE = 30_000
 
@@ -17,35 +17,53 @@ def files(tmp_path):
     for name, size in sizes.items():
         (tmp_path / 'source' / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'source' / name).write_bytes(os.urandom(size))
-    return {f'x/{name}': tmp_path / 'source' / name for name in sizes}
+    (tmp_path / 'source' / 'link').symlink_to(tmp_path / 'source' / 'b ä.txt')
+    return {f'x/{name}': tmp_path / 'source' / name for name in (*sizes, 'link')}
 
 
 def test_parts_have_the_size_asked_for_and_join_to_the_same_files(files, tmp_path):
-    listing, *parts = cut(files, tmp_path / 'out', 'data', SIZE)
-    assert [p.name for p in parts] == [f'data_{i:03d}.part' for i in range(len(parts))] and len(parts) > 4
-    assert {p.stat().st_size for p in parts[:-1]} == {SIZE} and parts[-1].stat().st_size <= SIZE
-    assert json.loads(listing.read_text())['files'] == 3
+    names = cut(files, tmp_path / 'out', 'data', SIZE)
+    assert names == [f'data_{i:03d}.part' for i in range(len(names))] and len(names) > 4
+    sizes = [(tmp_path / 'out' / name).stat().st_size for name in names]
+    assert set(sizes[:-1]) == {SIZE} and sizes[-1] <= SIZE
+    assert json.loads((tmp_path / 'out' / 'data.parts.json').read_text())['files'] == 4
     assert collect([tmp_path / 'out'], tmp_path / 'in') == {'data': []}
     assert join(tmp_path / 'in', 'data', tmp_path / 'target') == list(files)
     assert all((tmp_path / 'target' / name).read_bytes() == path.read_bytes() for name, path in files.items())
+    assert not (tmp_path / 'target' / 'x' / 'link').is_symlink()
+    remove(tmp_path / 'in', 'data')
     assert not any((tmp_path / 'in').iterdir())
 
 
+def test_the_same_files_give_the_same_parts_whichever_are_wanted(files, tmp_path):
+    names = cut(files, tmp_path / 'all', 'data', SIZE)
+    os.utime(files['x/a/empty'], (0, 0))
+    for wanted in (range(2), range(2, 4), range(4, 99)):
+        assert cut(files, tmp_path / 'some', 'data', SIZE, wanted) == names
+        assert sorted(p.name
+                      for p in (tmp_path / 'some').glob('*.part')) == [n for i, n in enumerate(names) if i in wanted]
+        assert (tmp_path / 'some' / 'data.parts.json').read_bytes() == (tmp_path / 'all' /
+                                                                        'data.parts.json').read_bytes()
+        missing = collect([tmp_path / 'some'], tmp_path / 'in')['data']
+    assert missing == []
+
+
 def test_parts_arrive_in_any_order_and_several_loads(files, tmp_path):
-    listing, *parts = cut(files, tmp_path / 'out', 'data', SIZE)
-    loads = [[parts[2], listing], [parts[0], parts[4]], [parts[1], *parts[3:]]]
+    names = cut(files, tmp_path / 'out', 'data', SIZE)
+    loads = [[names[2], 'data.parts.json'], [names[0], names[4]], [names[1], *names[3:]]]
     missing = []
     for i, load in enumerate(loads):
         (tmp_path / f'load{i}').mkdir()
-        for path in load:
-            (tmp_path / f'load{i}' / path.name).write_bytes(path.read_bytes())
+        (tmp_path / f'load{i}' / 'probe.json').write_text('{}')  # other files beside them do not matter
+        for name in load:
+            (tmp_path / f'load{i}' / name).write_bytes((tmp_path / 'out' / name).read_bytes())
         missing.append(collect([tmp_path / f'load{i}'], tmp_path / 'in')['data'])
-    names = [p.name for p in parts]
+        assert waiting(tmp_path / 'in') == {'data': missing[-1]}
     assert missing == [[n for n in names if n != names[2]], [names[1], names[3], *names[5:]], []]
 
 
 def test_a_damaged_part_is_named_and_asked_for_again(files, tmp_path):
-    second = cut(files, tmp_path / 'out', 'data', SIZE)[2]
+    second = tmp_path / 'out' / cut(files, tmp_path / 'out', 'data', SIZE)[1]
     good = second.read_bytes()
     second.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(UserError, match=r"'data_001\.part' is damaged"):
@@ -55,13 +73,12 @@ def test_a_damaged_part_is_named_and_asked_for_again(files, tmp_path):
 
 
 def test_another_packing_of_the_label_replaces_the_first(files, tmp_path):
-    _, *parts = cut(files, tmp_path / 'out', 'data', SIZE)
-    parts[-1].unlink()
-    assert collect([tmp_path / 'out'], tmp_path / 'in')['data'] == [parts[-1].name]
-    cut({'one': files['x/b ä.txt']}, tmp_path / 'again', 'data', SIZE)
-    assert collect([tmp_path / 'again'], tmp_path / 'in') == {'data': []}
+    names = cut(files, tmp_path / 'out', 'data', SIZE, range(3))
+    assert collect([tmp_path / 'out'], tmp_path / 'in')['data'] == names[3:]
+    cut({'one': files['x/b ä.txt']}, tmp_path / 'out', 'data', SIZE)
+    assert collect([tmp_path / 'out'], tmp_path / 'in') == {'data': []}
     assert join(tmp_path / 'in', 'data', tmp_path / 'target') == ['one']
-    assert not any((tmp_path / 'in').iterdir())
+    assert [p.name for p in (tmp_path / 'in').glob('*.part')] == ['data_000.part']
 
 
 def test_nothing_is_written_outside_of_the_target(files, tmp_path):

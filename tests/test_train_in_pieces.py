@@ -5,9 +5,12 @@ import sys
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, run_python
 
 from basicsr.train import main as train
+from basicsr.utils import packages
+from basicsr.utils.errors import UserError
 
 SCRIPT = ROOT / 'scripts' / 'train_in_pieces.py'
 
@@ -16,43 +19,41 @@ def call(*args, code: int = 0, bare: bool = False) -> str:
     """What the script prints; `bare`: no installed package is there."""
     done = run_python(*(['-S', '-I'] if bare else []), SCRIPT, *map(str, args))
     assert done.returncode == code, done.stderr[-2000:]
-    return done.stderr if code else done.stdout
+    return done.stderr if code == 2 else done.stdout
 
 
 @pytest.fixture
 def carried(tiny_options, pairs, tmp_path):
     """An option file whose data have been carried to `there`, and are gone from where they were."""
-    options = tiny_options('run', datasets={'train': {'cache': 'device'}})
-    straight = tiny_options('straight', datasets={'train': {'cache': 'device'}})
+    options, straight = (tiny_options(name, datasets={'train': {'cache': 'device'}}) for name in ('run', 'straight'))
     assert train([str(straight)]) == 0
-    text = call('pack', '--opt', options, '--root', tmp_path / 'here', '--to', tmp_path / 'up', '--part_mib', 0.005)
-    parts = sorted((tmp_path / 'up').glob('*.part'))
-    assert f'data: {len(parts)} of {len(parts)} parts' in text and len(parts) > 2
-    shutil.move(parts[1], tmp_path / 'late.part')
-    assert f'still missing: {parts[1].name}' in call('unpack', tmp_path / 'up', '--root', tmp_path / 'there', bare=True)
-    shutil.rmtree(tmp_path / 'up')
-    (tmp_path / 'up').mkdir()
-    shutil.move(tmp_path / 'late.part', parts[1])
-    assert 'data: complete, 9 files' in call('unpack', tmp_path / 'up', '--root', tmp_path / 'there', bare=True)
+    pack = ['pack', '--opt', options, '--root', tmp_path / 'here', '--to', tmp_path / 'up', '--part_mib', 0.005]
+    assert 'data: 2 of ' in (text := call(*pack, '--count', 2)) and '; the next: --first 2' in text
+    unpack = ['unpack', tmp_path / 'up', '--root', tmp_path / 'there']
+    assert 'data: still missing: data_002.part' in call(*unpack, code=1, bare=True)
+    with pytest.raises(AssertionError, match=r'still missing: data_002\.part'):
+        call('train', '--opt', options, '--root', tmp_path / 'there', '--minutes', 1)
+    assert 'next' not in call(*pack, '--first', 2)
+    assert 'data: complete, 9 files' in call(*unpack, bare=True)
     shutil.move(pairs, tmp_path / 'elsewhere')
     return options
 
 
 def test_a_run_in_pieces_ends_as_one_without_interruption(carried, tmp_path):
     here, there = ['--opt', carried, '--root', tmp_path / 'here'], ['--opt', carried, '--root', tmp_path / 'there']
-    assert 'iteration 1 of 4; not ended yet' in call('train', *there, '--minutes', 1e-9)
-    while True:  # brought back two parts at a time, into a folder that is emptied in between
-        text = call('state', *there, '--to', tmp_path / 'down', '--part_mib', 0.1, '--at_most', 2)
+    assert 'iteration 1; the run has not ended yet' in call('train', *there, '--minutes', 1e-9)
+    parts, first = [tmp_path / 'down', '--root', tmp_path / 'here'], 0
+    while True:  # brought back two parts at a time
+        text = call('state', *there, '--to', tmp_path / 'down', '--part_mib', 0.1, '--first', first, '--count', 2)
         assert len(list((tmp_path / 'down').glob('*.part'))) <= 2
-        arrived = call('unpack', tmp_path / 'down', '--root', tmp_path / 'here', bare=True)
-        shutil.rmtree(tmp_path / 'down')
-        if 'left for the next call' not in text:
+        if 'the next: --first' not in text:
             break
-        assert 'still missing' in arrived
-    assert 'run_1: complete' in arrived
+        assert 'still missing' in call('unpack', *parts, code=1, bare=True)
+        first += 2
+    assert first and 'run_1: complete' in call('unpack', *parts, bare=True)
     shutil.rmtree(tmp_path / 'there' / 'experiments')  # another bare machine
-    call('state', *here, '--to', tmp_path / 'up2')
-    call('unpack', tmp_path / 'up2', '--root', tmp_path / 'there', bare=True)
+    call('state', *here)
+    call('unpack', tmp_path / 'here' / '.pieces' / 'outgoing', '--root', tmp_path / 'there', bare=True)
     assert 'the run has ended' in call('train', *there, '--minutes', 5)
     assert 'nothing is left to do' in call('train', *there, '--minutes', 5)
     straight, pieces = (torch.load(tmp_path / folder / 'models' / 'net_g_latest.pth')['params']
@@ -63,38 +64,88 @@ def test_a_run_in_pieces_ends_as_one_without_interruption(carried, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_report_measures_and_the_schedule_shrinks(carried, tmp_path):
+def test_what_the_first_piece_chooses_holds_for_the_others(carried, tmp_path):
     there = ['--opt', carried, '--root', tmp_path / 'there']
     text = call('report', *there, '--minutes', 2, '--iterations', 2, '--candidates', 'bf16,float32', 'manual_seed=4')
-    assert 'float32' in text and 'bf16' in text and 'fastest: ' in text
-    content = json.loads((tmp_path / 'there' / 'throughput.json').read_text())
+    assert 'float32' in text and 'bf16' in text and 'gets furthest: ' in text
+    content = json.loads((tmp_path / 'there' / '.pieces' / 'throughput.json').read_text())
     speeds = {s['name']: s for s in content['speeds']}
     assert set(speeds) == {'float32', 'bf16'} and all(s['iterations'] > 0 for s in speeds.values())
-    best = max(speeds.values(), key=lambda s: s['iterations'])
-    assert content['overrides'] == ({'train.amp': 'bf16'} if best['name'] == 'bf16' else {})
+    best = 'bf16' if content['overrides'] else 'float32'
     assert not (tmp_path / 'there' / 'experiments').exists()
-    text = call('train', *there, '--minutes', 5, '--total_iter', 2, '--fastest')
-    assert '2 iterations instead of 4, schedules in proportion' in text and 'the run has ended' in text
-    log = next((tmp_path / 'there' / 'experiments' / 'run').glob('train_*.log')).read_text()
-    assert 'periods: [50]' in log and ('amp: bf16' in log) == (best['name'] == 'bf16')
+    text = call('train', *there, '--minutes', 1e-9, '--total_iter', 2, '--fastest', 'manual_seed=4')
+    assert '2 iterations instead of 4, schedules in proportion' in text and 'iteration 1;' in text
+    call('state', *there, '--to', tmp_path / 'down')
+    for folder in ('experiments', '.pieces'):  # the data are carried again
+        shutil.copytree(tmp_path / 'there' / folder, tmp_path / 'next' / folder, ignore=shutil.ignore_patterns('run*'))
+    (tmp_path / 'next' / '.pieces' / 'throughput.json').unlink()
+    call('unpack', tmp_path / 'down', '--root', tmp_path / 'next', bare=True)
+    again = ['train', '--opt', carried, '--root', tmp_path / 'next', '--minutes', 5]
+    assert 'total_iter 3 is not what this run was begun with (2)' in call(*again, '--total_iter', 3, code=2)
+    assert 'the run has ended' in call(*again, '--fastest')
+    options = json.loads((tmp_path / 'next' / 'experiments' / 'run' / 'options.json').read_text())
+    assert (options['train']['total_iter'], options['train']['scheduler']['periods']) == (2, [50])
+    assert options['manual_seed'] == 4 and (options['train'].get('amp') == 'bf16') == (best == 'bf16')
 
 
-def test_probe_needs_nothing_and_wheels_takes_what_is_missing(tmp_path):
+def test_probe_needs_nothing(tmp_path):
     found = json.loads(call('probe', '--json', tmp_path / 'probe.json', bare=True))
     assert {'torch', 'numpy', 'natsort', 'pydantic'} <= set(found['missing'])
     assert found['python'] == '.'.join(map(str, sys.version_info[:2]))
     assert json.loads((tmp_path / 'probe.json').read_text()) == found | {'installed': []}
     assert json.loads(call('probe'))['missing'] == []
-    wheels = ['wheels', '--root', tmp_path / 'here', '--to', tmp_path / 'up', '--probe', tmp_path / 'probe.json']
-    assert 'no PyTorch' in call(*wheels, code=2)
-    (tmp_path / 'probe.json').write_text(json.dumps(found | {'missing': []}))
-    assert 'nothing is missing there' in call(*wheels)
+
+
+def test_wheels_leave_out_what_pytorch_was_built_with(tmp_path, monkeypatch):
+    commands = []
+
+    def pip(verb, *arguments):
+        commands.append([verb, *map(str, arguments)])
+        for name in ('natsort-8.4.0-py3', 'numpy-2.5.5-cp312', 'typing_extensions-4.16.0-py3',
+                     'opencv_python_headless-5-x'):
+            (tmp_path / f'{name}-none-any.whl').touch()
+
+    monkeypatch.setattr(packages, '_pip', pip)
+    machine = {'python': '3.12', 'missing': ['natsort', 'opencv-python-headless'],
+               'installed': ['numpy', 'torch', 'typing-extensions']}  # yapf: disable
+    found = [path.name.split('-')[0] for path in packages.download(machine, tmp_path)]
+    assert found == ['natsort', 'opencv_python_headless', 'typing_extensions']
+    assert commands[0][0] == 'download' and commands[0][-2:] == machine['missing']
+    assert '--python-version=3.12' in commands[0]
+    with pytest.raises(UserError, match='no PyTorch'):
+        packages.download(machine | {'missing': ['torch']}, tmp_path)
+
+
+def test_wheels_arrive_in_the_folder_that_training_imports_from(tmp_path):
+    """A wheel made here: a zip with one module and what pip wants to know of it."""
+    import zipfile
+    folder = tmp_path / 'here' / '.pieces' / 'wheels'
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / 'made_here-1.0-py3-none-any.whl', 'w') as wheel:
+        wheel.writestr('made_here.py', 'VALUE = 7\n')
+        wheel.writestr('made_here-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\nName: made-here\nVersion: 1.0\n')
+        wheel.writestr('made_here-1.0.dist-info/WHEEL',
+                       'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+        wheel.writestr('made_here-1.0.dist-info/RECORD', '')
+    packages.install([folder / 'made_here-1.0-py3-none-any.whl'], tmp_path / 'site')
+    assert (tmp_path / 'site' / 'made_here.py').read_text() == 'VALUE = 7\n'
 
 
 def test_wrong_calls(tiny_options, tmp_path):
     options = tiny_options()
-    assert 'there is no training state' in call('state', '--opt', options, '--root', tmp_path, '--to', tmp_path, code=2)
+    assert 'there is no training state' in call('state', '--opt', options, '--root', tmp_path, code=2)
     assert 'is not a folder' in call('unpack', tmp_path / 'none', '--root', tmp_path, code=2)
     assert 'there is no file' in call(
         'train', '--opt', options, '--root', tmp_path, '--minutes', 1, '--fastest', code=2)
+    text = call('report', '--opt', options, '--root', tmp_path, '--minutes', 1, '--candidates', 'bf61', code=2)
+    assert "there is no 'bf61'. Did you mean 'bf16'?" in text
+    staged = tiny_options('staged', stages=[{'name': 'a'}, {'name': 'b'}])
+    assert 'has stages' in call('train', '--opt', staged, '--root', tmp_path, '--minutes', 1, code=2)
+    (tmp_path / 'probe.json').write_text(json.dumps({'missing': []}))
+    assert 'nothing is missing there' in call('wheels', '--root', tmp_path, '--probe', tmp_path / 'probe.json')
+    content = yaml.safe_load(options.read_text())
+    content['datasets']['train']['dataroot_lq'] = ['a', 'b']
+    (tmp_path / 'several.yml').write_text(yaml.safe_dump(content))
+    assert 'train.dataroot_lq: only data sets of single' in call(
+        'pack', '--opt', tmp_path / 'several.yml', '--root', tmp_path, code=2)
     assert not (tmp_path / 'experiments').exists()

@@ -175,6 +175,8 @@ def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds
         return overrides, load_options(file, overrides, is_train=True, root=root).opt
 
     _, opt = load(changes)
+    if opt['train'].get('time_limit'):
+        raise UserError('train.time_limit interrupts runs; leave it out of a study, which goes on where it was stopped')
     if not any(not key.startswith('train') for key in opt['datasets']):
         raise UserError(f"'{file}' has no val or test data set")
     changes = changes | (shortened(opt, total_iter) if total_iter else {})

@@ -4,8 +4,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import traceback
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +77,34 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     from basicsr.config import load_options
+    from basicsr.utils.files import atomic_write
     load_options(args.opt, args.overrides, is_train=True)  # its mistakes, before torch is there
     speeds = []
+    print(heading(args.minutes), flush=True)
     for name in args.candidates:
-        print(f'  measure {name}', flush=True)
-        speeds.append(measure(args.opt, args.overrides, name, args.iterations))
-    print(table(speeds, args.minutes))
-    best = fastest(speeds)
+        speeds.append(measure_apart(args.opt, args.overrides, name, args.iterations))
+        print(
+            line(speeds[-1], args.minutes), flush=True)  # each at once: the next one may take all the time that is left
+        ran = [speed for speed in speeds if not speed.failed]
+        if args.json and ran:
+            content = {'overrides': CANDIDATES[furthest(ran, args.minutes).name], 'speeds': [asdict(s) for s in speeds]}
+            with atomic_write(args.json, 'w') as file:
+                json.dump(content, file, indent=2)
+    if not ran:
+        raise UserError('nothing ran: ' + '; '.join(f'{s.name}: {s.failed}' for s in speeds))
+    best = furthest(ran, args.minutes)
     options = ' '.join(f'{key}={value}' for key, value in CANDIDATES[best.name].items())
-    print(f'fastest: {best.name}{f" ({options})" if options else ""}, {best.fits(args.minutes)} iterations in'
-          f' {args.minutes:g} minutes')  # yapf: disable
-    if args.json:
-        from basicsr.utils.files import atomic_write
-        with atomic_write(args.json, 'w') as file:
-            json.dump({'overrides': CANDIDATES[best.name], 'speeds': [asdict(s) for s in speeds]}, file, indent=2)
+    print(f'gets furthest: {best.name}{f" ({options})" if options else ""}, {best.fits(args.minutes)} iterations in'
+          f' {args.minutes:g} minutes without validations')  # yapf: disable
+
+
+def measure_apart(file: str | Path, overrides: list[str], name: str, iterations: int) -> Speed:
+    """`measure` in a process of its own: neither a crash nor memory that is kept touches the next candidate."""
+    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+        try:
+            return pool.submit(measure, file, overrides, name, iterations).result()
+        except BrokenProcessPool:
+            return Speed(name, failed='the process was killed; too little memory?')
 
 
 def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = 3) -> Speed:
@@ -106,8 +124,6 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
             torch.cuda.synchronize()
         return time.monotonic()
 
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
     try:
         loader, sampler = build_train_data(opt)
         model, batches = build_model(opt), _batches(loader, sampler)
@@ -123,33 +139,28 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
             if i == warmup:
                 started, waited = now(), 0.
         took = now() - started
-    except UserError:
-        raise
-    except Exception as error:  # a compiler that is missing, too little memory: the others still count
-        text = str(error).strip().splitlines() or ['']
-        return Speed(name, failed=f'{type(error).__name__}: {text[0][:160]}')
+    except Exception as error:  # a compiler that is missing, too little memory, a loss that is not finite
+        traceback.print_exc()
+        return Speed(name, failed=f'{type(error).__name__}: {" ".join(str(error).split())[:160]}')
     memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.
     return Speed(name, iterations / took, iterations * loader.batch_size / took, first, waited / took, memory)
 
 
-def fastest(speeds: list[Speed]) -> Speed:
-    """Raises `UserError` when none ran."""
-    ran = [speed for speed in speeds if not speed.failed]
-    if not ran:
-        raise UserError('nothing ran: ' + '; '.join(f'{s.name}: {s.failed}' for s in speeds))
-    return max(ran, key=lambda speed: speed.iterations)
+def furthest(speeds: list[Speed], minutes: float) -> Speed:
+    """What ends most iterations in the time, compilation included."""
+    return max(speeds, key=lambda speed: (speed.fits(minutes), speed.iterations))
 
 
-def table(speeds: list[Speed], minutes: float) -> str:
-    """The figures as text; the last column is how many iterations fit in `minutes`."""
-    lines = [
-        f'{"":<18}{"iter/s":>8}{"images/s":>10}{"first (s)":>11}{"waiting":>9}{"GPU GiB":>9}{f"in {minutes:g} min":>12}'
-    ]
-    for speed in speeds:
-        figures = (f'{speed.iterations:8.3f}{speed.images:10.2f}{speed.first:11.1f}{speed.waiting:9.1%}{speed.memory:9.2f}'
-                   f'{speed.fits(minutes):12d}')  # yapf: disable
-        lines.append(f'{speed.name:<18}' + (f'failed: {speed.failed}' if speed.failed else figures))
-    return '\n'.join(lines)
+def heading(minutes: float) -> str:
+    return f'{"":<18}{"iter/s":>8}{"images/s":>10}{"first (s)":>11}{"waiting":>9}{"GPU GiB":>9}{f"in {minutes:g} min":>12}'
+
+
+def line(speed: Speed, minutes: float) -> str:
+    """A candidate's figures below `heading`; the last is how many iterations fit in `minutes`."""
+    if speed.failed:
+        return f'{speed.name:<18}failed: {speed.failed}'
+    return (f'{speed.name:<18}{speed.iterations:8.3f}{speed.images:10.2f}{speed.first:11.1f}{speed.waiting:9.1%}'
+            f'{speed.memory:9.2f}{speed.fits(minutes):12d}')  # yapf: disable
 
 
 def _batches(loader: Any, sampler: Any) -> Iterator[dict[str, Any]]:

@@ -103,10 +103,20 @@ def _dataset(blocks: dict[str, Any], key: str, scale: int, is_train: bool, probl
         return
     if is_train and key == 'train':
         _patches(checked, here, problems)
+    if block.get('cache'):
+        _cache(block, key, here, problems)
     blocks[key] = checked if not signature.takes_opt else {
         k: v
         for k, v in checked.items() if k in block or v is not None
     }
+
+
+def _cache(block: dict[str, Any], key: str, here: Path, problems: Problems) -> None:
+    if not str(key).startswith('train'):
+        problems.add((*here, 'cache'), 'is for training sets')
+    unused = [k for k in ('num_worker_per_gpu', 'pin_memory', 'persistent_workers') if block.get(k)]
+    if unused:
+        problems.notice((*here, 'cache'), f'no workers are needed: {", ".join(unused)} without effect')
 
 
 def _patches(block: dict[str, Any], here: Path, problems: Problems) -> None:
@@ -136,6 +146,10 @@ def _training(opt: dict[str, Any], train: dict[str, Any], problems: Problems) ->
     if opt.get('model_type') in OUR_MODELS and not any(train.get(k) for k in (*_ONE_LOSS, 'losses')):
         problems.add(('train', ), 'no loss: give pixel_opt, perceptual_opt or losses')
     _schedule_lengths(train, problems)
+    val, blocks = opt.get('val') or {}, opt.get('datasets') or {}
+    if val.get('val_freq') and not any(str(key).startswith('val') for key in blocks):
+        problems.notice(('val', 'val_freq'), 'there is no datasets.val, so nothing is validated in training'
+                        + (' (test sets are for testing)' if len(blocks) > 1 else ''))  # yapf: disable
 
 
 def loss_places(train: dict[str, Any]) -> Iterator[tuple[Path, Any, str | int]]:
@@ -163,7 +177,7 @@ def _early_stop(opt: dict[str, Any], block: dict[str, Any], val: dict[str, Any],
                 problems: Problems) -> None:  # yapf: disable
     here = ('train', 'early_stop')
     _known_metric(block.get('metric'), metrics, (*here, 'metric'), problems)
-    if all(str(key).startswith('train') for key in opt.get('datasets') or {}):
+    if not any(str(key).startswith('val') for key in opt.get('datasets') or {}):
         problems.add(here, 'needs a validation set: give datasets.val')
     elif not metrics or not val.get('val_freq'):
         problems.add(here, 'needs validations to look at: give val.val_freq and val.metrics')

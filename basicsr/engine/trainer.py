@@ -33,16 +33,18 @@ class Trainer:
         val_loaders: one per validation set.
         resume_state: content of a `.state` file, or None.
         callbacks: told the results of every validation; they may end the run.
+        started: when the time of `train.time_limit` began, by `time.monotonic`; default now.
     """
 
     def __init__(self, opt: Dict, model: Any, train_loader: ImageLoader, sampler: EnlargedSampler,
                  val_loaders: list[ImageLoader], resume_state: dict[str, Any] | None = None,
-                 callbacks: Sequence[Callback] = ()):  # yapf: disable
+                 callbacks: Sequence[Callback] = (), started: float | None = None):  # yapf: disable
         self.opt, self.model = opt, model
         self.loader, self.sampler, self.val_loaders = train_loader, sampler, val_loaders
         self.total = opt['train']['total_iter']
         self.warmup = opt['train'].get('warmup_iter', -1)
-        self.time_limit, self.started = opt['train'].get('time_limit'), time.monotonic()
+        self.time_limit = opt['train'].get('time_limit')
+        self.started = time.monotonic() if started is None else started
         self.iteration, self.epoch, self.batches_done = 0, 0, 0
         logger_opt = opt.get('logger') or {}
         self.print_freq = logger_opt.get('print_freq', 100)

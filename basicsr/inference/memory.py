@@ -12,7 +12,10 @@ _SHARE = 0.9  # of what is free: others need some, too
 
 
 def free_memory() -> int | None:
-    """Bytes that can be taken without swapping, within the limits of a container. None where the system does not say."""
+    """Bytes that can be taken without swapping, within the limit of a container (version 2 of control groups).
+
+    None where the system does not say.
+    """
     try:
         lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:'))
@@ -30,7 +33,8 @@ def free_memory() -> int | None:
 def bounded_memory(device: torch.device) -> Iterator[None]:
     """On a Linux CPU, allocations beyond what is free now raise an error (see `is_out_of_memory`) within this block.
 
-    Linux hands out more memory than there is and kills the process when it is used; a GPU says so by itself.
+    Linux hands out more memory than there is and kills the process when it is used; a GPU says so by itself. The limit is
+    that of the whole process: for one thread at a time.
     """
     free = free_memory() if device.type == 'cpu' and sys.platform == 'linux' else None
     if free is None:

@@ -79,7 +79,7 @@ def prepare(args: argparse.Namespace) -> tuple[Search, Path]:
 def _metric(opt: dict, args: argparse.Namespace) -> str:
     """The label to search by. Raises `UserError` where nothing measures it."""
     metrics = (opt.get('val') or {}).get('metrics') or {}
-    if not metrics or all(key.startswith('train') for key in opt['datasets']):
+    if not metrics or not any(key.startswith('val') for key in opt['datasets']):
         raise UserError(f"'{args.opt}' has no validation to search by; give datasets.val and val.metrics")
     metric = args.metric or opt['val'].get('best_metric') or next(iter(metrics))
     if metric not in metrics:

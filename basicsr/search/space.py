@@ -133,7 +133,9 @@ def check_space(space: Space, space_file: str | Path, option_file: str | Path, o
     apply_overrides(data, overrides, Problems(source))
     if 'stages' in data:
         raise UserError(f"'{option_file}' has stages; a search needs an option file of one run")
-    load_options(option_file, overrides, is_train=True)  # its own mistakes first
+    own = load_options(option_file, overrides, is_train=True).opt  # its own mistakes first
+    if own['train'].get('time_limit'):
+        raise UserError('train.time_limit interrupts runs, and a trial is not resumed; leave it out for a search')
     count = max(len(p.samples()) for p in space.parameters.values())
     loaded = []
     for i in range(count):

@@ -1,28 +1,30 @@
 """Files carried in parts below a size limit: one archive cut into pieces, and a list that proves that they are whole.
 
-    data_000.part  data_001.part  ...  data.json
+    data_000.part  data_001.part  ...  data.parts.json
 
-Only the standard library: this also runs where nothing is installed yet.
+The same files give the same parts, so that any of them can be cut again. Only the standard library: this also runs where
+nothing is installed yet.
 """
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from basicsr.utils.errors import UserError
 
+_LIST = '.parts.json'
+
 
 class _Cutter(io.RawIOBase):
-    """What is written goes into files of at most `size` bytes, one after the other."""
+    """What is written goes into files of at most `size` bytes, one after the other; those not in `wanted` are only named."""
 
-    def __init__(self, folder: Path, label: str, size: int):
-        self.folder, self.label, self.size = folder, label, size
+    def __init__(self, folder: Path, label: str, size: int, wanted: Container[int] | None):
+        self.folder, self.label, self.size, self.wanted = folder, label, size, wanted
         self.parts: list[dict] = []
         self.file, self.room = None, 0
 
@@ -36,7 +38,8 @@ class _Cutter(io.RawIOBase):
             if not self.room:
                 self._next()
             chunk, rest = rest[:self.room], rest[self.room:]
-            self.file.write(chunk)
+            if self.file:
+                self.file.write(chunk)
             self.digest.update(chunk)
             self.room -= len(chunk)
             self.parts[-1]['bytes'] += len(chunk)
@@ -44,18 +47,22 @@ class _Cutter(io.RawIOBase):
 
     def _next(self) -> None:
         self._end()
-        self.parts.append({'file': f'{self.label}_{len(self.parts):03d}.part', 'bytes': 0})
-        self.file, self.room = (self.folder / self.parts[-1]['file']).open('wb'), self.size
-        self.digest = hashlib.sha256()
+        number = len(self.parts)
+        self.parts.append({'file': f'{self.label}_{number:03d}.part', 'bytes': 0})
+        write = self.wanted is None or number in self.wanted
+        self.file = (self.folder / self.parts[-1]['file']).open('wb') if write else None
+        self.room, self.digest = self.size, hashlib.sha256()
 
     def _end(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        if self.parts:
             self.parts[-1]['sha256'] = self.digest.hexdigest()
+        if self.file:
+            self.file.close()
             self.file = None
 
     def close(self) -> None:
-        self._end()
+        if not self.closed:
+            self._end()
         super().close()
 
 
@@ -82,29 +89,31 @@ class _Joiner(io.RawIOBase):
             self.file = None
 
 
-def cut(files: Mapping[str, Path], folder: Path, label: str, size: int) -> list[Path]:
-    """Pack files into parts.
+def cut(files: Mapping[str, Path], folder: Path, label: str, size: int,
+        wanted: Container[int] | None = None) -> list[str]:  # yapf: disable
+    """Pack files into parts, with their list.
 
     Args:
         files: path in the archive, with '/', to file.
-        label: begins the parts' names; parts of another packing with this label are replaced.
+        folder: where they go; the parts that are there, of whatever packing, are removed.
+        label: begins the parts' names.
         size: most bytes of a part.
+        wanted: numbers of the parts to write, default all; the list names all.
 
     Returns:
-        The list `<label>.json`, then the parts.
+        The names of all parts.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in _parts_of(folder, label):
+    for old in (*folder.glob('*.part'), *folder.glob(f'*{_LIST}')):
         old.unlink()
-    cutter = _Cutter(folder, label, size)
-    with io.BufferedWriter(cutter, 1 << 20) as stream, tarfile.open(fileobj=stream, mode='w|') as archive:
+    cutter = _Cutter(folder, label, size, wanted)
+    with io.BufferedWriter(cutter, 1 << 20) as stream, \
+            tarfile.open(fileobj=stream, mode='w|', dereference=True) as archive:
         for name, path in files.items():
-            archive.add(path, name, recursive=False)
-    listing = folder / f'{label}.json'
+            archive.add(path, name, recursive=False, filter=_without_owner_and_time)
     text = json.dumps({'files': len(files), 'parts': cutter.parts}, indent=1)
-    listing.with_suffix('.tmp').write_text(text, encoding='utf-8')
-    os.replace(listing.with_suffix('.tmp'), listing)
-    return [listing, *(folder / part['file'] for part in cutter.parts)]
+    (folder / f'{label}{_LIST}').write_text(text, encoding='utf-8')
+    return [part['file'] for part in cutter.parts]
 
 
 def collect(sources: Iterable[Path], folder: Path) -> dict[str, list[str]]:
@@ -117,43 +126,58 @@ def collect(sources: Iterable[Path], folder: Path) -> dict[str, list[str]]:
     for source in sources:
         if not source.is_dir():
             raise UserError(f"'{source}' is not a folder")
-        found += sorted(source.glob('*.json')) + sorted(source.glob('*.part'))
+        found += sorted(source.glob(f'*{_LIST}')) + sorted(source.glob('*.part'))
     if not any(path.suffix == '.part' for path in found):
         raise UserError(f"there are no parts (*.part) in {', '.join(repr(str(s)) for s in sources)}")
     folder.mkdir(parents=True, exist_ok=True)
     for path in found:
         target = folder / path.name
-        if path.suffix == '.json' and target.is_file() and target.read_bytes() != path.read_bytes():
-            for old in _parts_of(folder, path.stem):
+        if path.name.endswith(_LIST) and target.is_file() and target.read_bytes() != path.read_bytes():
+            for old in _parts_of(folder, path.name.removesuffix(_LIST)):
                 old.unlink()
         if path.resolve() != target.resolve():
             shutil.copyfile(path, target)
-    return {listing.stem: _missing(listing) for listing in sorted(folder.glob('*.json'))}
+    return waiting(folder, check=True)
+
+
+def waiting(folder: Path, check: bool = False) -> dict[str, list[str]]:
+    """For each list in `folder` the parts that are missing; with `check`, damaged ones are removed and a `UserError`."""
+    return {listing.name.removesuffix(_LIST): _missing(listing, check) for listing in sorted(folder.glob(f'*{_LIST}'))}
 
 
 def join(folder: Path, label: str, target: Path) -> list[str]:
-    """Unpack the parts of `label` below `target`, over files of the same names, and remove the parts. Returns the names."""
-    listing = folder / f'{label}.json'
-    content = json.loads(listing.read_text(encoding='utf-8'))
-    files = [folder / part['file'] for part in content['parts']]
+    """Unpack the parts of `label` below `target`, over files of the same names. Returns the names; see `remove`."""
+    listing = folder / f'{label}{_LIST}'
+    files = [folder / part['file'] for part in json.loads(listing.read_text(encoding='utf-8'))['parts']]
     target.mkdir(parents=True, exist_ok=True)
     names = []
     with io.BufferedReader(_Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
         for member in archive:
             archive.extract(member, target, filter='data')  # nothing outside of `target`
             names.append(member.name)
-    for path in (*files, listing):
-        path.unlink()
     return names
 
 
-def _missing(listing: Path) -> list[str]:
+def remove(folder: Path, label: str) -> None:
+    """Delete the parts of `label` and their list."""
+    for path in (*_parts_of(folder, label), folder / f'{label}{_LIST}'):
+        path.unlink()
+
+
+def _without_owner_and_time(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime = member.uid = member.gid = 0
+    member.uname = member.gname = ''
+    member.mode = 0o644
+    return member
+
+
+def _missing(listing: Path, check: bool) -> list[str]:
     missing = []
     for part in json.loads(listing.read_text(encoding='utf-8'))['parts']:
         path = listing.parent / part['file']
         if not path.is_file():
             missing.append(part['file'])
-        elif _sha256(path) != part['sha256']:
+        elif check and _sha256(path) != part['sha256']:
             path.unlink()
             raise UserError(f"'{part['file']}' is damaged or belongs to another packing; carry it again")
     return missing
