@@ -6,19 +6,17 @@ Which weights of the run are shipped is never decided by the images that they ar
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch
-
+from basicsr.commands.finished_run import FILES, Candidate, best, distinct, effective_changes, find_candidates, option_file
 from basicsr.commands.metric_choice import all_protocols
 from basicsr.commands.restoring import build_restorer, measure_image, restore_images
 from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme
@@ -30,19 +28,7 @@ from basicsr.metrics.tasks import mean
 from basicsr.utils.errors import UserError, nearest, run_main
 from basicsr.utils.files import atomic_write
 from basicsr.utils.pretrained import LIMIT, read_manifest
-from basicsr.utils.weights import load_weights, read_file, safetensors_bytes
-
-_FILES = {'last': 'models/net_g_latest.pth', 'best': 'best/net_g_best.pth'}
-_ENTRIES = {'': 'params', ' EMA': 'params_ema'}
-
-
-class Candidate(NamedTuple):
-    """Weights that a run has left: an entry of a file, after so many iterations."""
-    file: Path
-    key: str
-    state: dict[str, torch.Tensor]
-    network: dict[str, Any]
-    iterations: int
+from basicsr.utils.weights import safetensors_bytes
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -72,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     manifest, paper = read_manifest(args.to), _paper(args.paper)
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_-]*', args.name):
         raise UserError(f"--name '{args.name}' must consist of letters, digits, '_' and '-'")
-    source = _option_file(Path(args.run))
+    source = option_file(Path(args.run))
     opt = load_options(source, args.overrides, is_train=False).opt
     options = _published_options(source, args.to.parent)
     if args.dataset not in opt['datasets']:
@@ -87,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     if len(data) >= LIMIT:
         raise UserError(f"the weights take {len(data):,d} bytes; what comes with the project stays below {LIMIT:,d}")
     dataset, metrics, per_image = build_dataset(block), {}, {}
-    for label, candidate in _distinct(candidates, entry).items():
+    for label, candidate in distinct(candidates, entry).items():
         restorer = build_restorer(candidate.file, opt, candidate.key, args.device)
         rows = measure(restorer, dataset, block, label)
         means = {kind: _rounded(mean(row[kind] for row in rows.values())) for kind in ('plain', 'GT-mean')}
@@ -99,7 +85,8 @@ def run(args: argparse.Namespace) -> None:
             parameters = sum(p.numel() for p in restorer.net.parameters())
     manifest['weights'][args.name] = {
         'file': f'{args.name}.safetensors', 'sha256': hashlib.sha256(data).hexdigest(), 'bytes': len(data),
-        'network': shipped.network, 'parameters': parameters, 'options': options, 'data': args.data,
+        'network': shipped.network, 'parameters': parameters, 'options': options,
+        'changes': effective_changes(Path(args.run), source), 'data': args.data,
         'selection': args.selection, 'iterations': shipped.iterations, 'machine': args.machine, 'entry': entry,
         'metrics': {'dataset': block['name'], 'block': args.dataset, 'images': len(dataset), 'candidates': metrics,
                     'per_image': per_image},
@@ -117,29 +104,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; README.md shows it")
 
 
-def find_candidates(folder: Path) -> dict[str, Candidate]:
-    """Last and best weights of a run and their averages, those that there are, by name: 'last', 'best EMA', ...
-
-    Raises:
-        UserError: when there are none, or they do not say which network they belong to.
-    """
-    found = {}
-    for kind, name in _FILES.items():
-        content = read_file(folder / name) if (folder / name).is_file() else {}
-        for suffix, key in _ENTRIES.items():
-            if key in content:
-                weights = load_weights(folder / name, key)
-                if weights.network is None:
-                    raise UserError(
-                        f"'{folder / name}' does not say which network it belongs to; train with this toolbox")
-                iterations = _best(folder)['iter'] if kind == 'best' else _last_iteration(folder)
-                found[kind + suffix] = Candidate(folder / name, key, weights.state, weights.network, iterations)
-    if not found:
-        raise UserError(f"'{folder}' is not the folder of a finished run: it has neither"
-                        f" {' nor '.join(_FILES.values())}")  # yapf: disable
-    return found
-
-
 def measure(restorer, dataset, block: dict[str, Any], title: str) -> dict[str, dict[str, dict[str, float]]]:
     """For each image `{plain: {...}, GT-mean: {...}}` of the one result; PSNR and SSIM by the protocols of the table."""
     metrics = {label: options for label, options in all_protocols().items() if options['protocol'] in PROTOCOLS}
@@ -150,14 +114,6 @@ def measure(restorer, dataset, block: dict[str, Any], title: str) -> dict[str, d
         rows[name] = {kind: measure_image(file, image, gt, metrics, restorer.device)
                       for kind, image in (('plain', result), ('GT-mean', match_mean(result, gt)))}  # yapf: disable
     return rows
-
-
-def _option_file(folder: Path) -> Path:
-    found = sorted(p for p in folder.glob('*') if p.suffix in ('.yml', '.yaml'))
-    if len(found) != 1:
-        what = f"several: {', '.join(p.name for p in found)}; keep the last" if found else 'none'
-        raise UserError(f"'{folder}' must hold the one option file of its run, and has {what}")
-    return found[0]
 
 
 def _published_options(source: Path, root: Path) -> str:
@@ -181,9 +137,9 @@ def _choose(ship: str | None, candidates: dict[str, Candidate]) -> str:
 
 def _held_out(folder: Path, opt: dict[str, Any], test: str) -> None:
     """Raise `UserError` when the best weights were chosen on images of the test set."""
-    if not (folder / _FILES['best']).is_file():
+    if not (folder / FILES['best']).is_file():
         return
-    name, blocks = _best(folder)['dataset'], opt['datasets']
+    name, blocks = best(folder)['dataset'], opt['datasets']
     chosen_on = [key for key, block in blocks.items() if not key.startswith('train') and block['name'] == name]
     images = {key: _images(build_dataset(blocks[key])) for key in {*chosen_on, test}}
     if any(images[key] & images[test] for key in chosen_on) or not chosen_on:
@@ -196,38 +152,6 @@ def _images(dataset: Any) -> set[str]:
     if not hasattr(dataset, 'paths'):
         raise UserError(f'{type(dataset).__name__} does not say which images it has; use PairedImageDataset')
     return {str(Path(path).resolve()) for pair in dataset.paths for path in pair}
-
-
-def _distinct(candidates: dict[str, Candidate], entry: str) -> dict[str, Candidate]:
-    """Without those that hold the same numbers as the shipped one or one before them."""
-    kept: dict[str, Candidate] = {entry: candidates[entry]}
-    for label, one in candidates.items():
-        if label != entry and not any(_same(one.state, other.state) for other in kept.values()):
-            kept[label] = one
-    return {label: one for label, one in candidates.items() if label in kept}
-
-
-def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def _best(folder: Path) -> dict[str, Any]:
-    file = folder / 'best' / 'best.json'
-    if not file.is_file():
-        raise UserError(f"'{file}' is missing; it says what the best weights were chosen on")
-    return json.loads(file.read_text(encoding='utf-8'))
-
-
-def _last_iteration(folder: Path) -> int:
-    """As far as the run's tables go: losses are logged at the end, metrics where early stopping ended it."""
-    done = 0
-    for file in (folder / 'losses.csv', folder / 'metrics.csv'):
-        if file.is_file():
-            with file.open(newline='', encoding='utf-8') as table:
-                done = max([done, *(int(row['iter']) for row in csv.DictReader(table))])
-    if not done:
-        raise UserError(f"'{folder / 'losses.csv'}' does not say how long the run was")
-    return done
 
 
 def _paper(given: list[str] | None) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ def shipped(tmp_path, monkeypatch):
     entry = {
         'file': 'tiny_net.safetensors', 'sha256': hashlib.sha256(data).hexdigest(), 'bytes': len(data),
         'network': NETWORK, 'parameters': sum(p.numel() for p in net.parameters()), 'options': 'Options/tiny.yml',
+        'changes': {},
         'data': 'nothing', 'selection': 'the first', 'iterations': 1200, 'machine': 'none', 'entry': 'best EMA',
         'metrics': {'dataset': 'toy', 'images': 15, 'per_image': {},
                     'candidates': {'best EMA': {'iterations': 1200, 'plain': MEANS,

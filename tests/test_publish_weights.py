@@ -14,7 +14,9 @@ from test_pretrained import NETWORK, check_entry, reproduce
 
 from basicsr.archs import build_network
 from basicsr.commands.evaluate import main as evaluate
+from basicsr.commands.finished_run import FILES
 from basicsr.commands.shipped_weights import END, START, markdown, measured, split_readme
+from basicsr.config import load_options
 from basicsr.train import train_pipeline
 from basicsr.utils import pretrained
 from basicsr.utils.weights import load_weights, read_file, save_weights
@@ -58,6 +60,8 @@ def project(tmp_path, pairs, tiny_options, monkeypatch):
         content = {key: build_network(NETWORK).state_dict() for key in ('params', 'params_ema')}
         save_weights(run / name, content | {'network_g': NETWORK, 'name': 'tiny'})
     (run / 'best' / 'best.json').write_text('{"dataset": "held out", "iter": 2}')
+    did = load_options(options, is_train=True).opt | {'world_size': 2, 'manual_seed': 8}
+    (run / 'options.json').write_text(json.dumps(did))
     (run / 'losses.csv').write_text('iter,l_pix\n1,0.5\n4,0.1\n')
     monkeypatch.setattr(pretrained, 'folder', lambda: root / 'pretrained_weights')
     return root
@@ -74,10 +78,11 @@ def entry_of(project, name='tiny_net'):
 
 def test_a_run_of_the_trainer_is_understood(project, tmp_path):
     """The held-out images choose its best weights, although the name of the test set comes first."""
-    train_pipeline(argv=['--opt', str(project / 'Options' / 'tiny.yml')])
+    train_pipeline(argv=['--opt', str(project / 'Options' / 'tiny.yml'), 'train.optim_g.lr=2e-3', 'num_gpu=0'])
     assert publish(project) == 0
     entry, best = entry_of(project), json.loads((tmp_path / 'experiments/tiny/best/best.json').read_text())
     check_entry('tiny_net', entry, project / 'pretrained_weights')
+    assert entry['changes'] == {'train.optim_g.lr': 2e-3}
     assert best['dataset'] == 'held out' and entry['iterations'] == best['iter']
     assert entry['metrics']['candidates']['last']['iterations'] == 4
 
@@ -88,6 +93,7 @@ def test_what_it_writes_is_true(project, tmp_path):
     check_entry('tiny_net', entry, folder)
     reproduce(entry, folder, count=3)
     assert entry['entry'] == 'best EMA' and entry['iterations'] == 2 and entry['options'] == 'Options/tiny.yml'
+    assert entry['changes'] == {'manual_seed': 8, 'world_size': 2}
     assert entry['paper'] == {'psnr': 24.03, 'ssim': .827, 'source': 'the larger network'}
     assert entry['metrics']['dataset'] == 'unseen' and set(entry['metrics']['per_image']) == {'7', '8', '9'}
     best = read_file(tmp_path / 'experiments/tiny/best/net_g_best.pth')['params_ema']
@@ -107,7 +113,7 @@ def test_numbers_are_those_of_evaluate(project, tmp_path, kind, flags):
     assert publish(project, '--ship', 'last') == 0
     found = entry_of(project)['metrics']['candidates']
     for label, one in found.items():
-        file = tmp_path / 'experiments/tiny' / script._FILES[label.split()[0]]
+        file = tmp_path / 'experiments/tiny' / FILES[label.split()[0]]
         key = 'params_ema' if 'EMA' in label else 'params'
         command = ['--opt', str(project / 'Options' / 'tiny.yml'), '--weights', str(file), '--no_images', *flags]
         assert evaluate([*command, f'path.param_key_g={key}', '--output_dir', str(tmp_path / 'o')]) == 0

@@ -94,7 +94,8 @@ def _note(name: str, entry: dict[str, Any], default: bool) -> str:
     parts = [
         f"`{name}`{', the default' if default else ''}: {entry['network']['type']} of {options}, measured on the"
         f" {metrics['images']} images of {metrics['dataset']}.",
-        f"Which weights of the run: {entry['entry']}. {_sentence(entry['selection'])}",
+        *([f"Options changed: {', '.join(f'{key} {value}' for key, value in entry['changes'].items())}."]
+          if entry['changes'] else []), f"Which weights of the run: {entry['entry']}. {_sentence(entry['selection'])}",
         f"Machine: {_sentence(entry['machine'])}", f"Licence: {_sentence(entry['licence'])}"
     ]
     return ' '.join(parts + ([f"In brackets: {_sentence(paper['source'])}"] if paper else []))
