@@ -16,7 +16,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from basicsr.commands.finished_run import FILES, Candidate, best, distinct, effective_changes, find_candidates, option_file
+from basicsr.commands.finished_run import (
+    FILES,
+    Candidate,
+    best,
+    distinct,
+    effective_changes,
+    find_candidates,
+    option_file,
+)
 from basicsr.commands.metric_choice import all_protocols
 from basicsr.commands.restoring import build_restorer, measure_image, restore_images
 from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme

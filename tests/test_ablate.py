@@ -208,6 +208,12 @@ def test_the_base_may_be_written_into_the_study(study, tiny_options):
     assert run.opt['network_g']['n_feat'] == 4 and run.name == 'x_seed3'
 
 
+def test_runs_that_interrupt_themselves_are_refused(study, tiny_options):
+    file = tiny_options('timed', train={'time_limit': 5})
+    with pytest.raises(UserError, match='time_limit interrupts runs; leave it out'):
+        read(study({'name': 'x', 'opt': str(file)}))
+
+
 def test_a_file_with_stages_is_refused(study, tiny_options):
     file = tiny_options('staged', stages=[{'name': 'a'}, {'name': 'b'}])
     with pytest.raises(UserError, match='has stages; a study takes files of one run'):

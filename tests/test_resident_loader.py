@@ -76,6 +76,15 @@ def test_what_is_refused(tiny_options, capsys, changes, reason):
     assert reason in message(capsys, tiny_options(datasets={'train': {'cache': 'device', **changes}}))
 
 
+def test_it_is_for_training_and_takes_no_workers(tiny_options, capsys, messages):
+    assert 'datasets.val.cache: is for training sets' in message(capsys,
+                                                                 tiny_options(datasets={'val': {
+                                                                     'cache': 'device'
+                                                                 }}))
+    assert train([str(tiny_options(datasets={'train': {'cache': 'device', 'num_worker_per_gpu': 2}}))]) == 0
+    assert any('no workers are needed: num_worker_per_gpu without effect' in m for m in messages)
+
+
 def test_deep_images_are_named(tiny_options, pairs, capsys):
     img = np.full((24, 28, 3), 40000, np.uint16)
     cv2.imwrite(str(pairs / 'input' / '3.png'), img)

@@ -10,6 +10,7 @@ optuna = pytest.importorskip('optuna')
 from basicsr.search import study as studies  # noqa: E402
 from basicsr.search.command import prepare  # noqa: E402
 from basicsr.search.space import PrunerOptions, SamplerOptions, check_space, read_space  # noqa: E402
+from basicsr.utils.errors import UserError  # noqa: E402
 
 
 def test_the_kinds_of_parameters(tmp_path):
@@ -50,6 +51,12 @@ def test_the_masrnet_space_fits_its_option_file(pairs):
     assert weights == [('CharbonnierLoss', 1.48), ('PerceptualLoss', 0.07733333), ('MoEBalanceLoss', 0.107),
                        ('PSNRHingeLoss', 0.08), ('SSIMLoss', 0.126), ('LabLoss', 0.006)]  # yapf: disable
     assert opt['train'].get('grad_clip_norm') is None
+
+
+def test_trials_that_interrupt_themselves_are_refused():
+    file = ROOT / 'Options' / 'search' / 'retinexmamba.yml'
+    with pytest.raises(UserError, match='time_limit interrupts runs, and a trial is not resumed'):
+        check_space(read_space(file), file, ROOT / 'Options' / 'RetinexMamba_demo.yml', ['train.time_limit=5'])
 
 
 def test_without_optuna_one_sentence_says_what_to_install():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, run_python
 
 from basicsr.test import main as run_test
@@ -188,6 +189,14 @@ def test_training_switches(tiny_options, tmp_path, train_options):
         assert [float(r['lr']) for r in rows] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3], rel=1e-2)
 
 
+@pytest.mark.parametrize(('value', 'mode'), [('true', None), ('reduce-overhead', 'reduce-overhead')])
+def test_the_mode_of_compilation_reaches_the_network(tiny_options, monkeypatch, value, mode):
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self, mode=None: modes.append(mode))
+    assert train([str(tiny_options()), f'train.compile={value}', 'train.total_iter=1']) == 0
+    assert modes == [mode]
+
+
 def test_accumulated_parts_give_the_same_update(tiny_options, tmp_path):
     weights = []
     for name, parts in (('whole', 1), ('parts', 2)):
@@ -229,6 +238,15 @@ def test_the_test_set_is_not_looked_at_in_training(tiny_options, pairs, tmp_path
     assert train([options]) == 0
     assert (tmp_path / 'experiments' / 'tiny' / 'metrics.csv').read_text().splitlines()[0] == 'iter,toy/psnr'
     assert run_test([options]) == 2
+
+
+def test_validation_that_never_happens_is_said(tiny_options, messages):
+    options = yaml.safe_load(tiny_options().read_text())
+    options['datasets']['test'] = options['datasets'].pop('val')
+    file = tiny_options('tested_only')
+    file.write_text(yaml.safe_dump(options))
+    assert train([str(file)]) == 0
+    assert any('there is no datasets.val, so nothing is validated in training (test sets are' in m for m in messages)
 
 
 def test_test_py_without_weights_says_what_to_do(tiny_options, capsys):
