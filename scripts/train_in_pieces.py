@@ -60,10 +60,7 @@ def pack(args: argparse.Namespace) -> None:
         source = find_path(text, beside=Path(args.opt))
         name = names.setdefault(text, f'{len(names)}/{source.name}')
         below = [source] if source.is_file() else sorted(p for p in source.rglob('*') if p.is_file())
-        files |= {
-            f'.pieces/data/{name}/{p.relative_to(source)}' if p != source else f'.pieces/data/{name}': p
-            for p in below
-        }
+        files |= {(Path('.pieces/data') / name / p.relative_to(source)).as_posix(): p for p in below}
     listing = args.pieces / 'names.json'
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text(json.dumps(names, indent=1), encoding='utf-8')
@@ -126,8 +123,8 @@ def train(args: argparse.Namespace) -> None:
     left = args.minutes - (time.monotonic() - STARTED) / 60
     train_pipeline(argv=['--opt', args.opt, '--auto_resume', *_places(args), *changes, 'logger.use_tb_logger=false',
                          f'train.time_limit={max(left, 1e-9)}'])  # yapf: disable
-    print('the run has ended' if ended.is_file(
-    ) else f"iteration {newest_state(opt['path']['training_states']).stem}; the run has not ended yet")
+    at = newest_state(opt['path']['training_states'])
+    print('the run has ended' if ended.is_file() else f'iteration {at.stem}; the run has not ended yet')
 
 
 # --------------------------------------------------------------------------------------------------------- helpers
@@ -168,11 +165,9 @@ def _data(args: argparse.Namespace) -> dict[str, str]:
     content = read_yaml(Path(args.opt))[0]
     if content.get('stages'):
         raise UserError(f"'{args.opt}' has stages; only files of one run can be trained in pieces")
-    found = {
-        f'datasets.{block}.{key}': value
-        for block, keys in content['datasets'].items()
-        for key, value in keys.items()
-    }
+    blocks = content.get('datasets') if isinstance(content.get('datasets'), dict) else {}
+    found = {f'datasets.{name}.{key}': value for name, block in blocks.items() if isinstance(block, dict)
+             for key, value in block.items()}  # yapf: disable
     found |= dict(entry.split('=', 1) for entry in args.overrides if '=' in entry)
     named = ('dataroot', 'meta_info', 'roots')
     found = {k: v for k, v in found.items() if k.startswith('datasets.') and k.split('.')[2].startswith(named)}
