@@ -92,7 +92,8 @@ def test_probe_needs_nothing(tmp_path):
     found = json.loads(call('probe', '--json', tmp_path / 'probe.json', bare=True))
     assert {'torch', 'numpy', 'natsort', 'pydantic'} <= set(found['missing'])
     assert found['python'] == '.'.join(map(str, sys.version_info[:2]))
-    assert json.loads((tmp_path / 'probe.json').read_text()) == found | {'installed': []}
+    written = json.loads((tmp_path / 'probe.json').read_text())
+    assert set(written.pop('installed')) <= {'retinexmamba'} and written == found  # the checkout may say what it is
     assert json.loads(call('probe'))['missing'] == []
 
 
