@@ -93,7 +93,7 @@ def test_memory_that_runs_out_leads_to_tiles():
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='other systems refuse memory by themselves')
-@pytest.mark.parametrize(('free', 'tiles'), [(2**30, None), (2**25, 200)])
+@pytest.mark.parametrize(('free', 'tiles'), [(2**30, None), (95_000_000, 200)])
 def test_a_photo_too_large_for_the_free_memory_is_cut_into_tiles(free, tiles):
     """In a process of its own, whose C library keeps nothing of what was freed."""
     code = f"""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 _SHARE = 0.9  # of what is free: others need some, too
+_AT_LEAST = 0.5  # although memory that was promised to the process before may come to be used as well
 
 
 def free_memory() -> int | None:
@@ -42,7 +43,7 @@ def bounded_memory(device: torch.device) -> Iterator[None]:
         return
     import resource
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _data_segment() + int(_SHARE * free)
+    limit = int(max(_status('RssAnon') + _SHARE * free, _status('VmData') + _AT_LEAST * free))
     if before[0] != resource.RLIM_INFINITY:
         limit = min(limit, before[0])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
@@ -58,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 
-def _data_segment() -> int:
-    """Bytes that count towards the limit already."""
+def _status(key: str) -> int:
+    """Bytes of this process: 'VmData' counts towards the limit, 'RssAnon' is the part of it that is in use."""
     lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmData:'))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{key}:'))
