@@ -132,6 +132,7 @@ def train(args: argparse.Namespace) -> None:
 
 def _choose(args: argparse.Namespace, opt: dict) -> list[str]:
     """Overrides of the run: chosen in its first piece, kept beside it and carried with it, the same in every later one."""
+    from basicsr.config.overrides import as_overrides
     file = _choices(args, opt['name'])
     asked = {'total_iter': args.total_iter, 'overrides': args.overrides}
     if file.is_file():
@@ -146,10 +147,10 @@ def _choose(args: argparse.Namespace, opt: dict) -> list[str]:
         from basicsr.config.shorten import shortened
         total = opt['train']['total_iter']
         print(f'{args.total_iter} iterations instead of {total}, schedules in proportion', flush=True)
-        changes += _entries(shortened(opt, args.total_iter))
+        changes += as_overrides(shortened(opt, args.total_iter))
     if args.fastest:
         speeds = json.loads(_existing(args.pieces / 'throughput.json').read_text(encoding='utf-8'))
-        changes += _entries(speeds['overrides'])
+        changes += as_overrides(speeds['overrides'])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asked | {'changes': changes}, indent=1), encoding='utf-8')
     return changes
@@ -179,14 +180,11 @@ def _data(args: argparse.Namespace) -> dict[str, str]:
 
 def _places(args: argparse.Namespace) -> list[str]:
     """Overrides: where the run is, and where the data are that were carried here."""
+    from basicsr.config.overrides import as_overrides
     listing = args.pieces / 'data' / 'names.json'
     names = json.loads(listing.read_text(encoding='utf-8')) if listing.is_file() else {}
     found = {key: str(listing.parent / names[text]) for key, text in _data(args).items() if text in names}
-    return _entries(found | {'path.experiments_root': str(args.root / 'experiments')})
-
-
-def _entries(changes: dict) -> list[str]:
-    return [f'{key}={json.dumps(value)}' for key, value in changes.items()]
+    return as_overrides(found | {'path.experiments_root': str(args.root / 'experiments')})
 
 
 def _options(args: argparse.Namespace, check_files: bool = False) -> dict:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from basicsr.config import find_path, load_options
 from basicsr.config.blocks import check_block
+from basicsr.config.overrides import as_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, Int
 from basicsr.config.shorten import shortened
@@ -171,7 +172,7 @@ def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds
         raise UserError(f"'{file}' has stages; a study takes files of one run")
 
     def load(changes: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-        overrides = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
+        overrides = as_overrides(changes)
         return overrides, load_options(file, overrides, is_train=True, root=root).opt
 
     _, opt = load(changes)

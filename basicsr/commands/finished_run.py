@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from basicsr.config import load_options
+from basicsr.config.overrides import flatten
 from basicsr.utils.errors import UserError
 from basicsr.utils.weights import load_weights, read_file
 
@@ -74,8 +75,9 @@ def effective_changes(folder: Path, source: Path) -> dict[str, Any]:
     file = folder / 'options.json'
     if not file.is_file():
         raise UserError(f"'{file}' is missing; it says what the run really did")
-    did = _flat(json.loads(file.read_text(encoding='utf-8')))
-    says = _flat(json.loads(json.dumps(load_options(source, is_train=True, check_files=False).opt))) | {'world_size': 1}
+    did = flatten(json.loads(file.read_text(encoding='utf-8')))
+    said = load_options(source, is_train=True, check_files=False).opt | {'world_size': 1}
+    says = flatten(json.loads(json.dumps(said)))
     return {key: did.get(key) for key in sorted({*did, *says})
             if did.get(key) != says.get(key) and not _LOCAL.search(key)}  # yapf: disable
 
@@ -102,10 +104,3 @@ def _last_iteration(folder: Path) -> int:
 
 def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def _flat(value: Any, path: str = '') -> dict[str, Any]:
-    """{'train': {'lr': 1}} to {'train.lr': 1}."""
-    if not isinstance(value, dict):
-        return {path: value}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f'{path}.{key}' if path else key).items()}

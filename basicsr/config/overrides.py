@@ -1,6 +1,7 @@
 """Overrides from the command line: `train.total_iter=100`, or BasicSR's `train:total_iter=100`."""
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -61,3 +62,19 @@ def set_option(data: Any, parts: Path, value: Any) -> int:
         else:
             data = data[part]
     return made
+
+
+def as_overrides(changes: dict[str, Any]) -> list[str]:
+    """`path=value` entries of a mapping of option paths to values."""
+    return [f'{path}={json.dumps(value)}' for path, value in changes.items()]
+
+
+def flatten(value: Any, path: str = '') -> dict[str, Any]:
+    """{'train': {'lr': 1}} to {'train.lr': 1}; an empty mapping stays a value."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {
+        k: v
+        for key, inner in value.items()
+        for k, v in flatten(inner, f'{path}.{key}' if path else str(key)).items()
+    }

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from basicsr.config import load_options
 from basicsr.config.blocks import check_block
-from basicsr.config.overrides import apply_overrides
+from basicsr.config.overrides import apply_overrides, as_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, Int
 from basicsr.config.yaml_reader import read_yaml
@@ -96,10 +96,6 @@ class Space:
     def overrides(self, values: dict[str, Any]) -> list[str]:
         """`path=value` entries of a trial with these values."""
         return as_overrides(self.fixed | self.trial_only | values)
-
-
-def as_overrides(values: dict[str, Any]) -> list[str]:
-    return [f'{path}={json.dumps(value)}' for path, value in values.items()]
 
 
 def read_space(file: str | Path) -> Space:

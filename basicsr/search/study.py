@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from basicsr.config.overrides import flatten
 from basicsr.search.space import PrunerOptions, SamplerOptions
 from basicsr.utils.errors import UserError
 from basicsr.utils.seed import mix_seed
@@ -33,7 +34,7 @@ def open_study(storage: str, name: str, direction: str, identity: dict[str, Any]
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(storage=_open(storage), study_name=name, direction=direction, load_if_exists=True)
-    mine = _flat(json.loads(json.dumps(identity)))
+    mine = flatten(json.loads(json.dumps(identity)))
     theirs = study.user_attrs.get('identity')
     if theirs is None:
         study.set_user_attr('identity', mine)
@@ -96,17 +97,6 @@ def _open(url: str) -> optuna.storages.RDBStorage:
                                 'a file is given as sqlite:///FILE.db') from error  # yapf: disable
             time.sleep(0.2)
     raise AssertionError
-
-
-def _flat(value: Any, path: str = '') -> dict[str, Any]:
-    """{'train': {'lr': 1}} to {'train.lr': 1}."""
-    if not isinstance(value, dict) or not value:
-        return {path: value}
-    return {
-        k: v
-        for key, inner in value.items()
-        for k, v in _flat(inner, f'{path}.{key}' if path else str(key)).items()
-    }
 
 
 @contextmanager
