@@ -16,7 +16,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def torchrun(options: Path, *extra: str):
-    return run_python('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29611',
+    return run_python('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
                       ROOT / 'basicsr' / 'train.py', '--opt', options, '--launcher', 'pytorch', *extra)  # yapf: disable
 
 
