@@ -16,9 +16,17 @@ import torch
 pytest.importorskip('triton')
 
 # batch, height, width, channels, states, rank
-IMAGES = [(1, 1, 1, 1, 1, 1), (2, 3, 3, 9, 3, 2), (1, 7, 2, 3, 4, 0)]
+IMAGES = [(1, 1, 1, 1, 1, 1), (1, 3, 3, 9, 3, 2), (2, 5, 1, 3, 2, 0)]
 # batch, groups, channels of a group, states, length, softplus
-SEQUENCES = [(1, 1, 1, 1, 1, True), (2, 3, 2, 3, 13, True), (1, 1, 9, 4, 21, False)]
+SEQUENCES = [(1, 1, 1, 1, 1, True), (2, 2, 2, 3, 5, True), (1, 1, 9, 2, 13, False)]
+
+# how the parts of the scan are run: small blocks, so that there are several chunks, tiles and blocks of channels in tensors
+# that the interpreter can handle
+KINDS = {
+    'sweep_tile': ({'kernel': 'sweep', 'tile': 1}, {'kernel': 'tile', 'together': 1}),
+    'pass_walk': ({'kernel': 'pass'}, {'kernel': 'walk'}),
+    'sweep_split': ({'kernel': 'sweep', 'tile': 1}, {'kernel': 'split', 'together': 2}),
+}  # yapf: disable
 
 
 def run(tmp_path: Path, *args: str, **env: str) -> str:
@@ -29,9 +37,10 @@ def run(tmp_path: Path, *args: str, **env: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('what', ['image', 'sequence', 'image_bfloat16', 'sequence_float16'])
-def test_interpreted_kernels_equal_the_definition(tmp_path, what):
-    run(tmp_path, what, TRITON_INTERPRET='1')
+def test_interpreted_kernels_equal_the_definition(tmp_path, what, kind):
+    run(tmp_path, what, kind, TRITON_INTERPRET='1')
 
 
 @pytest.mark.parametrize('arch', ['80', '90', '100'])
@@ -56,11 +65,12 @@ def _poison() -> None:
     torch.Tensor.new_empty = poisoned(torch.Tensor.new_empty)
 
 
-def _small_blocks() -> None:
-    """Several chunks, tiles and blocks of channels in tensors that the interpreter can handle."""
-    from basicsr.ops.selective_scan import triton_launch
-    triton_launch.CHUNK, triton_launch.TILE, triton_launch.BLOCK = 8, 4, 8
-    triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = 2, 8
+def _small_blocks(kind: str) -> None:
+    from basicsr.ops.selective_scan import triton_backward, triton_candidates, triton_launch
+    triton_launch.CHUNKS, triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = (8, ), 2, 8
+    triton_backward.MULTIPROCESSORS, triton_backward.WALKERS_PER_MULTIPROCESSOR = 1, 3
+    rows = [triton_candidates.Candidate(**{'block': 8, 'tile': 4, 'share': 1} | row) for row in KINDS[kind]]
+    triton_candidates.CANDIDATES = {part: (row, ) for part, row in zip(('forward', 'gradient'), rows)}
 
 
 def _image(batch, height, width, channels, states, rank, g) -> list[torch.Tensor]:
@@ -93,12 +103,12 @@ def _close(ours: torch.Tensor, theirs: torch.Tensor, low: torch.dtype, name: str
         assert error <= tolerance, f'{name}: {error:.1e} > {tolerance:.1e} ({low})'
 
 
-def _interpret(what: str) -> None:
+def _interpret(what: str, scans: str) -> None:
     from basicsr.ops.selective_scan import triton_scan
     from basicsr.ops.selective_scan.reference import selective_scan_reference
     from basicsr.ops.ss2d import triton_ss2d
     from basicsr.ops.ss2d.reference import ss2d_reference
-    _small_blocks()
+    _small_blocks(scans)
     kind, _, low = what.partition('_')
     low = getattr(torch, low or 'float32')
     g = torch.Generator().manual_seed(0)
@@ -181,4 +191,4 @@ if __name__ == '__main__':
     if sys.argv[1] == 'compile':
         _compile(int(sys.argv[2]))
     else:
-        _interpret(sys.argv[1])
+        _interpret(*sys.argv[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split
+from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, kernel
 
 
 @triton.jit
@@ -44,12 +44,12 @@ def _over_channels(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return tl.sum(x + other, 1)
 
 
-@triton.jit
+@kernel
 def gradient_kernel(value, grad, delta, rows, weight, bias, rate, direct, states, adjoints, total, out, d_step, d_rows,
                     d_rate, length, height, width, channels, row_width, group_step, per_batch, blocks, tiles,
-                    slots, scans, first, count, STATES: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr,
-                    TILE: tl.constexpr, DELTA: tl.constexpr, IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
-                    FIRST: tl.constexpr, LAST: tl.constexpr):  # yapf: disable
+                    slots, scans, first, count, is_first, is_last, STATES: tl.constexpr, RANK: tl.constexpr,
+                    BLOCK: tl.constexpr, TILE: tl.constexpr, DELTA: tl.constexpr, IMAGE: tl.constexpr,
+                    SOFTPLUS: tl.constexpr):  # yapf: disable
     """Gradients of one tile of positions, state after state, each lane scanning its channel in both directions of time.
 
     `states` and `adjoints` (scans, slots, STATES, channels): state before the tile, adjoint arriving from after it.
@@ -118,9 +118,6 @@ def gradient_kernel(value, grad, delta, rows, weight, bias, rate, direct, states
     tl.store(d_step + offset, step, mask=both)
     d = tl.load(direct + k * channels + e, mask=mask, other=0.0)
     result = dt * by_input + d[None, :] * dy
-    if not FIRST:
-        result += tl.load(total + offset, mask=both, other=0.0)
-    if LAST:
-        tl.store(out + offset, result.to(out.dtype.element_ty), mask=both)
-    else:
-        tl.store(total + offset, result, mask=both)
+    result += tl.load(total + offset, mask=both & (is_first == 0), other=0.0)
+    tl.store(total + offset, result, mask=both & (is_last == 0))
+    tl.store(out + offset, result.to(out.dtype.element_ty), mask=both & (is_last != 0))

@@ -9,6 +9,11 @@ states: nothing crosses lanes but the sums over channels in the gradients of B a
     carry_kernel     from chunk ends to chunk starts
     gradient_kernel  (triton_gradient.py) all gradients of one tile of positions from the states at its two ends
 
+`triton_walk.py` and `triton_split.py` hold others for the same work; `triton_candidates.py` says which runs.
+
+What changes with the image (sizes, direction, chunk) is a runtime argument that nothing is specialised on: there is one
+compiled kernel for each number of states, rank and type, and an image of another size never compiles.
+
 Layouts (contiguous): value, delta, grad (batch, length, row_width); rows (batch, length, per_batch, RANK + 2 STATES)
 with the low-rank step, B and C; rate (per_batch, STATES, channels), A in units of log2(e); weight (per_batch, RANK,
 channels); bias, direct (per_batch, channels); states (scans, chunks or tiles, STATES, channels). Positions are read as
@@ -16,11 +21,21 @@ they come, or with IMAGE in direction k of `basicsr.ops.ss2d.traversal`. Offsets
 """
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import triton
 import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+
+
+def kernel(function: Callable) -> Any:
+    """`triton.jit`, but nothing is specialised on the value or the alignment of a runtime argument (lower-case names)."""
+    names = [name for name in inspect.signature(function).parameters if not name.isupper()]
+    return triton.jit(function, do_not_specialize=names, do_not_specialize_on_alignment=names)
 
 
 @triton.jit
@@ -81,20 +96,19 @@ def _read(value, delta, row, position, row_width, row_step, e, mask, n, r, STATE
     return v, step, coefficient, c
 
 
-@triton.jit
+@kernel
 def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, sums, total, out, length, height, width,
-                 channels, row_width, group_step, per_batch, blocks, chunks, first, count, STATES: tl.constexpr,
-                 RANK: tl.constexpr, PAD: tl.constexpr, RANK_PAD: tl.constexpr, BLOCK: tl.constexpr,
-                 CHUNK: tl.constexpr, TILE: tl.constexpr, MODE: tl.constexpr, ADJOINT: tl.constexpr,
-                 DELTA: tl.constexpr, IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr, FIRST: tl.constexpr,
-                 LAST: tl.constexpr):  # yapf: disable
+                 channels, row_width, group_step, per_batch, blocks, chunks, chunk, tile, first, count, is_first, is_last,
+                 STATES: tl.constexpr, RANK: tl.constexpr, PAD: tl.constexpr, RANK_PAD: tl.constexpr,
+                 BLOCK: tl.constexpr, MODE: tl.constexpr, ADJOINT: tl.constexpr, DELTA: tl.constexpr,
+                 IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr):  # yapf: disable
     """One chunk, position by position; `value` is u, or dy for the adjoint.
 
     MODE 'ends' starts from zero and writes the end state to `states`, the sum of steps to `sums`. The others start from
-    `starts`. MODE 'tiles' writes the state before each TILE positions. MODE 'output' adds the result to `total`, which
-    the FIRST of several scans over the same pixels only writes; the LAST one writes `out`.
+    `starts`. MODE 'tiles' writes the state before each `tile` positions. MODE 'output' adds the result to `total`, which
+    the first of several scans over the same pixels only writes; the last one writes `out`.
     """
-    e, chunk, batch, k, scan = _split(tl.program_id(0), blocks, chunks, count, first, BLOCK)
+    e, part, batch, k, scan = _split(tl.program_id(0), blocks, chunks, count, first, BLOCK)
     mask = e < channels
     n, r = tl.arange(0, PAD), tl.arange(0, RANK_PAD)
     state_mask = (n < STATES)[:, None] & mask[None, :]
@@ -115,13 +129,13 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
     if MODE == 'ends':
         h = tl.zeros([PAD, BLOCK], tl.float32)
     else:
-        slot = (batch * per_batch + k) * chunks + chunk
+        slot = (batch * per_batch + k) * chunks + part
         h = tl.load(starts + slot * STATES * channels + state_offset, mask=state_mask, other=0.0)
     sum_steps = tl.zeros([BLOCK], tl.float32)
 
     backward, span, stride = _order(k, height, width, length, IMAGE)
-    begin = chunk * CHUNK
-    time = tl.minimum(begin + CHUNK, length) - 1 if ADJOINT else begin
+    begin = part * chunk
+    time = tl.minimum(begin + chunk, length) - 1 if ADJOINT else begin
     rank = tl.where(backward, length - 1 - time, time)
     sign = tl.where(backward, -1, 1) * (-1 if ADJOINT else 1)
     minor = rank % span
@@ -129,12 +143,12 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
     COEFFICIENT: tl.constexpr = RANK + STATES if ADJOINT else RANK
     v, step, b, c = _read(value, delta, rows, position, row_width, row_step, e, mask, n, r, STATES, RANK, DELTA,
                           COEFFICIENT, MODE == 'output')  # yapf: disable
-    for i in range(CHUNK // TILE):
-        tile = CHUNK // TILE - 1 - i if ADJOINT else i
+    for i in range(chunk // tile):
+        t = chunk // tile - 1 - i if ADJOINT else i
         if MODE == 'tiles':
-            slot = (scan.to(tl.int64) * chunks + chunk) * (CHUNK // TILE) + tile
+            slot = (scan.to(tl.int64) * chunks + part) * (chunk // tile) + t
             tl.store(states + slot * STATES * channels + state_offset, h, mask=state_mask)
-        for _ in range(tl.minimum(begin + (tile + 1) * TILE, length) - tl.minimum(begin + tile * TILE, length)):
+        for _ in range(tl.minimum(begin + (t + 1) * tile, length) - tl.minimum(begin + t * tile, length)):
             # the next position is read before this one is worked on, which hides the latency of memory
             minor += sign
             after = position + sign * stride
@@ -158,46 +172,43 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
             if MODE == 'output':
                 y = tl.sum(h * c[:, None], 0) + d * v
                 offset = position.to(tl.int64) * row_width + e
-                if not FIRST:
-                    y += tl.load(total + offset, mask=mask, other=0.0)
-                if LAST:
-                    tl.store(out + offset, y.to(out.dtype.element_ty), mask=mask)
-                else:
-                    tl.store(total + offset, y, mask=mask)
+                y += tl.load(total + offset, mask=mask & (is_first == 0), other=0.0)
+                tl.store(total + offset, y, mask=mask & (is_last == 0))
+                tl.store(out + offset, y.to(out.dtype.element_ty), mask=mask & (is_last != 0))
             sum_steps += dt
             v, step, b, c, position = v2, step2, b2, c2, after
     if MODE == 'ends':
-        slot = scan.to(tl.int64) * chunks + chunk
+        slot = scan.to(tl.int64) * chunks + part
         tl.store(states + slot * STATES * channels + state_offset, h, mask=state_mask)
         tl.store(sums + slot * channels + e, sum_steps, mask=mask)
 
 
-@triton.jit
-def carry_kernel(ends, sums, rate, starts, last, chunks, channels, per_batch, blocks, STATES: tl.constexpr,
-                 BLOCK: tl.constexpr, STEPS: tl.constexpr, REVERSED: tl.constexpr):  # yapf: disable
-    """Chunk ends (each from zero) to chunk starts, and the state after the last; REVERSED for the adjoint.
+@kernel
+def carry_kernel(ends, sums, rate, starts, last, chunks, channels, per_batch, blocks, states, is_reversed,
+                 BLOCK: tl.constexpr, STEPS: tl.constexpr):  # yapf: disable
+    """Chunk ends (each from zero) to chunk starts, and the state after the last; `is_reversed` for the adjoint.
 
     STEPS chunks are read at a time: one wait for memory each would dominate a long scan.
     """
     scan = tl.program_id(0) // blocks
     i = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)  # of (states, channels)
-    size = STATES * channels
+    size = states * channels
     mask = i < size
     a_rate = tl.load(rate + scan % per_batch * size + i, mask=mask, other=0.0)
     j = tl.arange(0, STEPS)
     h = tl.zeros([BLOCK], tl.float32)
     base = scan.to(tl.int64) * chunks
-    tl.store(starts + (base + (chunks - 1 if REVERSED else 0)) * size + i, h, mask=mask)
+    tl.store(starts + (base + tl.where(is_reversed != 0, chunks - 1, 0)) * size + i, h, mask=mask)
     for c0 in range(0, chunks, STEPS):
         c = c0 + j
-        slot = base + (chunks - 1 - c if REVERSED else c)
+        slot = base + tl.where(is_reversed != 0, chunks - 1 - c, c)
         inside = (c < chunks)[:, None] & mask[None, :]
         decay = tl.load(sums + slot[:, None] * channels + (i % channels)[None, :], mask=inside, other=0.0)
         decay = tl.exp2(decay * a_rate[None, :])
         end = tl.load(ends + slot[:, None] * size + i[None, :], mask=inside, other=0.0)
         end += tl.where((j == 0)[:, None], decay * h[None, :], 0.0)
         _, after = tl.associative_scan((decay, end), 0, _after)
-        following = slot + (-1 if REVERSED else 1)
+        following = slot + tl.where(is_reversed != 0, -1, 1)
         tl.store(starts + following[:, None] * size + i[None, :], after,
                  mask=(c + 1 < chunks)[:, None] & mask[None, :])  # yapf: disable
         h = tl.sum(tl.where((j == STEPS - 1)[:, None], after, 0.0), 0)

@@ -1,7 +1,9 @@
-"""Host side of the Triton scan kernels: block sizes, buffers and launches, shared by both scan operators."""
+"""Host side of the Triton scan kernels: sizes, buffers and launches of the forward; the backward is in `triton_backward`."""
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,38 +11,75 @@ import torch
 import triton
 from torch import Tensor
 
-from basicsr.ops.selective_scan.triton_gradient import gradient_kernel
+from basicsr.ops.selective_scan.triton_candidates import Candidate, choose
 from basicsr.ops.selective_scan.triton_kernels import LOG2E, carry_kernel, sweep_kernel
+from basicsr.ops.selective_scan.triton_walk import pass_kernel
 
-# Channels of a program: one warp, one channel a lane. A wider block would only need more registers a lane, and waste
-# more of them where 32 does not divide the channels (80, 160, 320 in RetinexMamba).
-BLOCK = 32
-# Positions of a chunk. Each costs a state of (states, channels) of memory traffic, 4 times; at 128 that is small beside
-# the 128 reads of the values, and an image of 128 x 128 still makes thousands of programs.
-CHUNK = 128
-# Positions of a gradient tile, all in the registers of a lane: 8 need about 170 registers, 16 more than there are.
-TILE = 8
-# States that one warp keeps without spilling (value, decay rate and two rows of coefficients each); above, more warps.
-STATES_PER_WARP = 32
+# Positions of a chunk: the longest that still makes enough programs. Each costs a state of (states, channels) of memory
+# traffic, 4 times; at 128 that is small beside the 128 reads of the values.
+CHUNKS, PROGRAMS = (256, 128, 64, 32), 2048
+# The pass over chunks: chunks read at a time, (state, channel) pairs of a program.
+CARRY_STEPS, CARRY_BLOCK = 16, 128
 # Registers of the sweep, 16 warps on a multiprocessor, up to this many states + rank; ptxas is free to choose above.
 # Said aloud because ptxas, left alone, spills one register to fit another warp.
 SWEEP_REGISTERS, SWEEP_SMALL = 128, 24
-GRADIENT_REGISTERS = 184  # 11 warps
-# The pass over chunks: chunks read at a time, and (state, channel) pairs of a program.
-CARRY_STEPS, CARRY_BLOCK = 16, 128
 
 
-def chunk_count(length: int) -> int:
-    return -(-length // CHUNK)
+def chunk_size(batch: int, channels: int, length: int) -> int:
+    """Positions of a chunk, from sizes alone: what the forward saves for the backward depends on it."""
+    for size in CHUNKS[:-1]:
+        if batch * -(-length // size) * channels >= 16 * PROGRAMS:
+            return size
+    return CHUNKS[-1]
+
+
+def saved_states(batch: int, per_batch: int, channels: int, length: int, states: int) -> int:
+    """Floats that the forward saves for the backward: the states at the start of each chunk."""
+    return batch * per_batch * -(-length // chunk_size(batch, channels, length)) * channels * states
+
+
+@dataclass
+class Launch:
+    """One start of a kernel: `tensors` and `arguments` by name, `options` of the compiler."""
+    kernel: Any
+    programs: int
+    tensors: dict[str, Tensor]
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+    @property
+    def identity(self) -> tuple:
+        """What decides which compiled kernel it needs; sizes are no part of it."""
+        constants = tuple((k, v) for k, v in self.arguments.items() if k.isupper())
+        return (self.kernel.fn.__name__, tuple(t.dtype for t in self.tensors.values()), constants,
+                tuple(self.options.items()))  # yapf: disable
+
+
+_recording: ContextVar[tuple[torch.device, list[Launch]] | None] = ContextVar('recording', default=None)
+
+
+@contextmanager
+def recorded(device: torch.device) -> Iterator[list[Launch]]:
+    """Inside, launches are noted and not started, as they would be on `device`, wherever the tensors are."""
+    found: list[Launch] = []
+    token = _recording.set((device, found))
+    try:
+        yield found
+    finally:
+        _recording.reset(token)
 
 
 def launch(kernel: Any, programs: int, tensors: dict[str, Tensor], warps: int, registers: int | None = None,
            **arguments: Any) -> None:  # yapf: disable
     """Start a kernel; all programs in the first grid dimension, the only one that may exceed 65535."""
-    if programs:
+    options = {'num_warps': warps, 'maxnreg': registers, 'enable_fp_fusion': True}
+    recording = _recording.get()
+    if recording:
+        recording[1].append(Launch(kernel, programs, tensors, arguments, options))
+    elif programs:
         first = next(iter(tensors.values()))
         with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
-            kernel[(programs, )](**tensors, **arguments, num_warps=warps, maxnreg=registers, enable_fp_fusion=True)
+            kernel[(programs, )](**tensors, **arguments, **options)
 
 
 @dataclass
@@ -50,7 +89,7 @@ class Scans:
     value: (batch, length, row_width). delta: like value, or None where the step is low-rank. rows: (batch, length,
     per_batch, rank + 2 states). weight: (per_batch, rank, channels). bias, direct: (per_batch, channels).
     rate: (per_batch, states, channels). group_step: channels between the groups in a row of value, 0 in an image.
-    All contiguous; the last four float32.
+    All contiguous; the last four float32. forward, gradient: how to run them; None is what `triton_candidates` says.
     """
     value: Tensor
     delta: Tensor | None
@@ -64,17 +103,29 @@ class Scans:
     group_step: int
     image: bool
     softplus: bool = True
+    forward: Candidate | None = None
+    gradient: Candidate | None = None
 
     def __post_init__(self):
         self.batch, self.length, self.row_width = self.value.shape
         self.per_batch, self.states, self.channels = self.rate.shape
         self.rank = 0 if self.weight is None else self.weight.shape[1]
         self.scaled_rate = self.rate * LOG2E.value
-        self.chunks, self.blocks = chunk_count(self.length), -(-self.channels // BLOCK)
+        self.chunk = chunk_size(self.batch, self.channels, self.length)
+        self.chunks = -(-self.length // self.chunk)
         self.pad = triton.next_power_of_2(max(self.states, 1))
+        recording = _recording.get()
+        told = (self.states, self.rank, self.value.dtype, recording[0] if recording else self.value.device)
+        self.forward = self.forward or choose('forward', *told)
+        self.gradient = self.gradient or choose('gradient', *told)
 
-    def _common(self, value: Tensor, first: int, count: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Arguments that the sweep and the gradient kernel share: tensors, and the rest."""
+    def blocks(self, candidate: Candidate) -> int:
+        """Programs that share the channels of a scan."""
+        return -(-self.channels // candidate.block)
+
+    def common(self, candidate: Candidate, value: Tensor, first: int, count: int, is_first: bool,
+               is_last: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:  # yapf: disable
+        """Arguments that sweeps and gradient kernels share: tensors, and the rest."""
         tensors = {
             'value': value, 'delta': self.value if self.delta is None else self.delta, 'rows': self.rows,
             'weight': self.bias if self.weight is None else self.weight, 'bias': self.bias, 'rate': self.scaled_rate,
@@ -83,22 +134,17 @@ class Scans:
         rest = {
             'length': self.length, 'height': self.height, 'width': self.width, 'channels': self.channels,
             'row_width': self.row_width, 'group_step': self.group_step, 'per_batch': self.per_batch,
-            'blocks': self.blocks, 'first': first, 'count': count, 'STATES': self.states, 'RANK': self.rank,
-            'BLOCK': BLOCK, 'DELTA': self.delta is not None, 'IMAGE': self.image, 'SOFTPLUS': self.softplus,
+            'blocks': self.blocks(candidate), 'first': first, 'count': count, 'is_first': int(is_first),
+            'is_last': int(is_last), 'STATES': self.states, 'RANK': self.rank, 'BLOCK': candidate.block,
+            'DELTA': self.delta is not None, 'IMAGE': self.image, 'SOFTPLUS': self.softplus,
         }  # yapf: disable
         return tensors, rest
 
-    def _sweep(self, mode: str, value: Tensor, first: int, count: int, adjoint: bool, starts: Tensor | None = None,
-               states: Tensor | None = None, sums: Tensor | None = None, total: Tensor | None = None,
-               out: Tensor | None = None, is_first: bool = True, is_last: bool = True) -> None:  # yapf: disable
-        tensors, rest = self._common(value, first, count)
-        for name, tensor in {'starts': starts, 'states': states, 'sums': sums, 'total': total, 'out': out}.items():
-            tensors[name] = self.bias if tensor is None else tensor  # what the mode does not touch
-        rank_pad = triton.next_power_of_2(max(self.rank, 1))
-        launch(sweep_kernel, self.blocks * self.chunks * self.batch * count, tensors, max(1, self.pad // STATES_PER_WARP),
-               SWEEP_REGISTERS if self.pad + rank_pad <= SWEEP_SMALL else None, **rest, chunks=self.chunks, PAD=self.pad,
-               RANK_PAD=rank_pad, CHUNK=CHUNK, TILE=TILE if mode == 'tiles' else CHUNK, MODE=mode, ADJOINT=adjoint,
-               FIRST=is_first, LAST=is_last)  # yapf: disable
+    def turns(self) -> list[tuple[int, int, bool, bool]]:
+        """(first scan, count, first, last to write) of each launch: directions share pixels, groups do not."""
+        if not self.image:
+            return [(0, self.per_batch, True, True)]
+        return [(k, 1, k == 0, k == self.per_batch - 1) for k in range(self.per_batch)]
 
     def starts(self, value: Tensor, adjoint: bool = False) -> tuple[Tensor, Tensor]:
         """States before each chunk (batch, per_batch, chunks, states, channels), and after the last.
@@ -109,54 +155,48 @@ class Scans:
         ends, starts = self.rate.new_empty(shape), self.rate.new_empty(shape)
         sums = self.rate.new_empty(*shape[:3], self.channels)
         last = self.rate.new_zeros(*shape[:2], *shape[3:])
-        self._sweep('ends', value, 0, self.per_batch, adjoint, states=ends, sums=sums)
+        self._run('ends', value, (0, self.per_batch, True, True), adjoint, states=ends, sums=sums)
         blocks = -(-self.states * self.channels // CARRY_BLOCK) if self.chunks else 0
         tensors = {'ends': ends, 'sums': sums, 'rate': self.scaled_rate, 'starts': starts, 'last': last}
         launch(carry_kernel, blocks * self.batch * self.per_batch, tensors, 4, chunks=self.chunks,
-               channels=self.channels, per_batch=self.per_batch, blocks=blocks, STATES=self.states, BLOCK=CARRY_BLOCK,
-               STEPS=CARRY_STEPS, REVERSED=adjoint)  # yapf: disable
+               channels=self.channels, per_batch=self.per_batch, blocks=blocks, states=self.states,
+               is_reversed=int(adjoint), BLOCK=CARRY_BLOCK, STEPS=CARRY_STEPS)  # yapf: disable
         return starts, last
 
     def output(self, starts: Tensor) -> Tensor:
         """y like value; the directions of an image are summed in float32 before they are rounded."""
         out = torch.empty_like(self.value)
-        total = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
-        for first, count, ends in self._turns():
-            self._sweep('output', self.value, first, count, False, starts, total=total, out=out, **ends)
+        total = self.total_of(out)
+        for turn in self.turns():
+            self._run('output', self.value, turn, starts=starts, total=total, out=out)
         return out
 
-    def _turns(self) -> list[tuple[int, int, dict[str, bool]]]:
-        """(first scan, count, first or last to write) of each launch: directions share pixels, groups do not."""
-        if not self.image:
-            return [(0, self.per_batch, {'is_first': True, 'is_last': True})]
-        return [(k, 1, {'is_first': k == 0, 'is_last': k == self.per_batch - 1}) for k in range(self.per_batch)]
+    def total_of(self, out: Tensor) -> Tensor:
+        """Where the directions of an image are added up: float32."""
+        return out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
 
-    def gradients(self, dy: Tensor, starts: Tensor):
-        """Yields per launch: its scans (first, count), d_step (batch, length, row_width) before softplus, d_rows (batch,
-        count, 2 states, length) of B and C in the order of the scan, and d_rate (batch, count, states, channels).
+    def tile_states(self, value: Tensor, turn: tuple[int, int, bool, bool], tile: int, starts: Tensor,
+                    adjoint: bool = False) -> Tensor:  # yapf: disable
+        """States before each `tile` positions (scans of the turn, chunks x tiles of a chunk, states, channels)."""
+        states = self.rate.new_empty(self.batch * turn[1], self.chunks * (self.chunk // tile), self.states, self.channels)
+        self._run('tiles', value, turn, adjoint, tile, starts=starts, states=states)
+        return states
 
-        When all are drawn, `self.d_value` holds the gradient of value.
-        """
-        arriving, _ = self.starts(dy, adjoint=True)
-        self.d_value = torch.empty_like(self.value)
-        total = self.d_value
-        if total.dtype != torch.float32:
-            total = torch.empty_like(total, dtype=torch.float32)
-        tiles, slots = -(-self.length // TILE), self.chunks * (CHUNK // TILE)
-        new = self.rate.new_empty
-        for first, count, ends in self._turns():
-            scans = self.batch * count
-            states, adjoints = (new(scans, slots, self.states, self.channels) for _ in range(2))
-            self._sweep('tiles', self.value, first, count, False, starts, states)
-            self._sweep('tiles', dy, first, count, True, arriving, adjoints)
-            d_step = torch.empty_like(self.value, dtype=torch.float32)
-            d_rows = new(self.blocks, self.batch, count, 2 * self.states, self.length)
-            d_rate = new(self.batch, count, tiles, self.states, self.channels)
-            tensors, rest = self._common(self.value, first, count)
-            tensors |= {'grad': dy, 'states': states, 'adjoints': adjoints, 'total': total, 'out': self.d_value,
-                        'd_step': d_step, 'd_rows': d_rows, 'd_rate': d_rate}  # yapf: disable
-            launch(gradient_kernel, self.blocks * tiles * scans, tensors, 1, GRADIENT_REGISTERS, **rest, tiles=tiles,
-                   slots=slots, scans=scans, TILE=TILE, FIRST=ends['is_first'],
-                   LAST=ends['is_last'])  # yapf: disable
-            del states, adjoints, tensors
-            yield first, count, d_step, d_rows.sum(0), d_rate.sum(2)
+    def _run(self, mode: str, value: Tensor, turn: tuple[int, int, bool, bool], adjoint: bool = False,
+             tile: int | None = None, **buffers: Tensor) -> None:  # yapf: disable
+        """One launch of the forward kernel; 'tiles' is a mode of the sweep alone."""
+        candidate = Candidate('sweep', tile=1, share=32) if mode == 'tiles' else self.forward
+        tensors, rest = self.common(candidate, value, *turn)
+        names = ('starts', 'states', 'sums', 'total', 'out')
+        tensors |= {name: buffers.get(name, self.bias) for name in names}  # what the mode does not touch
+        programs = rest['blocks'] * self.chunks * self.batch * turn[1]
+        rest |= {'chunks': self.chunks, 'chunk': self.chunk, 'PAD': self.pad, 'ADJOINT': adjoint}
+        warps, registers = candidate.warps(self.pad), candidate.registers
+        if candidate.kernel == 'pass':
+            launch(pass_kernel, programs, tensors, warps, registers, **rest, TILE=candidate.tile, OUTPUT=mode == 'output')
+            return
+        rank_pad = triton.next_power_of_2(max(self.rank, 1))
+        if self.pad + rank_pad <= SWEEP_SMALL:
+            registers = registers or SWEEP_REGISTERS
+        launch(sweep_kernel, programs, tensors, warps, registers, **rest, tile=tile or self.chunk, RANK_PAD=rank_pad,
+               MODE=mode)  # yapf: disable

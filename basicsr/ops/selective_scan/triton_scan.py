@@ -4,12 +4,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.selective_scan.triton_launch import Scans, chunk_count
+from basicsr.ops.selective_scan.triton_backward import gradients
+from basicsr.ops.selective_scan.triton_launch import Scans, saved_states
 
 
 def state_count(batch: int, channels: int, length: int, groups: int, states: int) -> int:
     """Floats that the forward saves for the backward."""
-    return batch * chunk_count(length) * channels * states
+    return saved_states(batch, groups, channels // groups, length, states)
 
 
 def _scans(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
@@ -46,10 +47,10 @@ def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
              softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
     """Gradients of the seven tensors."""
     scans = _scans(u, delta, A, B, C, D, bias, softplus)
-    dy = _turn(dy)
-    (_, _, d_step, d_rows, d_rate), = scans.gradients(dy, starts)
-    dB, dC = (x.contiguous() for x in d_rows.split(A.shape[1], dim=2))
-    dA = d_rate.sum(0).transpose(1, 2).reshape(A.shape).contiguous()
-    d_direct = (dy.float() * scans.value).sum((0, 1))
-    return (_turn(scans.d_value), _turn(d_step).to(delta.dtype), dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype),
-            d_direct.to(D.dtype), d_step.sum((0, 1)).to(bias.dtype))
+    d_value = torch.empty_like(scans.value)
+    part, = gradients(scans, _turn(dy), starts, d_value)
+    dB, dC = (x.transpose(2, 3).contiguous() for x in part.d_rows.split(A.shape[1], dim=3))
+    dA = part.d_rate.transpose(1, 2).reshape(A.shape).contiguous()
+    d_bias = part.d_step.sum((0, 1))
+    return (_turn(d_value), _turn(part.d_step).to(delta.dtype), dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype),
+            part.d_direct.reshape(D.shape).to(D.dtype), d_bias.to(bias.dtype))

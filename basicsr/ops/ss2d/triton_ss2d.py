@@ -4,12 +4,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.selective_scan.triton_launch import Scans, chunk_count
+from basicsr.ops.selective_scan.triton_backward import gradients
+from basicsr.ops.selective_scan.triton_launch import Scans, saved_states
 
 
 def state_count(batch: int, height: int, width: int, channels: int, states: int) -> int:
     """Floats that the forward saves for the backward."""
-    return batch * 4 * chunk_count(height * width) * states * channels
+    return saved_states(batch, 4, channels, height * width, states)
 
 
 def _scans(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor) -> Scans:
@@ -44,25 +45,19 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
     """Gradients of the six inputs."""
     scans = _scans(x, x_dbl, dt_w, dt_b, A, D)
     dy = dy.reshape(scans.value.shape).contiguous()
-    dx_dbl = torch.empty_like(scans.rows)
+    dx, dx_dbl = torch.empty_like(scans.value), torch.empty_like(scans.rows)
     d_weight, d_bias = torch.empty_like(scans.weight), torch.empty_like(scans.bias)
     dA = torch.empty_like(scans.rate)
-    for k, _, d_step, d_rows, d_rate in scans.gradients(dy, starts):
+    for part in gradients(scans, dy, starts, dx):
+        k = part.first
         low = scans.rows[:, :, k, :scans.rank].float()
         # d_step lies in the order of memory, so what remains of the step are two matrix products
-        dx_dbl[:, :, k, :scans.rank] = d_step @ scans.weight[k].t()
-        dx_dbl[:, :, k, scans.rank:] = _to_pixels(d_rows[:, 0], k, scans.height, scans.width)
-        d_weight[k] = low.flatten(0, 1).t() @ d_step.flatten(0, 1)
-        d_bias[k], dA[k] = d_step.sum((0, 1)), d_rate.sum((0, 1))
-    d_direct = (dy.float() * scans.value).sum((0, 1)).repeat(4)  # every direction adds D x at the same pixel
-    return (scans.d_value.view(x.shape), dx_dbl.view(x_dbl.shape), d_weight.transpose(1, 2).contiguous().to(dt_w.dtype),
+        dx_dbl[:, :, k, :scans.rank] = part.d_step @ scans.weight[k].t()
+        dx_dbl[:, :, k, scans.rank:] = part.d_rows[:, 0]
+        d_weight[k] = low.flatten(0, 1).t() @ part.d_step.flatten(0, 1)
+        d_bias[k], dA[k] = part.d_step.sum((0, 1)), part.d_rate[0]
+        if k == 0:
+            d_direct = part.d_direct.repeat(4, 1)
+    return (dx.view(x.shape), dx_dbl.view(x_dbl.shape), d_weight.transpose(1, 2).contiguous().to(dt_w.dtype),
             d_bias.view(dt_b.shape).to(dt_b.dtype), dA.transpose(1, 2).reshape(A.shape).contiguous().to(A.dtype),
             d_direct.view(D.shape).to(D.dtype))
-
-
-def _to_pixels(rows: Tensor, direction: int, height: int, width: int) -> Tensor:
-    """(batch, n, length) in the order of a direction to (batch, pixels, n)."""
-    rows = rows.flip(-1) if direction >= 2 else rows
-    if direction % 2:
-        rows = rows.unflatten(-1, (width, height)).transpose(-1, -2).flatten(-2)
-    return rows.transpose(1, 2)
