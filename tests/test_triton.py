@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,21 @@ def test_interpreted_kernels_equal_the_definition(tmp_path, what, kind):
     run(tmp_path, what, kind, TRITON_INTERPRET='1')
 
 
+# rows of the table of candidates, forward and gradient, whose kernels are compiled here
+CHECKED = [(0, 0), (2, 3), (2, 1)]
+# batch, height, width, channels: a size of 1, divisible by 16 and not, several chunks
+SIZES = [(1, 1, 1, 1), (2, 5, 7, 9), (1, 16, 16, 16), (1, 33, 64, 5)]
+
+
 @pytest.mark.parametrize('arch', ['80', '90', '100'])
 def test_kernels_compile_without_spilling_registers(tmp_path, arch):
     report = run(tmp_path, 'compile', arch, TRITON_INTERPRET='0')
-    for kernel in ('sweep_kernel', 'carry_kernel', 'gradient_kernel'):
+    for kernel in ('sweep_kernel', 'carry_kernel', 'gradient_kernel', 'pass_kernel', 'walk_kernel'):
         assert kernel in report
+
+
+def test_images_of_all_sizes_share_the_kernels_that_were_compiled_ahead(tmp_path):
+    run(tmp_path, 'sizes', TRITON_INTERPRET='0')
 
 
 def _poison() -> None:
@@ -142,53 +153,88 @@ def _interpret(what: str, scans: str) -> None:
         assert starts.numel() == module.state_count(*sizes) and starts.dtype == torch.float32
 
 
-def _compile(arch: int) -> None:
-    """Compile each kernel as the host code would start it, and look for spilled registers in the result."""
+class NoGPU:
+    """Stands in for Triton's driver: kernels are compiled as for a GPU of this kind, and cannot be started."""
+
+    def __init__(self, arch: int):
+        from triton.backends.compiler import GPUTarget
+        self.target = GPUTarget('cuda', arch, 32)
+
+    def get_current_target(self):
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def set_current_device(self, device: int) -> None:
+        pass
+
+
+def _without_gpu(arch: int) -> None:
     import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+    triton.runtime.driver.set_active(NoGPU(arch))
+    torch.cuda.device = lambda device: nullcontext()
 
-    from basicsr.ops.selective_scan import triton_launch, triton_scan
-    from basicsr.ops.ss2d import triton_ss2d
-    launches = {}
 
-    def record(kernel, programs, tensors, warps, registers=None, **arguments):
-        names = {torch.float32: '*fp32', torch.bfloat16: '*bf16'}
-        constants = {k: v for k, v in arguments.items() if k.isupper()}
-        types = {k: names[t.dtype] for k, t in tensors.items()}
-        types |= {k: 'constexpr' if k in constants else 'i32' for k in arguments}
-        if constants.get('FIRST', False) == constants.get('LAST', False):  # the most, and the least that is added
-            signature = {k: types[k] for k in kernel.arg_names}
-            launches[kernel.__name__, repr(signature),
-                     repr(constants)] = (kernel, signature, constants, tensors, warps, registers)
-
-    triton_launch.launch = record
-    g = torch.Generator().manual_seed(0)
-    image, sequence = _image(1, 2, 3, 80, 16, 5, g), _sequence(1, 2, 40, 7, 3, True, g)
-    y, starts = triton_ss2d.forward(*image, True)
-    triton_ss2d.backward(y, *image, starts)
-    sequence = [x.bfloat16() if i in (0, 1, 3, 4) else x for i, x in enumerate(sequence)]
-    y, _, starts = triton_scan.forward(*sequence, True, True)
-    triton_scan.backward(y, *sequence, True, starts)
-    cuobjdump = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
-    cubin = Path(os.environ['TRITON_CACHE_DIR']) / 'kernel.cubin'
-    for kernel, signature, constants, tensors, warps, limit in launches.values():
-        aligned = {(i, ): [['tt.divisibility', 16]] for i, name in enumerate(signature) if name in tensors}
-        source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-        compiled = triton.compile(source, target=GPUTarget('cuda', arch, 32),
-                                  options={'num_warps': warps, 'maxnreg': limit, 'enable_fp_fusion': True})  # yapf: disable
-        cubin.write_bytes(compiled.asm['cubin'])
-        sass = subprocess.run([cuobjdump, '-sass', '-res-usage', cubin], capture_output=True, text=True).stdout
-        registers = re.search(r'REG:(\d+)', sass).group(1)
-        spills = len(re.findall(r'\b(?:LDL|STL)\b',
-                                sass))  # loads and stores of local memory; the stack alone says less
-        what = [kernel.__name__, *(f'{k}={v}' for k, v in constants.items())]
+def _compile(arch: int) -> None:
+    """Compile the kernels of several candidates, and look for spilled registers in the result."""
+    from basicsr.ops.selective_scan import triton_candidates, triton_compile
+    _without_gpu(arch)
+    kinds = [triton_compile.ScanKind(16, 3), triton_compile.ScanKind(7, 0, torch.bfloat16)]
+    table, work = triton_candidates.CANDIDATES, {}
+    for forward, gradient in CHECKED if arch == 90 else CHECKED[:2]:
+        rows = {'forward': table['forward'][forward], 'gradient': table['gradient'][gradient]}
+        triton_candidates.CANDIDATES = {part: (row, ) for part, row in rows.items()}
+        for kind in kinds:
+            work |= {item.identity: item for item in triton_compile.launches(kind, torch.device('cpu'))}
+    for item in work.values():
+        compiled = triton_compile.compile_one(item, torch.device('cpu'))
+        registers, spills = _resources(compiled.asm['cubin'])
+        what = [item.kernel.fn.__name__, *(f'{k}={v}' for k, v in item.arguments.items() if k.isupper())]
         sys.stdout.write(f"{registers:>4} registers, {spills} spills: sm_{arch} {' '.join(what)}\n")
-        assert 'EXIT' in sass and spills == 0, f'{what} spills'
+        assert spills == 0, f'{what} spills'
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Registers, and the loads and stores of local memory; the stack alone says less."""
+    import triton
+    cuobjdump = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
+    file = Path(os.environ['TRITON_CACHE_DIR']) / 'kernel.cubin'
+    file.write_bytes(cubin)
+    sass = subprocess.run([cuobjdump, '-sass', '-res-usage', file], capture_output=True, text=True).stdout
+    assert 'EXIT' in sass
+    return int(re.search(r'REG:(\d+)', sass).group(1)), len(re.findall(r'\b(?:LDL|STL)\b', sass))
+
+
+def _sizes() -> None:
+    """Run through the host code at several sizes, compiling whatever it would start."""
+    from basicsr.ops.selective_scan import triton_compile, triton_launch
+    from basicsr.ops.ss2d import triton_ss2d
+    _without_gpu(90)
+    device, counts = torch.device('cpu'), []
+    g = torch.Generator().manual_seed(0)
+    for shape in SIZES:
+        image = _image(*shape, 2, 1, g)
+        with triton_launch.recorded(device) as found:
+            y, starts = triton_ss2d.forward(*image, True)
+            triton_ss2d.backward(y, *image, starts)
+        for item in found:
+            triton_compile.compile_one(item, device)
+        counts.append(len(list(Path(os.environ['TRITON_CACHE_DIR']).rglob('*.cubin'))))
+    ahead = triton_compile.launches(triton_compile.ScanKind(2, 1), device)
+    sys.stdout.write(f'{len(ahead)} ahead, then {counts}')
+    assert counts == [len(ahead)] * len(SIZES)
+    assert triton_compile.run_all(ahead, device) == len(ahead)
+    assert len(list(Path(os.environ['TRITON_CACHE_DIR']).rglob('*.cubin'))) == len(ahead)
 
 
 if __name__ == '__main__':
     if sys.argv[1] == 'compile':
         _compile(int(sys.argv[2]))
+    elif sys.argv[1] == 'sizes':
+        _sizes()
     else:
         _interpret(*sys.argv[1:])

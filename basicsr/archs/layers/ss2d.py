@@ -43,6 +43,11 @@ class SS2D(nn.Module):
         self.out_norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, d_model, bias=False)
 
+    @property
+    def scan_kind(self) -> tuple[int, int]:
+        """(states, rank): what decides which kernels the scan needs (see `basicsr.ops.prepare`)."""
+        return self.d_state, self.dt_rank
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, d_model, H, W), channels-last in memory, to the same."""
         inputs, gate = self.in_proj.weight.chunk(2)

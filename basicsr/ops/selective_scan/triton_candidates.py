@@ -49,22 +49,18 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
     'forward': (
         Candidate('sweep', tile=1, share=32),
         Candidate('sweep', tile=1, share=16),
-        Candidate('sweep', tile=1, share=8),
         Candidate('pass', block=16, tile=8),
-        Candidate('pass', block=32, tile=8),
         Candidate('pass', block=16, tile=4, share=8),
         Candidate('pass', block=32, tile=4, share=8),
         Candidate('pass', block=8, tile=8),
     ),
     'gradient': (
         Candidate('tile', share=1, together=1, registers=184),
-        Candidate('tile', share=1, together=1, registers=168),
         Candidate('split', share=1, together=4),
         Candidate('split', share=1, together=4, registers=128),
         Candidate('walk', block=16, tile=4),
         Candidate('walk', block=16, tile=8),
         Candidate('walk', block=16, tile=8, share=2),
-        Candidate('walk', block=32, tile=4),
         Candidate('walk', block=8, tile=8),
     ),
 }  # yapf: disable

@@ -1,0 +1,29 @@
+"""What a network's operators need before its first step: kernels that are compiled on first use, all of them now."""
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from basicsr.ops.backend import choose
+
+
+def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = None, training: bool = True) -> int:
+    """Compile the kernels of every scan in `net` side by side, with a line in the log that says how far it is.
+
+    Without it they are compiled one after the other, each when the first step comes to it.
+
+    Args:
+        net: its modules say what they scan by an attribute `scan_kind`, (states, rank).
+        device: where it will run; nothing is compiled ahead for a CPU.
+        dtype: of autocast, None for float32.
+        training: with the backward.
+
+    Returns:
+        The number of kernels.
+    """
+    kinds = dict.fromkeys(m.scan_kind for m in net.modules() if hasattr(m, 'scan_kind'))
+    dtype = dtype or torch.float32
+    if not kinds or device.type != 'cuda' or choose('ss2d', torch.empty(0, device=device, dtype=dtype)) != 'triton':
+        return 0
+    from basicsr.ops.selective_scan.triton_compile import ScanKind, compile_scans
+    return compile_scans([ScanKind(*kind, dtype, training) for kind in kinds], device)
