@@ -2,8 +2,8 @@
 
 python benchmarks/machine_code.py [--arch 90 ...] [--states 16 --rank 3] [--dtype float32 ...]
 
-For every candidate of `basicsr/ops/selective_scan/triton_candidates.py`: registers, local memory (spills), shared memory, and the
-instructions of its loops for each state update (one position, channel and state).
+For every candidate of `basicsr/ops/selective_scan/triton_candidates.py`: registers, local memory (spills), shared memory,
+and the instructions of its loops for each state update (one position, channel and state).
 """
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def compile_for(item: triton_launch.Launch, arch: int) -> Any:
     constants = {k: v for k, v in item.arguments.items() if k.isupper()}
     types = {k: POINTERS[t.dtype] for k, t in item.tensors.items()}
     types |= {k: 'constexpr' if k in constants else 'i32' for k in item.arguments}
-    source = ASTSource(fn=item.kernel, signature={k: types[k] for k in item.kernel.arg_names}, constexprs=constants, attrs={})
+    source = ASTSource(
+        fn=item.kernel, signature={k: types[k]
+                                   for k in item.kernel.arg_names}, constexprs=constants, attrs={})
     return triton.compile(source, target=GPUTarget('cuda', arch, 32), options=item.options)
 
 
@@ -44,7 +46,8 @@ def disassemble(compiled: Any) -> tuple[int, list[tuple[int, str]]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'kernel.cubin')
         file.write_bytes(compiled.asm['cubin'])
-        text = subprocess.run([CUOBJDUMP, '-sass', '-res-usage', file], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run([CUOBJDUMP, '-sass', '-res-usage', file], capture_output=True, text=True,
+                              check=True).stdout
     lines = re.findall(r'/\*([0-9a-f]{4,})\*/\s+(.*?);', text)
     return int(re.search(r'REG:(\d+)', text).group(1)), [(int(address, 16), line.strip()) for address, line in lines]
 
@@ -55,7 +58,8 @@ def opcode(line: str) -> str:
 
 def innermost_loops(lines: list[tuple[int, str]]) -> Iterator[Counter]:
     """Instructions by name of each loop that holds no other."""
-    jumps = [(int(m.group(1), 16), address) for address, line in lines if (m := re.search(r'\bBRA\b.*?(0x[0-9a-f]+)', line))]
+    jumps = [(int(m.group(1), 16), address) for address, line in lines
+             if (m := re.search(r'\bBRA\b.*?(0x[0-9a-f]+)', line))]
     loops = {(first, last) for first, last in jumps if first < last}
     for first, last in sorted(loops):
         if not any((a, b) != (first, last) and first <= a and b <= last for a, b in loops):
@@ -96,8 +100,8 @@ def work(kind: ScanKind) -> Iterator[tuple[triton_launch.Launch, triton_candidat
                 seen.add(item.identity)
                 tiles = item.arguments.get('MODE') == 'tiles'
                 is_forward = item.kernel.fn.__name__ in ('sweep_kernel', 'pass_kernel')
-                yield item, triton_candidates.Candidate('sweep', tile=1, share=32) if tiles else (
-                    forward if is_forward else gradient)
+                yield item, triton_candidates.Candidate(
+                    'sweep', tile=1, share=32) if tiles else (forward if is_forward else gradient)
     triton_candidates.CANDIDATES = table
 
 
@@ -110,14 +114,19 @@ def main() -> None:
     args = parser.parse_args()
     for arch in args.arch:
         for dtype in args.dtype:
-            kind = ScanKind(args.states, args.rank, getattr(torch, dtype))
-            pad = triton.next_power_of_2(args.states)
-            with ThreadPoolExecutor() as pool:
-                rows = list(pool.map(lambda pair: measure(*pair, pad, arch), work(kind)))
-            print(f'\nsm_{arch}, {triton_candidates.key(args.states, args.rank, kind.dtype)}; a state update:')
-            widths = [max(len(str(row[k])) for row in [*rows, {k: k for k in rows[0]}]) for k in rows[0]]
-            for row in [{k: k for k in rows[0]}, *rows]:
-                print('  '.join(str(v).rjust(w) for v, w in zip(row.values(), widths)), flush=True)
+            table(ScanKind(args.states, args.rank, getattr(torch, dtype)), arch)
+
+
+def table(kind: ScanKind, arch: int) -> None:
+    """Compile all candidates side by side and print a row of each kernel."""
+    pad = triton.next_power_of_2(kind.states)
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(lambda pair: measure(*pair, pad, arch), work(kind)))
+    print(f'\nsm_{arch}, {triton_candidates.key(kind.states, kind.rank, kind.dtype)}; a state update:')
+    rows.insert(0, {name: name for name in rows[0]})
+    widths = [max(len(str(row[name])) for row in rows) for name in rows[0]]
+    for row in rows:
+        print('  '.join(str(value).rjust(width) for value, width in zip(row.values(), widths)), flush=True)
 
 
 if __name__ == '__main__':

@@ -79,7 +79,7 @@ def _poison() -> None:
 def _small_blocks(kind: str) -> None:
     from basicsr.ops.selective_scan import triton_backward, triton_candidates, triton_launch
     triton_launch.CHUNKS, triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = (8, ), 2, 8
-    triton_backward.MULTIPROCESSORS, triton_backward.WALKERS_PER_MULTIPROCESSOR = 1, 3
+    triton_backward.resident = lambda *_: 3
     rows = [triton_candidates.Candidate(**{'block': 8, 'tile': 4, 'share': 1} | row) for row in KINDS[kind]]
     triton_candidates.CANDIDATES = {part: (row, ) for part, row in zip(('forward', 'gradient'), rows)}
 

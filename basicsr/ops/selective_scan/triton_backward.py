@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from basicsr.ops.selective_scan.triton_candidates import Candidate
 from basicsr.ops.selective_scan.triton_gradient import gradient_kernel
 from basicsr.ops.selective_scan.triton_launch import Scans, launch
 from basicsr.ops.selective_scan.triton_split import split_kernel
 from basicsr.ops.selective_scan.triton_walk import walk_kernel
-
-# Programs of the walk, each with a scratch: as many as run at once, so that the scratch stays in the cache of the GPU.
-WALKERS_PER_MULTIPROCESSOR, MULTIPROCESSORS = 8, 132
 
 
 @dataclass
@@ -49,17 +47,22 @@ def _walk(scans: Scans, dy: Tensor, starts: Tensor, arriving: Tensor, turn: tupl
     candidate, new = scans.gradient, scans.rate.new_empty
     (first, count, *_), batch, states, channels = turn, scans.batch, scans.states, scans.channels
     tensors, rest = scans.common(candidate, scans.value, *turn)
-    items = rest['blocks'] * scans.chunks * batch * count
-    walkers = min(items, WALKERS_PER_MULTIPROCESSOR * multiprocessors(scans.value))
+    there = resident(candidate, candidate.warps(scans.pad), scans.value.device)
+    # as few shares of the channels as keep the GPU busy: each needs its own sums over channels
+    shares = max(1, min(rest['blocks'], -(-2 * there // max(scans.chunks * batch * count, 1))))
+    of_share = -(-rest['blocks'] // shares)
+    shares = -(-rest['blocks'] // of_share)  # none is empty
+    items = shares * scans.chunks * batch * count
+    walkers = min(items, there)
     d_step = torch.empty_like(scans.value, dtype=torch.float32)
-    d_rows = new(rest['blocks'], batch, count, scans.length, 2 * states)
+    d_rows = new(shares, batch, count, scans.length, 2 * states)
     partial = new(batch, count, scans.chunks, states + 1, channels)
     scratch = new(walkers, scans.chunk // candidate.tile, scans.pad, candidate.block)
     tensors |= {'grad': dy, 'starts': starts, 'arriving': arriving, 'scratch': scratch, 'total': total, 'out': d_value,
                 'd_step': d_step, 'd_rows': d_rows, 'partial': partial}  # yapf: disable
     launch(walk_kernel, walkers, tensors, candidate.warps(scans.pad), candidate.registers, **rest, chunks=scans.chunks,
-           chunk=scans.chunk, scans=batch * count, items=items, walkers=walkers, PAD=scans.pad,
-           TILE=candidate.tile)  # yapf: disable
+           chunk=scans.chunk, scans=batch * count, shares=shares, of_share=of_share, items=items,
+           walkers=walkers, PAD=scans.pad, TILE=candidate.tile)  # yapf: disable
     d_rate, d_direct = partial.sum((0, 2)).split([states, 1], dim=1)
     return Gradients(first, count, d_step, d_rows.sum(0), d_rate, d_direct[:, 0])
 
@@ -95,5 +98,8 @@ def _to_pixels(rows: Tensor, direction: int, height: int, width: int) -> Tensor:
     return rows.unflatten(2, (width, height)).transpose(2, 3).flatten(2, 3) if direction % 2 else rows
 
 
-def multiprocessors(x: Tensor) -> int:
-    return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else MULTIPROCESSORS
+def resident(candidate: Candidate, warps: int, device: torch.device) -> int:
+    """Programs of the walk that run at once, by their registers: with no more of them, their scratch stays in the cache."""
+    registers = candidate.registers or (168 if candidate.tile <= 4 else 255)
+    count = torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 132
+    return count * max(1, 65536 // (32 * warps * registers))

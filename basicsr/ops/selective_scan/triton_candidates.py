@@ -58,9 +58,10 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         Candidate('tile', share=1, together=1, registers=184),
         Candidate('split', share=1, together=4),
         Candidate('split', share=1, together=4, registers=128),
-        Candidate('walk', block=16, tile=4),
-        Candidate('walk', block=16, tile=8),
+        Candidate('walk', block=16, tile=4, registers=168),
+        Candidate('walk', block=16, tile=4, share=2, registers=128),
         Candidate('walk', block=16, tile=8, share=2),
+        Candidate('walk', block=16, tile=8),
         Candidate('walk', block=8, tile=8),
     ),
 }  # yapf: disable

@@ -17,7 +17,7 @@ from basicsr.ops.selective_scan.triton_walk import pass_kernel
 
 # Positions of a chunk: the longest that still makes enough programs. Each costs a state of (states, channels) of memory
 # traffic, 4 times; at 128 that is small beside the 128 reads of the values.
-CHUNKS, PROGRAMS = (256, 128, 64, 32), 2048
+CHUNKS, PROGRAMS = (128, 64, 32), 2048
 # The pass over chunks: chunks read at a time, (state, channel) pairs of a program.
 CARRY_STEPS, CARRY_BLOCK = 16, 128
 # Registers of the sweep, 16 warps on a multiprocessor, up to this many states + rank; ptxas is free to choose above.
@@ -178,7 +178,8 @@ class Scans:
     def tile_states(self, value: Tensor, turn: tuple[int, int, bool, bool], tile: int, starts: Tensor,
                     adjoint: bool = False) -> Tensor:  # yapf: disable
         """States before each `tile` positions (scans of the turn, chunks x tiles of a chunk, states, channels)."""
-        states = self.rate.new_empty(self.batch * turn[1], self.chunks * (self.chunk // tile), self.states, self.channels)
+        states = self.rate.new_empty(self.batch * turn[1], self.chunks * (self.chunk // tile), self.states,
+                                     self.channels)
         self._run('tiles', value, turn, adjoint, tile, starts=starts, states=states)
         return states
 
@@ -193,7 +194,8 @@ class Scans:
         rest |= {'chunks': self.chunks, 'chunk': self.chunk, 'PAD': self.pad, 'ADJOINT': adjoint}
         warps, registers = candidate.warps(self.pad), candidate.registers
         if candidate.kernel == 'pass':
-            launch(pass_kernel, programs, tensors, warps, registers, **rest, TILE=candidate.tile, OUTPUT=mode == 'output')
+            launch(
+                pass_kernel, programs, tensors, warps, registers, **rest, TILE=candidate.tile, OUTPUT=mode == 'output')
             return
         rank_pad = triton.next_power_of_2(max(self.rank, 1))
         if self.pad + rank_pad <= SWEEP_SMALL:

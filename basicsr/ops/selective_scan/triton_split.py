@@ -84,7 +84,8 @@ def split_kernel(value, grad, delta, rows, weight, bias, rate, direct, states, a
                  mask=real[:, None] & mask[None, :])  # yapf: disable
         row_at, row_mask = d_rows + (s * length)[None, :] + time[:, None], inside[:, None] & real[None, :]
         tl.store(row_at, _channel_sums(g * v_step, TILE, SHARE, BLOCK), mask=row_mask)
-        tl.store(row_at + STATES * length, _channel_sums((left + new) * dy[:, None, :], TILE, SHARE, BLOCK), mask=row_mask)
+        tl.store(
+            row_at + STATES * length, _channel_sums((left + new) * dy[:, None, :], TILE, SHARE, BLOCK), mask=row_mask)
         a_rate, start, arriving, b, c = a_next, start_next, arriving_next, b_next, c_next
     by_input, by_decay = tl.reduce((by_input, by_decay), 1, _add_both)
     step = by_decay * LN2 + v * by_input

@@ -137,14 +137,14 @@ def pass_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, 
 @kernel
 def walk_kernel(value, grad, delta, rows, weight, bias, rate, direct, starts, arriving, scratch, total, out, d_step, d_rows,
                 partial, length, height, width, channels, row_width, group_step, per_batch, blocks, chunks, chunk, scans,
-                first, count, is_first, is_last, items, walkers, STATES: tl.constexpr, RANK: tl.constexpr,
+                first, count, is_first, is_last, shares, of_share, items, walkers, STATES: tl.constexpr, RANK: tl.constexpr,
                 PAD: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
                 DELTA: tl.constexpr, IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr):  # yapf: disable
-    """Gradients of the chunks `program, program + walkers, ...` of `items`.
+    """Gradients of the items `program, program + walkers, ...` of `items`: a chunk and a share of its channel blocks.
 
     `starts`, `arriving`: state before each chunk, adjoint arriving from after it. `scratch` (walkers, chunk / TILE, PAD,
     BLOCK). Writes the gradient of value like `sweep_kernel` its output; d_step (batch, length, row_width), before softplus;
-    d_rows (blocks, scans, length, 2 STATES), of B and C in the order of memory, to be summed over blocks; and `partial`
+    d_rows (shares, scans, length, 2 STATES), of B and C in the order of memory, to be summed over shares; and `partial`
     (scans, chunks, STATES + 1, channels), of A and D, to be summed over batch and chunks.
     """
     n, j = tl.arange(0, PAD), tl.arange(0, TILE)
@@ -153,85 +153,93 @@ def walk_kernel(value, grad, delta, rows, weight, bias, rate, direct, starts, ar
     kept_at = n[:, None] * BLOCK + lane[None, :]
     row_step = per_batch * (RANK + 2 * STATES)
     for item in range(tl.program_id(0), items, walkers):
-        e, part, batch, k, scan = _split(item, blocks, chunks, count, first, BLOCK)
-        mask = e < channels
-        state_mask = real[:, None] & mask[None, :]
-        state = n[:, None] * channels + e[None, :]
-        a_rate = tl.load(rate + k * STATES * channels + state, mask=state_mask, other=0.0)
-        b_step = tl.load(bias + k * channels + e, mask=mask, other=0.0)
-        d = tl.load(direct + k * channels + e, mask=mask, other=0.0)
+        share, part, scan = item % shares, item // shares % chunks, item // shares // chunks
+        batch, k = (scan // count).to(tl.int64), first + scan % count
         slot = (batch * per_batch + k) * chunks + part
-        h = tl.load(starts + slot * STATES * channels + state, mask=state_mask, other=0.0)
-        after = tl.load(arriving + slot * STATES * channels + state, mask=state_mask, other=0.0)
         k_weight = weight + k * RANK * channels
         k_rows = rows + batch * length * row_step + k * (RANK + 2 * STATES)
         base = batch * length * row_width + k * group_step
         begin = part * chunk
         tiles = (tl.minimum(chunk, length - begin) + TILE - 1) // TILE
-        for tile in range(tiles - 1):  # whole tiles: only the last one may be cut off
-            tl.store(scratch + tile * PAD * BLOCK + kept_at, h)
-            position = _positions(begin + tile * TILE + j, k, length, height, width, IMAGE)
-            both = (j >= 0)[:, None] & mask[None, :]
-            offset = base + (position * row_width)[:, None] + e[None, :]
-            row = k_rows + position * row_step
-            v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
-            b = tl.load(row[:, None] + (RANK + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
-            dt, _ = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
-            decay = tl.exp2(dt[:, None, :] * a_rate[None, :, :])
-            new = (dt * v)[:, None, :] * b[:, :, None]
-            for i in tl.static_range(TILE):
-                h = _at(decay, j, i) * h + _at(new, j, i)
-        tl.store(scratch + (tiles - 1) * PAD * BLOCK + kept_at, h)
-        tl.debug_barrier()
+        sums_at = d_rows + (share.to(tl.int64) * scans + scan) * length * (2 * STATES)
+        for block in range(share * of_share, tl.minimum((share + 1) * of_share, blocks)):
+            e = block * BLOCK + lane
+            mask = e < channels
+            state_mask = real[:, None] & mask[None, :]
+            state = n[:, None] * channels + e[None, :]
+            a_rate = tl.load(rate + k * STATES * channels + state, mask=state_mask, other=0.0)
+            b_step = tl.load(bias + k * channels + e, mask=mask, other=0.0)
+            d = tl.load(direct + k * channels + e, mask=mask, other=0.0)
+            h = tl.load(starts + slot * STATES * channels + state, mask=state_mask, other=0.0)
+            after = tl.load(arriving + slot * STATES * channels + state, mask=state_mask, other=0.0)
+            for tile in range(tiles - 1):  # whole tiles: only the last one may be cut off
+                tl.store(scratch + tile * PAD * BLOCK + kept_at, h)
+                position = _positions(begin + tile * TILE + j, k, length, height, width, IMAGE)
+                both = (j >= 0)[:, None] & mask[None, :]
+                offset = base + (position * row_width)[:, None] + e[None, :]
+                row = k_rows + position * row_step
+                v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
+                b = tl.load(row[:, None] + (RANK + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
+                dt, _ = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
+                decay = tl.exp2(dt[:, None, :] * a_rate[None, :, :])
+                new = (dt * v)[:, None, :] * b[:, :, None]
+                for i in tl.static_range(TILE):
+                    h = _at(decay, j, i) * h + _at(new, j, i)
+            tl.store(scratch + (tiles - 1) * PAD * BLOCK + kept_at, h)
+            tl.debug_barrier()
 
-        d_rate = tl.zeros([PAD, BLOCK], tl.float32)
-        d_direct = tl.zeros([TILE, BLOCK], tl.float32)
-        sums_at = d_rows + ((item % blocks).to(tl.int64) * scans + scan) * length * (2 * STATES)
-        for step in range(tiles):
-            tile = tiles - 1 - step
-            h = tl.load(scratch + tile * PAD * BLOCK + kept_at)
-            time = begin + tile * TILE + j
-            position = _positions(time, k, length, height, width, IMAGE)
-            inside = time < length
-            both = inside[:, None] & mask[None, :]
-            offset = base + (position * row_width)[:, None] + e[None, :]
-            row = k_rows + position * row_step
-            v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
-            dy = tl.load(grad + offset, mask=both, other=0.0).to(tl.float32)
-            b = tl.load(row[:, None] + (RANK + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
-            c = tl.load(row[:, None] + (RANK + STATES + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
-            dt, slope = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
-            decay = tl.exp2(dt[:, None, :] * a_rate[None, :, :])
-            v_step = (dt * v)[:, None, :]
-            new = v_step * b[:, :, None]
-            left = tl.zeros([TILE, PAD, BLOCK], tl.float32)  # what is left of the state before
-            for i in tl.static_range(TILE):
-                h = _at(decay, j, i) * h
-                left = _put(left, j, i, h)
-                h += _at(new, j, i)
-            g = dy[:, None, :] * c[:, :, None]
-            for i in tl.static_range(TILE):
-                after += _at(g, j, TILE - 1 - i)
-                g = _put(g, j, TILE - 1 - i, after)
-                after *= _at(decay, j, TILE - 1 - i)
-            kept = g * left
-            d_rate += tl.sum(kept * dt[:, None, :], 0)
-            by_input, by_decay = tl.reduce((g * b[:, :, None], kept * a_rate[None, :, :]), 1, _add_both)
-            row_at = sums_at + (position * (2 * STATES))[:, None]
-            row_mask = inside[:, None] & real[None, :]
-            tl.store(row_at + n[None, :], _channel_sums(g * v_step, TILE, PAD, BLOCK), mask=row_mask)
-            tl.store(row_at + (STATES + n)[None, :],
-                     _channel_sums((left + new) * dy[:, None, :], TILE, PAD, BLOCK), mask=row_mask)  # yapf: disable
-            d_dt = by_decay * LN2 + v * by_input
-            if SOFTPLUS:
-                d_dt *= slope
-            tl.store(d_step + offset, d_dt, mask=both)
-            d_direct += dy * v
-            result = dt * by_input + d[None, :] * dy
-            result += tl.load(total + offset, mask=both & (is_first == 0), other=0.0)
-            tl.store(total + offset, result, mask=both & (is_last == 0))
-            tl.store(out + offset, result.to(out.dtype.element_ty), mask=both & (is_last != 0))
-        at = partial + (scan.to(tl.int64) * chunks + part) * (STATES + 1) * channels + e
-        tl.store(at[None, :] + n[:, None] * channels, d_rate, mask=state_mask)
-        tl.store(at + STATES * channels, tl.sum(d_direct, 0), mask=mask)
-        tl.debug_barrier()  # the next chunk uses the scratch again
+            d_rate = tl.zeros([PAD, BLOCK], tl.float32)
+            d_direct = tl.zeros([TILE, BLOCK], tl.float32)
+            for step in range(tiles):
+                tile = tiles - 1 - step
+                h = tl.load(scratch + tile * PAD * BLOCK + kept_at)
+                time = begin + tile * TILE + j
+                position = _positions(time, k, length, height, width, IMAGE)
+                inside = time < length
+                both = inside[:, None] & mask[None, :]
+                offset = base + (position * row_width)[:, None] + e[None, :]
+                row = k_rows + position * row_step
+                v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
+                dy = tl.load(grad + offset, mask=both, other=0.0).to(tl.float32)
+                b = tl.load(row[:, None] + (RANK + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
+                c = tl.load(row[:, None] + (RANK + STATES + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
+                # the sums over the channel blocks before this one
+                row_at = sums_at + (position * (2 * STATES))[:, None] + n[None, :]
+                row_mask = inside[:, None] & real[None, :]
+                more = row_mask & (block > share * of_share)
+                d_b = tl.load(row_at, mask=more, other=0.0)
+                d_c = tl.load(row_at + STATES, mask=more, other=0.0)
+                dt, slope = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
+                decay = tl.exp2(dt[:, None, :] * a_rate[None, :, :])
+                v_step = (dt * v)[:, None, :]
+                new = v_step * b[:, :, None]
+                left = tl.zeros([TILE, PAD, BLOCK], tl.float32)  # what is left of the state before
+                for i in tl.static_range(TILE):
+                    h = _at(decay, j, i) * h
+                    left = _put(left, j, i, h)
+                    h += _at(new, j, i)
+                g = dy[:, None, :] * c[:, :, None]
+                for i in tl.static_range(TILE):
+                    after += _at(g, j, TILE - 1 - i)
+                    g = _put(g, j, TILE - 1 - i, after)
+                    after *= _at(decay, j, TILE - 1 - i)
+                kept = g * left
+                d_rate += tl.sum(kept * dt[:, None, :], 0)
+                by_input, by_decay = tl.reduce((g * b[:, :, None], kept * a_rate[None, :, :]), 1, _add_both)
+                d_b += _channel_sums(g * v_step, TILE, PAD, BLOCK)
+                d_c += _channel_sums((left + new) * dy[:, None, :], TILE, PAD, BLOCK)
+                tl.store(row_at, d_b, mask=row_mask)
+                tl.store(row_at + STATES, d_c, mask=row_mask)
+                d_dt = by_decay * LN2 + v * by_input
+                if SOFTPLUS:
+                    d_dt *= slope
+                tl.store(d_step + offset, d_dt, mask=both)
+                d_direct += dy * v
+                result = dt * by_input + d[None, :] * dy
+                result += tl.load(total + offset, mask=both & (is_first == 0), other=0.0)
+                tl.store(total + offset, result, mask=both & (is_last == 0))
+                tl.store(out + offset, result.to(out.dtype.element_ty), mask=both & (is_last != 0))
+            at = partial + (scan.to(tl.int64) * chunks + part) * (STATES + 1) * channels + e
+            tl.store(at[None, :] + n[:, None] * channels, d_rate, mask=state_mask)
+            tl.store(at + STATES * channels, tl.sum(d_direct, 0), mask=mask)
+            tl.debug_barrier()  # the next block uses the scratch again, and the sums

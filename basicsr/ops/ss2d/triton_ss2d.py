@@ -58,6 +58,7 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
         d_bias[k], dA[k] = part.d_step.sum((0, 1)), part.d_rate[0]
         if k == 0:
             d_direct = part.d_direct.repeat(4, 1)
+        del part, low  # before the next launch asks for memory
     return (dx.view(x.shape), dx_dbl.view(x_dbl.shape), d_weight.transpose(1, 2).contiguous().to(dt_w.dtype),
             d_bias.view(dt_b.shape).to(dt_b.dtype), dA.transpose(1, 2).reshape(A.shape).contiguous().to(A.dtype),
             d_direct.view(D.shape).to(D.dtype))
