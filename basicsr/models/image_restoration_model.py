@@ -20,6 +20,8 @@ class ImageCleanModel(SRModel):
     - mixup: `train.mixing_augs`.
     """
 
+    replayable = True  # both come before the step
+
     def init_training_settings(self) -> None:
         super().init_training_settings()
         self.mixing = dict(self.opt['train'].get('mixing_augs') or {})
