@@ -95,6 +95,23 @@ def test_a_recorded_step_is_the_step_bit_for_bit(build, options):
     assert rates[:5] == pytest.approx([rates[4] * i / 5 for i in range(1, 6)], rel=0.02) and rates[49] < rates[4] / 100
 
 
+@pytest.mark.parametrize('network', [
+    {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]]},
+    {'type': 'ImprovedLoRaGateRestormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1],
+     'num_refinement_blocks': 1},
+], ids=lambda options: options['type'])  # yapf: disable
+def test_experts_and_random_routes(build, network):
+    results, masr = [], network['type'] == 'MASRNet'
+    losses = [{'type': 'LabLoss', 'loss_weight': 0.01}] + [{'type': 'MoEBalanceLoss', 'loss_weight': 0.5}] * masr
+    for recorder in (None, FakeRecorder()):
+        torch.manual_seed(1)
+        model = build(network, losses=losses)
+        model.record_steps(recorder)
+        results.append((steps(model, 6), tensors(model)))
+    assert results[0][0] == results[1][0] and recorder.log.count('replay') == 3
+    assert_same(results[0][1], results[1][1])
+
+
 class Broken(FakeRecorder):
     """Fails when the gradients are unscaled and the update is still to come."""
 
