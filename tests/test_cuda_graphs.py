@@ -56,14 +56,14 @@ def test_fifty_steps_are_those_of_the_eager_path(build, network, options, rel, m
 
 
 def test_the_host_waits_for_nothing(build):
-    model = build(SMALL, amp='fp16', ema_decay=0.9, grad_clip_norm=1.)
-    steps(model, 5)
-    assert model.replayed.recordings == 1
+    model = build(SMALL, {**PROGRESSIVE, 'iters': [4, 46]}, amp='fp16', **EVERYTHING)
+    steps(model, 9)
+    assert model.replayed.recordings == 2
     data = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in batch(1).items()}
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
     try:
-        for i in range(6, 12):
+        for i in range(10, 16):
             model.update_learning_rate(i)
             model.feed_data(data)
             model.optimize_parameters(i)

@@ -84,7 +84,8 @@ def test_the_recording_that_was_not_used_for_longest_makes_room():
     recorder.log.clear()
     replayed(torch.ones(1))
     assert recorder.log == ['replay']
-    replayed(torch.ones(2))
+    for _ in range(2):  # not at once: sizes that alternate would all be recorded each time
+        replayed(torch.ones(2))
     assert recorder.log == ['replay', 'wait', 'record', 'replay'] and replayed.recordings == 2
 
 
@@ -116,6 +117,21 @@ def test_a_recording_that_fails_is_said_once_and_repaired(messages):
             raise RuntimeError('second')
     except RuntimeError as error:
         assert reason(error) == 'ValueError: first'
+
+
+def test_recordings_make_room_for_a_size_that_needs_it():
+    recorder, tried, repaired = FakeRecorder(), [], []
+
+    def function(x):
+        tried.append(len(x))
+        if tried == [2, 2, 3] and replayed.recordings:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return x + 1
+
+    replayed = Replayed(function, recorder, 'test', warmup=1, on_failure=lambda: repaired.append(1))
+    for n in (2, 2, 3, 3):
+        assert replayed(torch.ones(n)).tolist() == [2.] * n
+    assert tried == [2, 2, 3, 3, 3] and repaired == [1] and replayed.recordings == 1
 
 
 def test_what_python_keeps_between_calls_is_noticed(messages):
@@ -178,9 +194,9 @@ def test_images_of_one_size_are_replayed():
     with torch.no_grad():
         restorer.net.gain.fill_(0.25)  # in place: replays know it
     np.testing.assert_array_equal(restorer(images[0]), images[0] * np.float32(0.25))
-    for size in (16, 24, 16, 24, 32, 32):
+    for size in (16, 24, 16, 24, 8, 8):
         restorer(images[0][:size, :size])
-    assert restorer.replayed.recordings == 2 and recorder.log.count('wait') == 2
+    assert restorer.replayed.recordings == 2 and recorder.log.count('wait') == 1
 
 
 def test_tiles_of_one_size_are_replayed():
@@ -200,5 +216,5 @@ def test_recordings_are_given_up_before_tiles_are_tried(messages):
         restorer(small)
     restorer.net.full = 150
     np.testing.assert_allclose(restorer(large), large * 0.5, atol=1e-6)
-    assert recorder.log[-2:] == ['wait', 'new pool'] and restorer.net.shapes.count((64, 200)) == 2
+    assert 'new pool' in recorder.log and restorer.net.shapes.count((64, 200)) == 2
     assert len(messages) == 1 and 'trying tiles of 100 pixels' in messages[0]

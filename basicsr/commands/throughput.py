@@ -15,7 +15,7 @@ from typing import Any
 
 from basicsr.utils.errors import UserError, nearest, run_main
 
-# on a GPU all but the last two record CUDA graphs; `reduce-overhead` are those of the compiler
+# CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
 CANDIDATES = {
     'float32': {},
     'bf16': {

@@ -32,7 +32,7 @@ def step_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module, opt
     return None
 
 
-def test_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module) -> CudaRecorder | None:
+def image_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module) -> CudaRecorder | None:
     """The same for images that are restored by it, silently."""
     train = opt.get('train') or {}
     wrapped = isinstance(net, (DataParallel, DistributedDataParallel))

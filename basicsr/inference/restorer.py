@@ -1,7 +1,6 @@
 """A trained network as a function from image to image."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +73,12 @@ class ImageRestorer:
     @torch.inference_mode()
     def _run(self, x: Tensor, channels: int) -> Tensor:
         """`channels`: those of the image; the others are the guide's."""
-        tile, network = self.tile, self.replayed
 
         def once(t: Tensor) -> Tensor:
-            return self._forward(network, t, channels)
+            return self._forward(t, channels)
 
         forward = (lambda t: self_ensemble(once, t)) if self.ensemble else once
+        tile = self.tile
         while True:
             try:
                 with bounded_memory(self.device):
@@ -87,24 +86,21 @@ class ImageRestorer:
             except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 if not is_out_of_memory(error):
                     raise
-            if network is self.replayed and self.replayed.recordings:
-                network = self._network  # the memory of the recordings may be enough for this image
-                self.replayed.clear()
-                continue
-            tile = (tile or max(x.shape[-2:])) // 2
-            if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
-                raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels')
+                tile = (tile or max(x.shape[-2:])) // 2
+                if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
+                    raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
+            self.replayed.clear()
             if self.device.type == 'cuda':
                 torch.cuda.empty_cache()
             get_root_logger().warning(
                 f'a {x.shape[-1]}x{x.shape[-2]} image does not fit into the memory of {self.device}; trying tiles of {tile}'
                 ' pixels (results differ from those of the whole image)')
 
-    def _forward(self, network: Callable[..., Tensor], x: Tensor, channels: int) -> Tensor:
+    def _forward(self, x: Tensor, channels: int) -> Tensor:
         h, w = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple)
         inputs = [t for t in (padded[:, :channels], padded[:, channels:]) if t.shape[1]]
-        out = network(*inputs)
+        out = self.replayed(*inputs)
         scale = out.shape[-1] // padded.shape[-1]
         return out[..., :h * scale, :w * scale].float()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from basicsr.archs import build_network
 from basicsr.archs.loading import load_into
 from basicsr.engine.casting import CastWeights
-from basicsr.engine.graphs import step_recorder, test_recorder
+from basicsr.engine.graphs import step_recorder, image_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.losses.loss_util import named_values, number_names, short_name
@@ -50,7 +50,7 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
                               path.get('param_key_g', 'params'))
         whole = self.net_g is self.get_bare_model(self.net_g) and not (opt.get('train') or {}).get('compile')
         self.cast_weights = CastWeights(self.net_g, self.precision.dtype if whole else None, self.device.type)
-        self.tested = Replayed(self._restore, test_recorder(opt, self.device, self.net_g), 'validation', warmup=1, limit=2,
+        self.tested = Replayed(self._restore, image_recorder(opt, self.device, self.net_g), 'validation', warmup=1, limit=2,
                                evict=True)  # yapf: disable
         if self.is_train:
             self.init_training_settings()
@@ -123,7 +123,16 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
         was_training = net.training
         net.eval()
         with torch.no_grad():
-            self.output = self.tested(self.lq, *self.guides)
+            try:
+                self.output = self.tested(self.lq, *self.guides)
+            except torch.OutOfMemoryError:
+                if not (self.replayed and self.replayed.recordings):
+                    raise
+                self.output = None
+            if self.output is None:  # the next step is recorded again
+                self.optimizer_g.zero_grad(set_to_none=True)
+                self.replayed.clear()
+                self.output = self.tested(self.lq, *self.guides)
         net.train(was_training and net is self.net_g)
 
     def _tested_net(self) -> nn.Module:

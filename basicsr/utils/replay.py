@@ -31,10 +31,12 @@ class Replayed:
         recorder: makes recordings; None calls the function, as on every device other than CUDA.
         label: what the line in the log calls the function.
         warmup: calls before the recording. The last of them is watched, and done again when the host waited in it.
-        limit: recordings that are kept; each holds its inputs and results, and all share one pool of memory.
-        evict: beyond `limit`, forget the recording that was not used for longest; else call the function.
+        limit: recordings that are kept; each holds its inputs and results, and all share one pool of memory. When memory
+            runs out elsewhere in the function, all of them are forgotten, and it is called again.
+        evict: beyond `limit`, a size that comes twice in a row takes the place of the one that was not used for longest;
+            else the function is called.
         state: what the host keeps between calls, as a mapping that is compared; see `python_state`.
-        on_failure: called when a recording has failed, to repair what the host has done by half.
+        on_failure: called when a recording has failed or memory has run out, to repair what the host has done by half.
     """
 
     def __init__(self, function: Callable[..., Any], recorder: Any, label: str, warmup: int = 3, limit: int = 8,
@@ -48,6 +50,7 @@ class Replayed:
         self._before: dict[Any, dict[str, Any]] = {}
         self._recordings: dict[Any, tuple[list[Tensor], Any]] = {}  # the order is that of their use
         self._failed: set[Any] = set()
+        self._last: Any = None  # key of the call before
         self._told: set[str] = set()
 
     @property
@@ -59,17 +62,19 @@ class Replayed:
             return self.function(*inputs)
         inputs = tuple(_dense(t) for t in inputs)
         key = tuple((t.shape, t.dtype, t.stride(), t.device) for t in inputs)
+        again, self._last = key == self._last, key
         if key in self._recordings:
             return self._replay(key, inputs)
-        if key in self._failed:
-            return self.function(*inputs)
-        if self._calls[key] < self.warmup:
+        if key not in self._failed and self._calls[key] < self.warmup:
             return self._warm(key, inputs)
-        if self.recordings >= self.limit and not self.evict:
-            self._say(f'{self.limit} sizes are recorded; further ones are not')
-            return self.function(*inputs)
-        while self.recordings >= self.limit:
-            self._drop(next(iter(self._recordings)))
+        full = self.recordings >= self.limit
+        if key in self._failed or (full and not (self.evict and again)):
+            if full and not self.evict:
+                self._say(f'{self.limit} sizes are recorded; further ones are not')
+            return self._with_memory(lambda: self.function(*inputs))
+        if full:
+            self.recorder.wait()
+            del self._recordings[next(iter(self._recordings))]
         return self._record(key, inputs)
 
     def clear(self) -> None:
@@ -90,7 +95,7 @@ class Replayed:
         if not self._calls[key]:
             self._before[key] = self.state()
         watched = self._calls[key] == self.warmup - 1
-        result, wait = self.recorder.warm(lambda: self.function(*inputs), watched)
+        result, wait = self._with_memory(lambda: self.recorder.warm(lambda: self.function(*inputs), watched))
         if not watched:
             self._calls[key] += 1
             return result
@@ -117,7 +122,8 @@ class Replayed:
         else:
             self._recordings[key] = static, recording
             return self._replay(key, static)
-        return self.function(*inputs)  # outside of the handler, which holds on to the memory of the recording
+        # outside of the handler, which holds on to the memory of the recording
+        return self._with_memory(lambda: self.function(*inputs))
 
     def _replay(self, key: Any, inputs: Any) -> Any:
         static, recording = self._recordings[key] = self._recordings.pop(key)
@@ -127,10 +133,16 @@ class Replayed:
         recording.replay()
         return copies(recording.outputs)
 
-    def _drop(self, key: Any) -> None:
-        self.recorder.wait()
-        del self._recordings[key]
-        self._calls[key] = self.warmup  # it needs no warming when it comes again
+    def _with_memory(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except torch.OutOfMemoryError:
+            if not self._recordings:
+                raise
+        self.clear()
+        if self.on_failure:
+            self.on_failure()
+        return call()
 
     def _say(self, why: str) -> None:
         if why not in self._told:
