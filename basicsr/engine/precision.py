@@ -1,6 +1,7 @@
 """Mixed precision: autocast to bf16 or fp16, loss scaling for fp16, gradient clipping after unscaling."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
@@ -29,9 +30,10 @@ class Precision:
              clip_norm: float | None) -> Tensor:  # yapf: disable
         """Unscale, and clip where `clip_norm` is given. Returns the gradient norm before clipping."""
         self.scaler.unscale_(optimizer)
-        if clip_norm is not None:
-            return nn.utils.clip_grad_norm_(parameters, clip_norm)
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm_of = getattr(nn.utils, 'get_total_norm', None)  # of a late PyTorch
+        if clip_norm is None and norm_of:
+            return norm_of([p.grad for p in parameters if p.grad is not None])
+        return nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
 
     def update(self, optimizer: torch.optim.Optimizer, skip: Tensor | None = None) -> None:
         """One update after `clip`, left out on the device where `skip` is 1; see `masked_step`.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from basicsr.archs import build_network
 from basicsr.archs.loading import load_into
 from basicsr.engine.casting import CastWeights
-from basicsr.engine.graphs import step_recorder, image_recorder
+from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.losses.loss_util import named_values, number_names, short_name
