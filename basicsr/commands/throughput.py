@@ -15,10 +15,15 @@ from typing import Any
 
 from basicsr.utils.errors import UserError, nearest, run_main
 
+# CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
 CANDIDATES = {
     'float32': {},
     'bf16': {
         'train.amp': 'bf16'
+    },
+    'bf16+eager': {
+        'train.amp': 'bf16',
+        'train.cuda_graphs': False
     },
     'bf16+compile': {
         'train.amp': 'bf16',
@@ -30,6 +35,8 @@ CANDIDATES = {
     },
 }
 
+_WARMUP = 6  # three or four iterations before the step is recorded, the recording, and a replay
+
 
 @dataclass
 class Speed:
@@ -37,7 +44,7 @@ class Speed:
 
     Attributes:
         iterations, images: per second.
-        first: seconds of the first iteration, compilation included.
+        first: seconds of the first iteration, compilation included; CUDA graphs are recorded after it.
         waiting: share of the time in which the next batch was not there yet.
         memory: GiB of the GPU at most, 0 on the CPU.
         failed: why there are no figures.
@@ -107,7 +114,7 @@ def measure_apart(file: str | Path, overrides: list[str], name: str, iterations:
             return Speed(name, failed='the process was killed; too little memory?')
 
 
-def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = 3) -> Speed:
+def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = _WARMUP) -> Speed:
     """Train `warmup + iterations` iterations of an option file as `CANDIDATES[name]`; no file is written."""
     import torch
 
@@ -139,6 +146,7 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
             if i == warmup:
                 started, waited = now(), 0.
         took = now() - started
+        model.get_current_log()  # raises when the losses were not finite
     except Exception as error:  # a compiler that is missing, too little memory, a loss that is not finite
         traceback.print_exc()
         return Speed(name, failed=f'{type(error).__name__}: {" ".join(str(error).split())[:160]}')

@@ -96,6 +96,8 @@ class TrainOptions(Block):
     accumulate: Int = Field(1, ge=1, description='split each batch into this many parts to save memory')
     compile: bool | Literal['reduce-overhead', 'max-autotune'] = Field(
         False, description='torch.compile the network; reduce-overhead uses CUDA graphs')
+    cuda_graphs: Literal['auto'] | bool = Field(
+        'auto', description='record the training step on a GPU once per patch size and replay it; true: or stop')
     time_limit: float | None = Field(
         None, gt=0, description='minutes after which this start of the run ends with a training state, to be resumed')
     channels_last: bool = False

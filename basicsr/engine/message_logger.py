@@ -29,15 +29,16 @@ class MessageLogger:
         self.bar = tqdm(total=self.total, initial=start_iter, unit='it', desc=self.name[:20], dynamic_ncols=True,
                         disable=opt['rank'] != 0 or not sys.stderr.isatty())  # yapf: disable
 
-    def advance(self, log: dict[str, float]) -> None:
-        """One more iteration on the bar."""
+    def advance(self) -> None:
+        """One more iteration on the bar; the losses on it are those of the last message."""
         if not self.bar.disable:
-            self.bar.set_postfix({k: f'{v:.3g}' for k, v in log.items()}, refresh=False)
             self.bar.update()
 
     def __call__(self, message: dict[str, Any]) -> None:
         """`message`: epoch, iter, lrs, time, data_time, and loss values by name."""
         values = {k: v for k, v in message.items() if k not in ('epoch', 'iter', 'lrs', 'time', 'data_time')}
+        if not self.bar.disable:
+            self.bar.set_postfix({k: f'{v:.3g}' for k, v in values.items()}, refresh=False)
         iteration = message['iter']
         done = iteration - self.start_iter
         left = (time.time() - self.start_time) / max(done, 1) * (self.total - iteration)

@@ -134,10 +134,10 @@ class Trainer:
         return gather(time.monotonic() - self.started > 60 * self.time_limit)[0]
 
     def _log(self, iter_time: float, data_time: float) -> None:
-        log = self.model.get_current_log()
-        self.message.advance(log)
+        self.message.advance()
         if self.iteration % self.print_freq and self.iteration != self.total:
             return
+        log = self.model.get_current_log()  # not at every iteration: a GPU would have to end it first
         rates = self.model.get_current_learning_rate()
         self.message({
             'epoch': self.epoch,

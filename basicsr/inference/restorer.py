@@ -17,9 +17,11 @@ from basicsr.inference.tiling import run_tiled
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.replay import CudaRecorder, Replayed, python_state
 from basicsr.utils.weights import load_weights
 
 _SMALLEST_TILE = 64
+_RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
 _GREY = (.299, .587, .114)  # OpenCV's weights, with which grey networks are trained here
 
 
@@ -36,11 +38,13 @@ class ImageRestorer:
         multiple: pad inputs to multiples of this; networks of this toolbox pad by themselves.
         amp: 'bf16' or 'fp16' autocast, None for float32.
         channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
+        graphs: on a GPU, replay a CUDA graph when images or tiles of one size come again. The network's weights may be
+            changed in place, not replaced.
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
                  ensemble: bool = False, multiple: int = 1, amp: str | None = None,
-                 channels: int | None = None):  # yapf: disable
+                 channels: int | None = None, graphs: bool = True):  # yapf: disable
         if tile and tile <= 2 * tile_overlap:
             raise UserError(f'tile {tile} must be more than twice its overlap {tile_overlap}')
         self.device = torch.device(device)
@@ -48,6 +52,9 @@ class ImageRestorer:
         self.tile, self.tile_overlap, self.ensemble, self.multiple = tile, tile_overlap, ensemble, multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
         self.channels = channels
+        recorder = CudaRecorder(self.device) if graphs and self.device.type == 'cuda' else None
+        self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
+                                 state=lambda: python_state(self.net))  # yapf: disable
 
     def __call__(self, img: np.ndarray, guide: np.ndarray | None = None) -> np.ndarray:
         """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, 1].
@@ -82,6 +89,7 @@ class ImageRestorer:
                 tile = (tile or max(x.shape[-2:])) // 2
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
                     raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
+            self.replayed.clear()
             if self.device.type == 'cuda':
                 torch.cuda.empty_cache()
             get_root_logger().warning(
@@ -92,11 +100,14 @@ class ImageRestorer:
         h, w = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple)
         inputs = [t for t in (padded[:, :channels], padded[:, channels:]) if t.shape[1]]
-        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-            out = self.net(*inputs)
-        out = out[-1] if isinstance(out, (list, tuple)) else out
+        out = self.replayed(*inputs)
         scale = out.shape[-1] // padded.shape[-1]
         return out[..., :h * scale, :w * scale].float()
+
+    def _network(self, *inputs: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+            out = self.net(*inputs)
+        return out[-1] if isinstance(out, (list, tuple)) else out
 
 
 def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:

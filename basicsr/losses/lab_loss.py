@@ -1,6 +1,8 @@
 """A loss on the colours of CIE L*a*b*."""
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -26,11 +28,18 @@ class LabLoss(PixelLoss):
         return (_ab(pred) - _ab(target)).abs().sum(dim=1, keepdim=True)
 
 
+@cache
+def _matrix(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Made once: copying numbers to a GPU makes the host wait for it."""
+    xyz, white = (torch.tensor(v, dtype=dtype, device=device) for v in (_XYZ, _WHITE))
+    return xyz / white[:, None]
+
+
 def _ab(rgb: Tensor) -> Tensor:
     """RGB (B, 3, H, W) to a* and b*, (B, 2, H, W), in [-128, 128]."""
     c = rgb.clamp(0, 1)
     linear = torch.where(c > 0.04045, ((c + 0.055) / 1.055)**2.4, c / 12.92)
-    matrix = linear.new_tensor(_XYZ) / linear.new_tensor(_WHITE)[:, None]
-    t = torch.einsum('ij,bjhw->bihw', matrix, linear).clamp(1e-8, 10)  # the cube root has no slope at 0
+    t = torch.einsum('ij,bjhw->bihw', _matrix(linear.dtype, linear.device), linear)
+    t = t.clamp(1e-8, 10)  # the cube root has no slope at 0
     x, y, z = torch.where(t > 0.008856, t**(1 / 3), 7.787 * t + 16 / 116).unbind(dim=1)
     return torch.stack([500 * (x - y), 200 * (y - z)], dim=1).clamp(-128, 128)

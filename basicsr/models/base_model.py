@@ -15,6 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from basicsr.archs.loading import load_into
 from basicsr.engine.checkpoint import weights_beside
 from basicsr.engine.ema import update_ema
+from basicsr.engine.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from basicsr.registry import SCHEDULER_REGISTRY, build
 from basicsr.utils.dist import gather, is_dist, master_only
 from basicsr.utils.errors import UserError
@@ -102,7 +103,7 @@ class BaseModel:
         cls = getattr(torch.optim, optim_type, None)
         if cls is None:
             raise UserError(f"train.optim_g.type: there is no optimizer called '{optim_type}'")
-        return cls(params, lr=lr, **kwargs)
+        return build_optimizer(cls, params, lr, **kwargs)
 
     def setup_schedulers(self) -> None:
         """One schedule per optimizer, from `train.scheduler`."""
@@ -159,7 +160,7 @@ class BaseModel:
             return
         rng = gather(get_rng_state())
         state = {'epoch': epoch, 'iter': current_iter, 'rng': rng, 'run_state': plain(self.run_state),
-                 'optimizers': [o.state_dict() for o in self.optimizers],
+                 'optimizers': [optimizer_state(o) for o in self.optimizers],
                  'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()}  # yapf: disable
         if self.opt['rank'] == 0:
             save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
@@ -170,13 +171,14 @@ class BaseModel:
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Continue from the content of a `.state` file: optimizers, schedules, random numbers."""
-        for kind, mine in (('optimizers', self.optimizers), ('schedulers', self.schedulers)):
+        for kind, mine, load in (('optimizers', self.optimizers, load_optimizer_state),
+                                 ('schedulers', self.schedulers, lambda target, state: target.load_state_dict(state))):
             theirs = resume_state[kind]
             if len(theirs) != len(mine):
                 raise UserError(f'the training state holds {len(theirs)} {kind}, this run has {len(mine)}')
             for target, state in zip(mine, theirs):
                 try:
-                    target.load_state_dict(state)
+                    load(target, state)
                 except ValueError as error:
                     raise UserError(f'the training state does not fit this run: {error}') from error
         # a resumed schedule goes on before the optimizer's first step of this process, which PyTorch takes for a mistake

@@ -20,6 +20,8 @@ class ImageCleanModel(SRModel):
     - mixup: `train.mixing_augs`.
     """
 
+    replayable = True  # both come before the step
+
     def init_training_settings(self) -> None:
         super().init_training_settings()
         self.mixing = dict(self.opt['train'].get('mixing_augs') or {})
@@ -40,7 +42,8 @@ class ImageCleanModel(SRModel):
         keep = round(batch_size * len(self.lq) / loaded)
         if keep < len(self.lq):
             chosen = random.sample(range(len(self.lq)), keep)
-            self.lq, self.gt, *self.guides = (t[chosen] for t in (self.lq, self.gt, *self.guides))
+            index = _without_waiting(torch.tensor(chosen), self.lq.device)
+            self.lq, self.gt, *self.guides = (t[index] for t in (self.lq, self.gt, *self.guides))
             self.paths = [self.paths[i] for i in chosen] if self.paths else []
         scale = self.opt.get('scale', 1)
         size = gt_size // scale
@@ -54,6 +57,11 @@ class ImageCleanModel(SRModel):
         if use_identity and random.randint(0, 1):
             return
         weight = torch.distributions.Beta(beta, beta).sample().item()
-        order = torch.randperm(len(self.lq)).to(self.lq.device)
+        order = _without_waiting(torch.randperm(len(self.lq)), self.lq.device)
         self.lq, self.gt, *self.guides = (weight * t + (1 - weight) * t[order]
                                           for t in (self.lq, self.gt, *self.guides))  # yapf: disable
+
+
+def _without_waiting(index: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, from memory that a GPU reads by itself."""
+    return (index.pin_memory() if device.type == 'cuda' else index).to(device, non_blocking=True)

@@ -3,30 +3,36 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from basicsr.archs import build_network
 from basicsr.archs.loading import load_into
+from basicsr.engine.casting import CastWeights
+from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.losses.loss_util import named_values, number_names, short_name
 from basicsr.models.base_model import BaseModel
+from basicsr.models.training_step import StepMixin
 from basicsr.models.validation import ValidationMixin
-from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.replay import Replayed
 
 
 @MODEL_REGISTRY.register()
-class SRModel(ValidationMixin, BaseModel):
-    """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses."""
+class SRModel(StepMixin, ValidationMixin, BaseModel):
+    """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses.
 
+    `replayable` says that `step` of this very class does nothing but tensor operations, which CUDA graphs replay; a
+    subclass says so for itself.
+    """
+
+    replayable = True
     # a subclass that replaces `init_training_settings` sets those it has
     cri_pix = cri_perceptual = None
     cri_more: Sequence[tuple[str, Callable]] = ()
@@ -42,8 +48,14 @@ class SRModel(ValidationMixin, BaseModel):
         if path.get('pretrain_network_g'):
             self.load_network(self.net_g, path['pretrain_network_g'], path.get('strict_load_g', True),
                               path.get('param_key_g', 'params'))
+        whole = self.net_g is self.get_bare_model(self.net_g) and not (opt.get('train') or {}).get('compile')
+        self.cast_weights = CastWeights(self.net_g, self.precision.dtype if whole else None, self.device.type)
+        self.tested = Replayed(self._restore, image_recorder(opt, self.device, self.net_g), 'validation', warmup=1, limit=2,
+                               evict=True)  # yapf: disable
         if self.is_train:
             self.init_training_settings()
+            if self.optimizers:
+                self.record_steps(step_recorder(opt, self.device, self.net_g, self.optimizers[0], type(self)))
 
     def init_training_settings(self) -> None:
         """Losses, average, optimizer, schedule."""
@@ -83,31 +95,6 @@ class SRModel(ValidationMixin, BaseModel):
         self.guides = (data['sem'].to(self.device, non_blocking=True), ) if 'sem' in data else ()
         self.paths = list(data.get('lq_path', []))
 
-    def optimize_parameters(self, current_iter: int) -> None:
-        """One optimizer step on the batch, in `train.accumulate` parts."""
-        train = self.opt['train']
-        self.optimizer_g.zero_grad(set_to_none=True)
-        count = train.get('accumulate', 1)
-        parts = list(zip(*(t.chunk(count) for t in (self.lq, self.gt, *self.guides))))
-        sums: dict[str, Tensor] = OrderedDict()
-        for i, (lq, gt, *guides) in enumerate(parts):
-            share = len(lq) / len(self.lq)
-            with self._gradient_exchange(last=i == len(parts) - 1):
-                with self.precision.autocast():
-                    preds = self.net_g(lq, *guides)
-                losses = number_names([*self.compute_losses(preds, gt).items(), *self._network_losses()])
-                for key, value in losses.items():
-                    sums[key] = sums.get(key, 0) + value.detach() * share
-                self.precision.backward(sum(losses.values()) * share)
-        self.output = preds[-1] if isinstance(preds, (list, tuple)) else preds
-        self.log_dict = self.reduce_loss_dict(sums)
-        self._stop_if_not_finite(sums, current_iter)
-        norm = self.precision.step(self.optimizer_g, self.net_g.parameters(), train.get('grad_clip_norm'))
-        if norm is not None and not self.precision.scaler.is_enabled():
-            self._stop_if_not_finite({'gradient norm': norm}, current_iter)
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
-
     def compute_losses(self, preds: Tensor | list[Tensor], gt: Tensor) -> dict[str, Tensor]:
         """Every loss by its name in the log; a network that returns several images is compared with each."""
         losses: dict[str, Tensor] = OrderedDict()
@@ -132,13 +119,36 @@ class SRModel(ValidationMixin, BaseModel):
 
     def test(self) -> None:
         """`self.output` for `self.lq`, by the average where there is one."""
-        net = getattr(self, 'net_g_ema', None) or self.net_g
+        net = self._tested_net()
         was_training = net.training
         net.eval()
-        with torch.no_grad(), self.precision.autocast():
-            output = net(self.lq, *self.guides)
-        self.output = (output[-1] if isinstance(output, (list, tuple)) else output).float()
+        with torch.no_grad():
+            try:
+                self.output = self.tested(self.lq, *self.guides)
+            except torch.OutOfMemoryError:
+                if not (self.replayed and self.replayed.recordings):
+                    raise
+                self.output = None
+            if self.output is None:  # the next step is recorded again
+                self.optimizer_g.zero_grad(set_to_none=True)
+                self.replayed.clear()
+                self.output = self.tested(self.lq, *self.guides)
         net.train(was_training and net is self.net_g)
+
+    def _tested_net(self) -> nn.Module:
+        return getattr(self, 'net_g_ema', None) or self.net_g
+
+    def _restore(self, *inputs: Tensor) -> Tensor:
+        with self.precision.autocast():
+            output = self._tested_net()(*inputs)
+        return (output[-1] if isinstance(output, (list, tuple)) else output).float()
+
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> Any:
+        self.watch.drain()
+        try:
+            return super().validation(dataloader, current_iter, tb_logger, save_img)
+        finally:
+            self.tested.clear()  # training needs the memory more than the next validation needs the recording
 
     def get_current_visuals(self) -> dict[str, Tensor]:
         out = OrderedDict(lq=self.lq.detach().cpu(), result=self.output.detach().cpu())
@@ -148,6 +158,7 @@ class SRModel(ValidationMixin, BaseModel):
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Weights and training state; -1 writes `latest`."""
+        self.watch.drain()
         if hasattr(self, 'net_g_ema'):
             self.save_network([self.net_g, self.net_g_ema], 'net_g', current_iter, ['params', 'params_ema'])
         else:
@@ -162,6 +173,8 @@ class SRModel(ValidationMixin, BaseModel):
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         super().resume_training(resume_state)
+        if self.replayed:
+            self.replayed.clear()  # they know the moments that were there before
         if resume_state.get('amp_scaler') and self.precision.scaler.is_enabled():
             self.precision.scaler.load_state_dict(resume_state['amp_scaler'])
         if hasattr(self, 'net_g_ema'):
@@ -170,18 +183,6 @@ class SRModel(ValidationMixin, BaseModel):
             else:
                 self.model_ema(0)
         self.best_metric_results = resume_state.get('best') or {}
-
-    def _gradient_exchange(self, last: bool) -> Any:
-        """Processes exchange gradients once per step, with the last part of the batch."""
-        return nullcontext() if last or not isinstance(self.net_g, DistributedDataParallel) else self.net_g.no_sync()
-
-    def _stop_if_not_finite(self, values: dict[str, Tensor], current_iter: int) -> None:
-        bad = [k for k, v in values.items() if not torch.isfinite(v)]
-        if bad:
-            files = ', '.join(self.paths) or 'unknown'
-            raise UserError(
-                f"{', '.join(bad)} is not finite at iteration {current_iter} (rank {get_dist_info()[0]}), so training stops;"
-                f' weights are as of the last checkpoint. Files of this batch: {files}')
 
     @staticmethod
     def _loss_name(options: dict[str, Any]) -> str:

@@ -55,7 +55,8 @@ def route(logits: Tensor, k: int, sampled: int = 0, by_expert: bool = False,
     index = probabilities.topk(k - sampled).indices
     if sampled:
         rest = (probabilities.detach() + 1e-6).scatter(1, index, 0.)
-        index = torch.cat([index, torch.multinomial(rest, sampled)], dim=1)
+        # `multinomial` without its checks, for which the host would wait for a GPU; the same numbers are drawn
+        index = torch.cat([index, (rest / torch.empty_like(rest).exponential_(1)).topk(sampled).indices], dim=1)
     if by_expert:
         index = index.sort(dim=1).values
     chosen = probabilities.gather(1, index)

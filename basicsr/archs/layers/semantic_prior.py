@@ -32,12 +32,13 @@ class SemanticPrior:
 
     def __init__(self, net: nn.Module):
         self._copies = {torch.device('cpu'): net.eval().float().requires_grad_(False)}
+        self._statistics: dict[torch.device, list[Tensor]] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] to probabilities (B, num_classes, H, W) of the same type; no gradient."""
         net = self._on(x.device)
+        mean, std = self._statistics[x.device]
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
             return net((x.float().clamp(0, 1) - mean) / std)['out'].softmax(dim=1).to(x.dtype)
 
     def __deepcopy__(self, memo: dict) -> SemanticPrior:
@@ -45,9 +46,11 @@ class SemanticPrior:
 
     def _on(self, device: torch.device) -> nn.Module:
         """One copy for each device, so that networks on several of them can share the prior."""
-        if device not in self._copies:
-            with torch.inference_mode(False):  # it outlives the call, and may be used in training later
+        with torch.inference_mode(False):  # they outlive the call, and may be used in training later
+            if device not in self._copies:
                 self._copies[device] = deepcopy(self._copies[torch.device('cpu')]).to(device)
+            if device not in self._statistics:  # once: copying numbers to a GPU makes the host wait for it
+                self._statistics[device] = [torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (_MEAN, _STD)]
         return self._copies[device]
 
 

@@ -1,0 +1,111 @@
+"""Optimizers: fused kernels, updates that the device itself leaves out, rates on the device, training states.
+
+A training state says how an optimizer calculates (`fused`, `foreach`, ...) as well as what. The former is a matter of the
+machine and of this program: it is neither taken from a file nor left there.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+_EXECUTION = ('fused', 'foreach', 'capturable', 'differentiable')
+# whose fused kernels exist for CPU and GPU since PyTorch 2.6 and heed `found_inf`
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+
+def build_optimizer(cls: type[Optimizer], params: Any, lr: float, **options: Any) -> Optimizer:
+    """`cls(params, lr=lr, **options)`, in one kernel for all parameters where there is one and the options do not choose."""
+    fused = cls in _FUSED and not any(key in options for key in _EXECUTION)
+    # PyTorch would leave the first momentum uninitialised when that update is left out; zeros are the same without dampening
+    fused = fused and not (cls is torch.optim.SGD and options.get('momentum') and options.get('dampening'))
+    optimizer = cls(params, lr=lr, **options, **({'fused': True} if fused else {}))
+    _fill_in_momentum(optimizer)
+    return optimizer
+
+
+def can_mask(optimizer: Optimizer) -> bool:
+    """Whether `masked_step` works."""
+    return type(optimizer) in _FUSED and all(group.get('fused') for group in optimizer.param_groups)
+
+
+def masked_step(optimizer: Optimizer, skip: Tensor) -> None:
+    """An update that leaves parameters, moments and step counters as they are where `skip`, float32 (), is 1 and not 0.
+
+    The host does not learn which. `GradScaler` does the same.
+    """
+    optimizer.found_inf, optimizer.grad_scale = skip, None
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf, optimizer.grad_scale
+
+
+class DeviceRates:
+    """Learning rates as tensors that recorded kernels read; the groups of the optimizer keep their numbers.
+
+    float32 on a GPU, as its kernels want it.
+    """
+
+    def __init__(self, optimizer: Optimizer, device: torch.device):
+        dtype = torch.float64 if device.type == 'cpu' else torch.float32
+        self.optimizer = optimizer
+        self.tensors = [torch.zeros((), dtype=dtype, device=device) for _ in optimizer.param_groups]
+        self._filled: list[float | None] = [None] * len(self.tensors)
+
+    def refresh(self) -> None:
+        """Take over the rates of the groups; outside of what is recorded. The host waits for nothing."""
+        for i, group in enumerate(self.optimizer.param_groups):
+            if group['lr'] != self._filled[i]:
+                self.tensors[i].fill_(group['lr'])
+                self._filled[i] = group['lr']
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within this block the groups hold the tensors."""
+        groups = self.optimizer.param_groups
+        changes = [{'lr': rate} | {k: True for k in ('capturable', ) if k in group}
+                   for rate, group in zip(self.tensors, groups)]  # yapf: disable
+        before = [{k: group[k] for k in change} for change, group in zip(changes, groups)]
+        for group, change in zip(groups, changes):
+            group.update(change)
+        try:
+            yield
+        finally:
+            for group, values in zip(groups, before):
+                group.update(values)
+
+
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
+    """`state_dict` as a plain optimizer has it; any version can load it."""
+    state = optimizer.state_dict()
+    plain = {'fused': None}
+    return state | {'param_groups': [group | {k: v for k, v in plain.items() if k in group}
+                                     for group in state['param_groups']]}  # yapf: disable
+
+
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take over hyper-parameters and moments. Raises `ValueError` where they belong to other parameters."""
+    groups = [dict(group) for group in state['param_groups']]
+    for theirs, ours in zip(groups, optimizer.param_groups):
+        theirs.update((k, ours[k]) for k in _EXECUTION if k in ours)
+        theirs.update((k, v.item()) for k, v in theirs.items() if isinstance(v, Tensor))
+    optimizer.load_state_dict({**state, 'param_groups': groups})
+    for param, values in optimizer.state.items():
+        for key, value in values.items():
+            # fused kernels walk through memory, whatever the order of the axes in it
+            if isinstance(value, Tensor) and value.shape == param.shape and value.stride() != param.stride():
+                values[key] = torch.empty_like(param, dtype=value.dtype).copy_(value)
+    _fill_in_momentum(optimizer)
+
+
+def _fill_in_momentum(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        if type(optimizer) is torch.optim.SGD and group['fused'] and group['momentum']:
+            for p in group['params']:
+                if optimizer.state[p].get('momentum_buffer') is None:
+                    optimizer.state[p]['momentum_buffer'] = torch.zeros_like(p, memory_format=torch.preserve_format)

@@ -1,0 +1,136 @@
+"""One training step of a model: work of the device alone, which CUDA graphs can replay, and what the host learns of it."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from basicsr.engine.finite import GRADIENT_NORM, FiniteWatch
+from basicsr.engine.optimizer import DeviceRates, can_mask
+from basicsr.losses.loss_util import number_names
+from basicsr.utils.dist import is_dist
+from basicsr.utils.replay import Replayed, python_state
+
+
+class Report(NamedTuple):
+    """What a training step leaves on the device.
+
+    Attributes:
+        names, values: of the losses, float32 (n,).
+        flags: whether each of `values` is finite, and at the end the gradient norm (not with loss scaling, which deals
+            with that itself).
+        skip: 1 when the update is left out, else 0; float32 (), the same in all processes.
+        output: the last image of the network's last pass.
+    """
+    names: tuple[str, ...]
+    values: Tensor
+    flags: Tensor
+    skip: Tensor
+    output: Tensor
+
+
+class StepMixin:
+    """`optimize_parameters` for models with `net_g`, `optimizer_g`, `precision` and `compute_losses`.
+
+    Attributes:
+        replayed: `step`, when it is recorded; None calls it.
+        rates: learning rates that recordings read.
+        watch: looks at the flags of earlier steps.
+    """
+    replayed: Replayed | None = None
+    rates: DeviceRates | None = None
+    _report: Report | None = None  # of the last step, while the host has not read its losses
+    _log: dict[str, float]
+
+    def __init__(self, opt: dict[str, Any]):
+        super().__init__(opt)
+        self.watch = FiniteWatch()
+
+    def record_steps(self, recorder: Any) -> None:
+        """Replay `step` from recordings, one for each size of patches; None calls it."""
+        if recorder is None:
+            return
+        self.rates = DeviceRates(self.optimizer_g, self.device)
+        losses = [loss for _, loss in (*self.cri_more, *self.cri_net)] + [self.cri_pix, self.cri_perceptual]
+        modules = [m for m in (self.net_g, *losses) if isinstance(m, nn.Module)]
+        self.replayed = Replayed(self.step, recorder, 'training', state=lambda: python_state(*modules),
+                                 on_failure=self.precision.start_over)  # yapf: disable
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One optimizer step on the batch, in `train.accumulate` parts. The host does not wait for it to end."""
+        self._iteration = current_iter
+        if self.rates is not None:
+            self.rates.refresh()
+        self._report = (self.replayed or self.step)(self.lq, self.gt, *self.guides)
+        self.output = self._report.output
+        if can_mask(self.optimizer_g):  # else it was looked at before the update
+            self._look_at(self._report)
+
+    def step(self, lq: Tensor, gt: Tensor, *guides: Tensor) -> Report:
+        """Everything between a batch on the device and the updated weights and their average."""
+        report = self._gradients(lq, gt, *guides)
+        if not can_mask(self.optimizer_g):
+            self._look_at(report)
+            self.watch.drain()
+        self._update(report.skip)
+        return report
+
+    def _gradients(self, lq: Tensor, gt: Tensor, *guides: Tensor) -> Report:
+        """Forward and backward passes; leaves the gradients, unscaled and clipped, in the parameters."""
+        train = self.opt['train']
+        self.optimizer_g.zero_grad(set_to_none=True)
+        count = train.get('accumulate', 1)
+        parts = list(zip(*(t.chunk(count) for t in (lq, gt, *guides))))
+        sums: dict[str, Tensor] = OrderedDict()
+        for i, (part, target, *maps) in enumerate(parts):
+            share = len(part) / len(lq)
+            with self._gradient_exchange(last=i == len(parts) - 1), self.cast_weights():
+                with self.precision.autocast():
+                    preds = self.net_g(part, *maps)
+                losses = number_names([*self.compute_losses(preds, target).items(), *self._network_losses()])
+                for key, value in losses.items():
+                    sums[key] = sums.get(key, 0) + value.detach() * share
+                self.precision.backward(sum(losses.values()) * share)
+        norm = self.precision.clip(self.optimizer_g, list(self.net_g.parameters()), train.get('grad_clip_norm'))
+        values = torch.stack([v.detach().float().mean() for v in sums.values()])
+        finite = torch.isfinite(torch.cat([values, norm.detach().view(1)]))
+        skip = (~finite.all()).float()
+        if is_dist():
+            torch.distributed.all_reduce(skip, torch.distributed.ReduceOp.MAX)
+        flags = finite[:-1] if self.precision.scaler.is_enabled() else finite
+        output = preds[-1] if isinstance(preds, (list, tuple)) else preds
+        return Report(tuple(sums), values, flags, skip, output.detach())
+
+    def _update(self, skip: Tensor) -> None:
+        with self.rates.in_place() if self.rates is not None else nullcontext():
+            self.precision.update(self.optimizer_g, skip if can_mask(self.optimizer_g) else None)
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+
+    def _look_at(self, report: Report) -> None:
+        """Raises `UserError` when this step, or on a GPU one of the last, was not finite."""
+        self.watch.add(self._iteration, (*report.names, GRADIENT_NORM), report.flags, getattr(self, 'paths', []))
+
+    @property
+    def log_dict(self) -> dict[str, float]:
+        """Losses of the last step as floats. The host waits for them here, and only here."""
+        if self._report is not None:
+            report, self._report = self._report, None
+            self.watch.drain()
+            self._log = self.reduce_loss_dict(dict(zip(report.names, report.values.unbind())))
+        return self._log
+
+    @log_dict.setter
+    def log_dict(self, values: dict[str, float]) -> None:
+        self._report, self._log = None, values
+
+    def get_current_log(self) -> dict[str, float]:
+        return self.log_dict
+
+    def _gradient_exchange(self, last: bool) -> Any:
+        """Processes exchange gradients once per step, with the last part of the batch."""
+        return nullcontext() if last or not isinstance(self.net_g, DistributedDataParallel) else self.net_g.no_sync()
