@@ -154,12 +154,12 @@ def test_norms_softmax_and_gate_are_float32_under_autocast(monkeypatch):
     types = []
 
     def affinity(*args):
-        out = channel_affinity(*args)
+        out = paired_affinity(*args)
         types.append(out.dtype)
         return out
 
-    channel_affinity = prior_attention.channel_affinity
-    monkeypatch.setattr(prior_attention, 'channel_affinity', affinity)
+    paired_affinity = prior_attention.paired_affinity
+    monkeypatch.setattr(prior_attention, 'paired_affinity', affinity)
     block = TransformerBlock(8, 2, sem=False)
     with torch.autocast('cpu', torch.bfloat16):
         block(torch.randn(2, 8, 8, 8, dtype=torch.bfloat16), torch.rand(2, 8, 8, 8, dtype=torch.bfloat16))

@@ -4,13 +4,23 @@ Tensors are (B, H, W, C), slices of a wider last axis included; one image is nev
 second one of (B, C, H, W), also keeps gradients in channels-last memory. Both halves avoid tensors of the size of the
 image that the textbook form materialises: the L2 norms divide the small logits instead of q and k, and an output
 projection W is applied as (W A) v instead of W (A v).
+
+In half precision q and k side by side are multiplied with themselves, [q k]^T [q k]: one product on tensor cores, summed
+in float32, has the inner products and, on its diagonal, the norms; one product gives the gradients of both.
 """
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
-from basicsr.archs.layers.recompute import recompute
+import torch
+from torch import Tensor, nn
+
+from basicsr.archs.layers.pointwise import PointwiseConv2d
+
+Products = tuple[Tensor, Tensor]  # (B, heads, d, d) inner products of q and k; (B, 2 C) |q|^2 and |k|^2
+_SMALLEST = 1e-24  # of a squared norm
+_PIXELS = 1024  # that one block of a GPU sums at least
+_BLOCKS = 256  # that keep a GPU busy
 
 
 def channel_affinity(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
@@ -22,47 +32,193 @@ def channel_affinity(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
     Returns:
         (B, heads, C / heads, C / heads), at least float32: norms over a large image overflow half precision.
     """
-    b, heads = q.shape[0], scale.shape[0]
+    if _is_half(q):
+        return paired_affinity(torch.cat((q, k), dim=-1), scale)
     with torch.autocast(q.device.type, enabled=False):
-        exact = torch.promote_types(q.dtype, torch.float32)
-        if q.dtype == exact:
-            logits = _products(q, k, heads)
-            logits = logits * _inverse_norm(q).view(b, heads, -1, 1) * _inverse_norm(k).view(b, heads, 1, -1)
-        else:
-            logits = _products(recompute(_unit, q), recompute(_unit, k), heads).to(exact)
-        return (logits * scale.to(exact)).softmax(dim=-1)
+        return affinity_of(channel_products(q, k, len(scale)), scale)
 
 
-def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+def paired_affinity(qk: Tensor, scale: Tensor) -> Tensor:
+    """The same for q and k side by side, (B, H, W, 2 C)."""
+    if not _is_half(qk):
+        return channel_affinity(*qk.chunk(2, dim=-1), scale)
+    with torch.autocast(qk.device.type, enabled=False):
+        qk = qk.flatten(1, 2)
+        if torch.is_grad_enabled() and not torch.jit.is_tracing():
+            return _PairedAffinity.apply(qk, scale)
+        return affinity_of(_paired_products(qk, len(scale)), scale)
+
+
+def channel_products(q: Tensor, k: Tensor, heads: int) -> Products:
+    """Sums over the pixels of (B, H, W, C), at least float32; those of parts of an image can be added."""
+    if _is_half(q):
+        return _paired_products(torch.cat((q, k), dim=-1).flatten(1, 2), heads)
+    squares = torch.cat([t.square().sum(dim=(1, 2)) for t in (q, k)], dim=1)
+    b, (q, k) = len(q), (_by_head(t, heads) for t in (q, k))
+    return torch.bmm(q.transpose(1, 2), k).unflatten(0, (b, heads)), squares
+
+
+def affinity_of(products: Products, scale: Tensor) -> Tensor:
+    """What `channel_affinity` makes of the products over the whole image."""
+    return (_cosines(*products)[0] * scale.to(products[0].dtype)).softmax(dim=-1)
+
+
+def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
+           residual: Tensor | None = None) -> Tensor:  # yapf: disable
     """out_i = sum_j affinity_ij v_j in each head, then the projection `weight` (O, C), `bias` (O) where given.
 
-    (B, H, W, C) to the same, or to (B, H, W, O).
+    (B, H, W, C) to the same, or to (B, H, W, O). `residual` (B, H, W, O) is added.
     """
-    b, heads, d, _ = affinity.shape
-    affinity = affinity.to(v.dtype)
-    if weight is None:  # block-diagonal: one product for all heads, channels in their places
-        eye = torch.eye(heads, dtype=v.dtype, device=v.device)
-        matrix = (affinity.unsqueeze(3) * eye.view(heads, 1, heads, 1)).reshape(b, heads * d, heads * d)
-    else:
-        matrix = torch.einsum('ohi,bhij->bohj', weight.view(-1, heads, d), affinity).reshape(b, -1, heads * d)
-    out = v.flatten(1, 2) @ matrix.transpose(1, 2)
+    matrix = _block_diagonal(affinity, v.dtype)  # all heads in one product, channels in their places
+    matrix = matrix if weight is None else matrix @ weight.to(v.dtype).t()
+    if bias is not None:  # to a residual first: that makes room for the sum, which the product then adds to
+        bias = bias.to(v.dtype)
+        if residual is not None:
+            return _add_product(residual + bias, v, matrix)
+    out = (v.flatten(1, 2) @ matrix).unflatten(1, v.shape[1:3])
     out = out if bias is None else out + bias
-    return out.unflatten(1, v.shape[1:3])
+    return out if residual is None else residual + out
 
 
-def _products(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """(B, heads, d, d) inner products of the channels of q and k; heads stay slices of the pixels' rows."""
-    b = q.shape[0]
-    q, k = (t.flatten(1, 2).unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1) for t in (q, k))
-    return torch.bmm(q.transpose(1, 2), k).unflatten(0, (b, heads))
+class _Attended:
+    """A projection of attended values: called with affinity, values and, where there is one, residual; see `attend`."""
+
+    def forward(self, affinity: Tensor, v: Tensor, residual: Tensor | None = None) -> Tensor:
+        return attend(affinity, v, self.weight.flatten(1), self.bias, residual)
 
 
-def _inverse_norm(x: Tensor) -> Tensor:
-    """(B, C): 1 / max(|x|, 1e-12) over the pixels. The clamp comes before the root, whose slope at 0 is infinite."""
-    return x.square().sum(dim=(1, 2)).clamp_min(1e-24).rsqrt()
+class AttendedLinear(_Attended, nn.Linear):
+    """Holds its parameters as `nn.Linear`."""
 
 
-def _unit(x: Tensor) -> Tensor:
-    """x / |x| over the pixels, computed in float32, in the type of x."""
-    y = x.float()
-    return (y * y.square().sum(dim=(1, 2), keepdim=True).clamp_min(1e-24).rsqrt()).to(x.dtype)
+class AttendedConv2d(_Attended, PointwiseConv2d):
+    """Holds its parameters as a 1x1 convolution."""
+
+
+def _add_product(x: Tensor, v: Tensor, matrix: Tensor) -> Tensor:
+    """x (B, H, W, O) + v (B, H, W, C) times `matrix` (B, C, O), where possible in the memory of x and in one kernel."""
+    eager = not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    if eager and x.dtype == v.dtype and x.is_contiguous():
+        return _AddProduct.apply(x, v, matrix) if torch.is_grad_enabled() else _AddProduct.forward(None, x, v, matrix)
+    return x + (v.flatten(1, 2) @ matrix).unflatten(1, v.shape[1:3])
+
+
+def _is_half(x: Tensor) -> bool:
+    return x.dtype in (torch.float16, torch.bfloat16)
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """(B, H, W, C) to (B * heads, pixels, d); heads stay slices of the pixels' rows."""
+    return x.flatten(1, 2).unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def _cosines(products: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines, their factor 1 / |q| |k|, and the squares, clamped before the root, whose slope at 0 is infinite."""
+    squares = squares.clamp_min(_SMALLEST)
+    q, k = squares.rsqrt().unflatten(1, (2, products.shape[1], -1)).unbind(dim=1)
+    factor = q.unsqueeze(-1) * k.unsqueeze(-2)
+    return products * factor, factor, squares
+
+
+def _gram(x: Tensor) -> Tensor:
+    """x^T x of (B, P, C) in half precision: (B, C, C) in float32, without rounding in between."""
+    if not x.is_cuda or 'dtype' not in torch.ops.aten.bmm.overloads():
+        x = x.float()
+        return torch.bmm(x.transpose(1, 2), x)
+    b, pixels, _ = x.shape
+    parts = 1  # few channels are few blocks, so the pixels are shared out among more
+    while pixels % (2 * parts) == 0 and pixels // (2 * parts) >= _PIXELS and 2 * b * parts <= _BLOCKS:
+        parts *= 2
+    x = x.unflatten(1, (parts, -1)).flatten(0, 1)
+    gram = torch.bmm(x.transpose(1, 2), x, out_dtype=torch.float32)
+    return gram if parts == 1 else gram.unflatten(0, (b, parts)).sum(dim=1)
+
+
+def _blocks_of(matrix: Tensor, heads: int) -> Tensor:
+    """(B, heads, d, d), a view: the blocks on the diagonal of (B, C, C)."""
+    d = matrix.shape[1] // heads
+    return matrix.unflatten(2, (heads, d)).unflatten(1, (heads, d)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+
+
+def _paired_products(qk: Tensor, heads: int) -> Products:
+    gram, c = _gram(qk), qk.shape[-1] // 2
+    return _blocks_of(gram[:, :c, c:], heads), gram.diagonal(dim1=1, dim2=2)
+
+
+class _PairedAffinity(torch.autograd.Function):
+    """The gradient of |x|^-1 needs x itself: both matrices of gradients, symmetric, and the norms' share on the diagonal."""
+
+    @staticmethod
+    def forward(ctx: Any, qk: Tensor, scale: Tensor) -> Tensor:
+        cosines, factor, squares = _cosines(*_paired_products(qk, len(scale)))
+        affinity = (cosines * scale.float()).softmax(dim=-1)
+        ctx.save_for_backward(qk, scale, squares, cosines, factor, affinity)
+        return affinity
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        qk, scale, squares, cosines, factor, affinity = ctx.saved_tensors
+        heads, c = len(scale), qk.shape[-1] // 2
+        slope = torch._softmax_backward_data(grad, affinity, -1, affinity.dtype)
+        share = slope * cosines
+        of_q, of_k = share.sum(dim=-1), share.sum(dim=-2)
+        d_scale = of_q.sum(dim=(0, 2)).view_as(scale).to(scale.dtype)
+        length = torch.stack((of_q, of_k), dim=1) * scale.view(-1, 1)  # what a longer q_i or k_j would change
+        slope = slope * factor * scale
+        # float16 cannot hold 1 / |x|^2 of a large image: there both factors 1 / |x| stay outside
+        unit = squares.rsqrt().unsqueeze(1) if qk.dtype == torch.float16 else None
+        matrix = qk.new_zeros(len(qk), 2 * c, 2 * c, dtype=torch.float32 if unit is not None else qk.dtype)
+        _blocks_of(matrix[:, :c, c:], heads).copy_(slope)
+        _blocks_of(matrix[:, c:, :c], heads).copy_(slope.transpose(-1, -2))
+        matrix.diagonal(dim1=1, dim2=2).addcdiv_(length.flatten(1), squares, value=-1)
+        if unit is None:
+            return torch.bmm(qk, matrix), d_scale
+        matrix = (matrix / (unit * unit.transpose(1, 2))).to(qk.dtype)
+        return (torch.bmm((qk * unit).to(qk.dtype), matrix) * unit).to(qk.dtype), d_scale
+
+
+def _block_diagonal(affinity: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, heads, d, d) to (B, C, C) of another type, transposed, zeros between heads."""
+    if torch.is_grad_enabled() and not torch.jit.is_tracing():
+        return _BlockDiagonal.apply(affinity, dtype)
+    return _BlockDiagonal.forward(None, affinity, dtype)
+
+
+class _AddProduct(torch.autograd.Function):
+    """By hand, because autograd follows writing into a view with copies of the whole image."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor, matrix: Tensor) -> Tensor:
+        if ctx is not None:
+            ctx.save_for_backward(v, matrix)
+            ctx.mark_dirty(x)
+        x.flatten(1, 2).baddbmm_(v.flatten(1, 2), matrix)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        v, matrix = ctx.saved_tensors
+        rows = grad.flatten(1, 2)
+        d_v = torch.bmm(rows, matrix.transpose(1, 2)).unflatten(1, v.shape[1:3])
+        return grad, d_v, torch.bmm(v.flatten(1, 2).transpose(1, 2), rows)
+
+
+class _BlockDiagonal(torch.autograd.Function):
+    """By hand, because autograd would copy the matrix twice to clear the blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, affinity: Tensor, dtype: torch.dtype) -> Tensor:
+        b, heads, d, _ = affinity.shape
+        if ctx is not None:
+            ctx.heads, ctx.dtype = heads, affinity.dtype
+        turned = affinity.transpose(-1, -2)
+        if heads == 1:
+            return turned.squeeze(1).to(dtype, memory_format=torch.contiguous_format, copy=True)
+        matrix = affinity.new_zeros(b, heads * d, heads * d, dtype=dtype)
+        _blocks_of(matrix, heads).copy_(turned)
+        return matrix
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        blocks = _blocks_of(grad, ctx.heads).transpose(-1, -2)
+        return blocks.to(ctx.dtype, memory_format=torch.contiguous_format, copy=True), None

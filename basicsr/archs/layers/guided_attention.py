@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import attend, channel_affinity
+from basicsr.archs.layers.channel_attention import AttendedLinear, paired_affinity
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
 from basicsr.archs.layers.recompute import checkpointed, recompute
 from basicsr.archs.layers.strips import in_strips
@@ -24,7 +24,7 @@ class GuidedAttention(nn.Module):
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(dim, dim, bias=False)
         self.to_v = nn.Linear(dim, dim, bias=False)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = AttendedLinear(dim, dim)
         self.pos_emb = nn.Sequential(
             nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
             nn.GELU(),
@@ -33,12 +33,13 @@ class GuidedAttention(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """(B, C, H, W) and a guide of the same shape to the same."""
-        weight = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])  # one product, three published keys
-        q, k, v = F.linear(x.permute(0, 2, 3, 1), weight).chunk(3, dim=-1)
+        weight = torch.cat([self.to_k.weight, self.to_q.weight, self.to_v.weight])  # one product, three published keys
+        kq, v = F.linear(x.permute(0, 2, 3, 1), weight).split([2 * x.shape[1], x.shape[1]], dim=-1)
+        v = v.contiguous()  # the convolution would copy it, and once more in the backward pass
         values = v if guide is None else v * guide.permute(0, 2, 3, 1)
-        out = attend(channel_affinity(k, q, self.rescale), values, self.proj.weight, self.proj.bias).permute(0, 3, 1, 2)
         position = self.pos_emb[0](v.permute(0, 3, 1, 2))
-        return out + recompute(lambda y: self.pos_emb[2](self.pos_emb[1](y)), position)
+        position = recompute(lambda y: self.pos_emb[2](self.pos_emb[1](y)), position)
+        return self.proj(paired_affinity(kq, self.rescale), values, position.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class GuidedBlocks(nn.Module):

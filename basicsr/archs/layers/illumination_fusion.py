@@ -9,9 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.layers.channel_attention import AttendedConv2d, affinity_of, channel_affinity, channel_products
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.norm import BodyLayerNorm
-from basicsr.archs.layers.pointwise import PointwiseConv2d, pointwise
+from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.strips import in_strips, row_strips
 
 
@@ -26,47 +27,31 @@ class FusedAttention(nn.Module):
         self.kv_dwconv = nn.Conv2d(dim * 2, dim * 2, 3, padding=1, groups=dim * 2)
         self.q = PointwiseConv2d(dim, dim)
         self.q_dwconv = nn.Conv2d(dim, dim, 3, padding=1)  # dense in spite of its name, as in the checkpoints
-        self.project_out = PointwiseConv2d(dim, dim)
+        self.project_out = AttendedConv2d(dim, dim)
 
     def forward(self, x: Tensor, illumination: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Values (B, C, H, W), and per image the (C, C) matrix that mixes their channels.
+        """Values (B, C, H, W), and how their channels are mixed (B, heads, C / heads, C / heads).
 
-        `prepare` makes the input of the queries from illumination features. q and k are normalised over all pixels:
-        their Gram matrix is taken first and scaled afterwards.
+        `prepare` makes the input of the queries from illumination features. Products of q and k over strips are added.
         """
-        values, grams, squares_q, squares_k = [], [], [], []
+        values, products = [], []
         for read, keep in row_strips(x, 3 * x.shape[1], halo=1):
             k, v = self.kv_dwconv(self.kv(x[:, :, read]))[:, :, keep].chunk(2, dim=1)
             q = self.q_dwconv(self.q(prepare(illumination[:, :, read])))[:, :, keep]
-            # sums run over all pixels: they overflow half precision
-            with torch.autocast(x.device.type, enabled=False):
-                q, k = (self._by_head(t) for t in (q, k))
-                grams.append(q.transpose(-2, -1) @ k)
-                squares_q.append(q.square().sum(-2))
-                squares_k.append(k.square().sum(-2))
+            q, k = (t.permute(0, 2, 3, 1) for t in (q, k))
             values.append(v)
+            if read == slice(0, x.shape[2]):
+                return v, channel_affinity(q, k, self.temperature)
+            with torch.autocast(x.device.type, enabled=False):
+                products.append(channel_products(q, k, self.num_heads))
         with torch.autocast(x.device.type, enabled=False):
-            gram, length_q, length_k = sum(grams), sum(squares_q), sum(squares_k)
-            scale_q, scale_k = (_inverse_length(t) for t in (length_q, length_k))
-            logits = gram * scale_q.unsqueeze(-1) * scale_k.unsqueeze(-2) * self.temperature.to(gram.dtype)
-            mixing = torch.stack([torch.block_diag(*m) for m in logits.softmax(dim=-1)])
-            weight = self.project_out.weight.flatten(1).to(gram.dtype) @ mixing
-        return values[0] if len(values) == 1 else torch.cat(values, dim=2), weight
+            affinity = affinity_of(tuple(map(sum, zip(*products))), self.temperature)
+        return torch.cat(values, dim=2), affinity
 
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(B, C, h, W) to (B, heads, pixels, C / heads), at least float32."""
-        b, c, h, w = x.shape
-        x = x.permute(0, 2, 3, 1).reshape(b, h * w, self.num_heads, c // self.num_heads).transpose(1, 2)
-        return x.to(torch.promote_types(x.dtype, torch.float32))
-
-    def project(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Attention and output projection in one: each image's own (C, C) matrix on its values."""
-        b, c, h, w = values.shape
-        weight = weight.to(values.dtype)
-        if b == 1:
-            return pointwise(values, weight[0], self.project_out.bias)
-        out = values.permute(0, 2, 3, 1).reshape(b, h * w, c) @ weight.transpose(1, 2)
-        return (out + self.project_out.bias).view(b, h, w, c).permute(0, 3, 1, 2)
+    def project(self, values: Tensor, affinity: Tensor, x: Tensor | None = None) -> Tensor:
+        """Attention and output projection in one, added to `x` where given."""
+        values, x = (None if t is None else t.permute(0, 2, 3, 1) for t in (values, x))
+        return self.project_out(affinity, values, x).permute(0, 3, 1, 2)
 
 
 class IFA(nn.Module):
@@ -85,15 +70,10 @@ class IFA(nn.Module):
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         x = self.norm1(x)
-        values, weight = self.attn(x, illumination, lambda s: self.norm1(self.conv1(s)))
+        values, affinity = self.attn(x, illumination, lambda s: self.norm1(self.conv1(s)))
 
         def finish(x: Tensor, values: Tensor) -> Tensor:
-            x = x + self.attn.project(values, weight)
+            x = self.attn.project(values, affinity, x)
             return x + self.ffn(self.norm2(x))
 
         return in_strips(finish, x, values, channels=self.ffn.dwconv.out_channels, halo=1)
-
-
-def _inverse_length(squares: Tensor) -> Tensor:
-    """1 / max(|v|, 1e-12) from |v|^2, with a gradient of 0 where v is 0."""
-    return squares.clamp(min=1e-24).rsqrt()

@@ -10,8 +10,16 @@ from basicsr.archs.layers.recompute import recompute
 
 def channel_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """(B, C, H, W) normalised over C at every pixel; channels-last memory goes in and out without a copy."""
-    y = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps)
-    return y.permute(0, 3, 1, 2)
+    return layer_norm(x.permute(0, 2, 3, 1), weight, bias, eps).permute(0, 3, 1, 2)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """(..., C) normalised over C, in the type of x. The kernel's sums are float32 whatever the type.
+
+    Autocast would have it return float32 on a GPU, which the next product casts down again: two more passes each way.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps)
 
 
 class ChannelLayerNorm(nn.LayerNorm):
@@ -21,22 +29,29 @@ class ChannelLayerNorm(nn.LayerNorm):
         return channel_layer_norm(x, self.weight, self.bias, self.eps)
 
 
+class ChannelDeviationNorm(nn.Module):
+    """`channel_deviation_norm` with its parameter `weight`."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return recompute(channel_deviation_norm, x, self.weight)
+
+
 class BodyLayerNorm(nn.Module):
-    """The same with its parameters under `body.`, where Restormer-style checkpoints keep them.
+    """One of the two with its parameters under `body.`, where Restormer-style checkpoints keep them.
 
     `bias=False` is Restormer's BiasFree form: no bias, and x itself is divided by its deviation, x - mean is not.
     """
 
     def __init__(self, dim: int, bias: bool = True):
         super().__init__()
-        self.body = nn.Module()
-        self.body.weight = nn.Parameter(torch.ones(dim))
-        self.body.register_parameter('bias', nn.Parameter(torch.zeros(dim)) if bias else None)
+        self.body = ChannelLayerNorm(dim) if bias else ChannelDeviationNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.body.bias is None:
-            return recompute(channel_deviation_norm, x, self.body.weight)
-        return channel_layer_norm(x, self.body.weight, self.body.bias)
+        return self.body(x)
 
 
 def channel_deviation_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import attend, channel_affinity
+from basicsr.archs.layers.channel_attention import attend, paired_affinity
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import recompute
 
@@ -43,8 +43,9 @@ class ChannelAttention(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(B, H, W, C) to the same."""
-        q, k, v = F.linear(u, self._weight(), self.qkv_proj.bias).chunk(3, dim=-1)
-        return attend(channel_affinity(q, k, self.temperature[0]), v)
+        c = u.shape[-1]
+        qk, v = F.linear(u, self._weight(), self.qkv_proj.bias).split([2 * c, c], dim=-1)
+        return attend(paired_affinity(qk, self.temperature[0]), v)
 
     @torch.no_grad()
     def merge_lora(self) -> None:

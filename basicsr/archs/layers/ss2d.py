@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.norm import channel_layer_norm
-from basicsr.archs.layers.pointwise import pointwise
+from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.archs.layers.pointwise import PointwiseLinear, pointwise
 from basicsr.archs.layers.strips import in_strips
 from basicsr.ops.ss2d import ss2d_scan
 
@@ -38,10 +38,10 @@ class SS2D(nn.Module):
         self.dt_projs_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
         self.A_logs = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(count * inner, 1))
         self.Ds = nn.Parameter(torch.ones(count * inner))
-        self.in_proj = nn.Linear(d_model, inner * 2, bias=False)
+        self.in_proj = PointwiseLinear(d_model, inner * 2, bias=False)
         self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=(d_conv - 1) // 2, groups=inner)
-        self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = nn.Linear(inner, d_model, bias=False)
+        self.out_norm = ChannelLayerNorm(inner)
+        self.out_proj = PointwiseLinear(inner, d_model, bias=False)
 
     @property
     def scan_kind(self) -> tuple[int, int]:
@@ -50,18 +50,25 @@ class SS2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d_model, H, W), channels-last in memory, to the same."""
+        if torch.is_grad_enabled():  # one product and one gradient of x; the convolution would copy its half twice
+            first, z = self.in_proj(x).chunk(2, dim=1)
+            u = F.silu(self.conv2d(first.contiguous(memory_format=torch.channels_last)))
+            return self.out_proj(self.out_norm(self.traverse(u)) * F.silu(z))
         inputs, gate = self.in_proj.weight.chunk(2)
-        projection = self.x_proj_weight.flatten(0, 1)
-        wide = max(self.d_inner, len(projection))
         u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
-        x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
-        y = self.scan(u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (self.directions, -1)))
 
         def finish(x: Tensor, y: Tensor) -> Tensor:
-            y = channel_layer_norm(y, self.out_norm.weight, self.out_norm.bias, self.out_norm.eps)
-            return pointwise(y * F.silu(pointwise(x, gate)), self.out_proj.weight)
+            return self.out_proj(self.out_norm(y) * F.silu(pointwise(x, gate)))
 
-        return in_strips(finish, x, y.permute(0, 3, 1, 2), channels=self.d_inner)
+        return in_strips(finish, x, self.traverse(u), channels=self.d_inner)
+
+    def traverse(self, u: Tensor) -> Tensor:
+        """The scan of (B, E, H, W) with steps, B and C that are linear in it."""
+        projection = self.x_proj_weight.flatten(0, 1)
+        wide = max(self.d_inner, len(projection))
+        x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
+        y = self.scan(u.permute(0, 2, 3, 1), x_dbl.permute(0, 2, 3, 1).unflatten(-1, (self.directions, -1)))
+        return y.permute(0, 3, 1, 2)
 
     def scan(self, u: Tensor, x_dbl: Tensor) -> Tensor:
         """(B, H, W, E) and, for each direction, step, B and C (B, H, W, K, R + 2N) to the sum over directions."""

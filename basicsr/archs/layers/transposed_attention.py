@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import attend, channel_affinity
+from basicsr.archs.layers.channel_attention import attend, channel_affinity, paired_affinity
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import recompute
 
@@ -36,8 +36,13 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         c = x.shape[1]
-        q, gate, k, v = self.qkv_dwconv(self.qkv(x)).permute(0, 2, 3, 1).split([c, self.gate_size, c, c], dim=-1)
-        affinity = channel_affinity(q, k, self.temperature)
+        rows = self.qkv_dwconv(self.qkv(x)).permute(0, 2, 3, 1)
+        if self.gate_size:
+            q, gate, k, v = rows.split([c, self.gate_size, c, c], dim=-1)
+            affinity = channel_affinity(q, k, self.temperature)
+        else:
+            qk, v = rows.split([2 * c, c], dim=-1)
+            affinity = paired_affinity(qk, self.temperature)
         if self.gate_size == 0 and isinstance(self.project_out, PointwiseConv2d):
             out = attend(affinity, v, self.project_out.weight.flatten(1), self.project_out.bias)
             return out.permute(0, 3, 1, 2)
