@@ -77,6 +77,20 @@ def tiny_options(tmp_path: Path, pairs: Path):
 
 
 @pytest.fixture
+def tiny_model(tiny_options):
+    """Builds the model of a training run from `network_g`, `datasets.train` and changes of `train`."""
+    small = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
+
+    def build(network: dict[str, Any] | None = None, data: dict[str, Any] | None = None, **train: Any) -> Any:
+        from basicsr.engine.launch import start_run
+        from basicsr.models import build_model
+        options = tiny_options(network_g=network or small, datasets={'train': data or {}}, train=train)
+        return build_model(start_run(load_options(options, is_train=True)))
+
+    return build
+
+
+@pytest.fixture
 def task_options(tiny_options, tmp_path, monkeypatch):
     """Writes options whose data set gives each item a task; `counts` are images per task."""
 

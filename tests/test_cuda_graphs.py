@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_training_step import EVERYTHING, NETWORK, PROGRESSIVE, SMALL, batch, steps, tensors
 from torch import nn
+from training_steps import EVERYTHING, NETWORK, PROGRESSIVE, SMALL, batch, steps, tensors
 
 from basicsr.archs import build_network
 from basicsr.config import load_options

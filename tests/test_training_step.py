@@ -1,91 +1,30 @@
-"""The training step as device work: recorded or not the same, masked where it is not finite, watched by a host that lags."""
+"""The training step as device work: recorded or not, it is the same."""
 from __future__ import annotations
-
-import random
 
 import pytest
 import torch
 from fake_recorder import FakeRecorder
 from torch import nn
 from torch.nn.parallel import DataParallel
+from training_steps import EVERYTHING, PROGRESSIVE, SMALL, assert_same, batch, steps, tensors
 
-from basicsr.config import load_options
-from basicsr.engine.finite import FiniteWatch
 from basicsr.engine.graphs import _obstacle, step_recorder
-from basicsr.engine.launch import start_run
 from basicsr.engine.optimizer import build_optimizer
-from basicsr.models import build_model
 from basicsr.models.image_restoration_model import ImageCleanModel
 from basicsr.train import main as train
 from basicsr.utils.errors import UserError
-
-NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
-SMALL = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
-
-
-@pytest.fixture
-def build(tiny_options):
-
-    def inner(network=NETWORK, data=None, **train_options):
-        options = tiny_options(network_g=network, datasets={'train': data or {}}, train=train_options)
-        return build_model(start_run(load_options(options, is_train=True)))
-
-    return inner
-
-
-def batch(seed, count=4, size=24):
-    lq = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
-    return {'lq': lq, 'gt': lq.sqrt(), 'lq_path': [f'{seed}_{i}.png' for i in range(count)]}
-
-
-def steps(model, count, warmup=-1, first=1):
-    random.seed(0)
-    torch.manual_seed(0)
-    logs = []
-    for i in range(first, first + count):
-        model.update_learning_rate(i, warmup)
-        model.feed_data(batch(i))
-        model.optimize_parameters(i)
-        logs.append((model.get_current_learning_rate(), dict(model.get_current_log())))
-    return logs
-
-
-def tensors(model):
-    found = {f'g.{k}': v for k, v in model.net_g.state_dict().items()}
-    if hasattr(model, 'net_g_ema'):
-        found |= {f'ema.{k}': v for k, v in model.net_g_ema.state_dict().items()}
-    state = model.optimizer_g.state_dict()['state']
-    return found | {f'{i}.{k}': v for i, values in state.items() for k, v in values.items() if v is not None}
-
-
-def assert_same(one, two):
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        assert torch.equal(value, two[key]), key
-
-
-PROGRESSIVE = {
-    'batch_size_per_gpu': 4,
-    'gt_size': 24,
-    'mini_batch_sizes': [4, 2],
-    'gt_sizes': [8, 24],
-    'iters': [30, 20]
-}
-EVERYTHING = {'total_iter': 50, 'ema_decay': 0.9, 'grad_clip_norm': 0.05, 'accumulate': 2,
-              'mixing_augs': {'mixup': True, 'use_identity': True},
-              'scheduler': {'type': 'TrueCosineAnnealingLR', 'T_max': 50}}  # yapf: disable
 
 
 @pytest.mark.parametrize('options', [
     {}, {'amp': 'bf16'}, {'amp': 'fp16'}, {'optim_g': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}},
     {'optim_g': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}},
 ])  # yapf: disable
-def test_a_recorded_step_is_the_step_bit_for_bit(build, options):
+def test_a_recorded_step_is_the_step_bit_for_bit(tiny_model, options):
     """50 steps with warm-up, cosine, average, clipping, mixup, accumulation and two sizes of patches."""
     results = []
     for recorder in (None, FakeRecorder()):
         torch.manual_seed(1)
-        model = build(data=PROGRESSIVE, **EVERYTHING, **options)
+        model = tiny_model(data=PROGRESSIVE, **EVERYTHING, **options)
         model.record_steps(recorder)
         results.append((steps(model, 50, warmup=5), tensors(model)))
     assert results[0][0] == results[1][0]
@@ -100,12 +39,12 @@ def test_a_recorded_step_is_the_step_bit_for_bit(build, options):
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1],
      'num_refinement_blocks': 1},
 ], ids=lambda options: options['type'])  # yapf: disable
-def test_experts_and_random_routes(build, network):
+def test_experts_and_random_routes(tiny_model, network):
     results, masr = [], network['type'] == 'MASRNet'
     losses = [{'type': 'LabLoss', 'loss_weight': 0.01}] + [{'type': 'MoEBalanceLoss', 'loss_weight': 0.5}] * masr
     for recorder in (None, FakeRecorder()):
         torch.manual_seed(1)
-        model = build(network, losses=losses)
+        model = tiny_model(network, losses=losses)
         model.record_steps(recorder)
         results.append((steps(model, 6), tensors(model)))
     assert results[0][0] == results[1][0] and recorder.log.count('replay') == 3
@@ -127,11 +66,11 @@ class Broken(FakeRecorder):
             del self.model._update
 
 
-def test_a_recording_that_fails_leaves_nothing_half_done(build, messages):
+def test_a_recording_that_fails_leaves_nothing_half_done(tiny_model, messages):
     results = []
     for recorder in (lambda model: None, Broken):
         torch.manual_seed(1)
-        model = build(amp='fp16', grad_clip_norm=1.)
+        model = tiny_model(amp='fp16', grad_clip_norm=1.)
         model.record_steps(recorder(model))
         results.append((steps(model, 6), tensors(model)))
     assert results[0][0] == results[1][0]
@@ -140,8 +79,8 @@ def test_a_recording_that_fails_leaves_nothing_half_done(build, messages):
     assert told == ['training runs without CUDA graphs: ZeroDivisionError: division by zero']
 
 
-def test_the_network_restores_the_same_from_recordings(build):
-    model = build(network=SMALL, ema_decay=0.5)
+def test_the_network_restores_the_same_from_recordings(tiny_model):
+    model = tiny_model(SMALL, ema_decay=0.5)
     steps(model, 2)
     outputs = []
     for recorder in (None, FakeRecorder()):
@@ -152,113 +91,6 @@ def test_the_network_restores_the_same_from_recordings(build):
             outputs.append(model.output)
     assert all(torch.equal(a, b) for a, b in zip(outputs[:4], outputs[4:]))
     assert recorder.log == ['watch', 'record', 'replay', 'replay', 'replay'] and model.net_g.training
-
-
-# ---------------------------------------------------------------------------------------- what is not finite
-
-
-@pytest.mark.parametrize('optim', [
-    {'type': 'Adam', 'lr': 1e-3}, {'type': 'AdamW', 'lr': 1e-3, 'amsgrad': True}, {'type': 'SGD', 'lr': 0.1},
-    {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'nesterov': True},
-    {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'dampening': 0.5}, {'type': 'RMSprop', 'lr': 1e-3},
-])  # yapf: disable
-@pytest.mark.parametrize('first', [True, False])
-def test_an_update_that_is_not_finite_changes_nothing_and_names_its_batch(build, optim, first):
-    model = build(optim_g=optim)
-    if not first:
-        steps(model, 3)
-    before = {k: v.clone() for k, v in tensors(model).items()}
-    data = batch(7)
-    data['gt'][2, 0, 3, 3] = float('nan')
-    model.feed_data(data)
-    with pytest.raises(
-            UserError, match=r'^l_pix is not finite at iteration 4 .*7_0\.png, 7_1\.png, 7_2\.png, 7_3\.png$'):
-        model.optimize_parameters(4)
-    after = tensors(model)
-    assert all(torch.equal(v, after[k]) for k, v in before.items())
-    assert all((v == 0).all() for k, v in after.items() if k not in before)  # made, not moved
-
-
-def test_gradients_that_are_not_finite_are_seen_without_clipping(build):
-    model = build()
-    steps(model, 1)
-    before = {k: v.clone() for k, v in tensors(model).items()}
-    handle = model.net_g.conv_first.weight.register_hook(lambda g: g * float('inf'))
-    model.feed_data(batch(7))
-    with pytest.raises(UserError, match=r'^gradient norm is not finite at iteration 2 '):
-        model.optimize_parameters(2)
-    handle.remove()
-    assert_same(before, tensors(model))
-
-
-def test_an_overflow_of_half_precision_is_no_mistake(build):
-    model = build(amp='fp16')
-    steps(model, 1)
-    before, scale = {k: v.clone() for k, v in tensors(model).items()}, model.precision.scaler.get_scale()
-    model.net_g.conv_first.weight.register_hook(lambda g: g * float('inf'))
-    model.feed_data(batch(7))
-    model.optimize_parameters(2)
-    assert_same(before, tensors(model))
-    assert model.precision.scaler.get_scale() == scale / 2
-
-
-class Slow:
-    """A copy that arrives when it is let."""
-    arrive = 0
-
-    def __init__(self, flags):
-        self.flags, self.number = flags, Slow.made
-        Slow.made += 1
-
-    def arrived(self):
-        return self.number < Slow.arrive
-
-    def values(self):
-        return self.flags.tolist()
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    monkeypatch.setattr(Slow, 'arrive', 0)
-    monkeypatch.setattr(Slow, 'made', 0, raising=False)
-    return Slow
-
-
-def test_the_host_looks_at_an_earlier_step_and_names_its_batch(slow):
-    watch, good, bad = FiniteWatch(limit=3, copy=slow), torch.tensor([True, True]), torch.tensor([True, False])
-    names = ('l_pix', 'gradient norm')
-    watch.add(1, names, good, ['1.png'])
-    watch.add(2, names, bad, ['2.png'])
-    watch.add(3, names, good, ['3.png'])
-    with pytest.raises(UserError, match=r'^gradient norm is not finite at iteration 2 .*: 2\.png$'):
-        for i in (4, 5):  # the fifth makes it wait for the second
-            watch.add(i, names, good, [f'{i}.png'])
-    watch = FiniteWatch(copy=slow)
-    slow.made = 0
-    watch.add(1, names, good, [])
-    watch.add(2, names, torch.tensor([False, False]), [])
-    slow.arrive = 2
-    with pytest.raises(UserError, match=r'^l_pix is not finite at iteration 2 .*: unknown$'):
-        watch.add(3, names, good, [])
-
-
-@pytest.mark.parametrize('look', [
-    lambda model: model.get_current_log(), lambda model: model.save(0, 1),
-    lambda model: model.validation(None, 1, None)
-])
-def test_nothing_is_printed_saved_or_validated_before_the_steps_so_far_are_known(build, slow, look):
-    model = build()
-    model.watch = FiniteWatch(copy=slow)
-    steps_before = tensors(model)['g.conv_first.weight'].clone()
-    data = batch(1)
-    data['lq'][0] = float('nan')
-    model.feed_data(data)
-    model.optimize_parameters(1)
-    model.feed_data(batch(2))
-    model.optimize_parameters(2)  # goes on, from the weights that were left as they were
-    assert not torch.equal(steps_before, model.net_g.conv_first.weight)
-    with pytest.raises(UserError, match=r'not finite at iteration 1 .*1_0\.png'):
-        look(model)
 
 
 # --------------------------------------------------------------------------------------------------------- options
