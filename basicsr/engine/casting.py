@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.channel_attention import AttendedConv2d, AttendedLinear
+from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.archs.layers.pointwise import PointwiseConv2d, PointwiseLinear
 
-# modules whose weights and biases autocast casts, and does nothing else with; of these classes, not of subclasses
+# modules whose weights and biases are cast under autocast, and nothing else is done with; of these classes, not of
+# subclasses
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-         PointwiseConv2d)  # yapf: disable
+         PointwiseConv2d, PointwiseLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm)  # yapf: disable
 
 
 class CastWeights:

@@ -14,6 +14,7 @@ from basicsr.archs.loading import load_into
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.tiling import run_tiled
+from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
@@ -52,6 +53,7 @@ class ImageRestorer:
         self.tile, self.tile_overlap, self.ensemble, self.multiple = tile, tile_overlap, ensemble, multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
         self.channels = channels
+        prepare(self.net, self.device, self.amp, training=False)
         recorder = CudaRecorder(self.device) if graphs and self.device.type == 'cuda' else None
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
                                  state=lambda: python_state(self.net))  # yapf: disable

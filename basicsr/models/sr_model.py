@@ -18,6 +18,7 @@ from basicsr.losses.loss_util import named_values, number_names, short_name
 from basicsr.models.base_model import BaseModel
 from basicsr.models.training_step import StepMixin
 from basicsr.models.validation import ValidationMixin
+from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -48,6 +49,7 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
         if path.get('pretrain_network_g'):
             self.load_network(self.net_g, path['pretrain_network_g'], path.get('strict_load_g', True),
                               path.get('param_key_g', 'params'))
+        prepare(self.get_bare_model(self.net_g), self.device, self.precision.dtype, self.is_train)
         whole = self.net_g is self.get_bare_model(self.net_g) and not (opt.get('train') or {}).get('compile')
         self.cast_weights = CastWeights(self.net_g, self.precision.dtype if whole else None, self.device.type)
         self.tested = Replayed(self._restore, image_recorder(opt, self.device, self.net_g), 'validation', warmup=1, limit=2,
