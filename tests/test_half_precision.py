@@ -12,6 +12,7 @@ from basicsr.archs import build_network
 from basicsr.archs.layers import feedforward
 from basicsr.archs.layers.channel_attention import attend, channel_affinity, channel_products, paired_affinity
 from basicsr.archs.layers.norm import BodyLayerNorm, ChannelLayerNorm
+from basicsr.archs.layers.ss2d import SS2D
 
 GOLDEN = SHARED / 'golden'
 FAMILIES = ('retinexmamba', 'retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux', 'masrnet', 'illrecnet')
@@ -111,6 +112,18 @@ def test_gate_equals_the_plain_form():
     grad = torch.randn_like(plain)
     torch.testing.assert_close(ours, plain)
     torch.testing.assert_close(torch.autograd.grad(ours, x, grad)[0], torch.autograd.grad(plain, x, grad)[0])
+
+
+def test_scan_block_with_one_input_product_equals_that_with_two():
+    torch.manual_seed(0)
+    block = SS2D(8, 4)
+    x = torch.randn(2, 8, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    inputs = [x, *block.parameters()]
+    ours, plain = block.joined(x), block(x)
+    torch.testing.assert_close(ours, plain)
+    grad = torch.randn_like(plain)
+    for a, b in zip(torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(plain, inputs, grad)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_compiles_in_half_precision():

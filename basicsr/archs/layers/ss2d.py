@@ -50,10 +50,8 @@ class SS2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d_model, H, W), channels-last in memory, to the same."""
-        if torch.is_grad_enabled():  # one product and one gradient of x; the convolution would copy its half twice
-            first, z = self.in_proj(x).chunk(2, dim=1)
-            u = F.silu(self.conv2d(first.contiguous(memory_format=torch.channels_last)))
-            return self.out_proj(self.out_norm(self.traverse(u)) * F.silu(z))
+        if x.is_cuda and torch.is_grad_enabled():
+            return self.joined(x)
         inputs, gate = self.in_proj.weight.chunk(2)
         u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
 
@@ -61,6 +59,12 @@ class SS2D(nn.Module):
             return self.out_proj(self.out_norm(y) * F.silu(pointwise(x, gate)))
 
         return in_strips(finish, x, self.traverse(u), channels=self.d_inner)
+
+    def joined(self, x: Tensor) -> Tensor:
+        """The same with one product for both halves of `in_proj`: fewer kernels, but rows with gaps, slow on a CPU."""
+        first, z = self.in_proj(x).chunk(2, dim=1)
+        u = F.silu(self.conv2d(first.contiguous(memory_format=torch.channels_last)))  # else it copies, also backwards
+        return self.out_proj(self.out_norm(self.traverse(u)) * F.silu(z))
 
     def traverse(self, u: Tensor) -> Tensor:
         """The scan of (B, E, H, W) with steps, B and C that are linear in it."""
