@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,13 @@ def _poison() -> None:
     torch.Tensor.new_empty = poisoned(torch.Tensor.new_empty)
 
 
-def _small_blocks(kind: str) -> None:
+def _small_blocks(kind: str) -> AbstractContextManager:
+    """Small sizes from here on, and inside, this kind of kernels."""
     from basicsr.ops.selective_scan import triton_backward, triton_candidates, triton_launch
     triton_launch.CHUNKS, triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = (8, ), 2, 8
     triton_backward.MULTIPROCESSORS, triton_backward.WALKERS_PER_MULTIPROCESSOR = 1, 3
     rows = [triton_candidates.Candidate(**{'block': 8, 'tile': 4, 'share': 1} | row) for row in KINDS[kind]]
-    triton_candidates.CANDIDATES = {part: (row, ) for part, row in zip(('forward', 'gradient'), rows)}
+    return triton_candidates.forced(**dict(zip(('forward', 'gradient'), rows)))
 
 
 def _image(batch, height, width, channels, states, rank, g) -> list[torch.Tensor]:
@@ -104,11 +106,15 @@ def _close(ours: torch.Tensor, theirs: torch.Tensor, low: torch.dtype, name: str
 
 
 def _interpret(what: str, scans: str) -> None:
+    with _small_blocks(scans):
+        _compare(what)
+
+
+def _compare(what: str) -> None:
     from basicsr.ops.selective_scan import triton_scan
     from basicsr.ops.selective_scan.reference import selective_scan_reference
     from basicsr.ops.ss2d import triton_ss2d
     from basicsr.ops.ss2d.reference import ss2d_reference
-    _small_blocks(scans)
     kind, _, low = what.partition('_')
     low = getattr(torch, low or 'float32')
     g = torch.Generator().manual_seed(0)
