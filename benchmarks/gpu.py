@@ -63,8 +63,8 @@ def prepare_published(args: argparse.Namespace, options: dict[str, str]) -> Any:
     if not shutil.which('nvcc') and not os.environ.get('CUDA_HOME'):
         options['unbuilt'] = 'nvcc is not on the PATH'
         return None
-    options['built'] = tempfile.mkdtemp()
-    return start_build(args.mamba, Path(options['built']))
+    options['built'] = tempfile.mkdtemp(dir=options['scratch'])
+    return start_build(str(Path(args.mamba).resolve()), Path(options['built']))
 
 
 def say(text: str) -> None:
@@ -80,14 +80,27 @@ def main(argv: list[str] | None = None) -> int:
     if args.wheels:
         add_packages(args.wheels)
     import torch
-    from common import print_table, results_file, store
-    from gpu_run import Context, run_section
+    from common import print_table, results_file
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     file = Path(args.out) if args.out else results_file() if device == 'cuda' else Path(tempfile.mkdtemp(), 'gpu.json')
     say(f'{device}; rows go to {file}')
     if device == 'cpu':  # threads that wait for each other take longer than tiny shapes do
         os.environ['OMP_NUM_THREADS'] = '1'
-    options = {'golden': str(Path(args.golden).resolve())} if args.golden else {}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        tables = run(args, device, file, scratch)
+    for name, rows in tables.items():
+        if rows:
+            print()
+            print_table(f'gpu {name}', rows)
+    say(f'rows are in {file}')
+    return 1 if any(row.get('right') == 'no' for rows in tables.values() for row in rows) else 0
+
+
+def run(args: argparse.Namespace, device: str, file: Path, scratch: str) -> dict[str, list[dict[str, Any]]]:
+    """The sections, one after the other; their rows by name."""
+    from common import store
+    from gpu_run import Context, run_section
+    options = {'scratch': scratch, **({'golden': str(Path(args.golden).resolve())} if args.golden else {})}
     build = prepare_published(args, options) if args.mamba and device == 'cuda' else None
     tables: dict[str, list[dict[str, Any]]] = {}
     for name in args.sections:
@@ -102,13 +115,7 @@ def main(argv: list[str] | None = None) -> int:
                     lambda text, name=name: say(f'{name}: {text}'))  # yapf: disable
     if build:
         build.kill()
-    for name, rows in tables.items():
-        if rows:
-            print()
-            print_table(f'gpu {name}', rows)
-    say(f'rows are in {file}')
-    bad = [row for rows in tables.values() for row in rows if row.get('right') == 'no']
-    return 1 if bad else 0
+    return tables
 
 
 if __name__ == '__main__':

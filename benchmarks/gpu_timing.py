@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -43,8 +44,15 @@ def eager(function: Function, device: str, count: int = 10) -> float:
 
 
 def replayed(function: Function, device: str, count: int = 5) -> float:
-    """Median of a recorded CUDA graph: the GPU's part alone. It is replayed for 10 ms or more at a time."""
-    run = recorded(function) if device == 'cuda' else function
+    """Median of a recorded CUDA graph: the GPU's part alone. It is replayed for 10 ms or more at a time.
+
+    NaN where the function cannot be recorded, which is printed: other figures of the row are worth having.
+    """
+    try:
+        run = recorded(function) if device == 'cuda' else function
+    except RuntimeError:
+        traceback.print_exc()
+        return float('nan')
     run()
     times = max(1, min(100, int(10 / max(_once(run, device), 1e-3)))) if device == 'cuda' else 1
     return statistics.median(_once(run, device, times) for _ in range(1 if device == 'cpu' else count))
