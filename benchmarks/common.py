@@ -6,9 +6,14 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +50,57 @@ def machine() -> str:
 
 def report(topic: str, rows: list[dict[str, Any]], **settings: Any) -> None:
     """Print rows as a table and store them under `topic` in results/<machine>.json."""
+    print_table(topic, rows)
+    store(topic, rows, results_file(), **settings)
+
+
+def print_table(topic: str, rows: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(k for row in rows for k in row))
     cells = [[_text(row.get(c, '')) for c in columns] for row in rows]
     widths = [max(len(c), *(len(r[i]) for r in cells)) for i, c in enumerate(columns)]
     print(f'{topic} on {machine()}')
     for line in [columns, *cells]:
         print('  '.join(text.ljust(w) for text, w in zip(line, widths)).rstrip())
+
+
+def results_file() -> Path:
     name = re.sub(r'[^a-z0-9]+', '-', machine().lower()).strip('-')
-    file = ROOT / 'benchmarks' / 'results' / f'{name}.json'
+    return ROOT / 'benchmarks' / 'results' / f'{name}.json'
+
+
+def store(topic: str, rows: list[dict[str, Any]], file: Path, **settings: Any) -> None:
+    """Replace `topic` in a result file; other topics stay. A kill leaves the old file or the new one."""
     content = json.loads(file.read_text()) if file.is_file() else {'machine': machine()}
-    torch = sys.modules.get('torch')
-    content[topic] = {'date': time.strftime('%Y-%m-%d'), 'python': platform.python_version(),
-                      **({'torch': torch.__version__, 'threads': torch.get_num_threads()} if torch else {}),
-                      **settings, 'rows': rows}  # yapf: disable
+    content[topic] = {**_versions(), **settings, 'rows': rows}
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(content, indent=1) + '\n')
+    unfinished = file.with_suffix('.tmp')  # by hand: on a bare machine the package may lack what its files need
+    unfinished.write_text(json.dumps(content, indent=1) + '\n')
+    os.replace(unfinished, file)
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    """What the figures depend on; a commit only where git knows one."""
+    found: dict[str, Any] = {'date': time.strftime('%Y-%m-%d'), 'python': platform.python_version()}
+    commit = _output('git', '-C', str(ROOT), 'rev-parse', '--short', 'HEAD')
+    if commit:
+        found['commit'] = commit
+    torch = sys.modules.get('torch')
+    if torch:
+        found |= {'torch': torch.__version__, 'threads': torch.get_num_threads()}
+        if torch.cuda.is_available():
+            found |= {'gpu': torch.cuda.get_device_name(), 'cuda': torch.version.cuda,
+                      'driver': _output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'),
+                      'triton': metadata.version('triton') if find_spec('triton') else ''}  # yapf: disable
+    return found
+
+
+def _output(*command: str) -> str:
+    """First line of what a program says; nothing where it is missing or fails."""
+    with suppress(OSError, subprocess.SubprocessError, IndexError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.splitlines()[0].strip()
+    return ''
 
 
 def _text(value: Any) -> str:

@@ -94,15 +94,15 @@ def work(kind: ScanKind) -> Iterator[tuple[triton_launch.Launch, triton_candidat
     table, seen = triton_candidates.CANDIDATES, set()
     rows = [(f, table['gradient'][0]) for f in table['forward']] + [(table['forward'][0], g) for g in table['gradient']]
     for forward, gradient in rows:
-        triton_candidates.CANDIDATES = {'forward': (forward, ), 'gradient': (gradient, )}
-        for item in launches(kind, torch.device('cpu')):
+        with triton_candidates.forced(forward=forward, gradient=gradient):
+            found = launches(kind, torch.device('cpu'))
+        for item in found:
             if item.kernel.fn.__name__ != 'carry_kernel' and item.identity not in seen:
                 seen.add(item.identity)
                 tiles = item.arguments.get('MODE') == 'tiles'
                 is_forward = item.kernel.fn.__name__ in ('sweep_kernel', 'pass_kernel')
                 yield item, triton_candidates.Candidate(
                     'sweep', tile=1, share=32) if tiles else (forward if is_forward else gradient)
-    triton_candidates.CANDIDATES = table
 
 
 def main() -> None:

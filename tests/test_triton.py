@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -76,12 +76,13 @@ def _poison() -> None:
     torch.Tensor.new_empty = poisoned(torch.Tensor.new_empty)
 
 
-def _small_blocks(kind: str) -> None:
+def _small_blocks(kind: str) -> AbstractContextManager:
+    """Small sizes from here on, and inside, this kind of kernels."""
     from basicsr.ops.selective_scan import triton_backward, triton_candidates, triton_launch
     triton_launch.CHUNKS, triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = (8, ), 2, 8
     triton_backward.resident = lambda *_: 3
     rows = [triton_candidates.Candidate(**{'block': 8, 'tile': 4, 'share': 1} | row) for row in KINDS[kind]]
-    triton_candidates.CANDIDATES = {part: (row, ) for part, row in zip(('forward', 'gradient'), rows)}
+    return triton_candidates.forced(**dict(zip(('forward', 'gradient'), rows)))
 
 
 def _image(batch, height, width, channels, states, rank, g) -> list[torch.Tensor]:
@@ -115,11 +116,15 @@ def _close(ours: torch.Tensor, theirs: torch.Tensor, low: torch.dtype, name: str
 
 
 def _interpret(what: str, scans: str) -> None:
+    with _small_blocks(scans):
+        _compare(what)
+
+
+def _compare(what: str) -> None:
     from basicsr.ops.selective_scan import triton_scan
     from basicsr.ops.selective_scan.reference import selective_scan_reference
     from basicsr.ops.ss2d import triton_ss2d
     from basicsr.ops.ss2d.reference import ss2d_reference
-    _small_blocks(scans)
     kind, _, low = what.partition('_')
     low = getattr(torch, low or 'float32')
     g = torch.Generator().manual_seed(0)
@@ -186,10 +191,9 @@ def _compile(arch: int) -> None:
     kinds = [triton_compile.ScanKind(16, 3), triton_compile.ScanKind(7, 0, torch.bfloat16)]
     table, work = triton_candidates.CANDIDATES, {}
     for forward, gradient in CHECKED if arch == 90 else CHECKED[:2]:
-        rows = {'forward': table['forward'][forward], 'gradient': table['gradient'][gradient]}
-        triton_candidates.CANDIDATES = {part: (row, ) for part, row in rows.items()}
-        for kind in kinds:
-            work |= {item.identity: item for item in triton_compile.launches(kind, torch.device('cpu'))}
+        with triton_candidates.forced(forward=table['forward'][forward], gradient=table['gradient'][gradient]):
+            for kind in kinds:
+                work |= {item.identity: item for item in triton_compile.launches(kind, torch.device('cpu'))}
     for item in work.values():
         compiled = triton_compile.compile_one(item, torch.device('cpu'))
         registers, spills = _resources(compiled.asm['cubin'])

@@ -52,7 +52,8 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     save = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     with torch.autocast(u.device.type, enabled=False):  # the recurrence needs the range of float32
         # half-precision sequences go to the GPU kernels as they are, which read them into a float32 state
-        sequence_dtype = u.dtype if u.is_cuda and u.dtype == delta.dtype == B.dtype == C.dtype else dtype
+        alike = u.is_cuda and u.dtype == delta.dtype == B.dtype == C.dtype and dtype == torch.float32
+        sequence_dtype = u.dtype if alike else dtype
         inputs = [x.to(dtype if name in ('A', 'D', 'bias') else sequence_dtype) for name, x in zip(_NAMES, inputs)]
         # a compiler sees the operator alone, which chooses when it runs
         name = None if torch.compiler.is_compiling() else backend(inputs[0], inputs[2])

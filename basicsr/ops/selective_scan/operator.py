@@ -67,7 +67,8 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, dy, *_):
-    return *scan_backward_operator(dy, *ctx.saved_tensors, ctx.softplus), None, None
+    with torch.autocast(dy.device.type, enabled=False):  # the products of the backward are float32, too
+        return *scan_backward_operator(dy, *ctx.saved_tensors, ctx.softplus), None, None
 
 
 scan_operator.register_autograd(_backward, setup_context=_setup_context)

@@ -6,6 +6,9 @@ until a kind of GPU has been measured, the first candidate of each part runs the
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -72,10 +75,32 @@ def key(states: int, rank: int, dtype: torch.dtype) -> str:
     return f'{states} states, rank {rank}, {str(dtype).removeprefix("torch.")}'
 
 
+def architecture(device: torch.device) -> str:
+    """What the table of measured candidates calls a kind of GPU."""
+    return 'sm_{}{}'.format(*torch.cuda.get_device_capability(device)) if device.type == 'cuda' else ''
+
+
+# Not a context variable: the backward of a CUDA tensor runs in a thread of autograd's, which would not see it.
+_forced: dict[str, Candidate] = {}
+
+
+@contextmanager
+def forced(**parts: Candidate | None) -> Iterator[None]:
+    """Inside, these candidates run, whatever was measured: forced(forward=..., gradient=...); None forces nothing."""
+    before = dict(_forced)
+    _forced.update({part: candidate for part, candidate in parts.items() if candidate})
+    try:
+        yield
+    finally:
+        _forced.clear()
+        _forced.update(before)
+
+
 def choose(part: str, states: int, rank: int, dtype: torch.dtype, device: torch.device) -> Candidate:
     """The candidate of a part ('forward', 'gradient') that runs on a device."""
-    arch = 'sm_{}{}'.format(*torch.cuda.get_device_capability(device)) if device.type == 'cuda' else ''
-    return tuned().get(arch, {}).get(part, {}).get(key(states, rank, dtype), CANDIDATES[part][0])
+    if part in _forced:
+        return _forced[part]
+    return tuned().get(architecture(device), {}).get(part, {}).get(key(states, rank, dtype), CANDIDATES[part][0])
 
 
 @cache
@@ -92,5 +117,7 @@ def store(arch: str, part: str, name: str, candidate: Candidate) -> None:
     """Write what was found fastest; other entries stay."""
     content = json.loads(TUNED.read_text(encoding='utf-8')) if TUNED.is_file() else {}
     content.setdefault(arch, {}).setdefault(part, {})[name] = asdict(candidate)
-    TUNED.write_text(json.dumps(content, indent=1, sort_keys=True) + '\n', encoding='utf-8')
+    unfinished = TUNED.with_suffix('.tmp')  # every scan reads the table, so half of one must never be there
+    unfinished.write_text(json.dumps(content, indent=1, sort_keys=True) + '\n', encoding='utf-8')
+    os.replace(unfinished, TUNED)
     tuned.cache_clear()

@@ -70,4 +70,7 @@ def compile_one(item: Launch, device: torch.device) -> Any:
     """As starting it would, without starting it."""
     tensors = {name: MockTensor(tensor.dtype) for name, tensor in item.tensors.items()}
     with torch.cuda.device(device):
-        return item.kernel.warmup(**tensors, **item.arguments, **item.options, grid=(1, ))
+        compiled = item.kernel.warmup(**tensors, **item.arguments, **item.options, grid=(1, ))
+        if torch.cuda.is_available():
+            _ = compiled.run  # some versions of Triton compile the code that starts it only when it is asked for
+    return compiled

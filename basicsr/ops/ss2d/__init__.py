@@ -39,7 +39,7 @@ def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D
     save = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     with torch.autocast(x.device.type, enabled=False):  # the recurrence needs the range of float32
         # half-precision images go to the GPU kernels as they are, which read them into a float32 state
-        image_dtype = x.dtype if x.is_cuda and x.dtype == x_dbl.dtype else dtype
+        image_dtype = x.dtype if x.is_cuda and x.dtype == x_dbl.dtype and dtype == torch.float32 else dtype
         inputs = [t.to(image_dtype) for t in inputs[:2]] + [t.to(dtype) for t in inputs[2:]]
         if not torch.compiler.is_compiling() and backend(inputs[0], inputs[4]) == 'reference':
             y = ss2d_reference(*inputs)  # brings an autograd of its own

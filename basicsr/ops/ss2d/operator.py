@@ -64,7 +64,8 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, dy, _):
-    return *ss2d_backward_operator(dy, *ctx.saved_tensors), None
+    with torch.autocast(dy.device.type, enabled=False):  # the products of the backward are float32, too
+        return *ss2d_backward_operator(dy, *ctx.saved_tensors), None
 
 
 ss2d_operator.register_autograd(_backward, setup_context=_setup_context)

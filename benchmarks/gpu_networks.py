@@ -1,0 +1,185 @@
+"""Whole networks on a GPU, with the options that their files in `Options` have: training and inference.
+
+Iterations per second are those of the training loop (`basicsr throughput`) on generated pictures held on the device, batch 8 at
+128 x 128. Kernels and busy time are of one eager step in bf16.
+"""
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import ROOT
+from gpu_run import Compilers, Context, Row, Task
+from gpu_scan import DTYPES, SHAPES, STEP, kind_of
+from gpu_timing import eager, kernels, launches_and_busy, peak
+
+from basicsr.archs import build_network
+from basicsr.commands.throughput import CANDIDATES, measure
+from basicsr.config import load_options
+from basicsr.data.build import build_train_data
+from basicsr.engine.launch import start_run
+from basicsr.models import build_model
+from basicsr.utils.logger import get_root_logger
+
+# one loss for all: those of some need weights that are downloaded
+LOSS = ['train.losses=~', 'train.perceptual_opt=~', 'train.pixel_opt={type: L1Loss}']
+FLAT = ['network_g.dim=8', 'network_g.num_blocks=[1,1,1,1]', 'network_g.num_refinement_blocks=1']
+# option file: what is changed in it, and what makes it tiny for a rehearsal; in order of worth
+NETWORKS: dict[str, tuple[list[str], list[str]]] = {
+    'RetinexMamba_LOL_v1': ([], ['network_g.n_feat=4', 'network_g.num_blocks=[1,1,1]', 'network_g.d_state=2']),
+    'RetinexFormer_LOL_v1': ([], ['network_g.n_feat=8', 'network_g.num_blocks=[1,1,1]']),
+    'MST_Plus_Plus_NTIRE': ([], ['network_g.n_feat=6', 'network_g.stage=1']),
+    'Restormer_LOL_v1': ([f'datasets.train.{k}=~' for k in ('mini_batch_sizes', 'gt_sizes', 'iters')], FLAT),
+    'LoRa_Gate_Restormer_LOL_v1': ([], FLAT),
+    'MASRNet_LOL_v1': ([*LOSS, 'datasets.train.resize=~', 'datasets.train.pair_by=name'],
+                       ['network_g.embed_dim=16', 'network_g.stem_dim=6', 'network_g.moe_hidden=[[12],[12],[12,8]]']),
+    'ISALux_LOL_v1': ([*LOSS, 'network_g.semantic=off'],  # the prior's weights are downloaded
+                      ['network_g.dim=8', 'network_g.num_blocks=[1,1,1]']),
+    'IllRecNet_LOL_v1': ([], ['network_g.embed_dim=8', 'network_g.num_heads=4', 'network_g.num_resolution=3']),
+}  # yapf: disable
+FRAME, TINY_FRAME = (1, 3, 400, 600), (1, 3, 20, 28)
+
+
+@cache
+def pictures(side: int, scratch: str) -> Path:
+    """Pairs of noise, once for all networks."""
+    folder, rng = Path(tempfile.mkdtemp(dir=scratch)), np.random.default_rng(0)
+    for name in ('input', 'target'):
+        (folder / name).mkdir()
+        for i in range(16):
+            cv2.imwrite(str(folder / name / f'{i:02}.png'), rng.integers(0, 256, (side, side, 3), np.uint8))
+    return folder
+
+
+def overrides(name: str, context: Context) -> list[str]:
+    side, batch = (32, 2) if context.tiny else (128, 8)
+    folder = pictures(side * 5 // 4, context.options['scratch'])
+    data = {'dataroot_lq': folder / 'input', 'dataroot_gt': folder / 'target', 'cache': 'device', 'gt_size': side,
+            'batch_size_per_gpu': batch}  # yapf: disable
+    changes, tiny = NETWORKS[name]
+    return [*(f'datasets.train.{k}={v}' for k, v in data.items()),
+            *(f'datasets.val.{k}={v}' for k, v in data.items() if 'root' in k), f'num_gpu={0 if context.tiny else 1}',
+            'train.amp=~', 'logger.use_tb_logger=false', *changes, *(tiny if context.tiny else [])]  # yapf: disable
+
+
+def options(name: str, context: Context, *more: str) -> Any:
+    return load_options(ROOT / 'Options' / f'{name}.yml', [*overrides(name, context), *more], is_train=True)
+
+
+def clean() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def cold(name: str, context: Context) -> Iterator[Row]:
+    """The first iteration with nothing compiled."""
+    before = os.environ.get('TRITON_CACHE_DIR')
+    with tempfile.TemporaryDirectory(dir=context.options['scratch']) as folder:
+        os.environ['TRITON_CACHE_DIR'] = folder
+        try:
+            found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), 'float32', 1, 1)
+        finally:
+            os.environ.pop('TRITON_CACHE_DIR') if before is None else os.environ.update(TRITON_CACHE_DIR=before)
+    yield {'network': name, 'what': 'cold', 'first s': found.first, 'failed': found.failed}
+
+
+def ahead(context: Context) -> Iterator[Row]:
+    """The kernels of RetinexMamba, side by side: one after the other they would take the section's time."""
+    compilers = Compilers(context.device)
+    kinds = [kind_of(SHAPES[scan], dtype) for scan in STEP for dtype in DTYPES]
+    for again in (compilers.submit, compilers.ready):  # all are asked for before one is waited for
+        for kind in kinds:
+            again(kind)
+    yield from ()
+
+
+def train(name: str, candidate: str, context: Context) -> Iterator[Row]:
+    """Iterations per second through the loop."""
+    clean()
+    found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15)
+    yield {'network': name, 'what': candidate, 'iter/s': found.iterations, 'first s': found.first,
+           'peak MiB': found.memory * 1024, 'waiting': found.waiting, 'failed': found.failed}  # yapf: disable
+
+
+def step(name: str, context: Context) -> Any:
+    """One eager training step in bf16, ready to be called."""
+    changes = CANDIDATES.get('bf16+eager', CANDIDATES['bf16'])
+    opt = start_run(options(name, context, *(f'{k}={v}' for k, v in changes.items())))
+    loader, sampler = build_train_data(opt)
+    model = build_model(opt)
+    sampler.set_epoch(0)
+    batch = next(iter(loader))
+
+    def run() -> None:
+        model.feed_data(batch)
+        model.optimize_parameters(1)
+
+    return run
+
+
+def profile_step(name: str, context: Context) -> Iterator[Row]:
+    clean()
+    run = step(name, context)
+    run(), run()
+    count, busy = launches_and_busy(run, context.device)
+    yield {'network': name, 'what': 'eager bf16 step', 'kernels': count, 'busy ms': busy, 'ms': eager(run, context.device, 5),
+           'peak MiB': peak(run, context.device)}  # yapf: disable
+
+
+def infer(name: str, context: Context) -> Iterator[Row]:
+    """A photograph through the network, as it is built and in bf16."""
+    clean()
+    net = build_network(options(name, context).opt['network_g']).to(context.device).eval()
+    x = torch.rand(TINY_FRAME if context.tiny else FRAME, device=context.device)
+    for what in ('float32', 'bf16'):
+        precision = torch.autocast(context.device, torch.bfloat16) if what == 'bf16' else nullcontext()
+
+        @torch.no_grad()
+        def run(precision: Any = precision) -> Any:
+            with precision:
+                return net(x)
+
+        run()
+        count, busy = launches_and_busy(run, context.device)
+        yield {'network': name, 'what': f'infer {what}', 'kernels': count, 'busy ms': busy,
+               'ms': eager(run, context.device, 5), 'peak MiB': peak(run, context.device)}  # yapf: disable
+
+
+def top_kernels(name: str, context: Context, count: int = 25) -> Iterator[Row]:
+    """What a step of a network spends its time on."""
+    run = step(name, context)
+    run(), run()
+    start = time.perf_counter()
+    rows = kernels(run, context.device)
+    whole = sum(row[2] for row in rows)
+    yield {'kernel': f'all of a step of {name}, {time.perf_counter() - start:.2f} s', 'launches': sum(r[1] for r in rows),
+           'ms': whole, 'share': 1.}  # yapf: disable
+    for label, launches, ms in rows[:count]:
+        yield {'kernel': label[:100], 'launches': launches, 'ms': ms, 'share': ms / max(whole, 1e-9)}
+
+
+def tasks(context: Context) -> list[Task]:
+    get_root_logger().setLevel(logging.WARNING)
+    first, late = [], []
+    for name in NETWORKS:
+        names = [c for c in ('float32', 'bf16', 'bf16+eager') if c in CANDIDATES]
+        first += [(f'{name} {c}', partial(train, name, c, context)) for c in (names[:1] if context.tiny else names)]
+        first += [(f'{name} step', partial(profile_step, name, context)),
+                  (f'{name} frame', partial(infer, name, context))]
+        if not context.tiny:
+            late += [(f'{name} bf16+compile', partial(train, name, 'bf16+compile', context))]
+    mamba = next(iter(NETWORKS))
+    return [(f'{mamba} cold', partial(cold, mamba, context)), ('kernels', partial(ahead, context)), *first, *late]

@@ -1,0 +1,111 @@
+"""`benchmarks/gpu.py` rehearsed without a GPU: what is measured is kept, whatever ends the run."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+pytest.importorskip('triton')
+BENCHMARKS = ROOT / 'benchmarks'
+
+SECTION = '''
+import os, time
+def rows(x):
+    yield {'what': x}
+def fail():
+    yield {'what': 'before'}
+    raise ValueError('as planned')
+def tasks(context):
+    return [('first', lambda: rows('a')), ('raises', fail), ('dies', lambda: os._exit(7)), ('after', lambda: rows('b')),
+            ('hangs', lambda: time.sleep(600)), ('last', lambda: rows(len(context.rows)))]
+'''
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def rows_of(file: Path, topic: str) -> list[dict]:
+    return json.loads(file.read_text()).get(topic, {}).get('rows', []) if file.is_file() else []
+
+
+def test_a_killed_run_leaves_its_rows(tmp_path):
+    file = tmp_path / 'rows.json'
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    run = subprocess.Popen([sys.executable, str(BENCHMARKS / 'gpu.py'), '--sections', 'scan', 'tune', '--seconds', '200',
+                            '--out', str(file)], env=env, stdout=subprocess.DEVNULL)  # yapf: disable
+    try:
+        end = time.monotonic() + 120
+        while not rows_of(file, 'gpu tune') and time.monotonic() < end and run.poll() is None:
+            time.sleep(0.1)
+    finally:
+        run.kill()
+        run.wait()
+    scan, tune = rows_of(file, 'gpu scan'), rows_of(file, 'gpu tune')
+    assert {'shape', 'dtype', 'forward graph', 'both graph', 'kernels'} <= scan[0].keys()
+    assert [row for row in scan if 'failed' in row] == [] and 'all of a step' in {row['shape'] for row in scan}
+    assert tune[0]['stored'] == 'yes'  # the first of the table, until one is faster
+    assert not (ROOT / 'basicsr/ops/selective_scan/tuned.json').with_suffix('.tmp').exists()
+    assert json.loads(file.read_text())['gpu scan']['torch'] == torch.__version__
+
+
+def test_a_task_that_dies_or_hangs_costs_itself_only(tmp_path, monkeypatch, benchmarks):
+    import gpu_run
+    (tmp_path / 'faulty_section.py').write_text(SECTION)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(gpu_run, 'TASK_SECONDS', 3)
+    found, said = [], []
+    gpu_run.run_section('faulty_section', gpu_run.Context('cpu', {}, time.time() + 200), found.append, said.append)
+    assert found == [{'what': 'a'}, {'what': 'before'}, {'what': 'raises', 'failed': 'ValueError: as planned'},
+                     {'what': 'dies', 'failed': 'the process died (7)'}, {'what': 'b'},
+                     {'what': 'hangs', 'failed': 'no row in 3 s'}, {'what': 4}] and said == []  # yapf: disable
+
+
+def test_the_kernels_are_right_by_the_script_itself(benchmarks):
+    import gpu_correct
+    import gpu_run
+    context = gpu_run.Context('cpu', {}, time.time() + 100)
+    rows = [row for _, task in gpu_correct.tasks(context) for row in task()]
+    assert {row['what'] for row in rows} == {'image', 'sequence', 'plain backend', 'long image'}
+    assert {row['dtype'] for row in rows} == {'float32', 'bfloat16', 'float16', 'float64'}
+    assert [row for row in rows if row['right'] != 'yes'] == []
+
+
+def test_sections_come_in_order(benchmarks):
+    import gpu
+    assert gpu.parse([]).sections == ['correct', 'scan', 'networks', 'published']
+    assert gpu.parse(['--tune', '--profile']).sections == list(gpu.SECTIONS)
+    assert gpu.parse(['--sections', 'profile', 'scan', '--tune']).sections == ['profile', 'scan', 'tune']
+
+
+def test_forced_candidates_are_seen_by_all_threads():
+    from basicsr.ops.selective_scan import triton_candidates as table
+    told = 16, 3, torch.float32, torch.device('cpu')
+    first, second = table.CANDIDATES['forward'][:2]
+    seen = []
+    with table.forced(forward=second, gradient=None):
+        thread = threading.Thread(target=lambda: seen.append(table.choose('forward', *told)))
+        thread.start(), thread.join()
+        with table.forced(forward=first):
+            assert table.choose('forward', *told) is first
+        assert table.choose('forward', *told) is second
+    assert seen == [second] and table.choose('forward', *told) is first
+    assert table.choose('gradient', *told) is table.CANDIDATES['gradient'][0]
+
+
+def test_candidates_that_are_one_kernel_are_measured_once(benchmarks):
+    from gpu_run import distinct
+
+    from basicsr.ops.selective_scan.triton_candidates import CANDIDATES
+    from basicsr.ops.selective_scan.triton_compile import ScanKind
+    found = list(distinct(ScanKind(16, 3), 'forward', CANDIDATES['forward']))
+    assert [c.share for c in found if c.kernel == 'sweep'] == [32, 8]  # 32 and 16 states of a thread are all 16
