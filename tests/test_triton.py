@@ -115,7 +115,29 @@ def _close(ours: torch.Tensor, theirs: torch.Tensor, low: torch.dtype, name: str
         assert error <= tolerance, f'{name}: {error:.1e} > {tolerance:.1e} ({low})'
 
 
+def _mend_the_interpreter() -> None:
+    """Before Triton 3.8 it makes numbers of arrays with one element, which NumPy 2.4 refuses; 3.2 knows no boolean type, and
+    its sums of 32-bit integers have 64 bits."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+    patch, total = interpreter._patch_lang_tensor, interpreter.ReduceOps.sum
+
+    def patched(tensor, *scope):
+        patch(tensor, *scope)
+        tensor.__index__ = lambda self: int(self.handle.data.squeeze())
+
+    def same_type(self, x):
+        result = total(self, x)
+        result.handle.data = result.handle.data.astype(x.handle.data.dtype, copy=False)
+        return result
+
+    interpreter._patch_lang_tensor, interpreter.ReduceOps.sum = patched, same_type
+    if not hasattr(interpreter.InterpreterBuilder, 'get_int1_ty'):
+        interpreter.InterpreterBuilder.get_int1_ty = lambda self: tl.int1
+
+
 def _interpret(what: str, scans: str) -> None:
+    _mend_the_interpreter()
     with _small_blocks(scans):
         _compare(what)
 

@@ -163,7 +163,7 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
             else:
                 dt = b_step + tl.sum(w * step[:, None], 0)
             if SOFTPLUS:
-                dt, _ = _softplus(dt)
+                dt, _slope = _softplus(dt)
             decay = tl.exp2(a_rate * dt[None, :])
             if ADJOINT:
                 h = decay * (h + v[None, :] * b[:, None])

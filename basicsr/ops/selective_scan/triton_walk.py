@@ -107,7 +107,7 @@ def pass_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, 
         row = rows + position * row_step
         v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
         b = tl.load(row[:, None] + (COEFFICIENT + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
-        dt, _ = _steps(delta, row, weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
+        dt, _slope = _steps(delta, row, weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
         decay = tl.exp2(dt[:, None, :] * a_rate[None, :, :])
         if ADJOINT:
             new = v[:, None, :] * b[:, :, None]
@@ -180,7 +180,8 @@ def walk_kernel(value, grad, delta, rows, weight, bias, rate, direct, starts, ar
                 row = k_rows + position * row_step
                 v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
                 b = tl.load(row[:, None] + (RANK + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
-                dt, _ = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
+                dt, _slope = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA,
+                                    SOFTPLUS)
                 decay = tl.exp2(dt[:, None, :] * a_rate[None, :, :])
                 new = (dt * v)[:, None, :] * b[:, :, None]
                 for i in tl.static_range(TILE):
