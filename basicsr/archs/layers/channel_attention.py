@@ -179,7 +179,11 @@ class _PairedAffinity(torch.autograd.Function):
 
 def _block_diagonal(affinity: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, heads, d, d) to (B, C, C) of another type, transposed, zeros between heads."""
-    if torch.is_grad_enabled() and not torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # graphs for other programs have no writing into views
+        b, heads, d, _ = affinity.shape
+        eye = torch.eye(heads, dtype=dtype, device=affinity.device).view(heads, 1, heads, 1)
+        return (affinity.to(dtype).transpose(-1, -2).unsqueeze(3) * eye).reshape(b, heads * d, heads * d)
+    if torch.is_grad_enabled():
         return _BlockDiagonal.apply(affinity, dtype)
     return _BlockDiagonal.forward(None, affinity, dtype)
 

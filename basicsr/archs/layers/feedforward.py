@@ -71,37 +71,32 @@ class GatedFeedForward(nn.Module):
 
 
 def _gate(x: Tensor) -> Tensor:
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+    if x.is_cuda and torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
         return _Gate.apply(x)
-    return _Gate.forward(None, x)
+    return _gelu_and_gate(x)[0]
+
+
+def _gelu_and_gate(x: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = x.chunk(2, dim=1)
+    # on CPU the copy pays for itself several times: GELU of rows with gaps leaves the vectorised path
+    gelu = F.gelu(a if x.is_cuda else a.contiguous(memory_format=torch.channels_last))
+    return gelu * b, gelu
 
 
 class _Gate(torch.autograd.Function):
-    """GELU(a) * b of the halves of (B, 2 C, H, W). By hand, because autograd would join the halves of the gradient."""
+    """GELU(a) * b of the halves of (B, 2 C, H, W). By hand on GPUs: autograd would join halves of the gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        a, b = _halves(x)
-        gelu = F.gelu(a)
-        if ctx is not None:
-            ctx.save_for_backward(x, gelu)
-        return gelu * b
+        out, gelu = _gelu_and_gate(x)
+        ctx.save_for_backward(x, gelu)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, gelu = ctx.saved_tensors
-        a, b = _halves(x)
-        out = torch.empty_like(x)
+        (a, b), out = x.chunk(2, dim=1), torch.empty_like(x)
         d_a, d_b = out.chunk(2, dim=1)
         torch.mul(grad, gelu, out=d_b)
-        if x.device.type == 'cpu':
-            d_a.copy_(torch.ops.aten.gelu_backward(grad * b, a))
-        else:
-            torch.ops.aten.gelu_backward.grad_input(grad * b, a, grad_input=d_a)
+        torch.ops.aten.gelu_backward.grad_input(grad * b, a, grad_input=d_a)
         return out
-
-
-def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = x.chunk(2, dim=1)
-    # on CPU the copy pays for itself several times: GELU of rows with gaps leaves the vectorised path
-    return a.contiguous(memory_format=torch.channels_last) if x.device.type == 'cpu' else a, b
