@@ -78,6 +78,15 @@ def _split(pid, blocks, parts, count, first, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _flags(e, mask, is_first, is_last):
+    """Masks of the channels e: whether there is a total already, whether it goes on, whether this is the end.
+
+    Flags are compared as vectors: a scalar among masks is beyond some versions of Triton.
+    """
+    return mask & (e * 0 + is_first == 0), mask & (e * 0 + is_last == 0), mask & (e * 0 + is_last != 0)
+
+
+@triton.jit
 def _read(value, delta, row, position, row_width, row_step, e, mask, n, r, STATES: tl.constexpr, RANK: tl.constexpr,
           DELTA: tl.constexpr, COEFFICIENT: tl.constexpr, OUTPUT: tl.constexpr):  # yapf: disable
     """What one position needs: value, step or its low-rank form, B (or C), and C for the output."""
@@ -110,6 +119,7 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
     """
     e, part, batch, k, scan = _split(tl.program_id(0), blocks, chunks, count, first, BLOCK)
     mask = e < channels
+    later, going, done = _flags(e, mask, is_first, is_last)
     n, r = tl.arange(0, PAD), tl.arange(0, RANK_PAD)
     state_mask = (n < STATES)[:, None] & mask[None, :]
     state_offset = n[:, None] * channels + e[None, :]
@@ -172,9 +182,9 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
             if MODE == 'output':
                 y = tl.sum(h * c[:, None], 0) + d * v
                 offset = position.to(tl.int64) * row_width + e
-                y += tl.load(total + offset, mask=mask & (is_first == 0), other=0.0)
-                tl.store(total + offset, y, mask=mask & (is_last == 0))
-                tl.store(out + offset, y.to(out.dtype.element_ty), mask=mask & (is_last != 0))
+                y += tl.load(total + offset, mask=later, other=0.0)
+                tl.store(total + offset, y, mask=going)
+                tl.store(out + offset, y.to(out.dtype.element_ty), mask=done)
             sum_steps += dt
             v, step, b, c, position = v2, step2, b2, c2, after
     if MODE == 'ends':

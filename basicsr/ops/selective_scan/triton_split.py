@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from basicsr.ops.selective_scan.triton_gradient import _raw_step
-from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, kernel
+from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, _flags, kernel
 from basicsr.ops.selective_scan.triton_walk import _add_both, _at, _channel_sums, _put
 
 
@@ -33,6 +33,7 @@ def split_kernel(value, grad, delta, rows, weight, bias, rate, direct, states, a
     on."""
     e, tile, batch, k, scan = _split(tl.program_id(0), blocks, tiles, count, first, BLOCK)
     mask = e < channels
+    later, going, done = _flags(e, mask, is_first, is_last)
     j, share = tl.arange(0, TILE), tl.arange(0, SHARE)
     time = tile * TILE + j
     inside = time < length
@@ -94,6 +95,6 @@ def split_kernel(value, grad, delta, rows, weight, bias, rate, direct, states, a
     tl.store(d_step + offset, step, mask=both)
     d = tl.load(direct + k * channels + e, mask=mask, other=0.0)
     result = dt * by_input + d[None, :] * dy
-    result += tl.load(total + offset, mask=both & (is_first == 0), other=0.0)
-    tl.store(total + offset, result, mask=both & (is_last == 0))
-    tl.store(out + offset, result.to(out.dtype.element_ty), mask=both & (is_last != 0))
+    result += tl.load(total + offset, mask=inside[:, None] & later[None, :], other=0.0)
+    tl.store(total + offset, result, mask=inside[:, None] & going[None, :])
+    tl.store(out + offset, result.to(out.dtype.element_ty), mask=inside[:, None] & done[None, :])

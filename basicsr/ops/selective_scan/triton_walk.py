@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, kernel
+from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, _flags, kernel
 
 
 @triton.jit
@@ -79,6 +79,7 @@ def pass_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, 
     """
     e, part, batch, k, scan = _split(tl.program_id(0), blocks, chunks, count, first, BLOCK)
     mask = e < channels
+    later, going, done = _flags(e, mask, is_first, is_last)
     n, j = tl.arange(0, PAD), tl.arange(0, TILE)
     real = n < STATES
     state_mask = real[:, None] & mask[None, :]
@@ -102,7 +103,8 @@ def pass_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, 
     for step in range(tiles):
         time = begin + (tiles - 1 - step if ADJOINT else step) * TILE + j
         position = _positions(time, k, length, height, width, IMAGE)
-        both = (time < length)[:, None] & mask[None, :]
+        inside = time < length
+        both = inside[:, None] & mask[None, :]
         offset = base + (position * row_width)[:, None] + e[None, :]
         row = rows + position * row_step
         v = tl.load(value + offset, mask=both, other=0.0).to(tl.float32)
@@ -125,9 +127,9 @@ def pass_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, 
         if OUTPUT:
             c = tl.load(row[:, None] + (RANK + STATES + n)[None, :], mask=real[None, :], other=0.0).to(tl.float32)
             y = tl.sum(kept * c[:, :, None], 1) + d[None, :] * v
-            y += tl.load(total + offset, mask=both & (is_first == 0), other=0.0)
-            tl.store(total + offset, y, mask=both & (is_last == 0))
-            tl.store(out + offset, y.to(out.dtype.element_ty), mask=both & (is_last != 0))
+            y += tl.load(total + offset, mask=inside[:, None] & later[None, :], other=0.0)
+            tl.store(total + offset, y, mask=inside[:, None] & going[None, :])
+            tl.store(out + offset, y.to(out.dtype.element_ty), mask=inside[:, None] & done[None, :])
     if not OUTPUT:
         slot = scan.to(tl.int64) * chunks + part
         tl.store(states + slot * STATES * channels + state, h, mask=state_mask)
@@ -165,6 +167,7 @@ def walk_kernel(value, grad, delta, rows, weight, bias, rate, direct, starts, ar
         for block in range(share * of_share, tl.minimum((share + 1) * of_share, blocks)):
             e = block * BLOCK + lane
             mask = e < channels
+            later, going, done = _flags(e, mask, is_first, is_last)
             state_mask = real[:, None] & mask[None, :]
             state = n[:, None] * channels + e[None, :]
             a_rate = tl.load(rate + k * STATES * channels + state, mask=state_mask, other=0.0)
@@ -207,7 +210,7 @@ def walk_kernel(value, grad, delta, rows, weight, bias, rate, direct, starts, ar
                 # the sums over the channel blocks before this one
                 row_at = sums_at + (position * (2 * STATES))[:, None] + n[None, :]
                 row_mask = inside[:, None] & real[None, :]
-                more = row_mask & (block > share * of_share)
+                more = row_mask & (n * 0 + block > share * of_share)[None, :]
                 d_b = tl.load(row_at, mask=more, other=0.0)
                 d_c = tl.load(row_at + STATES, mask=more, other=0.0)
                 dt, slope = _steps(delta, row, k_weight, b_step, offset, mask, both, channels, e, RANK, DELTA, SOFTPLUS)
@@ -237,9 +240,9 @@ def walk_kernel(value, grad, delta, rows, weight, bias, rate, direct, starts, ar
                 tl.store(d_step + offset, d_dt, mask=both)
                 d_direct += dy * v
                 result = dt * by_input + d[None, :] * dy
-                result += tl.load(total + offset, mask=both & (is_first == 0), other=0.0)
-                tl.store(total + offset, result, mask=both & (is_last == 0))
-                tl.store(out + offset, result.to(out.dtype.element_ty), mask=both & (is_last != 0))
+                result += tl.load(total + offset, mask=inside[:, None] & later[None, :], other=0.0)
+                tl.store(total + offset, result, mask=inside[:, None] & going[None, :])
+                tl.store(out + offset, result.to(out.dtype.element_ty), mask=inside[:, None] & done[None, :])
             at = partial + (scan.to(tl.int64) * chunks + part) * (STATES + 1) * channels + e
             tl.store(at[None, :] + n[:, None] * channels, d_rate, mask=state_mask)
             tl.store(at + STATES * channels, tl.sum(d_direct, 0), mask=mask)
