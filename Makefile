@@ -1,13 +1,25 @@
-# make demo   train, test and enhance on the bundled photographs (CPU, a few minutes)
-# make test   the whole test suite
-# make lint   ruff and yapf
-# Each makes .venv when it is missing and installs what it needs.
+# make demo          train, test and enhance on the bundled photographs (CPU, a few minutes)
+# make test          the whole test suite
+# make lint          ruff and yapf
+# make test-oldest   the test suite with the oldest versions that are supported (PYTHON=python3.10 or 3.11)
+# make test-newest   the test suite with the newest releases there are
+# make constraints   renew the versions that the first three install
+# Each makes .venv when it is missing and installs the versions of constraints.txt. TORCH=cpu takes PyTorch's CPU build.
 
 VENV ?= .venv
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
+# without constraints: the newest, also of what is there already
+VERSIONS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH=$(TORCH) is not known; TORCH=cpu takes the CPU build)
+endif
+# an extra index, because not all that torch needs is there; 2.14.1+cpu goes before 2.14.1
+VERSIONS += $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS)
 
-.PHONY: demo test lint format schema clean
+.PHONY: demo test test-oldest test-newest lint format schema constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py
@@ -15,6 +27,13 @@ demo: $(VENV)/.installed
 # one thread a worker: two workers on two cores
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+test-newest:
+	rm -f .venv-newest/.installed*
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -30,13 +49,25 @@ schema: $(VENV)/.installed
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+# the build uses setuptools of the constraints: an isolated one would be the newest of its day
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(CONSTRAINTS)
+	$(INSTALL) setuptools wheel
+	$(INSTALL) --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(INSTALL) --no-build-isolation -e '.[dev]'
 	touch $@
+
+# torch 2.14 is the last for Python 3.10, torchvision 0.29.1 was built with it
+COMPILE = .venv-uv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.10 \
+	--no-annotate --custom-compile-command 'make constraints'
+
+constraints:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade uv
+	printf 'torch<2.15\ntorchvision<0.29.2\n' | $(COMPILE) --constraints - -o constraints.txt
+	$(COMPILE) --resolution lowest-direct --fork-strategy fewest -o constraints-oldest.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -23,7 +23,7 @@ def run(*argv, cwd=ROOT, **environment):
     """A fresh process of the interpreter with the checkout on the path."""
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **environment}
     command = [sys.executable, *map(str, argv)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 # ------------------------------------------------------------------------------------------------ train.py, test.py

@@ -98,7 +98,7 @@ def test_check_passes_from_any_directory_and_without_torch(tmp_path):
             'sys.modules["torch"] = None  # importing it raises\n'
             f'sys.argv = [{str(SCRIPT)!r}, "--check"]\n'
             f'runpy.run_path({str(SCRIPT)!r}, run_name="__main__")\n')
-    result = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

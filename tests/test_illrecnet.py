@@ -15,6 +15,7 @@ from basicsr.archs.illrecnet_arch import Separation
 from basicsr.archs.layers import pixel_attention as module
 from basicsr.archs.layers.pixel_attention import PixelAttention, pixel_attention
 from basicsr.archs.loading import load_into
+from basicsr.commands.ablation_costs import count_macs
 from basicsr.utils.weights import load_weights
 
 TINY = {'type': 'IllRecNet', 'embed_dim': 8, 'num_heads': 4, 'mlp_ratio': 2, 'num_resolution': 2}
@@ -243,6 +244,18 @@ def test_attention_costs_what_the_score_count_says():
     assert attention == sum(2 * (4096 // 4**i)**2 * 16 * 2**i * n for i, n in enumerate((5, 2, 2, 2, 2)))
     # the separation, 54 multiply-adds per pixel, is part of it
     assert sum(counts.values()) - attention == pytest.approx(50.8e3 * 4096, rel=1e-3)
+
+
+def test_a_counted_network_costs_what_the_readme_says():
+    assert count_macs(build_network({'type': 'IllRecNet'}))[0] == pytest.approx(729.8e9, abs=0.05e9)
+
+
+@pytest.mark.parametrize('dropout', [0., 0.3])
+def test_attention_is_counted_on_every_path(path, dropout):
+    q, k, v = (torch.randn(2, 3, n, 8, requires_grad=True) for n in (5, 7, 7))
+    with FlopCounterMode(display=False) as counter:
+        pixel_attention(q, k, v, dropout).sum().backward()
+    assert counter.get_total_flops() == (2 + 5) * 2 * (2 * 3 * 5 * 7 * 8)  # products of forward and backward
 
 
 @pytest.mark.parametrize('size', [(1, 1), (5, 7), (8, 30)])

@@ -58,7 +58,7 @@ def _is_rounding(key: str, options: dict) -> bool:
 
 
 @pytest.mark.skipif(not CASES, reason='the golden files are not part of the checkout')
-@pytest.mark.parametrize('file', CASES, ids=lambda f: f.stem)
+@pytest.mark.parametrize('file', CASES, ids=[f.stem for f in CASES])
 def test_golden_outputs_and_gradients(file, monkeypatch):
     monkeypatch.syspath_prepend(str(SHARED / 'tools'))
     import golden

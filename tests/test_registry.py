@@ -28,7 +28,7 @@ def write(folder, name, text):
 
 def python(code, cwd=ROOT):
     """Output of a fresh interpreter."""
-    result = subprocess.run([sys.executable, '-c', code], cwd=cwd, capture_output=True, text=True, timeout=100)
+    result = subprocess.run([sys.executable, '-c', code], cwd=cwd, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
 

@@ -249,17 +249,30 @@ def test_two_processes_that_take_the_last_trial_at_once_leave_one(files, tmp_pat
 # ------------------------------------------------------------------------------------------------ several processes
 
 
-def start(arguments: list[str]) -> subprocess.Popen:
-    env = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-m', 'basicsr.cli', 'search', *arguments], env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # yapf: disable
+@pytest.fixture
+def start():
+    """Starts searches in processes of their own, which end with the test, however it ends."""
+    started = []
+
+    def inner(arguments: list[str]) -> subprocess.Popen:
+        env = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+        started.append(
+            subprocess.Popen([sys.executable, '-m', 'basicsr.cli', 'search', *arguments], env=env, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))  # yapf: disable
+        return started[-1]
+
+    yield inner
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
-def test_two_processes_share_one_database(files, tmp_path):
+def test_two_processes_share_one_database(files, tmp_path, start):
     arguments = files(5, SPACE.replace('seed: 0', 'type: random'))
     processes = [start(arguments) for _ in range(2)]
     for process in processes:
-        out, error = process.communicate(timeout=200)
+        out, error = process.communicate()
         assert process.returncode == 0, error
         assert '5 of 5 trials are finished' in out
     trials = database(tmp_path).trials
@@ -268,8 +281,10 @@ def test_two_processes_share_one_database(files, tmp_path):
     assert len(list((tmp_path / 'experiments').glob('tiny_trial*'))) == 5
 
 
-def test_the_trial_of_a_killed_process_is_replaced(files, tmp_path):
-    process = start(files(2, SPACE.replace('total_iter: 4', 'total_iter: 9000'), 'train.scheduler.periods=[9000]'))
+def test_the_trial_of_a_killed_process_is_replaced(files, tmp_path, start):
+    forever = 10**8  # however late this process sees that the other one trains
+    process = start(
+        files(2, SPACE.replace('total_iter: 4', f'total_iter: {forever}'), f'train.scheduler.periods=[{forever}]'))
     while not (tmp_path / 'experiments' / 'tiny_trial0' / 'losses.csv').exists() and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)

@@ -71,7 +71,7 @@ def train(file, package=ROOT):
     """Train in a process of its own; returns exit code, stderr and the run's folder."""
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     command = [sys.executable, package / 'basicsr/train.py', '-opt', file, f'path.experiments_root={file.parent}/exp']
-    result = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, text=True, timeout=200)
+    result = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, text=True)
     return result.returncode, result.stderr, file.parent / 'exp' / 'third'
 
 

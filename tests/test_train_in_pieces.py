@@ -54,8 +54,8 @@ def test_a_run_in_pieces_ends_as_one_without_interruption(carried, tmp_path):
     shutil.rmtree(tmp_path / 'there' / 'experiments')  # another bare machine
     call('state', *here)
     call('unpack', tmp_path / 'here' / '.pieces' / 'outgoing', '--root', tmp_path / 'there', bare=True)
-    assert 'the run has ended' in call('train', *there, '--minutes', 5)
-    assert 'nothing is left to do' in call('train', *there, '--minutes', 5)
+    assert 'the run has ended' in call('train', *there, '--minutes', 600)
+    assert 'nothing is left to do' in call('train', *there, '--minutes', 600)
     straight, pieces = (torch.load(tmp_path / folder / 'models' / 'net_g_latest.pth')['params']
                         for folder in ('experiments/straight', 'there/experiments/run'))  # yapf: disable
     assert all(torch.equal(straight[key], pieces[key]) for key in straight)
@@ -66,7 +66,7 @@ def test_a_run_in_pieces_ends_as_one_without_interruption(carried, tmp_path):
 
 def test_what_the_first_piece_chooses_holds_for_the_others(carried, tmp_path):
     there = ['--opt', carried, '--root', tmp_path / 'there']
-    text = call('report', *there, '--minutes', 2, '--iterations', 2, '--candidates', 'bf16,float32', 'manual_seed=4')
+    text = call('report', *there, '--minutes', 600, '--iterations', 2, '--candidates', 'bf16,float32', 'manual_seed=4')
     assert 'float32' in text and 'bf16' in text and 'gets furthest: ' in text
     content = json.loads((tmp_path / 'there' / '.pieces' / 'throughput.json').read_text())
     speeds = {s['name']: s for s in content['speeds']}
@@ -80,7 +80,7 @@ def test_what_the_first_piece_chooses_holds_for_the_others(carried, tmp_path):
         shutil.copytree(tmp_path / 'there' / folder, tmp_path / 'next' / folder, ignore=shutil.ignore_patterns('run*'))
     (tmp_path / 'next' / '.pieces' / 'throughput.json').unlink()
     call('unpack', tmp_path / 'down', '--root', tmp_path / 'next', bare=True)
-    again = ['train', '--opt', carried, '--root', tmp_path / 'next', '--minutes', 5]
+    again = ['train', '--opt', carried, '--root', tmp_path / 'next', '--minutes', 600]
     assert 'total_iter 3 is not what this run was begun with (2)' in call(*again, '--total_iter', 3, code=2)
     assert 'the run has ended' in call(*again, '--fastest')
     options = json.loads((tmp_path / 'next' / 'experiments' / 'run' / 'options.json').read_text())

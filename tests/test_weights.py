@@ -1,6 +1,7 @@
 """Weight files in every form that circulates, and those that must be refused."""
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -95,12 +96,16 @@ def test_numpy_scalars_of_old_states_load(tmp_path):
     assert read_file(tmp_path / '2.state')['best_metric']['psnr'] == 21.5
 
 
-def test_files_written_under_numpy_1_load(tmp_path):
-    torch.save({'best': np.float64(21.5)}, tmp_path / 'new.state', _use_new_zipfile_serialization=False)
-    data = (tmp_path / 'new.state').read_bytes()
-    assert b'cnumpy._core.multiarray' in data
-    (tmp_path / 'old.state').write_bytes(data.replace(b'cnumpy._core.multiarray', b'cnumpy.core.multiarray'))
-    assert read_file(tmp_path / 'old.state')['best'] == 21.5
+@pytest.mark.parametrize('core', [b'core', b'_core'])
+def test_files_written_under_any_numpy_load(tmp_path, core):
+    content = {'best': np.float64(21.5), 'losses': np.arange(3.)}
+    torch.save(content, tmp_path / 'this.state', _use_new_zipfile_serialization=False)
+    data = (tmp_path / 'this.state').read_bytes()
+    other, count = re.subn(rb'cnumpy\._?core\.multiarray', b'cnumpy.%s.multiarray' % core, data)
+    assert count == 2
+    (tmp_path / 'other.state').write_bytes(other)
+    found = read_file(tmp_path / 'other.state')
+    assert found['best'] == 21.5 and found['losses'].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize('module', [b'pathlib', b'pathlib._local'])

@@ -17,6 +17,8 @@ from basicsr.registry import (
     Registry,
 )
 
+_BOUNDS = ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum')
+
 
 def option_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of an option file with everything that is registered in the tree."""
@@ -63,7 +65,25 @@ def option_schema() -> dict[str, Any]:
 
 
 def render() -> str:
-    return json.dumps(option_schema(), indent=1, sort_keys=True) + '\n'
+    return json.dumps(_plain(option_schema()), indent=1, sort_keys=True) + '\n'
+
+
+def _plain(node: Any) -> Any:
+    """The same schema without what only some versions of pydantic say: 0.0 for 0 as a bound, a constant as a choice of one
+    too, and that an object may have any keys."""
+    if isinstance(node, list):
+        return [_plain(x) for x in node]
+    if not isinstance(node, dict):
+        return node
+    once = 'const' in node and node.get('enum') == [node['const']]
+    kept = {
+        k: v
+        for k, v in node.items() if not ((k == 'enum' and once) or (k == 'additionalProperties' and v is True))
+    }
+    return {
+        k: int(v) if k in _BOUNDS and isinstance(v, float) and v.is_integer() else _plain(v)
+        for k, v in kept.items()
+    }
 
 
 def _ref(name: str) -> dict[str, str]:

@@ -29,6 +29,9 @@ def as_number(value: Any) -> Any:
 
 
 Int = Annotated[int, BeforeValidator(as_number)]
+# as one of several types: bounds that are said outside do not reach the JSON schema
+Positive = Annotated[int, Field(gt=0), BeforeValidator(as_number)]
+Natural = Annotated[int, Field(ge=0), BeforeValidator(as_number)]
 
 
 def _known_task(name: str) -> str:
@@ -106,7 +109,7 @@ class TrainOptions(Block):
 
 
 class ValOptions(Block):
-    val_freq: Int | None = Field(None, gt=0, description='iterations between validations')
+    val_freq: Positive | None = Field(None, description='iterations between validations')
     save_img: bool = False
     suffix: str | None = None
     pbar: bool = Field(True, description='progress bar on a terminal')
@@ -144,9 +147,9 @@ class Options(Block):
         description='names the folders of the run, default: the name of the option file')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
     scale: Int = Field(1, gt=0, description='ground truth size divided by input size')
-    num_gpu: Literal['auto'] | Annotated[Int, Field(ge=0)] = Field(
+    num_gpu: Literal['auto'] | Natural = Field(
         'auto', description="'auto': every visible GPU, else the CPU; 0: the CPU")
-    manual_seed: Int | None = Field(None, ge=0)
+    manual_seed: Natural | None = None
     use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
     find_unused_parameters: bool = False
     arch_files: list[str] | None = Field(None, description='further *_arch.py files')

@@ -85,13 +85,14 @@ def taken(study: optuna.Study, before: int | None = None) -> int:
 
 def _open(url: str) -> optuna.storages.RDBStorage:
     waits = {'connect_args': {'timeout': 60}} if url.startswith('sqlite') else {}  # for other processes that write
-    for attempt in range(10):
+    attempts = 100  # the faster process may be slow itself, on a busy machine
+    for attempt in range(attempts):
         try:
             with quiet():
                 return optuna.storages.RDBStorage(url, waits, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
         except (SQLAlchemyError, ImportError, RuntimeError) as error:
             # two processes may be making the tables of a new database at once: the slower one tries again
-            if attempt == 9 or ('already exists' not in str(error) and 'UNIQUE' not in str(error)):
+            if attempt == attempts - 1 or ('already exists' not in str(error) and 'UNIQUE' not in str(error)):
                 reason = str(getattr(error, 'orig', None) or error).partition('\n')[0]
                 raise UserError(f"--storage '{url}' cannot be used: {reason}; "
                                 'a file is given as sqlite:///FILE.db') from error  # yapf: disable

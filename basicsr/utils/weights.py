@@ -69,11 +69,10 @@ def read_file(path: str | Path) -> Any:
     with path.open('rb') as file:
         if file.read(2) not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
             raise UserError(f"'{path}' is not a weights file (.pth, .safetensors)")
-    safe = [np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct,
-            *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))]  # yapf: disable
-    # files written under NumPy 1 name the same functions in their old place
-    safe += [(np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
-             (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct')]  # yapf: disable
+    safe = [np.dtype, np.ndarray, *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))]
+    # what makes NumPy's values again, in the places where NumPy 1 and 2 keep it
+    for make in (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]):
+        safe += [(make, f'numpy.{core}.multiarray.{make.__name__}') for core in ('core', '_core')]
     safe += [argparse.Namespace, *((dict, name) for name in _LIGHTNING_DICTS), *_PATHS]
     try:
         with torch.serialization.safe_globals(safe):

@@ -5,11 +5,13 @@ has none, which is dropout on a CPU and double precision on a GPU, they are made
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 _CPU_BYTES = 512 << 10  # of one block of scores; a few of them stay in the cache
 _GPU_BYTES = 256 << 20  # large enough to keep a GPU busy
@@ -123,6 +125,23 @@ def _backward(ctx, grad, _):
 
 
 attention_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _forward_flops(q, k, *args, out_shape=None, **kwargs) -> int:
+    return 2 * 2 * math.prod(q) * k[-2]  # the scores and the attended values
+
+
+def _backward_flops(grad, q, k, *args, out_shape=None, **kwargs) -> int:
+    return 5 * 2 * math.prod(q) * k[-2]  # the scores once more, then two products for each of the forward's
+
+
+# PyTorch's counter knows its own kernels for GPUs; whether it knows the one for CPUs depends on its version
+for _forward, _gradient in ((torch.ops.basicsr.pixel_attention, torch.ops.basicsr.pixel_attention_backward),
+                            (torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+                             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward)):  # yapf: disable
+    for _operator, _formula in ((_forward, _forward_flops), (_gradient, _backward_flops)):
+        if _operator not in flop_registry:
+            register_flop_formula(_operator)(_formula)
 
 
 def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
