@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from basicsr.ops.selective_scan.triton_gradient import _raw_step
-from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, _flags, kernel
+from basicsr.ops.selective_scan.triton_kernels import LN2, _flags, _order, _softplus, _split, kernel
 from basicsr.ops.selective_scan.triton_walk import _add_both, _at, _channel_sums, _put
 
 

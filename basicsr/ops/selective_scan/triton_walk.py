@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from basicsr.ops.selective_scan.triton_kernels import LN2, _order, _softplus, _split, _flags, kernel
+from basicsr.ops.selective_scan.triton_kernels import LN2, _flags, _order, _softplus, _split, kernel
 
 
 @triton.jit
