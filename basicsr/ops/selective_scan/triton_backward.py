@@ -100,6 +100,6 @@ def _to_pixels(rows: Tensor, direction: int, height: int, width: int) -> Tensor:
 
 def resident(candidate: Candidate, warps: int, device: torch.device) -> int:
     """Programs of the walk that run at once, by their registers: with no more of them, their scratch stays in the cache."""
-    registers = candidate.registers or (168 if candidate.tile <= 4 else 255)
+    registers = candidate.registers or (204 if candidate.tile <= 4 else 255)
     count = torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 132
     return count * max(1, 65536 // (32 * warps * registers))
