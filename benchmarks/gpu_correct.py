@@ -6,6 +6,7 @@ that. Networks are compared with golden files of the published ones, where a fol
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -13,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_run import Compilers, Context, Row, Task, distinct
-from gpu_scan import dtype_name, named
+from gpu_run import Compilers, Context, Row, Task
+from gpu_scan import dtype_name, kind_of, named
 from scan import Shape, problem, project
 from torch import Tensor
 
+from basicsr.ops.backend import VARIABLE
+from basicsr.ops.cuda.plans import Plan, candidates, forced
 from basicsr.ops.selective_scan import selective_scan
 from basicsr.ops.selective_scan.reference import selective_scan_reference
-from basicsr.ops.selective_scan.triton_candidates import CANDIDATES, Candidate, forced
-from basicsr.ops.selective_scan.triton_compile import ScanKind
 from basicsr.ops.ss2d import ss2d_scan, torch_ss2d
 from basicsr.ops.ss2d.reference import ss2d_reference
 
@@ -99,12 +100,23 @@ def errors(scan: Callable[..., Tensor], short: tuple[int, ...], true: tuple[list
 
 
 def check_image(shape: Shape, context: Context, compilers: Compilers, dtypes: tuple = tuple(LIMITS),
-                **candidates: Candidate) -> Iterator[Row]:  # yapf: disable
+                plan: Plan | None = None) -> Iterator[Row]:  # yapf: disable
     for dtype in dtypes:
-        compilers.ready(ScanKind(shape[4], shape[5], dtype), **candidates)
-        with forced(**candidates):
+        compilers.ready(kind_of(shape, dtype), plan)
+        with forced(plan):
             row = errors(ss2d_scan, (0, 1), image(shape, context.device), dtype, GRADIENTS['image'], context.device)
-        yield {'what': 'image', 'shape': 'x'.join(map(str, shape))} | {k: named(c) for k, c in candidates.items()} | row
+        yield {'what': 'image', 'shape': 'x'.join(map(str, shape)), 'plan': named(plan) if plan else ''} | row
+
+
+def check_triton(shape: Shape, context: Context) -> Iterator[Row]:
+    """The portable kernels, compiled as they are needed."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = 'torch' if context.tiny else 'triton'
+    try:
+        row = errors(ss2d_scan, (0, 1), image(shape, context.device), torch.float32, GRADIENTS['image'], context.device)
+    finally:
+        os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
+    yield {'what': 'triton', 'shape': 'x'.join(map(str, shape))} | row
 
 
 def check_sequence(shape: tuple, context: Context) -> Iterator[Row]:
@@ -141,7 +153,7 @@ def check_long(context: Context, compilers: Compilers) -> Iterator[Row]:
     yield {'what': 'plain backend', 'shape': 'x'.join(map(str, small)), 'dtype': 'float64', 'output': worst, 'limit': 1e-11,
            'right': 'yes' if worst <= 1e-11 else 'no'}  # yapf: disable
     for dtype in LIMITS:
-        compilers.ready(ScanKind(long[4], long[5], dtype))
+        compilers.ready(kind_of(long, dtype))
         row = errors(ss2d_scan, (0, 1), image(long, context.device, chunked), dtype, GRADIENTS['image'], context.device)
         yield {'what': 'long image', 'shape': 'x'.join(map(str, long))} | row
 
@@ -176,22 +188,17 @@ def check_golden(file: Path, context: Context) -> Iterator[Row]:
 def tasks(context: Context) -> list[Task]:
     compilers, images = Compilers(context.device), TINY if context.tiny else IMAGES
     found: list[Task] = []
-    for shape in images[:3]:
+    for shape in images:
         found.append((f'image {shape}', partial(check_image, shape, context, compilers)))
         for dtype in LIMITS:
-            compilers.submit(ScanKind(shape[4], shape[5], dtype))
-    for part in ('forward', 'gradient'):
-        for shape in images[:2]:
-            dtypes = (torch.float32, torch.bfloat16) if shape == images[0] else (torch.float32, )
-            kind = ScanKind(shape[4], shape[5])
-            for candidate in [*distinct(kind, part, CANDIDATES[part])][1:2 if context.tiny else None]:
-                for dtype in dtypes:
-                    compilers.submit(ScanKind(shape[4], shape[5], dtype), **{part: candidate})
-                found.append((f'{part} {named(candidate)} at {shape}',
-                              partial(check_image, shape, context, compilers, dtypes, **{part: candidate})))
+            compilers.submit(kind_of(shape, dtype))
+    for shape in images[:3]:
+        for plan in candidates(kind_of(shape, torch.float32))[1:2 if context.tiny else None]:
+            compilers.submit(kind_of(shape, torch.float32), plan)
+            found.append((f'{named(plan)} at {shape}',
+                          partial(check_image, shape, context, compilers, (torch.float32, ), plan)))  # yapf: disable
     found.append(('long image', partial(check_long, context, compilers)))
-    for shape in images[3:]:
-        found.append((f'image {shape}', partial(check_image, shape, context, compilers)))
+    found.append((f'triton {images[0]}', partial(check_triton, images[0], context)))
     for shape in [(1, 2, 3, 2, 7, True)] if context.tiny else SEQUENCES:
         found.append((f'sequence {shape}', partial(check_sequence, shape, context)))
     if context.options.get('golden'):

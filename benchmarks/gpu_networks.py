@@ -86,13 +86,13 @@ def clean() -> None:
 
 def cold(name: str, context: Context) -> Iterator[Row]:
     """The first iteration with nothing compiled."""
-    before = os.environ.get('TRITON_CACHE_DIR')
+    before = os.environ.get('XDG_CACHE_HOME')
     with tempfile.TemporaryDirectory(dir=context.options['scratch']) as folder:
-        os.environ['TRITON_CACHE_DIR'] = folder
+        os.environ['XDG_CACHE_HOME'] = folder
         try:
-            found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), 'float32', 1, 1)
+            found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), 'bf16', 1, 1)
         finally:
-            os.environ.pop('TRITON_CACHE_DIR') if before is None else os.environ.update(TRITON_CACHE_DIR=before)
+            os.environ.pop('XDG_CACHE_HOME') if before is None else os.environ.update(XDG_CACHE_HOME=before)
     yield {'network': name, 'what': 'cold', 'first s': found.first, 'failed': found.failed}
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -150,49 +150,26 @@ class Compilers:
         self.pool = ProcessPoolExecutor(workers, get_context('spawn'), die_with_parent) if device == 'cuda' else None
         self.jobs: dict[Any, Future] = {}
 
-    def submit(self, kind: Any, forward: Any = None, gradient: Any = None) -> list[Future]:
-        """Compile what a scan of a kind needs with these candidates. Each kernel is a job, and is compiled once."""
+    def submit(self, kind: Any, plan: Any = None) -> Future | None:
+        """Compile the scan of a kind by a plan; by the one that is chosen now, if none is given."""
         if self.pool is None:
-            return []
+            return None
         import torch
 
-        from basicsr.ops.selective_scan.triton_candidates import choose
-        told = kind.states, kind.rank, kind.dtype, torch.device('cuda')  # chosen here: the table may change meanwhile
-        both = forward or choose('forward', *told), gradient or choose('gradient', *told)
-        mine = []
-        for i, item in enumerate(_launches(kind, *both)):
-            if item.identity not in self.jobs:
-                self.jobs[item.identity] = self.pool.submit(_compile, kind, *both, i)
-            mine.append(self.jobs[item.identity])
-        return mine
+        from basicsr.ops.cuda.driver import architecture
+        from basicsr.ops.cuda.plans import choose, machine_code
+        arch = architecture(torch.device('cuda'))
+        what = kind, plan or choose(kind, arch), arch
+        if what not in self.jobs:
+            self.jobs[what] = self.pool.submit(_only_on_disk, machine_code, *what)
+        return self.jobs[what]
 
-    def ready(self, kind: Any, forward: Any = None, gradient: Any = None, seconds: float = TASK_SECONDS / 2) -> None:
-        """Wait for them; what fails, fails again where it is used."""
-        wait(self.submit(kind, forward, gradient), seconds)
-
-
-def _launches(kind: Any, forward: Any, gradient: Any) -> list[Any]:
-    import torch
-
-    from basicsr.ops.selective_scan.triton_candidates import forced
-    from basicsr.ops.selective_scan.triton_compile import launches
-    with forced(forward=forward, gradient=gradient):
-        return launches(kind, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+    def ready(self, kind: Any, plan: Any = None, seconds: float = TASK_SECONDS / 2) -> None:
+        """Wait for it; what fails, fails again where it is used."""
+        job = self.submit(kind, plan)
+        if job:
+            wait([job], seconds)
 
 
-def _compile(kind: Any, forward: Any, gradient: Any, index: int) -> None:
-    import torch
-
-    from basicsr.ops.selective_scan.triton_compile import compile_one
-    compiled = compile_one(_launches(kind, forward, gradient)[index], torch.device('cuda'))
-    compiled.run  # noqa: B018  Triton up to 3.6 compiles a launcher in C at the first use, and keeps it on disk
-
-
-def distinct(kind: Any, part: str, candidates: Iterable[Any]) -> Iterator[Any]:
-    """Candidates of a part whose kernels differ: with few states, several are one."""
-    seen = []
-    for candidate in candidates:
-        names = {item.identity for item in _launches(kind, **{'forward': None, 'gradient': None, part: candidate})}
-        if names not in seen:
-            seen.append(names)
-            yield candidate
+def _only_on_disk(compile_it: Callable[..., bytes], *arguments: Any) -> None:
+    compile_it(*arguments)

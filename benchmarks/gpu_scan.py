@@ -13,8 +13,8 @@ from gpu_timing import eager, launches_and_busy, peak, replayed
 from scan import Shape, problem, project
 from torch import Tensor
 
-from basicsr.ops.selective_scan.triton_candidates import Candidate, choose
-from basicsr.ops.selective_scan.triton_compile import ScanKind
+from basicsr.ops.cuda.driver import architecture
+from basicsr.ops.cuda.plans import Kind, Plan, choose
 from basicsr.ops.ss2d import ss2d_scan
 
 # of RetinexMamba at its three levels, encoder and decoder, batch 8 at 128 x 128; a photograph; the middle of MambaIR
@@ -40,8 +40,8 @@ def shapes(tiny: bool) -> dict[str, Shape]:
     return dict.fromkeys(SHAPES, (1, 6, 5, 8, 2, 1)) if tiny else SHAPES
 
 
-def kind_of(shape: Shape, dtype: torch.dtype) -> ScanKind:
-    return ScanKind(shape[4], shape[5], dtype)
+def kind_of(shape: Shape, dtype: torch.dtype) -> Kind:
+    return Kind(shape[4], shape[5], dtype, shape[3] % 2 == 0)
 
 
 def inputs(shape: Shape, dtype: torch.dtype, device: str) -> list[Tensor]:
@@ -58,11 +58,10 @@ def step(function: Callable[..., Tensor], tensors: list[Tensor]) -> Callable[[],
     return lambda: torch.autograd.grad(function(*leaves), leaves, dy)
 
 
-def named(candidate: Candidate) -> str:
-    """A candidate in a table's cell."""
-    return f'{candidate.kernel} {candidate.block}x{candidate.tile}/{candidate.share}' + (
-        f' of {candidate.together}' if candidate.together else '') + (
-            f' <={candidate.registers}' if candidate.registers else '')  # yapf: disable
+def named(plan: Plan) -> str:
+    """A plan in a table's cell."""
+    return (f'{plan.chunk}/{plan.tile}/{plan.half}, {plan.part} at once,'
+            f' blocks {plan.ends}/{plan.output}/{plan.gradients}')
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -91,8 +90,7 @@ def measure(name: str, shape: Shape, dtype: torch.dtype, context: Context, compi
     pairs = zip((row['forward graph'], row.get('both graph'), row.get('both MiB')),
                 (*TARGETS.get(name, (None, None)), TARGET_MIB.get(name)))  # yapf: disable
     row |= targets(*((value, limit) for value, limit in pairs if value and limit))
-    used = [choose(part, kind.states, kind.rank, dtype, torch.device(device)) for part in ('forward', 'gradient')]
-    yield row | {'kernels': ', '.join(map(named, used))}
+    yield row | {'plan': named(choose(kind, architecture(torch.device('cuda')))) if device == 'cuda' else ''}
 
 
 def total(dtype: torch.dtype, context: Context) -> Iterator[Row]:

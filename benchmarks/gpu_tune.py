@@ -1,8 +1,7 @@
-"""Which candidates of `triton_candidates` are fastest on this GPU; the winners go to the table that the launcher reads.
+"""Which plans of `basicsr/ops/cuda/plans.py` are fastest on this GPU; the winners go to the table that the launcher reads.
 
-Gradients of a kind of scan first, then its forward with the gradients that won. All are compiled ahead, side by side.
-A candidate must give what the first of the table gives. The fastest so far is stored after each measurement, so that a
-run that is cut off leaves the best that it found.
+All are compiled ahead, side by side. A plan must give what the first of the table gives. The fastest so far is stored after
+each measurement, so that a run that is cut off leaves the best that it found.
 """
 from __future__ import annotations
 
@@ -11,14 +10,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from gpu_run import Compilers, Context, Row, Task, distinct
+from gpu_run import Compilers, Context, Row, Task
 from gpu_scan import SHAPES, inputs, kind_of, named
 from gpu_timing import eager, replayed
 from scan import Shape
 from torch import Tensor
 
-from basicsr.ops.selective_scan import triton_candidates
-from basicsr.ops.selective_scan.triton_candidates import Candidate, forced
+from basicsr.ops.cuda import plans
+from basicsr.ops.cuda.driver import architecture
+from basicsr.ops.cuda.plans import Plan, forced
 
 # where the candidates of a kind of scan are measured, in order of worth; MambaIR's other widths after its official one
 PLACES: list[Shape] = [*(SHAPES[name] for name in ('S1', 'S2', 'S3', 'D2', 'D1', 'MambaIR')), (4, 64, 64, 216, 16, 7),
@@ -38,7 +38,7 @@ def problem(shape: Shape, dtype: torch.dtype, device: str) -> tuple[list[Tensor]
 def run(tensors: list[Tensor], dy: Tensor) -> list[Tensor]:
     """Output and gradients, without autograd around the host's code."""
     if dy.is_cuda:
-        from basicsr.ops.ss2d import triton_ss2d as module
+        from basicsr.ops.cuda import ss2d as module
     else:  # the rehearsal
         from basicsr.ops.ss2d import torch_ss2d as module
     y, starts = module.forward(*tensors, True)
@@ -47,8 +47,8 @@ def run(tensors: list[Tensor], dy: Tensor) -> list[Tensor]:
 
 @lru_cache(1)
 def right(shape: Shape, dtype: torch.dtype, device: str) -> list[Tensor]:
-    """What the first candidates give."""
-    with forced(**{part: rows[0] for part, rows in triton_candidates.CANDIDATES.items()}):
+    """What the first plan gives."""
+    with forced(plans.candidates(kind_of(shape, dtype))[0]):
         return [t.clone() for t in run(*problem(shape, dtype, device))]
 
 
@@ -58,23 +58,21 @@ def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return max(x if x == x else float('inf') for x in found)
 
 
-def measure(part: str, shape: Shape, dtype: torch.dtype, candidate: Candidate, context: Context,
-            compilers: Compilers) -> Iterator[Row]:  # yapf: disable
+def measure(shape: Shape, dtype: torch.dtype, plan: Plan, context: Context, compilers: Compilers) -> Iterator[Row]:
     device, kind = context.device, kind_of(shape, dtype)
-    name = triton_candidates.key(kind.states, kind.rank, dtype)
-    compilers.ready(kind, **{part: candidate})
+    compilers.ready(kind, plan)
     expected = right(shape, dtype, device)
-    with forced(**{part: candidate}):
+    with forced(plan):
         apart = difference(run(*problem(shape, dtype, device)), expected)
-        row: Row = {'part': part, 'kind': name, 'candidate': named(candidate), 'differs by': apart,
+        row: Row = {'kind': kind.name, 'plan': named(plan), 'differs by': apart,
                     'right': 'yes' if apart <= AGREE[dtype] else 'no'}  # yapf: disable
-        # the rehearsal cannot tell candidates apart, and takes figures that can be told
+        # the rehearsal cannot tell plans apart, and takes figures that can be told
         row['ms'] = milliseconds(partial(run, *problem(shape, dtype, device)), device) if device == 'cuda' else float(
-            len(repr(candidate)))
-    rivals = [r['ms'] for r in context.rows if (r.get('part'), r.get('kind'), r.get('right')) == (part, name, 'yes')]
+            len(repr(plan)))
+    rivals = [r['ms'] for r in context.rows if (r.get('kind'), r.get('right')) == (kind.name, 'yes')]
     row['stored'] = 'yes' if row['right'] == 'yes' and row['ms'] < min(rivals, default=float('inf')) else ''
     if row['stored']:
-        triton_candidates.store(architecture(device), part, name, candidate)
+        plans.store(architecture(torch.device('cuda')) if device == 'cuda' else 'rehearsal', kind, plan)
     yield row
 
 
@@ -83,23 +81,16 @@ def milliseconds(function: Callable[[], object], device: str) -> float:
     return found if found == found else eager(function, device)  # kernels of milliseconds hide the host
 
 
-def architecture(device: str) -> str:
-    return triton_candidates.architecture(torch.device(device)) or 'rehearsal'
-
-
 def tasks(context: Context) -> list[Task]:
     if context.tiny:  # nothing of a rehearsal reaches the tree
-        triton_candidates.TUNED = Path(context.options['scratch'], 'tuned.json')
+        plans.TUNED = Path(context.options['scratch'], 'tuned.json')
     compilers, found = Compilers(context.device), []
     for shape in TINY if context.tiny else PLACES:
         for dtype in DTYPES:
             kind = kind_of(shape, dtype)
-            for part in ('gradient', 'forward'):
-                rows = list(triton_candidates.CANDIDATES[part])
-                # what is in use goes first: a run that is cut off must not replace it by something slower
-                used = triton_candidates.choose(part, kind.states, kind.rank, dtype, torch.device(context.device))
-                for candidate in distinct(kind, part, dict.fromkeys([used, *rows])):
-                    compilers.submit(kind, **{part: candidate})
-                    found.append((f'{part} {triton_candidates.key(kind.states, kind.rank, dtype)} {named(candidate)}',
-                                  partial(measure, part, shape, dtype, candidate, context, compilers)))  # yapf: disable
+            # what is in use goes first: a run that is cut off must not replace it by something slower
+            used = plans.choose(kind, '' if context.tiny else architecture(torch.device('cuda')))
+            for plan in dict.fromkeys([used, *plans.candidates(kind)]):
+                compilers.submit(kind, plan)
+                found.append((f'{kind.name} {named(plan)}', partial(measure, shape, dtype, plan, context, compilers)))
     return found

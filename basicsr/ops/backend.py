@@ -1,6 +1,7 @@
 """Which implementation of the selective scan runs: chosen once, logged once, overridable by `BASICSR_SCAN`.
 
     backend     where                                       what it needs
+    cuda        CUDA tensors, images only                   NVRTC (comes with PyTorch)
     triton      CUDA tensors                                triton (comes with PyTorch on Linux)
     native      CPU, float32 and smaller                    the C kernels, compiled when installing
     mamba_ssm   CUDA tensors, sequences only                pip install 'retinexmamba[mamba]'
@@ -20,8 +21,10 @@ from basicsr.ops.native import library as native
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
 
-BACKENDS = ('reference', 'torch', 'native', 'triton', 'mamba_ssm')
+BACKENDS = ('reference', 'torch', 'native', 'cuda', 'triton', 'mamba_ssm')
 VARIABLE = 'BASICSR_SCAN'
+# bytes of shared memory of a block that the CUDA kernels need; GPUs have that from 2020 on
+SHARED = 99 << 10
 # elements (positions x channels x states) from which the plain backend is worth a warning on the CPU
 _LARGE = 1 << 24
 
@@ -53,7 +56,7 @@ def _decide(wanted: str, op: str, device: str, dtype: torch.dtype) -> tuple[str,
         if problem:
             raise UserError(f"{VARIABLE}='{wanted}' cannot run here: {problem}")
         return wanted, f'{VARIABLE} says so'
-    for name in ('triton', 'native'):
+    for name in ('cuda', 'triton', 'native'):
         if unavailable(name, op, device, dtype) is None:
             return name, 'the fastest here'
     fast = 'triton' if device == 'cuda' else 'native'
@@ -66,6 +69,8 @@ def unavailable(name: str, op: str, device: str, dtype: torch.dtype) -> str | No
         if device != 'cpu':
             return f'the C kernels run on the CPU, not on {device}'
         return 'the C kernels are float32 only' if dtype == torch.float64 else native.why_not()
+    if name == 'cuda':
+        return _not_cuda(op, device, dtype)
     if name == 'triton':
         if device != 'cuda':
             return f'Triton kernels run on CUDA GPUs, not on {device}'
@@ -82,6 +87,22 @@ def unavailable(name: str, op: str, device: str, dtype: torch.dtype) -> str | No
         return None if importlib.util.find_spec(
             'mamba_ssm') else "mamba_ssm is not installed: pip install 'retinexmamba[mamba]'"
     return None
+
+
+def _not_cuda(op: str, device: str, dtype: torch.dtype) -> str | None:
+    if op != 'ss2d':
+        return 'the CUDA kernels have no sequence scan'
+    if device != 'cuda':
+        return f'CUDA kernels run on CUDA GPUs, not on {device}'
+    if dtype == torch.float64:
+        return 'the CUDA kernels have no float64'
+    if torch.version.hip:
+        return 'the CUDA kernels are made for NVIDIA GPUs'
+    from basicsr.ops.cuda.driver import nvrtc, shared_memory
+    if nvrtc() is None:
+        return 'NVRTC, which comes with PyTorch, was not found'
+    least = min(shared_memory(i)[0] for i in range(torch.cuda.device_count()))
+    return None if least >= SHARED else f'the GPU has {least >> 10} KiB of shared memory for a block, and {SHARED >> 10} are needed'
 
 
 @cache

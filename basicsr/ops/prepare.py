@@ -23,7 +23,14 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     """
     kinds = dict.fromkeys(m.scan_kind for m in net.modules() if hasattr(m, 'scan_kind'))
     dtype = dtype or torch.float32
-    if not kinds or device.type != 'cuda' or choose('ss2d', torch.empty(0, device=device, dtype=dtype)) != 'triton':
+    if not kinds or device.type != 'cuda':
+        return 0
+    backend = choose('ss2d', torch.empty(0, device=device, dtype=dtype))
+    if backend == 'cuda':
+        from basicsr.ops.cuda.plans import Kind
+        from basicsr.ops.cuda.prepare import compile_kinds
+        return compile_kinds([Kind(*kind, dtype) for kind in kinds], device)
+    if backend != 'triton':
         return 0
     from basicsr.ops.selective_scan.triton_compile import ScanKind, compile_scans
     return compile_scans([ScanKind(*kind, dtype, training) for kind in kinds], device)

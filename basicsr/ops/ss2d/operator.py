@@ -16,6 +16,7 @@ FLOPS_PER_STATE = 9  # of one position, channel and state: the convention of Mam
 _MODULES = {
     'torch': 'basicsr.ops.ss2d.torch_ss2d',
     'native': 'basicsr.ops.native.ss2d',
+    'cuda': 'basicsr.ops.cuda.ss2d',
     'triton': 'basicsr.ops.ss2d.triton_ss2d',
 }
 

@@ -1,0 +1,181 @@
+"""CUDA C++ at run time, without a compiler on the machine: NVRTC, which PyTorch brings, and the driver of the GPU."""
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+# of the driver's interface
+FUNCTION_SHARED, DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED = 8, 97, 81
+
+
+class CudaError(RuntimeError):
+    """NVRTC or the driver refused."""
+
+
+@cache
+def nvrtc() -> ctypes.CDLL | None:
+    """The compiler, or None where it cannot be found."""
+    major = (torch.version.cuda or '0').split('.')[0]
+    package = Path(torch.__file__).parent
+    places = [package / 'lib', *sorted((package.parent / 'nvidia').glob('*/lib'))]
+    files = [str(f) for place in places for f in sorted(place.glob(f'libnvrtc.so.{major}*'))]
+    for file in [*files, f'libnvrtc.so.{major}']:
+        try:
+            return ctypes.CDLL(file)
+        except OSError:
+            continue
+    return None
+
+
+@cache
+def driver() -> ctypes.CDLL:
+    lib = ctypes.CDLL('libcuda.so.1')
+    lib.cuInit(0)
+    return lib
+
+
+@cache
+def shared_memory(device: int) -> tuple[int, int]:
+    """Bytes of shared memory at most: of a block, of a multiprocessor."""
+    found = []
+    for attribute in (DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED):
+        handle, value = c_int(), c_int()
+        _ask('cuDeviceGet', byref(handle), device)
+        _ask('cuDeviceGetAttribute', byref(value), attribute, handle)
+        found.append(value.value)
+    return found[0], found[1]
+
+
+def architecture(device: torch.device) -> str:
+    return 'sm_{}{}'.format(*torch.cuda.get_device_capability(device))
+
+
+def compiled(source: str, arch: str, **constants: object) -> bytes:
+    """Machine code for an architecture ('sm_90'); what was compiled before comes from the cache on disk.
+
+    For a GPU that is newer than the compiler it is code of the newest architecture that it knows, which the driver translates.
+
+    Raises:
+        CudaError: with what the compiler says.
+    """
+    lib = nvrtc()
+    if lib is None:
+        raise CudaError('NVRTC, which comes with PyTorch, was not found')
+    known = _architectures(lib)
+    target = arch if arch in known else max(known, key=_number).replace('sm', 'compute')
+    options = [f'--gpu-architecture={target}', '--std=c++17', *(f'-D{k}={v}' for k, v in constants.items())]
+    major, minor = c_int(), c_int()
+    lib.nvrtcVersion(byref(major), byref(minor))
+    told = '\n'.join([source, *options, f'{major.value}.{minor.value}'])
+    file = cache_folder() / f'{hashlib.sha256(told.encode()).hexdigest()}.cubin'
+    if file.is_file():
+        return file.read_bytes()
+    code = _compile(lib, source, options, target)
+    _keep(file, code)
+    return code
+
+
+def _number(arch: str) -> int:
+    return int(arch.partition('_')[2])
+
+
+def _architectures(lib: ctypes.CDLL) -> list[str]:
+    count = c_int()
+    _check(lib, lib.nvrtcGetNumSupportedArchs(byref(count)))
+    numbers = (c_int * count.value)()
+    _check(lib, lib.nvrtcGetSupportedArchs(numbers))
+    return [f'sm_{n}' for n in numbers]
+
+
+def _compile(lib: ctypes.CDLL, source: str, options: list[str], target: str) -> bytes:
+    program = c_void_p()
+    _check(lib, lib.nvrtcCreateProgram(byref(program), source.encode(), b'scan.cu', 0, None, None))
+    try:
+        if lib.nvrtcCompileProgram(program, len(options), (c_char_p * len(options))(*map(str.encode, options))):
+            raise CudaError(f'NVRTC: {_text(lib.nvrtcGetProgramLogSize, lib.nvrtcGetProgramLog, program).decode()}')
+        real = target.startswith('sm')
+        size, read = (lib.nvrtcGetCUBINSize, lib.nvrtcGetCUBIN) if real else (lib.nvrtcGetPTXSize, lib.nvrtcGetPTX)
+        return _text(size, read, program)
+    finally:
+        lib.nvrtcDestroyProgram(byref(program))
+
+
+def _check(lib: ctypes.CDLL, status: int) -> None:
+    if status:
+        lib.nvrtcGetErrorString.restype = c_char_p
+        raise CudaError(f'NVRTC: {lib.nvrtcGetErrorString(status).decode()}')
+
+
+def _text(size_of: Callable, read: Callable, program: c_void_p) -> bytes:
+    size = c_size_t()
+    size_of(program, byref(size))
+    text = ctypes.create_string_buffer(size.value)
+    read(program, text)
+    return text.raw
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'basicsr', 'kernels')
+
+
+def _keep(file: Path, code: bytes) -> None:
+    """Into the cache, whole or not at all; a folder that cannot be written only costs time."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as unfinished:
+            unfinished.write(code)
+        os.replace(unfinished.name, file)
+    except OSError:
+        pass
+
+
+class Module:
+    """Machine code on a GPU."""
+
+    def __init__(self, code: bytes, device: torch.device):
+        self.device, self.functions, self.handle = device, {}, c_void_p()
+        with torch.cuda.device(device):
+            self._context()
+            _ask('cuModuleLoadData', byref(self.handle), code)
+
+    def launch(self, name: str, programs: int, threads: int, shared: int, argument: ctypes.Structure) -> None:
+        """Start `programs` blocks of a kernel with one argument, on the current stream."""
+        with torch.cuda.device(self.device):
+            self._context()
+            function = self.functions.get(name) or self._function(name, shared)
+            stream = c_void_p(torch.cuda.current_stream(self.device).cuda_stream)
+            _ask('cuLaunchKernel', function, programs, 1, 1, threads, 1, 1, shared, stream,
+                 (c_void_p * 1)(ctypes.addressof(argument)), None)  # yapf: disable
+
+    def _function(self, name: str, shared: int) -> c_void_p:
+        function = c_void_p()
+        _ask('cuModuleGetFunction', byref(function), self.handle, name.encode())
+        _ask('cuFuncSetAttribute', function, FUNCTION_SHARED, shared)
+        self.functions[name] = function
+        return function
+
+    def _context(self) -> None:
+        """A thread of autograd's may not have PyTorch's context yet."""
+        context, device = c_void_p(), c_int()
+        _ask('cuCtxGetCurrent', byref(context))
+        if not context:
+            index = torch.cuda.current_device() if self.device.index is None else self.device.index
+            _ask('cuDeviceGet', byref(device), index)
+            _ask('cuDevicePrimaryCtxRetain', byref(context), device)
+            _ask('cuCtxSetCurrent', context)
+
+
+def _ask(name: str, *arguments: object) -> None:
+    status = getattr(driver(), name)(*arguments)
+    if status:
+        text = c_char_p()
+        driver().cuGetErrorString(status, byref(text))
+        raise CudaError(f'{name}: {(text.value or b"unknown error").decode()}')

@@ -1,0 +1,128 @@
+"""The four-direction scan on the CUDA kernels: buffers and launches."""
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from basicsr.ops.cuda.driver import Module, architecture
+from basicsr.ops.cuda.plans import Kind, Plan, candidates, choose, machine_code, shared_bytes
+from basicsr.utils.errors import UserError
+
+TENSORS = ('value', 'dy', 'rows', 'weight', 'bias', 'rate', 'direct', 'starts', 'arriving', 'sums', 'total', 'out', 'd_rows',
+           'd_rate', 'd_rest')  # yapf: disable
+SIZES = ('batch', 'height', 'width', 'channels', 'chunks', 'blocks', 'direction', 'adjoint')
+CARRY_THREADS = 128
+
+
+class Problem(ctypes.Structure):
+    """The argument of all kernels, as in `scan.cuh`."""
+    _fields_ = [(name, ctypes.c_void_p) for name in TENSORS] + [(name, ctypes.c_int) for name in SIZES]
+
+
+@cache
+def module(kind: Kind, plan: Plan, device: torch.device) -> Module:
+    return Module(machine_code(kind, plan, architecture(device)), device)
+
+
+def plan_of(kind: Kind, device: torch.device) -> Plan:
+    return choose(kind, architecture(device))
+
+
+def state_count(batch: int, height: int, width: int, channels: int, states: int) -> int:
+    """Floats that the forward saves for the backward."""
+    kind = Kind(states, 1)
+    return batch * 4 * -(-height * width // candidates(kind)[0].chunk) * channels * kind.states_4
+
+
+class Scan:
+    """One four-direction scan: its tensors, and the launches of its kernels."""
+
+    def __init__(self, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor):
+        self.batch, height, width, self.channels = x.shape
+        self.kind = Kind(A.shape[1], dt_w.shape[2], x.dtype, self.channels % 2 == 0)
+        if height * width * max(4 * self.kind.row, self.channels) >= 1 << 32:
+            raise UserError(f'an image of {width}x{height} is too large for the scan on a GPU; work on it in tiles')
+        self.plan = plan_of(self.kind, x.device)
+        self.module = module(self.kind, self.plan, x.device)
+        self.chunks = -(-height * width // self.plan.chunk)
+        self.blocks = -(-self.channels // (16 * self.plan.warps))
+        self.sizes = {'batch': self.batch, 'height': height, 'width': width, 'channels': self.channels,
+                      'chunks': self.chunks, 'blocks': self.blocks}  # yapf: disable
+        self.tensors = {'value': aligned(x), 'rows': x_dbl.contiguous()}
+        for name, tensor in (('weight', dt_w), ('bias', dt_b), ('rate', A), ('direct', D)):
+            self.tensors[name] = aligned(tensor.float())
+
+    @property
+    def programs(self) -> int:
+        """Blocks of one direction."""
+        return self.blocks * self.chunks * self.batch
+
+    def new(self, *shape: int) -> Tensor:
+        return self.tensors['rate'].new_empty(shape)
+
+    def launch(self, kernel: str, programs: int, direction: int = 0, adjoint: bool = False) -> None:
+        if programs:
+            problem = Problem(**{name: t.data_ptr() for name, t in self.tensors.items()}, **self.sizes,
+                              direction=direction, adjoint=int(adjoint))  # yapf: disable
+            threads = CARRY_THREADS if kernel == 'carry' else 32 * self.plan.warps
+            self.module.launch(kernel, programs, threads, shared_bytes(kernel, self.kind, self.plan), problem)
+
+    def carried(self, adjoint: bool) -> Tensor:
+        """The states before each chunk, or the adjoints that arrive after it."""
+        size = self.channels * self.kind.states_4
+        name = 'arriving' if adjoint else 'starts'
+        self.tensors[name] = self.new(self.batch, 4, self.chunks, size)
+        self.tensors['sums'] = self.new(self.batch, 4, self.chunks, self.channels)
+        self.launch('adjoint_ends' if adjoint else 'ends', 4 * self.programs)
+        self.launch('carry', -(-size // CARRY_THREADS) * 4 * self.batch, adjoint=adjoint)
+        return self.tensors[name]
+
+    def into(self, like: Tensor) -> Tensor:
+        """Where a result goes, and the float32 in which the directions are added up."""
+        out = self.tensors['out'] = torch.empty_like(like)
+        self.tensors['total'] = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
+        return out
+
+
+def aligned(x: Tensor) -> Tensor:
+    """Contiguous, and from an address on from which pairs can be read at once."""
+    x = x.contiguous()
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
+def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
+            save: bool) -> tuple[Tensor, Tensor]:
+    """See `basicsr.ops.ss2d.ss2d_scan`; also returns the saved states (empty unless `save`)."""
+    scan = Scan(x, x_dbl, dt_w, dt_b, A, D)
+    starts = scan.carried(adjoint=False)
+    y = scan.into(scan.tensors['value'])
+    for direction in range(4):
+        scan.launch('output', scan.programs, direction)
+    return y, starts.flatten() if save else starts.new_empty(0)
+
+
+def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
+             starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+    """Gradients of the six inputs."""
+    scan = Scan(x, x_dbl, dt_w, dt_b, A, D)
+    kind, new = scan.kind, scan.new
+    scan.tensors |= {'dy': aligned(dy.to(x.dtype)), 'starts': aligned(starts)}
+    scan.carried(adjoint=True)
+    dx = scan.into(scan.tensors['value'])
+    d_rows = scan.tensors['d_rows'] = new(scan.blocks, *x_dbl.shape)
+    parts = scan.batch * scan.chunks, scan.channels
+    d_rate = scan.tensors['d_rate'] = new(*parts, kind.states_4)
+    d_rest = scan.tensors['d_rest'] = new(*parts, kind.rank + 2)
+    dA, rest = new(4, *d_rate.shape[1:]), new(4, *d_rest.shape[1:])
+    for direction in range(4):
+        scan.launch('gradients', scan.programs, direction)
+        torch.sum(d_rate, 0, out=dA[direction])
+        torch.sum(d_rest, 0, out=rest[direction])
+    del scan, new, d_rate, d_rest  # before the rows are copied
+    d_rows = (d_rows[0] if d_rows.shape[0] == 1 else d_rows.sum(0)).to(x_dbl.dtype)
+    d_weight, d_bias, d_direct = rest.split([kind.rank, 1, 1], dim=2)
+    return (dx, d_rows, d_weight.to(dt_w.dtype).contiguous(), d_bias[..., 0].to(dt_b.dtype).contiguous(),
+            dA[..., :kind.states].reshape(A.shape).to(A.dtype).contiguous(), d_direct[0, :, 0].to(D.dtype).repeat(4))
