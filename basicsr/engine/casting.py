@@ -44,7 +44,7 @@ class CastWeights:
         with torch.no_grad():
             cast = dict(zip(map(id, frozen), _cast(frozen, self.dtype)))
         if trained:
-            cast |= zip(map(id, trained), _Cast.apply(self.dtype, *trained))
+            cast |= zip(map(id, trained), _Cast.apply(*trained, self.dtype))
         for m in layers:
             weights = {name: cast.get(id(p), p) for name, p in m._parameters.items()}
             vars(m)['forward'] = partial(_forward, m, type(m).forward, weights, self.device)
@@ -59,7 +59,8 @@ class _Cast(torch.autograd.Function):
     """Parameters to copies of another type; gradients the other way."""
 
     @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *params: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *params_and_type: Any) -> tuple[Tensor, ...]:
+        *params, dtype = params_and_type
         ctx.set_materialize_grads(False)  # a layer that was not used gets none
         ctx.dtype = params[0].dtype
         return tuple(_cast(params, dtype))
@@ -68,7 +69,7 @@ class _Cast(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         there = [g for g in grads if g is not None]
         cast = iter(_cast(there, ctx.dtype))
-        return None, *(None if g is None else next(cast) for g in grads)
+        return *(None if g is None else next(cast) for g in grads), None
 
 
 def _cast(tensors: Any, dtype: torch.dtype) -> list[Tensor]:
