@@ -96,7 +96,7 @@ def kernels(name: str, args: tuple, kwargs: dict, out: Any) -> float:
         return args[-1][0] + (args[-1][1] or args[-1][2]) * (3 if _norm_rows(name, args) > 65536 else 1)
     if name == 'block_diag':
         return 1 + len(args[0])
-    if name in ('native_batch_norm', 'cudnn_batch_norm', 'topk', 'sort', 'multinomial'):
+    if name in ('native_batch_norm', 'cudnn_batch_norm', 'topk', 'sort', 'multinomial', 'constant_pad_nd'):
         return 2
     return 1
 

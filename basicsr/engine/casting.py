@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.channel_attention import AttendedConv2d, AttendedLinear
 from basicsr.archs.layers.norm import ChannelLayerNorm
-from basicsr.archs.layers.pointwise import PointwiseConv2d, PointwiseLinear
+from basicsr.archs.layers.pointwise import JoinedLinear, PointwiseConv2d, PointwiseLinear
+from basicsr.archs.layers.resample import Doubling
+from basicsr.archs.layers.ss2d import SS2D
 
 # modules whose weights and biases are cast under autocast, and nothing else is done with; of these classes, not of
 # subclasses
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-         PointwiseConv2d, PointwiseLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm)  # yapf: disable
+         PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm,
+         Doubling)  # yapf: disable
+_SOME = {SS2D: ('x_proj_weight', )}  # and of these only some
 
 
 class CastWeights:
@@ -33,12 +37,12 @@ class CastWeights:
 
     def __init__(self, net: nn.Module, dtype: torch.dtype | None, device: str):
         self.dtype, self.device = dtype, device
-        self.layers = [m for m in net.modules() if type(m) in _CAST] if dtype is not None else []
+        self.layers = [m for m in net.modules() if type(m) in (*_CAST, *_SOME)] if dtype is not None else []
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         layers = [m for m in self.layers if 'forward' not in vars(m)]  # else somebody has replaced it
-        found = {id(p): p for m in layers for p in m._parameters.values() if p is not None and p.dtype == torch.float32}
+        found = {id(p): p for m in layers for p in _wanted(m) if p is not None and p.dtype == torch.float32}
         # not trained: no gradient, so not through the function
         frozen, trained = ([p for p in found.values() if p.requires_grad is wanted] for wanted in (False, True))
         with torch.no_grad():
@@ -70,6 +74,11 @@ class _Cast(torch.autograd.Function):
         there = [g for g in grads if g is not None]
         cast = iter(_cast(there, ctx.dtype))
         return *(None if g is None else next(cast) for g in grads), None
+
+
+def _wanted(module: nn.Module) -> list[nn.Parameter | None]:
+    parameters = module._parameters
+    return [parameters[name] for name in _SOME.get(type(module), parameters)]
 
 
 def _cast(tensors: Any, dtype: torch.dtype) -> list[Tensor]:
