@@ -11,8 +11,7 @@ a factor for what is known to be slower, products at the rate of their type, and
 
     python benchmarks/kernel_count.py [--networks RetinexMamba ...] [--float32] [--cast-once] [--top 12]
 
-`--cast-once`: convolutions, linear layers and layer norms find their own parameters in bf16, as when all are cast once
-for a step; those two copies are not counted.
+`--cast-once`: weights are cast once for the step, as in training; the copies of that are not counted.
 """
 from __future__ import annotations
 
@@ -27,10 +26,11 @@ from unittest import mock
 import torch
 from common import report
 from fake_step import fake_cuda, to_fake_cuda, training_step
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from basicsr.archs import build_network
+from basicsr.engine.casting import CastWeights
 from basicsr.utils.logger import get_root_logger
 
 OFFICIAL: dict[str, dict[str, Any]] = {
@@ -46,7 +46,8 @@ OFFICIAL: dict[str, dict[str, Any]] = {
 }  # yapf: disable
 
 _NOTHING = {'detach', 'alias', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', '_unsafe_view',
-            'scalar_tensor', 'lift_fresh', 'promote_types', 'device', 'stack_', 'resize_', 'set_'}  # yapf: disable
+            'scalar_tensor', 'lift_fresh', 'promote_types', 'device', 'stack_', 'resize_', 'set_',
+            '_foreach_copy_'}  # yapf: disable
 _FILLS = {'new_zeros', 'zeros_like', 'ones_like', 'new_ones', 'full_like', 'zeros', 'ones'}
 # how much longer than their bytes at full bandwidth, where that is known from an H100
 _SLOWER = {'convolution': 2., 'convolution_backward': 2.9, 'mm': 2.2, 'addmm': 2.2, 'bmm': 2.2, 'baddbmm': 2.2,
@@ -95,7 +96,7 @@ def kernels(name: str, args: tuple, kwargs: dict, out: Any) -> float:
         return args[-1][0] + (args[-1][1] or args[-1][2]) * (3 if _norm_rows(name, args) > 65536 else 1)
     if name == 'block_diag':
         return 1 + len(args[0])
-    if name in ('native_batch_norm', 'cudnn_batch_norm', 'topk', 'sort', 'multinomial'):
+    if name in ('native_batch_norm', 'cudnn_batch_norm', 'topk', 'sort', 'multinomial', 'constant_pad_nd'):
         return 2
     return 1
 
@@ -108,23 +109,11 @@ def count_step(options: dict[str, Any], size: int = 128, amp: torch.dtype | None
         net = build_network(options)
     with fake_cuda(counted), _choices_of_experts():
         net = to_fake_cuda(net).train()
-        if cast_once and amp is not None:
-            _cast_once(net, amp)
         x = torch.rand(batch, 3, size, size, device='cuda')
         counted.clear()
-        training_step(net, x, amp)
+        with CastWeights(net, amp if cast_once else None, 'cuda')():
+            training_step(net, x, amp)
     return counted
-
-
-def _cast_once(net: nn.Module, dtype: torch.dtype) -> None:
-    """Layers find their weights cast when they run; who reads `layer.weight` from outside finds float32."""
-    for module in net.modules():
-        if not isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm)):
-            continue
-        own = module._parameters
-        cast = {k: None if p is None else nn.Parameter(p.detach().to(dtype), p.requires_grad) for k, p in own.items()}
-        module.register_forward_pre_hook(lambda m, _, cast=cast: vars(m).update(_parameters=cast))
-        module.register_forward_hook(lambda m, _, __, own=own: vars(m).update(_parameters=own))
 
 
 def _choices_of_experts() -> Any:

@@ -56,3 +56,10 @@ def test_a_convolution_is_counted():
 def test_no_more_kernels_than_today(name, most):
     counted = count_step({'type': name, **SMALL[name]}, 32, cast_once=True, batch=2)
     assert counted.kernels.total() <= most
+
+
+def test_weights_are_cast_only_where_autocast_is_on():
+    """The maps of MASR-Net are computed in float32, with weights of float32."""
+    options = {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]]}
+    counts = [count_step(options, 16, cast_once=cast, batch=1).kernels for cast in (False, True)]
+    assert counts[1]['_to_copy'] < counts[0]['_to_copy'] - 20

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.pixel_attention import PixelAttention
+from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
+from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -139,8 +141,8 @@ class Decoder(nn.Module):
         self.mid = nn.ModuleList(Block(widths[-1], **block) for _ in range(num_resolution // 2))
         self.up = nn.ModuleList(
             nn.ModuleList([
-                _named(nn.ConvTranspose2d(2 * d, d, 2, stride=2)),
-                nn.Conv2d(2 * d, d, 1, bias=False),
+                nn.ModuleDict({'conv': Doubling(2 * d, d)}),
+                PointwiseConv2d(2 * d, d, bias=False),
                 Block(d, **block),
             ]) for d in reversed(widths[:-1]))
         self.out_conv = nn.Conv2d(dim, channels, 3, padding=1)
@@ -156,7 +158,7 @@ class Decoder(nn.Module):
             x = block(x, c)
         for up, fuse, block in self.up:
             skip, c = skips.pop()
-            x = block(fuse(torch.cat([up(x), skip], dim=1)), c)
+            x = block(fuse(up['conv'](x, skip)), c)
         return self.out_conv(x) + image * context
 
 
@@ -199,6 +201,7 @@ class IllRecNet(nn.Module):
         separate = Separation(values['kernel_size'], values['sigma'], separation_trainable, clamp_reflectance)
         self.encoder = Encoder(separate, channels, values['embed_dim'], **block)
         self.decoder = Decoder(channels, values['embed_dim'], values['num_resolution'], **block)
+        weights_channels_last(self)
         self.register_load_state_dict_pre_hook(_from_lightning)
 
     def forward(self, x: Tensor) -> Tensor:

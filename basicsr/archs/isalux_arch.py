@@ -18,6 +18,7 @@ from basicsr.archs.layers.mixture_of_experts import MOE_FFN, Expert
 from basicsr.archs.layers.norm import channel_layer_norm
 from basicsr.archs.layers.prior_attention import HISA_MSA, ChannelAttention, LoRA
 from basicsr.archs.layers.recompute import Blocks
+from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.archs.layers.semantic_prior import load_semantic_prior, warn_without_semantics
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
@@ -110,12 +111,13 @@ class ISALux(nn.Module):
         self.encoder_level2 = level(1, blocks[1])
         self.down2_3 = nn.Conv2d(dim * 2, dim * 4, 3, stride=2, padding=1)
         self.bottleneck = level(2, blocks[2])
-        self.up3_2 = nn.ConvTranspose2d(dim * 4, dim * 2, 2, stride=2)
+        self.up3_2 = Doubling(dim * 4, dim * 2)
         self.decoder_level2 = level(1, blocks[1])
-        self.up2_1 = nn.ConvTranspose2d(dim * 2, dim, 2, stride=2)
+        self.up2_1 = Doubling(dim * 2, dim)
         self.decoder_level1 = level(0, blocks[0])
         self.refinement = level(0, num_refinement_blocks)
         self.output_proj = nn.Conv2d(dim, out_channels, 3, padding=1)
+        weights_channels_last(self)
         self.segmenter = load_semantic_prior(semantic, num_classes) if semantic not in ('external', 'off') else None
         if not sem:
             warn_without_semantics()

@@ -17,6 +17,7 @@ from basicsr.archs.layers.low_rank import BetterLoRaConv, SpatialAwareLoRaConv, 
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks, recompute
+from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.restormer import (
     Downsample,
     PatchEmbed,
@@ -170,6 +171,7 @@ class ImprovedLoRaGateRestormer(nn.Module):
         self.refinement = level(dim, num_refinement_blocks, heads[0])
         self.skip_conv = PointwiseConv2d(dim, dim, bias=bias) if dual_pixel_task else None
         self.output = nn.Conv2d(dim, out_channels, 3, padding=1, bias=bias)
+        weights_channels_last(self)
 
     def forward(self, x: Tensor, task_id: Tensor | None = None) -> Tensor:
         """(B, C, H, W), any size, to the same; not clamped. `task_id` is accepted and ignored, as published."""

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs.layers.guided_attention import GuidedBlocks
+from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.unet import TwoLevelUNet
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -38,6 +39,7 @@ class MST_Plus_Plus(nn.Module):
         self.body = nn.Sequential(*(TwoLevelUNet(n_feat, n_feat, n_feat, (1, 1, 1), body, guided=False)
                                     for _ in range(stage)))
         self.conv_out = nn.Conv2d(n_feat, out_channels, 3, padding=1, bias=False)
+        weights_channels_last(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W), any size, to (B, out_channels, H, W); not clamped."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.guided_attention import GuidedBlocks
 from basicsr.archs.layers.illumination import IlluminationEstimator
+from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.unet import TwoLevelUNet
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -31,7 +32,7 @@ class Stage(nn.Module):
 
     def forward(self, img: Tensor) -> Tensor:
         illumination, light_map = self.estimator(img)
-        return self.denoiser(img * light_map + img, illumination)
+        return self.denoiser(torch.addcmul(img, img, light_map), illumination)
 
 
 @ARCH_REGISTRY.register()
@@ -61,6 +62,7 @@ class RetinexFormer(nn.Module):
         if stage < 1:
             raise ValueError(f'RetinexFormer: stage must be at least 1, not {stage}')
         self.body = nn.Sequential(*(Stage(n_feat, num_blocks, checkpoint) for _ in range(stage)))
+        weights_channels_last(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped."""

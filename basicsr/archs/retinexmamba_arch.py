@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.illumination_fusion import IFA
+from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
+from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.img import pad_to_multiple
@@ -76,8 +78,8 @@ class Restorer(nn.Module):
             # the published decoder halves its width here but the state size only after the level: 4N, then 2N
             half = width // 2
             self.decoder_layers.append(nn.ModuleList([
-                nn.ConvTranspose2d(width, half, 2, stride=2),
-                nn.Conv2d(width, half, 1, bias=False),
+                Doubling(width, half),
+                PointwiseConv2d(width, half, bias=False),
                 blocks(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state)),
             ]))  # yapf: disable
             width, state = half, state // 2
@@ -98,7 +100,7 @@ class Restorer(nn.Module):
         x = self.bottleneck(x, illumination)
         for up, fuse, body in self.decoder_layers:
             skip, illumination = skips.pop()
-            x = body(fuse(torch.cat([up(x), skip], dim=1)), illumination)
+            x = body(fuse(up(x, skip)), illumination)
         return self.mapping(x) + img
 
 
@@ -114,7 +116,7 @@ class Stage(nn.Module):
 
     def forward(self, img: Tensor) -> Tensor:
         illumination, light_map = self.estimator(img)
-        return self.Restorer(img * light_map + img, illumination)
+        return self.Restorer(torch.addcmul(img, img, light_map), illumination)
 
 
 @ARCH_REGISTRY.register()
@@ -148,6 +150,7 @@ class RetinexMamba(nn.Module):
         for module in self.modules():
             if isinstance(module, IFSSM):
                 module.checkpoint = checkpoint
+        weights_channels_last(self)
         self.register_load_state_dict_pre_hook(_rename_denoiser)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.channel_attention import AttendedConv2d, AttendedLinear
 from basicsr.archs.layers.norm import ChannelLayerNorm
-from basicsr.archs.layers.pointwise import PointwiseConv2d, PointwiseLinear
+from basicsr.archs.layers.pointwise import JoinedLinear, PointwiseConv2d, PointwiseLinear
+from basicsr.archs.layers.resample import Doubling
+from basicsr.archs.layers.ss2d import SS2D
 
 # modules whose weights and biases are cast under autocast, and nothing else is done with; of these classes, not of
 # subclasses
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-         PointwiseConv2d, PointwiseLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm)  # yapf: disable
+         PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm,
+         Doubling)  # yapf: disable
+_SOME = {SS2D: ('x_proj_weight', )}  # and of these only some
 
 
 class CastWeights:
@@ -33,18 +37,18 @@ class CastWeights:
 
     def __init__(self, net: nn.Module, dtype: torch.dtype | None, device: str):
         self.dtype, self.device = dtype, device
-        self.layers = [m for m in net.modules() if type(m) in _CAST] if dtype is not None else []
+        self.layers = [m for m in net.modules() if type(m) in (*_CAST, *_SOME)] if dtype is not None else []
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         layers = [m for m in self.layers if 'forward' not in vars(m)]  # else somebody has replaced it
-        found = {id(p): p for m in layers for p in m._parameters.values() if p is not None and p.dtype == torch.float32}
+        found = {id(p): p for m in layers for p in _wanted(m) if p is not None and p.dtype == torch.float32}
         # not trained: no gradient, so not through the function
         frozen, trained = ([p for p in found.values() if p.requires_grad is wanted] for wanted in (False, True))
         with torch.no_grad():
             cast = dict(zip(map(id, frozen), _cast(frozen, self.dtype)))
         if trained:
-            cast |= zip(map(id, trained), _Cast.apply(self.dtype, *trained))
+            cast |= zip(map(id, trained), _Cast.apply(*trained, self.dtype))
         for m in layers:
             weights = {name: cast.get(id(p), p) for name, p in m._parameters.items()}
             vars(m)['forward'] = partial(_forward, m, type(m).forward, weights, self.device)
@@ -59,7 +63,8 @@ class _Cast(torch.autograd.Function):
     """Parameters to copies of another type; gradients the other way."""
 
     @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *params: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *params_and_type: Any) -> tuple[Tensor, ...]:
+        *params, dtype = params_and_type
         ctx.set_materialize_grads(False)  # a layer that was not used gets none
         ctx.dtype = params[0].dtype
         return tuple(_cast(params, dtype))
@@ -68,7 +73,12 @@ class _Cast(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         there = [g for g in grads if g is not None]
         cast = iter(_cast(there, ctx.dtype))
-        return None, *(None if g is None else next(cast) for g in grads)
+        return *(None if g is None else next(cast) for g in grads), None
+
+
+def _wanted(module: nn.Module) -> list[nn.Parameter | None]:
+    parameters = module._parameters
+    return [parameters[name] for name in _SOME.get(type(module), parameters)]
 
 
 def _cast(tensors: Any, dtype: torch.dtype) -> list[Tensor]:

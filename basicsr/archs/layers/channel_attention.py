@@ -141,8 +141,18 @@ def _blocks_of(matrix: Tensor, heads: int) -> Tensor:
 
 
 def _paired_products(qk: Tensor, heads: int) -> Products:
-    gram, c = _gram(qk), qk.shape[-1] // 2
-    return _blocks_of(gram[:, :c, c:], heads), gram.diagonal(dim1=1, dim2=2)
+    return _parts_of(_gram(qk), heads)
+
+
+def _pairs_of(gram: Tensor, heads: int) -> Tensor:
+    """(B, 2, heads, d, d), a view: the blocks of q with k, and those of k with q, from (B, 2 C, 2 C)."""
+    n = gram.shape[-1]
+    d = n // 2 // heads
+    return gram.as_strided((len(gram), 2, heads, d, d), (n * n, n // 2 * (n - 1), d * (n + 1), n, 1), n // 2)
+
+
+def _parts_of(gram: Tensor, heads: int) -> Products:
+    return _pairs_of(gram, heads)[:, 0], gram.diagonal(dim1=1, dim2=2)
 
 
 class _PairedAffinity(torch.autograd.Function):
@@ -150,26 +160,26 @@ class _PairedAffinity(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qk: Tensor, scale: Tensor) -> Tensor:
-        cosines, factor, squares = _cosines(*_paired_products(qk, len(scale)))
+        gram = _gram(qk)
+        cosines, factor, squares = _cosines(*_parts_of(gram, len(scale)))
         affinity = (cosines * scale.float()).softmax(dim=-1)
-        ctx.save_for_backward(qk, scale, squares, cosines, factor, affinity)
+        ctx.save_for_backward(qk, scale, gram, squares, factor, affinity)
         return affinity
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        qk, scale, squares, cosines, factor, affinity = ctx.saved_tensors
-        heads, c = len(scale), qk.shape[-1] // 2
-        slope = torch._softmax_backward_data(grad, affinity, -1, affinity.dtype)
-        share = slope * cosines
-        of_q, of_k = share.sum(dim=-1), share.sum(dim=-2)
-        d_scale = of_q.sum(dim=(0, 2)).view_as(scale).to(scale.dtype)
-        length = torch.stack((of_q, of_k), dim=1) * scale.view(-1, 1)  # what a longer q_i or k_j would change
-        slope = slope * factor * scale
+        qk, scale, gram, squares, factor, affinity = ctx.saved_tensors
+        heads = len(scale)
+        slope = torch._softmax_backward_data(grad, affinity, -1, affinity.dtype) * factor
+        d_scale = (slope * _pairs_of(gram, heads)[:, 0]).sum(dim=(0, 2, 3)).view_as(scale).to(scale.dtype)
         # float16 cannot hold 1 / |x|^2 of a large image: there both factors 1 / |x| stay outside
         unit = squares.rsqrt().unsqueeze(1) if qk.dtype == torch.float16 else None
-        matrix = qk.new_zeros(len(qk), 2 * c, 2 * c, dtype=torch.float32 if unit is not None else qk.dtype)
-        _blocks_of(matrix[:, :c, c:], heads).copy_(slope)
-        _blocks_of(matrix[:, c:, :c], heads).copy_(slope.transpose(-1, -2))
+        matrix = torch.zeros_like(gram, dtype=qk.dtype if unit is None else gram.dtype)
+        pairs = _pairs_of(matrix, heads)
+        pairs[:, 0].addcmul_(slope, scale)
+        pairs[:, 1].addcmul_(slope.transpose(-1, -2), scale)
+        # from what is rounded already, so that the gradient stays at a right angle to x
+        length = (pairs * _pairs_of(gram, heads)).sum(dim=-1)  # what a longer q_i or k_j would change
         matrix.diagonal(dim1=1, dim2=2).addcdiv_(length.flatten(1), squares, value=-1)
         if unit is None:
             return torch.bmm(qk, matrix), d_scale

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.channel_attention import AttendedLinear, paired_affinity
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
+from basicsr.archs.layers.pointwise import JoinedLinear
 from basicsr.archs.layers.recompute import checkpointed, recompute
 from basicsr.archs.layers.strips import in_strips
 
@@ -21,9 +22,7 @@ class GuidedAttention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.rescale = nn.Parameter(torch.ones(heads, 1, 1))
-        self.to_q = nn.Linear(dim, dim, bias=False)
-        self.to_k = nn.Linear(dim, dim, bias=False)
-        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.to_q, self.to_k, self.to_v = (JoinedLinear(dim, dim, bias=False) for _ in range(3))
         self.proj = AttendedLinear(dim, dim)
         self.pos_emb = nn.Sequential(
             nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
@@ -33,7 +32,7 @@ class GuidedAttention(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """(B, C, H, W) and a guide of the same shape to the same."""
-        weight = torch.cat([self.to_k.weight, self.to_q.weight, self.to_v.weight])  # one product, three published keys
+        weight = torch.cat([self.to_k(), self.to_q(), self.to_v()])  # one product, three published keys
         kq, v = F.linear(x.permute(0, 2, 3, 1), weight).split([2 * x.shape[1], x.shape[1]], dim=-1)
         v = v.contiguous()  # the convolution would copy it, and once more in the backward pass
         values = v if guide is None else v * guide.permute(0, 2, 3, 1)

@@ -28,6 +28,13 @@ class PointwiseLinear(nn.Linear):
         return pointwise(x, self.weight, self.bias)
 
 
+class JoinedLinear(nn.Linear):
+    """A part of a wider linear layer that holds its own weight: the call returns it."""
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
 class PointwiseConv2d(nn.Conv2d):
     """`nn.Conv2d(in, out, 1)` with the same parameters, (out, in, 1, 1), and the same initial values."""
 

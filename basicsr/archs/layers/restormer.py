@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
+from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.img import pad_to_multiple
 
@@ -105,6 +106,7 @@ class RestormerUNet(nn.Module):
         self.refinement = level(dim * 2, num_refinement_blocks, heads[0])
         self.skip_conv = PointwiseConv2d(dim, dim * 2, bias=bias) if dual_pixel_task else None
         self.output = nn.Conv2d(dim * 2, out_channels, 3, padding=1, bias=bias)
+        weights_channels_last(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), any size, to the same; not clamped."""

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.resample import Doubling
 
 Body = Callable[[int, int], nn.Module]  # (width, number of blocks) to a module of (features, guide)
 
@@ -33,7 +33,7 @@ class TwoLevelUNet(nn.Module):
         self.decoder_layers = nn.ModuleList()
         for width, blocks in ((dim * 2**i, num_blocks[i]) for i in reversed(range(levels))):
             self.decoder_layers.append(nn.ModuleList([
-                nn.ConvTranspose2d(width * 2, width, 2, stride=2),
+                Doubling(width * 2, width),
                 PointwiseConv2d(width * 2, width, bias=False),
                 body(width, blocks),
             ]))  # yapf: disable
@@ -51,7 +51,7 @@ class TwoLevelUNet(nn.Module):
         x = self.bottleneck(x, guide)
         for up, fuse, body in self.decoder_layers:
             skip, guide = skips.pop()
-            x = body(fuse(torch.cat([up(x), skip], dim=1)), guide)
+            x = body(fuse(up(x, skip)), guide)
         return self.mapping(x) + img
 
 
