@@ -1,7 +1,8 @@
 """Whole networks on a GPU, with the options that their files in `Options` have: training and inference.
 
 Iterations per second are those of the training loop (`basicsr throughput`) on generated pictures held on the device, batch 8 at
-128 x 128. Kernels and busy time are of one eager step in bf16.
+128 x 128. Kernels and busy time are of one eager step in bf16. To start takes a network most of a minute of a CPU, so all
+start side by side, each in a process of its own, and when all have, they are timed one after the other.
 """
 from __future__ import annotations
 
@@ -10,19 +11,21 @@ import logging
 import os
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from common import ROOT
-from gpu_run import Compilers, Context, Row, Task
-from gpu_scan import DTYPES, SHAPES, STEP, kind_of
-from gpu_timing import eager, kernels, launches_and_busy, peak
+from gpu_run import Context, Row, Task, die_with_parent
+from gpu_timing import eager, kernels, launches_and_busy, peak, replayed
 
 from basicsr.archs import build_network
 from basicsr.commands.throughput import CANDIDATES, measure
@@ -62,8 +65,12 @@ def pictures(side: int, scratch: str) -> Path:
     return folder
 
 
+def side_of(context: Context) -> int:
+    return 32 if context.tiny else 128
+
+
 def overrides(name: str, context: Context) -> list[str]:
-    side, batch = (32, 2) if context.tiny else (128, 8)
+    side, batch = side_of(context), 2 if context.tiny else 8
     folder = pictures(side * 5 // 4, context.options['scratch'])
     data = {'dataroot_lq': folder / 'input', 'dataroot_gt': folder / 'target', 'cache': 'device', 'gt_size': side,
             'batch_size_per_gpu': batch}  # yapf: disable
@@ -96,22 +103,11 @@ def cold(name: str, context: Context) -> Iterator[Row]:
     yield {'network': name, 'what': 'cold', 'first s': found.first, 'failed': found.failed}
 
 
-def ahead(context: Context) -> Iterator[Row]:
-    """The kernels of RetinexMamba, side by side: one after the other they would take the section's time."""
-    compilers = Compilers(context.device)
-    kinds = [kind_of(SHAPES[scan], dtype) for scan in STEP for dtype in DTYPES]
-    for again in (compilers.submit, compilers.ready):  # all are asked for before one is waited for
-        for kind in kinds:
-            again(kind)
-    yield from ()
-
-
-def train(name: str, candidate: str, context: Context) -> Iterator[Row]:
+def train(name: str, candidate: str, context: Context, alone: Any = nullcontext) -> Row:
     """Iterations per second through the loop."""
-    clean()
-    found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15)
-    yield {'network': name, 'what': candidate, 'iter/s': found.iterations, 'first s': found.first,
-           'peak MiB': found.memory * 1024, 'waiting': found.waiting, 'failed': found.failed}  # yapf: disable
+    found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15, alone=alone)
+    return {'network': name, 'what': candidate, 'iter/s': found.iterations, 'first s': found.first,
+            'peak MiB': found.memory * 1024, 'waiting': found.waiting, 'failed': found.failed}  # yapf: disable
 
 
 def step(name: str, context: Context) -> Any:
@@ -155,7 +151,8 @@ def infer(name: str, context: Context) -> Iterator[Row]:
         run()
         count, busy = launches_and_busy(run, context.device)
         yield {'network': name, 'what': f'infer {what}', 'kernels': count, 'busy ms': busy,
-               'ms': eager(run, context.device, 5), 'peak MiB': peak(run, context.device)}  # yapf: disable
+               'ms': eager(run, context.device, 5), 'replayed ms': replayed(run, context.device),
+               'peak MiB': peak(run, context.device)}  # yapf: disable
 
 
 def top_kernels(name: str, context: Context, count: int = 25) -> Iterator[Row]:
@@ -171,15 +168,78 @@ def top_kernels(name: str, context: Context, count: int = 25) -> Iterator[Row]:
         yield {'kernel': label[:100], 'launches': launches, 'ms': ms, 'share': ms / max(whole, 1e-9)}
 
 
+Job = tuple[str, str]  # network, candidate
+
+
+class Fleet:
+    """Networks that start side by side and are timed one after the other."""
+
+    def __init__(self, jobs: list[Job], context: Context):
+        spawn = get_context('spawn')
+        self.rows, self.all_started, lock = spawn.Queue(), spawn.Event(), spawn.Lock()
+        places = spawn.Semaphore(max(1, (os.cpu_count() or 2) // 2))  # of those that start
+        pictures(side_of(context) * 5 // 4, context.options['scratch'])
+        # kept here, because a lock is gone when the process that made it has forgotten it
+        self.shared = context, self.rows, places, self.all_started, lock
+        self.members = {job: spawn.Process(target=_member, args=(job, *self.shared), daemon=True) for job in jobs}
+        for member in self.members.values():
+            member.start()
+
+    def report(self) -> Iterator[Row]:
+        """Rows as they come. Those that started are timed when no other is still starting."""
+        started = set()
+        while True:
+            with suppress(Empty):
+                job, row = self.rows.get(timeout=0.5)
+                started.add(job)
+                yield row
+                continue
+            alive = {job for job, member in self.members.items() if member.is_alive()}
+            if alive <= started:
+                self.all_started.set()
+            if not alive:
+                return
+
+
+def _member(job: Job, context: Context, rows: Any, places: Any, all_started: Any, lock: Any) -> None:
+    """A process of the fleet."""
+    die_with_parent()
+    get_root_logger().setLevel(logging.WARNING)
+    name, candidate = job
+
+    @contextmanager
+    def alone(first: float) -> Iterator[None]:
+        start.close()
+        rows.put((job, {'network': name, 'what': f'{candidate} started', 'first s': first}))
+        all_started.wait()
+        with lock:
+            yield
+
+    with ExitStack() as start:
+        start.enter_context(places)
+        row = train(name, candidate, context, alone)
+    rows.put((job, row))
+    for more in (profile_step, infer) if candidate == 'bf16' and not row['failed'] else ():
+        with lock:
+            try:
+                for row in more(name, context):
+                    rows.put((job, row))
+            except Exception as error:
+                traceback.print_exc()
+                failed = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+                rows.put((job, {'network': name, 'what': more.__name__, 'failed': failed}))
+
+
 def tasks(context: Context) -> list[Task]:
     get_root_logger().setLevel(logging.WARNING)
-    first, late = [], []
-    for name in NETWORKS:
-        names = [c for c in ('float32', 'bf16', 'bf16+eager') if c in CANDIDATES]
-        first += [(f'{name} {c}', partial(train, name, c, context)) for c in (names[:1] if context.tiny else names)]
-        first += [(f'{name} step', partial(profile_step, name, context)),
-                  (f'{name} frame', partial(infer, name, context))]
-        if not context.tiny:
-            late += [(f'{name} bf16+compile', partial(train, name, 'bf16+compile', context))]
-    mamba = next(iter(NETWORKS))
-    return [(f'{mamba} cold', partial(cold, mamba, context)), ('kernels', partial(ahead, context)), *first, *late]
+    names = list(NETWORKS)
+    jobs = [(name, 'bf16') for name in names] + ([] if context.tiny else [(name, 'float32') for name in names[:2]])
+    alone = [] if context.tiny else names
+    return [*((f'{name} cold', partial(cold, name, context)) for name in alone[:1]),
+            ('side by side', lambda: Fleet(jobs, context).report()),
+            *((f'{name} compiled', partial(compiled, name, context)) for name in alone[:2])]  # yapf: disable
+
+
+def compiled(name: str, context: Context) -> Iterator[Row]:
+    clean()
+    yield train(name, 'bf16+compile', context)

@@ -20,7 +20,7 @@ from typing import Any
 
 Row = dict[str, Any]
 Task = tuple[str, Callable[[], Iterable[Row]]]
-TASK_SECONDS, START_SECONDS = 40, 8  # of a task at most; what is too short for another process to start and do something
+TASK_SECONDS, START_SECONDS = 55, 8  # of a task at most; what is too short for another process to start and do something
 
 
 @dataclass

@@ -5,9 +5,10 @@ import argparse
 import json
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -114,8 +115,12 @@ def measure_apart(file: str | Path, overrides: list[str], name: str, iterations:
             return Speed(name, failed='the process was killed; too little memory?')
 
 
-def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = _WARMUP) -> Speed:
-    """Train `warmup + iterations` iterations of an option file as `CANDIDATES[name]`; no file is written."""
+def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = _WARMUP,
+            alone: Callable[[float], AbstractContextManager] = nullcontext) -> Speed:  # yapf: disable
+    """Train `warmup + iterations` iterations of an option file as `CANDIDATES[name]`; no file is written.
+
+    What is timed runs inside `alone`, which is given the seconds of the first iteration.
+    """
     import torch
 
     from basicsr.config import load_options
@@ -135,17 +140,24 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
         loader, sampler = build_train_data(opt)
         model, batches = build_model(opt), _batches(loader, sampler)
         started, waited, first = now(), 0., 0.
-        for i in range(1, warmup + iterations + 1):
+
+        def train(i: int) -> None:
+            nonlocal waited
             asked = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - asked
             model.feed_data(batch)
             model.optimize_parameters(i)
+
+        for i in range(1, warmup + 1):
+            train(i)
             if i == 1:
                 first = now() - started
-            if i == warmup:
-                started, waited = now(), 0.
-        took = now() - started
+        with alone(first):
+            started, waited = now(), 0.
+            for i in range(warmup + 1, warmup + iterations + 1):
+                train(i)
+            took = now() - started
         model.get_current_log()  # raises when the losses were not finite
     except Exception as error:  # a compiler that is missing, too little memory, a loss that is not finite
         traceback.print_exc()
