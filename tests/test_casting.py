@@ -17,6 +17,7 @@ NETWORKS = [
      'checkpoint': True},
     {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]], 'sample_topk': 0, 'dropout': 0.,
      'attn_dropout': 0., 'ffn_dropout': 0.},
+    {'type': 'IllRecNet', 'preset': 'small', 'dropout_ratio': 0.},
     {'type': 'MSRResNet', 'num_feat': 8, 'num_block': 1, 'upscale': 2},
 ]  # yapf: disable
 

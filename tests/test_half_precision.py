@@ -23,8 +23,7 @@ TOLERANCE = 3e-2
 # deep networks with random weights amplify the rounding of activations, whatever the attention does; MASR-Net sends
 # tokens to other experts
 EXCEPTIONS = {
-    'retinexmamba_official': 0.07, 'retinexmamba_small': 0.05, 'restormer_official': 0.07,
-    'restormer_dual_pixel_small': 0.045, 'restormer_small_biasfree': 0.045, 'isalux_refine': 0.035,
+    'restormer_official': 0.07, 'restormer_dual_pixel_small': 0.045, 'restormer_small_biasfree': 0.045,
     'aio_baseline_official': 0.08, 'aio_baseline_small': 0.04, 'aio_improved_official': 0.09,
     'aio_improved_dual_bias': 0.05, 'aio_improved_plain_gate': 0.07, 'aio_improved_small': 0.04,
     'masrnet_bright': 0.5, 'masrnet_lolv1': 0.5, 'masrnet_lolv2': 0.5,

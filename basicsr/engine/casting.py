@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.channel_attention import AttendedConv2d, AttendedLinear
 from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.archs.layers.pixel_attention import PixelAttention
 from basicsr.archs.layers.pointwise import JoinedLinear, PointwiseConv2d, PointwiseLinear
 from basicsr.archs.layers.resample import Doubling
 from basicsr.archs.layers.ss2d import SS2D
@@ -19,7 +20,7 @@ from basicsr.archs.layers.ss2d import SS2D
 # subclasses
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
          PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm,
-         Doubling)  # yapf: disable
+         Doubling, PixelAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)  # yapf: disable
 _SOME = {SS2D: ('x_proj_weight', )}  # and of these only some
 
 

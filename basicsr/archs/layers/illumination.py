@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.precision import exact, lowered
+
 
 class IlluminationEstimator(nn.Module):
     """Estimates illumination features and a light-up map from an image and its channel mean; no activations.
@@ -24,15 +26,13 @@ class IlluminationEstimator(nn.Module):
 
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W), channels-last in memory, to features (B, n_fea_middle, H, W) and map (B, 3, H, W)."""
-        device = img.device.type
-        with torch.autocast(device, enabled=False):
+        with exact(img):
             mean = img.mean(dim=1, keepdim=True)
             # one channel has no memory format, so `cat` forgets that of the image
             x = torch.cat([img, mean, torch.ones_like(mean)], dim=1).contiguous(memory_format=torch.channels_last)
             out = F.conv2d(x, self.weight(), padding=2)
         features, light_map = out.split([self.conv1.out_channels, self.conv2.out_channels], dim=1)
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else img.dtype
-        return features.to(dtype).contiguous(memory_format=torch.channels_last), light_map
+        return lowered(features).contiguous(memory_format=torch.channels_last), light_map
 
     def weight(self) -> Tensor:
         """Of the one convolution."""
