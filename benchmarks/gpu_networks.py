@@ -186,17 +186,17 @@ class Fleet:
             member.start()
 
     def report(self) -> Iterator[Row]:
-        """Rows as they come. Those that started are timed when no other is still starting."""
-        started = set()
+        """Rows as they come. Those that started are timed when no other is still starting, or when half of the time is over."""
+        started, half = set(), time.time() + self.shared[0].left / 2
         while True:
+            alive = {job for job, member in self.members.items() if member.is_alive()}
+            if alive <= started or time.time() > half:
+                self.all_started.set()
             with suppress(Empty):
                 job, row = self.rows.get(timeout=0.5)
                 started.add(job)
                 yield row
                 continue
-            alive = {job for job, member in self.members.items() if member.is_alive()}
-            if alive <= started:
-                self.all_started.set()
             if not alive:
                 return
 

@@ -13,7 +13,8 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     Without it they are compiled one after the other, each when the first step comes to it.
 
     Args:
-        net: its modules say what they scan by an attribute `scan_kind`, (states, rank).
+        net: its modules say what they scan by an attribute `scan_kind`, (states, rank); what lies in a part that is `exact`
+            scans in float32 under autocast.
         device: where it will run; nothing is compiled ahead for a CPU.
         dtype: of autocast, None for float32.
         training: with the backward.
@@ -21,16 +22,18 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     Returns:
         The number of kernels.
     """
-    kinds = dict.fromkeys(m.scan_kind for m in net.modules() if hasattr(m, 'scan_kind'))
     dtype = dtype or torch.float32
+    exact = {m for part in net.modules() if getattr(part, 'exact', False) for m in part.modules()}
+    kinds = dict.fromkeys((*m.scan_kind, torch.float32 if m in exact else dtype) for m in net.modules()
+                          if hasattr(m, 'scan_kind'))  # yapf: disable
     if not kinds or device.type != 'cuda':
         return 0
     backend = choose('ss2d', torch.empty(0, device=device, dtype=dtype))
     if backend == 'cuda':
         from basicsr.ops.cuda.plans import Kind
         from basicsr.ops.cuda.prepare import compile_kinds
-        return compile_kinds([Kind(*kind, dtype) for kind in kinds], device)
+        return compile_kinds([Kind(*kind) for kind in kinds], device)
     if backend != 'triton':
         return 0
     from basicsr.ops.selective_scan.triton_compile import ScanKind, compile_scans
-    return compile_scans([ScanKind(*kind, dtype, training) for kind in kinds], device)
+    return compile_scans([ScanKind(*kind, training) for kind in kinds], device)
