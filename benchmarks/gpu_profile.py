@@ -22,10 +22,10 @@ from gpu_timing import kernels
 
 from basicsr.ops.cuda import ss2d
 from basicsr.ops.cuda.driver import architecture, driver
-from basicsr.ops.cuda.plans import choose, shared_bytes
+from basicsr.ops.cuda.plans import THREADS, choose, shared_bytes
 from basicsr.ops.ss2d import ss2d_scan
 
-SCAN = ('ends', 'adjoint_ends', 'carry', 'output', 'gradients')
+SCAN = ('ends', 'adjoint_ends', 'carry', 'output', 'gradients', 'sum_chunks')
 LOCAL, REGISTERS = 3, 4  # CUfunction_attribute of the driver
 LOOKED_AT = ('S1', 'S3')
 SECTIONS = ('SpeedOfLight', 'Occupancy', 'LaunchStats', 'SchedulerStats', 'WarpStateStats', 'MemoryWorkloadAnalysis')
@@ -56,7 +56,7 @@ def resident(name: str, dtype: torch.dtype, context: Context, compilers: Compile
         device = torch.device('cuda', torch.cuda.current_device())
         plan = choose(kind, architecture(device))
         for kernel, function in ss2d.module(kind, plan, device).functions.items():
-            threads = ss2d.CARRY_THREADS if kernel == 'carry' else 32 * plan.warps
+            threads = THREADS.get(kernel, 32 * plan.warps)
             shared, blocks = shared_bytes(kernel, kind, plan), ctypes.c_int()
             driver().cuOccupancyMaxActiveBlocksPerMultiprocessor(ctypes.byref(blocks), function, threads,
                                                                  ctypes.c_size_t(shared))  # yapf: disable

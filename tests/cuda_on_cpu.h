@@ -25,6 +25,11 @@ static inline float exp2_(float x) { return exp2f(x); }
 static inline float half_to_float(unsigned short bits) { _Float16 x; memcpy(&x, &bits, 2); return x; }
 static inline unsigned short float_to_half(float x) { _Float16 y = x; unsigned short bits; memcpy(&bits, &y, 2); return bits; }
 
+static inline unsigned short float_to_bfloat(float x) {
+    unsigned u = __float_as_uint(x);
+    return x != x ? 0x7fff : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
 struct Index { int x; };
 static Index threadIdx, blockIdx;
 static float4 memory[227 * 1024 / 16];

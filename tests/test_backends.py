@@ -93,7 +93,7 @@ def test_a_slow_choice_warns_once(messages, monkeypatch):
 
 
 @pytest.mark.parametrize('name, message', [
-    ('natve', "is no backend. Did you mean 'native'? One of: auto, reference, torch, native, triton, mamba_ssm"),
+    ('natve', "is no backend. Did you mean 'native'? One of: auto, reference, torch, native, cuda, triton, mamba_ssm"),
     ('triton', 'Triton kernels run on CUDA GPUs, not on cpu'),
     ('mamba_ssm', 'mamba_ssm'),
 ])

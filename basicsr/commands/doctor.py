@@ -55,7 +55,7 @@ def check(name: str) -> tuple[str, bool]:
     import torch
 
     from basicsr.ops.backend import VARIABLE, unavailable
-    device = 'cuda' if name in ('triton', 'mamba_ssm') and torch.cuda.is_available() else 'cpu'
+    device = 'cuda' if name in ('cuda', 'triton', 'mamba_ssm') and torch.cuda.is_available() else 'cpu'
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = name
     reasons, errors = [], []

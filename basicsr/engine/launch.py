@@ -55,6 +55,9 @@ def start_run(loaded: LoadedOptions, launcher: str = 'none') -> Dict:
         opt['manual_seed'] = gather(random.randint(1, 10000))[0]
     set_random_seed(opt['manual_seed'] + opt['rank'])
     torch.backends.cudnn.benchmark = (opt.get('train') or {}).get('cudnn_benchmark', True)
+    # of ten ways to do a convolution, PyTorch's default, the first three hold the fastest or one nearly as fast; trying all
+    # of them is most of the first iteration
+    torch.backends.cudnn.benchmark_limit = 3
     return freeze(opt)
 
 

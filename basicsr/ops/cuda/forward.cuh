@@ -58,7 +58,7 @@ __device__ __forceinline__ void chunk_ends(const Problem &p) {
         from = next;
     }
 #pragma unroll
-    for (int group = 0; group < GROUPS; group++) store_in(of_chunk(ADJOINT ? p.arriving : p.starts, p, at), p, at, group, h[group]);
+    for (int group = 0; group < GROUPS; group++) store_in(chunk_of(ADJOINT ? p.arriving : p.starts, p, at), p, at, group, h[group]);
     if (at.share == 0) {
         long long chunk = ((long long)at.batch * 4 + at.direction) * p.chunks + at.chunk;
         write_pair(p.sums + chunk * p.channels + at.channel, {sum[0], sum[1]}, channels_from(p, at.channel));

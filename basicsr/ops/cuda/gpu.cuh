@@ -17,5 +17,11 @@ __device__ __forceinline__ unsigned short float_to_half(float x) {
     return y;
 }
 
+__device__ __forceinline__ unsigned short float_to_bfloat(float x) {
+    unsigned short y;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(x));
+    return y;
+}
+
 extern __shared__ float4 memory[];
 

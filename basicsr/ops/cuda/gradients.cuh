@@ -12,6 +12,28 @@ __device__ __forceinline__ Here here_at(const float4 *made, const float *grad, c
     return found;
 }
 
+// Where the gradients of step, B and C go: into the result, or with several blocks of channels to what is summed afterwards.
+struct RowGradients {
+    TYPE *whole;
+    float *part;
+
+    __device__ __forceinline__ RowGradients(const Problem &p, const Place &at) : whole(0), part(0) {
+        if (p.blocks == 1) whole = p.d_rows + ((long long)at.batch * at.length * 4 + at.direction) * ROW;
+        else part = p.of_block + ((at.first / BLOCK * (long long)p.batch + at.batch) * at.length * 4 + at.direction) * ROW;
+    }
+
+    __device__ __forceinline__ void write_at(unsigned pixel, int column, float x) const {
+        unsigned offset = pixel * (4u * ROW) + column;
+        if (whole) write(whole + offset, x);
+        else part[offset] = x;
+    }
+};
+
+// The gradients of the parameters from this chunk.
+__device__ __forceinline__ float *parameters_of(const Problem &p, const Place &at) {
+    return p.of_chunk + ((long long)at.batch * p.chunks + at.chunk) * p.channels * PARAMETERS;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients(const Problem p) {
     float4 *made = memory;                                    // [CHUNK][PAIRS]
     float4 *saved = made + CHUNK * PAIRS;                     // [WARPS][TILES][2][32]: states before each tile, two channels
@@ -48,7 +70,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
     __syncthreads();
     float4 *slots = saved + at.warp * TILES * 64, *mine = spread + at.warp * HALF * 2 * SPREAD / 4;
     const long long image = (long long)at.batch * at.length;
-    float *d_rows = p.d_rows + ((at.first / BLOCK * (long long)p.batch + at.batch) * at.length * 4 + at.direction) * ROW;
 #pragma unroll 1
     for (int group = 0; group < GROUPS; group++) {
         // forward over the chunk, for the states before each tile
@@ -142,7 +163,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
                 }
             }
         }
-        store_in(p.d_rate + ((long long)at.batch * p.chunks + at.chunk) * p.channels * STATES_4, p, at, group, d_rate);
+        store_in(parameters_of(p, at), p, at, group, d_rate);
         if (group + 1 < GROUPS) {
             load_rate(p, at, group + 1, rate);
             load_states(p, at, p.starts, group + 1, start);
@@ -150,6 +171,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
             group_rows.ask(p, at, pixels, 0, group + 1, false);
         }
         __syncthreads();
+        const RowGradients d_rows(p, at);
         for (int i = threadIdx.x; i < at.count * 8; i += THREADS) {  // four states of B or C over the warps
             const float4 *terms = saved + i / 8 / TILE * 64 + i / 8 % TILE * 8 + i % 8;
             float all[4] = {};
@@ -159,10 +181,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
                 all[0] += term.x, all[1] += term.y, all[2] += term.z, all[3] += term.w;
             }
             int state = group * 16 + i % 4 * 4;
-            float *into = d_rows + pixels[i / 8] * (4u * ROW) + RANK + (i % 8 < 4 ? 0 : STATES) + state;
+            int column = RANK + (i % 8 < 4 ? 0 : STATES) + state;
 #pragma unroll
             for (int n = 0; n < 4; n++)
-                if (state + n < STATES) into[n] = all[n];
+                if (state + n < STATES) d_rows.write_at(pixels[i / 8], column + n, all[n]);
         }
         if (group + 1 < GROUPS) group_rows.store(rows);
         __syncthreads();
@@ -211,7 +233,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
             *(float2 *)(over + (first * (RANK + 2) + r) * BLOCK + 2 * at.dealt_pair()) = make_float2(rest[r].of[0], rest[r].of[1]);
     }
     __syncthreads();
-    float *kept = p.d_rest + (((long long)at.batch * p.chunks + at.chunk) * p.channels + at.first) * (RANK + 2);
+    float *kept = parameters_of(p, at) + p.channels * STATES_4 + at.first * (RANK + 2);
+    const RowGradients d_rows(p, at);
     for (int i = threadIdx.x; i < (RANK + 2) * BLOCK; i += THREADS) {
         int channel = i / (RANK + 2), r = i % (RANK + 2);
         float all = 0.0f;
@@ -227,6 +250,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
             float2 d_raw = *(const float2 *)(grad + t * GRAD_ROW + 2 * pair), w = *(const float2 *)(weights + r * BLOCK + 2 * pair);
             all += d_raw.x * w.x + d_raw.y * w.y;
         }
-        if (t < at.count) d_rows[pixels[t] * (4u * ROW) + r] = all;
+        if (t < at.count) d_rows.write_at(pixels[t], r, all);
+    }
+}
+
+// The gradients of the parameters over batch and chunks: a warp's threads have neighbouring columns, its warps other chunks.
+extern "C" __global__ void __launch_bounds__(1024) sum_chunks(const Problem p) {
+    float *over = (float *)memory;  // [32][32]
+    const int columns = p.channels * PARAMETERS, column = blockIdx.x * 32 + threadIdx.x % 32, first = threadIdx.x / 32;
+    const float *source = p.of_chunk + column;
+    float sum = 0.0f;
+    if (column < columns) {
+#pragma unroll 8
+        for (int chunk = first; chunk < p.batch * p.chunks; chunk += 32) sum += source[(long long)chunk * columns];
+    }
+    over[threadIdx.x] = sum;
+    __syncthreads();
+    if (first == 0 && column < columns) {
+#pragma unroll
+        for (int i = 1; i < 32; i++) sum += over[i * 32 + threadIdx.x];
+        p.d_rest[p.direction * columns + column] = sum;
     }
 }

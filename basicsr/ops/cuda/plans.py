@@ -20,6 +20,7 @@ from basicsr.ops.cuda.driver import compiled, shared_memory
 FOLDER = Path(__file__).parent
 SOURCES = ('gpu.cuh', 'scan.cuh', 'forward.cuh', 'gradients.cuh')  # one program, in this order
 TUNED = FOLDER / 'tuned.json'
+THREADS = {'carry': 128, 'sum_chunks': 1024}  # of a block, whatever the plan; of the other kernels it says so
 TYPES = {torch.float32: 'float', torch.bfloat16: 'bf16', torch.float16: 'fp16'}
 MUCH = 220 << 10  # bytes of shared memory of a multiprocessor, from which on long chunks leave room for two blocks
 
@@ -41,6 +42,11 @@ class Kind:
     def row(self) -> int:
         """Step, B and C of one position and direction."""
         return self.rank + 2 * self.states
+
+    @property
+    def parameters(self) -> int:
+        """Gradients of a channel and direction that are summed over chunks: of A, the step's weight and bias, D."""
+        return self.states_4 + self.rank + 2
 
     @property
     def name(self) -> str:
@@ -146,8 +152,8 @@ def constants(kind: Kind, plan: Plan) -> dict[str, object]:
 def shared_bytes(kernel: str, kind: Kind, plan: Plan) -> int:
     """Dynamic shared memory of a kernel, as its first lines lay it out."""
     pairs, block, rank_4, groups = plan.warps * 8, plan.warps * 16, -(-kind.rank // 4) * 4, -(-kind.states // 16)
-    if kernel == 'carry':
-        return 0
+    if kernel in THREADS:
+        return {'carry': 0, 'sum_chunks': 4096}[kernel]
     if kernel == 'gradients':
         made = plan.chunk * pairs * 4 * (2 if groups > 1 else 1)
         saved, spread = plan.warps * (plan.chunk // plan.tile) * 256, plan.warps * plan.half * 2 * 144

@@ -25,6 +25,7 @@
 #define RANK_4 ((RANK + 3) / 4 * 4)
 #define SOME_RANK (RANK ? RANK : 1)      // of arrays, which cannot be empty
 #define STATES_4 ((STATES + 3) / 4 * 4)
+#define PARAMETERS (STATES_4 + RANK + 2)
 #define GROUPS ((STATES + 15) / 16)
 #define ROW (RANK + 2 * STATES)
 #define GRAD_ROW (BLOCK + 2)            // of dy in shared memory: neighbouring positions in other banks
@@ -52,10 +53,7 @@ __device__ __forceinline__ Pair both(const fp16 *p) {
     unsigned v = *(const unsigned *)p;
     return {half_to_float(v & 0xffff), half_to_float(v >> 16)};
 }
-__device__ __forceinline__ unsigned short bits_of(const bf16 *, float x) {
-    unsigned u = __float_as_uint(x);
-    return x != x ? 0x7fff : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
+__device__ __forceinline__ unsigned short bits_of(const bf16 *, float x) { return float_to_bfloat(x); }
 __device__ __forceinline__ unsigned short bits_of(const fp16 *, float x) { return float_to_half(x); }
 __device__ __forceinline__ void write(float *p, float x) { *p = x; }
 template <class Half> __device__ __forceinline__ void write(Half *p, float x) { p->bits = bits_of(p, x); }
@@ -86,7 +84,10 @@ struct Problem {
     const float *weight, *bias, *rate, *direct;
     float *starts, *arriving, *sums, *total;
     TYPE *out;
-    float *d_rows, *d_rate, *d_rest;  // (blocks, batch, length, 4, ROW); of a direction: (batch, chunks, channels, STATES_4), the same of RANK + 2
+    TYPE *d_rows;     // like rows; with several blocks of channels instead
+    float *of_block;  // (blocks, batch, length, 4, ROW), to be summed
+    float *of_chunk;  // of one direction (batch, chunks, PARAMETERS * channels): A, then weight, bias and D of each channel
+    float *d_rest;    // (4, PARAMETERS * channels), the sums over batch and chunks
     int batch, height, width, channels, chunks, blocks, direction, adjoint;
 };
 
@@ -308,12 +309,12 @@ __device__ __forceinline__ float4 *state_slot(float *states, const Problem &p, c
     return (float4 *)(states + (at.channel + c) * STATES_4 + state);
 }
 
-__device__ __forceinline__ float *of_chunk(float *states, const Problem &p, const Place &at) {
+__device__ __forceinline__ float *chunk_of(float *states, const Problem &p, const Place &at) {
     return states + (((long long)at.batch * 4 + at.direction) * p.chunks + at.chunk) * p.channels * STATES_4;
 }
 
 __device__ __forceinline__ void load_states(const Problem &p, const Place &at, float *states, int group, float h[2][4]) {
-    states = of_chunk(states, p, at);
+    states = chunk_of(states, p, at);
 #pragma unroll
     for (int c = 0; c < 2; c++) {
         float4 *slot = state_slot(states, p, at, group, c);

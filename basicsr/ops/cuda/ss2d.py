@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from basicsr.ops.cuda.driver import Module, architecture
-from basicsr.ops.cuda.plans import Kind, Plan, candidates, choose, machine_code, shared_bytes
+from basicsr.ops.cuda.plans import THREADS, Kind, Plan, candidates, choose, machine_code, shared_bytes
 from basicsr.utils.errors import UserError
 
 TENSORS = ('value', 'dy', 'rows', 'weight', 'bias', 'rate', 'direct', 'starts', 'arriving', 'sums', 'total', 'out', 'd_rows',
-           'd_rate', 'd_rest')  # yapf: disable
+           'of_block', 'of_chunk', 'd_rest')  # yapf: disable
 SIZES = ('batch', 'height', 'width', 'channels', 'chunks', 'blocks', 'direction', 'adjoint')
-CARRY_THREADS = 128
 
 
 class Problem(ctypes.Structure):
@@ -67,7 +66,7 @@ class Scan:
         if programs:
             problem = Problem(**{name: t.data_ptr() for name, t in self.tensors.items()}, **self.sizes,
                               direction=direction, adjoint=int(adjoint))  # yapf: disable
-            threads = CARRY_THREADS if kernel == 'carry' else 32 * self.plan.warps
+            threads = THREADS.get(kernel, 32 * self.plan.warps)
             self.module.launch(kernel, programs, threads, shared_bytes(kernel, self.kind, self.plan), problem)
 
     def carried(self, adjoint: bool) -> Tensor:
@@ -77,7 +76,7 @@ class Scan:
         self.tensors[name] = self.new(self.batch, 4, self.chunks, size)
         self.tensors['sums'] = self.new(self.batch, 4, self.chunks, self.channels)
         self.launch('adjoint_ends' if adjoint else 'ends', 4 * self.programs)
-        self.launch('carry', -(-size // CARRY_THREADS) * 4 * self.batch, adjoint=adjoint)
+        self.launch('carry', -(-size // THREADS['carry']) * 4 * self.batch, adjoint=adjoint)
         return self.tensors[name]
 
     def into(self, like: Tensor) -> Tensor:
@@ -108,21 +107,21 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
              starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
     """Gradients of the six inputs."""
     scan = Scan(x, x_dbl, dt_w, dt_b, A, D)
-    kind, new = scan.kind, scan.new
-    scan.tensors |= {'dy': aligned(dy.to(x.dtype)), 'starts': aligned(starts)}
+    kind, tensors = scan.kind, scan.tensors
+    tensors |= {'dy': aligned(dy.to(x.dtype)), 'starts': aligned(starts)}
     scan.carried(adjoint=True)
-    dx = scan.into(scan.tensors['value'])
-    d_rows = scan.tensors['d_rows'] = new(scan.blocks, *x_dbl.shape)
-    parts = scan.batch * scan.chunks, scan.channels
-    d_rate = scan.tensors['d_rate'] = new(*parts, kind.states_4)
-    d_rest = scan.tensors['d_rest'] = new(*parts, kind.rank + 2)
-    dA, rest = new(4, *d_rate.shape[1:]), new(4, *d_rest.shape[1:])
+    dx, d_rows = scan.into(tensors['value']), torch.empty_like(tensors['rows'])
+    tensors['d_rows'] = d_rows
+    tensors['of_block'] = scan.new(scan.blocks, *x_dbl.shape) if scan.blocks > 1 else scan.new(0)
+    tensors['of_chunk'] = scan.new(scan.batch * scan.chunks, kind.parameters * scan.channels)
+    d_rest = tensors['d_rest'] = scan.new(4, kind.parameters * scan.channels)
     for direction in range(4):
         scan.launch('gradients', scan.programs, direction)
-        torch.sum(d_rate, 0, out=dA[direction])
-        torch.sum(d_rest, 0, out=rest[direction])
-    del scan, new, d_rate, d_rest  # before the rows are copied
-    d_rows = (d_rows[0] if d_rows.shape[0] == 1 else d_rows.sum(0)).to(x_dbl.dtype)
-    d_weight, d_bias, d_direct = rest.split([kind.rank, 1, 1], dim=2)
+        scan.launch('sum_chunks', -(-d_rest.shape[1] // 32), direction)
+    if scan.blocks > 1:
+        d_rows = tensors['of_block'].sum(0).to(x_dbl.dtype)
+    dA, rest = d_rest.split([kind.states_4 * scan.channels, (kind.rank + 2) * scan.channels], dim=1)
+    dA = dA.unflatten(1, (-1, kind.states_4))[..., :kind.states].reshape(A.shape)
+    d_weight, d_bias, d_direct = rest.unflatten(1, (-1, kind.rank + 2)).split([kind.rank, 1, 1], dim=2)
     return (dx, d_rows, d_weight.to(dt_w.dtype).contiguous(), d_bias[..., 0].to(dt_b.dtype).contiguous(),
-            dA[..., :kind.states].reshape(A.shape).to(A.dtype).contiguous(), d_direct[0, :, 0].to(D.dtype).repeat(4))
+            dA.to(A.dtype).contiguous(), d_direct[0, :, 0].to(D.dtype).repeat(4))
