@@ -1,6 +1,7 @@
 """`benchmarks/gpu.py` rehearsed without a GPU: what is measured is kept, whatever ends the run."""
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+
+from basicsr.ops.cuda import plans
 
 pytest.importorskip('triton')
 BENCHMARKS = ROOT / 'benchmarks'
@@ -51,10 +54,10 @@ def test_a_killed_run_leaves_its_rows(tmp_path):
         run.kill()
         run.wait()
     scan, tune = rows_of(file, 'gpu scan'), rows_of(file, 'gpu tune')
-    assert {'shape', 'dtype', 'forward graph', 'both graph', 'kernels'} <= scan[0].keys()
+    assert {'shape', 'dtype', 'forward graph', 'both graph', 'plan'} <= scan[0].keys()
     assert [row for row in scan if 'failed' in row] == [] and 'all of a step' in {row['shape'] for row in scan}
     assert tune[0]['stored'] == 'yes'  # the first of the table, until one is faster
-    assert not (ROOT / 'basicsr/ops/selective_scan/tuned.json').with_suffix('.tmp').exists()
+    assert not (ROOT / 'basicsr/ops/cuda/tuned.json').with_suffix('.tmp').exists()
     assert json.loads(file.read_text())['gpu scan']['torch'] == torch.__version__
 
 
@@ -75,7 +78,7 @@ def test_the_kernels_are_right_by_the_script_itself(benchmarks):
     import gpu_run
     context = gpu_run.Context('cpu', {}, time.time() + 100)
     rows = [row for _, task in gpu_correct.tasks(context) for row in task()]
-    assert {row['what'] for row in rows} == {'image', 'sequence', 'plain backend', 'long image'}
+    assert {row['what'] for row in rows} == {'image', 'triton', 'sequence', 'plain backend', 'long image'}
     assert {row['dtype'] for row in rows} == {'float32', 'bfloat16', 'float16', 'float64'}
     assert [row for row in rows if row['right'] != 'yes'] == []
 
@@ -87,25 +90,36 @@ def test_sections_come_in_order(benchmarks):
     assert gpu.parse(['--sections', 'profile', 'scan', '--tune']).sections == ['profile', 'scan', 'tune']
 
 
-def test_forced_candidates_are_seen_by_all_threads():
-    from basicsr.ops.selective_scan import triton_candidates as table
-    told = 16, 3, torch.float32, torch.device('cpu')
-    first, second = table.CANDIDATES['forward'][:2]
+def test_a_forced_plan_is_seen_by_all_threads():
+    kind = plans.Kind(16, 3)
+    first, second = plans.candidates(kind)[:2]
     seen = []
-    with table.forced(forward=second, gradient=None):
-        thread = threading.Thread(target=lambda: seen.append(table.choose('forward', *told)))
+    with plans.forced(second):
+        thread = threading.Thread(target=lambda: seen.append(plans.choose(kind, '')))
         thread.start(), thread.join()
-        with table.forced(forward=first):
-            assert table.choose('forward', *told) is first
-        assert table.choose('forward', *told) is second
-    assert seen == [second] and table.choose('forward', *told) is first
-    assert table.choose('gradient', *told) is table.CANDIDATES['gradient'][0]
+        with plans.forced(first):
+            assert plans.choose(kind, '') is first
+        with plans.forced(None):
+            assert plans.choose(kind, '') is second
+    assert seen == [second] and plans.choose(kind, '') is first
 
 
-def test_candidates_that_are_one_kernel_are_measured_once(benchmarks):
-    from gpu_run import distinct
+def test_every_section_can_be_planned(benchmarks, tmp_path):
+    import gpu
+    import gpu_run
+    for module in gpu.SECTIONS.values():
+        context = gpu_run.Context('cpu', {'scratch': str(tmp_path)}, time.time() + 100)
+        assert importlib.import_module(module).tasks(context), module
 
-    from basicsr.ops.selective_scan.triton_candidates import CANDIDATES
-    from basicsr.ops.selective_scan.triton_compile import ScanKind
-    found = list(distinct(ScanKind(16, 3), 'forward', CANDIDATES['forward']))
-    assert [c.share for c in found if c.kernel == 'sweep'] == [32]  # 32 and 16 states of a thread are all 16
+
+def test_networks_are_timed_when_all_have_started(benchmarks, tmp_path, monkeypatch):
+    import gpu_networks
+    import gpu_run
+    context = gpu_run.Context('cpu', {'scratch': str(tmp_path)}, time.time() + 200)
+    jobs = [('RetinexFormer_LOL_v1', 'bf16'), ('MASRNet_LOL_v1', 'float32'), ('RetinexFormer_LOL_v1', 'nonsense')]
+    rows = list(gpu_networks.Fleet(jobs, context).report())
+    whats = [(row['network'].partition('_')[0], row['what']) for row in rows]
+    assert sorted(whats[:2]) == [('MASRNet', 'float32 started'), ('RetinexFormer', 'bf16 started')]
+    assert {('MASRNet', 'float32'), ('RetinexFormer', 'bf16'), ('RetinexFormer', 'eager bf16 step'),
+            ('RetinexFormer', 'infer bf16')} == set(whats[2:]) - {('RetinexFormer', 'infer float32')}  # yapf: disable
+    assert all(row.get('iter/s', 1) > 0 for row in rows)
