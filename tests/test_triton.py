@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,6 @@ IMAGES = [(1, 1, 1, 1, 1, 1), (1, 3, 3, 9, 3, 2), (2, 5, 1, 3, 2, 0)]
 # batch, groups, channels of a group, states, length, softplus
 SEQUENCES = [(1, 1, 1, 1, 1, True), (2, 2, 2, 3, 5, True), (1, 1, 9, 2, 13, False)]
 
-# how the parts of the scan are run: small blocks, so that there are several chunks, tiles and blocks of channels in tensors
-# that the interpreter can handle
-KINDS = {
-    'sweep_tile': ({'kernel': 'sweep', 'tile': 1}, {'kernel': 'tile', 'together': 1}),
-    'pass_walk': ({'kernel': 'pass'}, {'kernel': 'walk'}),
-    'sweep_split': ({'kernel': 'sweep', 'tile': 1}, {'kernel': 'split', 'together': 2}),
-}  # yapf: disable
-
 
 def run(tmp_path: Path, *args: str, **env: str) -> str:
     from conftest import ROOT, run_python
@@ -38,14 +30,11 @@ def run(tmp_path: Path, *args: str, **env: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('what', ['image', 'sequence', 'image_bfloat16', 'sequence_float16'])
-def test_interpreted_kernels_equal_the_definition(tmp_path, what, kind):
-    run(tmp_path, what, kind, TRITON_INTERPRET='1')
+def test_interpreted_kernels_equal_the_definition(tmp_path, what):
+    run(tmp_path, what, TRITON_INTERPRET='1')
 
 
-# rows of the table of candidates, forward and gradient, whose kernels are compiled here
-CHECKED = [(0, 0), (2, 3), (2, 1)]
 # batch, height, width, channels: a size of 1, divisible by 16 and not, several chunks
 SIZES = [(1, 1, 1, 1), (2, 5, 7, 9), (1, 16, 16, 16), (1, 33, 64, 5)]
 
@@ -53,7 +42,7 @@ SIZES = [(1, 1, 1, 1), (2, 5, 7, 9), (1, 16, 16, 16), (1, 33, 64, 5)]
 @pytest.mark.parametrize('arch', ['80', '90', '100'])
 def test_kernels_compile_without_spilling_registers(tmp_path, arch):
     report = run(tmp_path, 'compile', arch, TRITON_INTERPRET='0')
-    for kernel in ('sweep_kernel', 'carry_kernel', 'gradient_kernel', 'pass_kernel', 'walk_kernel'):
+    for kernel in ('sweep_kernel', 'carry_kernel', 'gradient_kernel'):
         assert kernel in report
 
 
@@ -76,13 +65,11 @@ def _poison() -> None:
     torch.Tensor.new_empty = poisoned(torch.Tensor.new_empty)
 
 
-def _small_blocks(kind: str) -> AbstractContextManager:
-    """Small sizes from here on, and inside, this kind of kernels."""
-    from basicsr.ops.selective_scan import triton_backward, triton_candidates, triton_launch
-    triton_launch.CHUNKS, triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = (8, ), 2, 8
-    triton_backward.resident = lambda *_: 3
-    rows = [triton_candidates.Candidate(**{'block': 8, 'tile': 4, 'share': 1} | row) for row in KINDS[kind]]
-    return triton_candidates.forced(**dict(zip(('forward', 'gradient'), rows)))
+def _small_blocks() -> None:
+    """From here on there are several chunks, tiles and blocks of channels in tensors that the interpreter can handle."""
+    from basicsr.ops.selective_scan import triton_launch
+    triton_launch.CHUNKS, triton_launch.BLOCK, triton_launch.TILE = (8, ), 8, 4
+    triton_launch.CARRY_STEPS, triton_launch.CARRY_BLOCK = 2, 8
 
 
 def _image(batch, height, width, channels, states, rank, g) -> list[torch.Tensor]:
@@ -136,13 +123,9 @@ def _mend_the_interpreter() -> None:
         interpreter.InterpreterBuilder.get_int1_ty = lambda self: tl.int1
 
 
-def _interpret(what: str, scans: str) -> None:
+def _interpret(what: str) -> None:
     _mend_the_interpreter()
-    with _small_blocks(scans):
-        _compare(what)
-
-
-def _compare(what: str) -> None:
+    _small_blocks()
     from basicsr.ops.selective_scan import triton_scan
     from basicsr.ops.selective_scan.reference import selective_scan_reference
     from basicsr.ops.ss2d import triton_ss2d
@@ -207,16 +190,11 @@ def _without_gpu(arch: int) -> None:
 
 
 def _compile(arch: int) -> None:
-    """Compile the kernels of several candidates, and look for spilled registers in the result."""
-    from basicsr.ops.selective_scan import triton_candidates, triton_compile
+    """Compile the kernels, and look for spilled registers in the result."""
+    from basicsr.ops.selective_scan import triton_compile
     _without_gpu(arch)
     kinds = [triton_compile.ScanKind(16, 3), triton_compile.ScanKind(7, 0, torch.bfloat16)]
-    table, work = triton_candidates.CANDIDATES, {}
-    for forward, gradient in CHECKED if arch == 90 else CHECKED[:2]:
-        with triton_candidates.forced(forward=table['forward'][forward], gradient=table['gradient'][gradient]):
-            for kind in kinds:
-                work |= {item.identity: item for item in triton_compile.launches(kind, torch.device('cpu'))}
-    for item in work.values():
+    for item in {item.identity: item for kind in kinds for item in triton_compile.launches(kind)}.values():
         compiled = triton_compile.compile_one(item, torch.device('cpu'))
         registers, spills = _resources(compiled.asm['cubin'])
         what = [item.kernel.fn.__name__, *(f'{k}={v}' for k, v in item.arguments.items() if k.isupper())]
@@ -244,13 +222,13 @@ def _sizes() -> None:
     g = torch.Generator().manual_seed(0)
     for shape in SIZES:
         image = _image(*shape, 2, 1, g)
-        with triton_launch.recorded(device) as found:
+        with triton_launch.recorded() as found:
             y, starts = triton_ss2d.forward(*image, True)
             triton_ss2d.backward(y, *image, starts)
         for item in found:
             triton_compile.compile_one(item, device)
         counts.append(len(list(Path(os.environ['TRITON_CACHE_DIR']).rglob('*.cubin'))))
-    ahead = triton_compile.launches(triton_compile.ScanKind(2, 1), device)
+    ahead = triton_compile.launches(triton_compile.ScanKind(2, 1))
     sys.stdout.write(f'{len(ahead)} ahead, then {counts}')
     assert counts == [len(ahead)] * len(SIZES)
     assert triton_compile.run_all(ahead, device) == len(ahead)
@@ -263,4 +241,4 @@ if __name__ == '__main__':
     elif sys.argv[1] == 'sizes':
         _sizes()
     else:
-        _interpret(*sys.argv[1:])
+        _interpret(sys.argv[1])

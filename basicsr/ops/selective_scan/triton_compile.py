@@ -33,13 +33,13 @@ class ScanKind:
     training: bool = True
 
 
-def launches(kind: ScanKind, device: torch.device) -> list[Launch]:
-    """Every launch of a scan of this kind on `device`, with tensors of one pixel that stand for the real ones."""
+def launches(kind: ScanKind) -> list[Launch]:
+    """Every launch of a scan of this kind, with tensors of one pixel that stand for the real ones."""
     from basicsr.ops.ss2d import triton_ss2d
     x, x_dbl = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 4, kind.rank + 2 * kind.states)
     rest = torch.zeros(4, 1, kind.rank), torch.zeros(4, 1), torch.zeros(4, kind.states), torch.zeros(4)
     inputs = x.to(kind.dtype), x_dbl.to(kind.dtype), *rest
-    with recorded(device) as found:
+    with recorded() as found:
         y, starts = triton_ss2d.forward(*inputs, kind.training)
         if kind.training:
             triton_ss2d.backward(y, *inputs, starts)
@@ -48,7 +48,7 @@ def launches(kind: ScanKind, device: torch.device) -> list[Launch]:
 
 def compile_scans(kinds: Iterable[ScanKind], device: torch.device) -> int:
     """Compile what the scans need on a CUDA device. Returns the number of kernels, those in the disk cache included."""
-    found = {item.identity: item for kind in dict.fromkeys(kinds) for item in launches(kind, device)}
+    found = {item.identity: item for kind in dict.fromkeys(kinds) for item in launches(kind)}
     return run_all(list(found.values()), device)
 
 

@@ -9,8 +9,6 @@ states: nothing crosses lanes but the sums over channels in the gradients of B a
     carry_kernel     from chunk ends to chunk starts
     gradient_kernel  (triton_gradient.py) all gradients of one tile of positions from the states at its two ends
 
-`triton_walk.py` and `triton_split.py` hold others for the same work; `triton_candidates.py` says which runs.
-
 What changes with the image (sizes, direction, chunk) is a runtime argument that nothing is specialised on: there is one
 compiled kernel for each number of states, rank and type, and an image of another size never compiles.
 

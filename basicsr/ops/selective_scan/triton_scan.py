@@ -4,7 +4,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.selective_scan.triton_backward import gradients
 from basicsr.ops.selective_scan.triton_launch import Scans, saved_states
 
 
@@ -47,10 +46,10 @@ def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
              softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
     """Gradients of the seven tensors."""
     scans = _scans(u, delta, A, B, C, D, bias, softplus)
-    d_value = torch.empty_like(scans.value)
-    part, = gradients(scans, _turn(dy), starts, d_value)
+    dy, d_value = _turn(dy), torch.empty_like(scans.value)
+    part, = scans.gradients(dy, starts, d_value)
     dB, dC = (x.transpose(2, 3).contiguous() for x in part.d_rows.split(A.shape[1], dim=3))
     dA = part.d_rate.transpose(1, 2).reshape(A.shape).contiguous()
-    d_bias = part.d_step.sum((0, 1))
+    dD, d_bias = (dy.float() * scans.value).sum((0, 1)), part.d_step.sum((0, 1))
     return (_turn(d_value), _turn(part.d_step).to(delta.dtype), dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype),
-            part.d_direct.reshape(D.shape).to(D.dtype), d_bias.to(bias.dtype))
+            dD.to(D.dtype), d_bias.to(bias.dtype))

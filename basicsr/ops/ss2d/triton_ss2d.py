@@ -4,7 +4,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.selective_scan.triton_backward import gradients
 from basicsr.ops.selective_scan.triton_launch import Scans, saved_states
 
 
@@ -48,7 +47,7 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
     dx, dx_dbl = torch.empty_like(scans.value), torch.empty_like(scans.rows)
     d_weight, d_bias = torch.empty_like(scans.weight), torch.empty_like(scans.bias)
     dA = torch.empty_like(scans.rate)
-    for part in gradients(scans, dy, starts, dx):
+    for part in scans.gradients(dy, starts, dx):
         k = part.first
         low = scans.rows[:, :, k, :scans.rank].float()
         # d_step lies in the order of memory, so what remains of the step are two matrix products
@@ -56,9 +55,8 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
         dx_dbl[:, :, k, scans.rank:] = part.d_rows[:, 0]
         d_weight[k] = low.flatten(0, 1).t() @ part.d_step.flatten(0, 1)
         d_bias[k], dA[k] = part.d_step.sum((0, 1)), part.d_rate[0]
-        if k == 0:
-            d_direct = part.d_direct.repeat(4, 1)
         del part, low  # before the next launch asks for memory
+    dD = (dy.float() * scans.value).sum((0, 1)).repeat(4)  # the same for all directions
     return (dx.view(x.shape), dx_dbl.view(x_dbl.shape), d_weight.transpose(1, 2).contiguous().to(dt_w.dtype),
             d_bias.view(dt_b.shape).to(dt_b.dtype), dA.transpose(1, 2).reshape(A.shape).contiguous().to(A.dtype),
-            d_direct.view(D.shape).to(D.dtype))
+            dD.to(D.dtype))
