@@ -80,7 +80,8 @@ def write_torchscript(net: nn.Module, options: dict[str, Any], inputs: tuple[Ten
 
 
 def write_program(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], file: Path) -> set[str]:
-    program = _program(net, inputs)
+    # leaves operators alone, but not regions without autocast, which PyTorch 2.6 can read in no other process
+    program = _program(net, inputs).run_decompositions({})
     _write(file, lambda buffer: torch.export.save(program, buffer))
     return _own_operators(program)
 
