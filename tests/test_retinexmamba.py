@@ -158,11 +158,6 @@ def test_compiles_without_graph_breaks(small):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.xfail(
-    torch.__version__.startswith('2.6.'),
-    strict=True,
-    raises=torch._dynamo.exc.BackendCompilerFailed,
-    reason="PyTorch 2.6 cannot generate this C++: it looks for a buffer that it has removed; 2.7 can")
 def test_compiled_by_inductor(small):
     x = torch.rand(1, 3, 16, 16)
     with torch.no_grad():

@@ -17,6 +17,7 @@ from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.utils.img import pad_to_multiple
+from basicsr.utils.precision import at_least_float32
 from basicsr.utils.registry import ARCH_REGISTRY
 
 _NAMES = ('kernel_size', 'sigma', 'embed_dim', 'num_heads', 'mlp_ratio', 'num_resolution', 'dropout_ratio')
@@ -47,7 +48,7 @@ class Separation(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) in [0, 1] to two of the same shape and dtype, computed in float32 at least."""
-        exact = torch.promote_types(x.dtype, torch.float32)
+        exact = at_least_float32(x.dtype)
         with torch.autocast(x.device.type, enabled=False):  # half precision has an error of 0.8 % after the exponential
             log = x.to(exact).clamp(min=1e-6).log()
             # reflection needs more pixels than it adds

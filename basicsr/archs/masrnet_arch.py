@@ -36,6 +36,7 @@ from basicsr.archs.layers.window_tokens import (
     normal,
 )
 from basicsr.utils.img import pad_to_multiple
+from basicsr.utils.precision import at_least_float32
 from basicsr.utils.registry import ARCH_REGISTRY
 
 _TOKENS = 3  # of a window: gamma, colour, saturation
@@ -200,7 +201,7 @@ class MASRNet(nn.Module):
         gamma = self.anti_checkerboard_gamma(gamma)
         colour = self.anti_checkerboard_color(self.boundary_smoother(self.param_smoother(colour)))
         saturation = self.anti_checkerboard_saturation(saturation)
-        exact = torch.promote_types(tokens.dtype, torch.float32)
+        exact = at_least_float32(tokens.dtype)
         return 1 + gamma.to(exact), colour.to(exact), 1.5 + 0.4 * saturation.to(exact).tanh()
 
     def __getstate__(self) -> dict[str, Any]:

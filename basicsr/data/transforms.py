@@ -4,7 +4,6 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -72,7 +71,10 @@ def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:
     """Reflect at the right and bottom (edge pixel repeated) up to at least this size."""
     h, w = img.shape[:2]
     bottom, right = max(0, height - h), max(0, width - w)
-    return cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_REFLECT) if bottom or right else img
+    if not bottom and not right:
+        return img
+    # OpenCV 4.7 has no borders for maps in half precision
+    return np.pad(img, [(0, bottom), (0, right), (0, 0)][:img.ndim], mode='symmetric')
 
 
 def check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, gt_path: str | None) -> None:

@@ -80,7 +80,8 @@ def write_torchscript(net: nn.Module, options: dict[str, Any], inputs: tuple[Ten
 
 
 def write_program(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], file: Path) -> set[str]:
-    program = _program(net, inputs)
+    # leaves operators alone, but not regions without autocast, which PyTorch 2.6 can read in no other process
+    program = _program(net, inputs).run_decompositions({})
     _write(file, lambda buffer: torch.export.save(program, buffer))
     return _own_operators(program)
 
@@ -96,6 +97,10 @@ def write_onnx(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ..
                         ' write .pt2, .pt or .safetensors')  # yapf: disable
     onnx = torch.onnx.export(
         program, input_names=list(_INPUT_NAMES[:len(inputs)]), output_names=['result'], verbose=False)
+    for node in onnx.model.graph:  # PyTorch 2.6 has True for 1, which protobuf 7 does not write
+        for name, attribute in list(node.attributes.items()):
+            if isinstance(getattr(attribute, 'value', None), bool):
+                node.attributes[name] = type(attribute)(name, attribute.type, int(attribute.value))
     _write(file, lambda buffer: buffer.write(onnx.model_proto.SerializeToString()))
     return own
 

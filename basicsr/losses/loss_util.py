@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basicsr.utils.precision import at_least_float32
+
 
 def weight_reduce_loss(loss: Tensor, weight: Tensor | None = None, reduction: str = 'mean') -> Tensor:
     """Apply element weights and reduce: 'none', 'sum', or 'mean' (over the sum of weights where they are given)."""
@@ -39,7 +41,7 @@ def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def wrapper(self: Any, pred: Tensor, target: Tensor, **kwargs: Any) -> Any:
-        dtype = torch.promote_types(pred.dtype, torch.float32)
+        dtype = at_least_float32(pred.dtype)
         with torch.autocast(pred.device.type, enabled=False):
             return method(self, pred.to(dtype), target.to(dtype), **kwargs)
 

@@ -114,7 +114,7 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 def _cosines(products: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines, their factor 1 / |q| |k|, and the squares, clamped before the root, whose slope at 0 is infinite."""
-    squares = squares.clamp_min(_SMALLEST)
+    squares = squares.clamp(min=_SMALLEST)  # PyTorch 2.6 cannot convert `clamp_min` of a number to ONNX
     q, k = squares.rsqrt().unflatten(1, (2, products.shape[1], -1)).unbind(dim=1)
     factor = q.unsqueeze(-1) * k.unsqueeze(-2)
     return products * factor, factor, squares

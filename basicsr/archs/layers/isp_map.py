@@ -72,8 +72,9 @@ class LinearSmoother(nn.Module):
         """(C, C, k, k): the identity plus rho times the fused kernels."""
         weights = [self.get_submodule(name).weight for name in self.names]
         size = max(w.shape[-1] for w in weights)
-        weights = [_centred(w, size) for w in weights]
-        fused = torch.einsum('om,mikl->oikl', self.fusion.weight[..., 0, 0], torch.cat(weights))
+        weights = torch.cat([_centred(w, size) for w in weights])
+        # no product of matrices: PyTorch 2.6 would compile a view of the gradient that a convolution's memory cannot have
+        fused = (self.fusion.weight.unsqueeze(-1) * weights).sum(dim=1)
         identity = torch.eye(len(fused), dtype=fused.dtype, device=fused.device)
         return _centred(identity[..., None, None], size) + self.residual_weight * fused
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.routing import BalanceWeights, Routing, gate_logits, route
+from basicsr.utils.precision import at_least_float32
 
 _NOISE_BLOCK = 8  # weights in a row that quantisation noise drops together
 _LOGIT_LIMIT = 10.
@@ -146,7 +147,7 @@ class MixtureOfAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(C) + bias) v for q (windows, T * heads, C), k and v (windows, S, C)."""
         logits = (q * q.shape[-1]**-0.5) @ k.transpose(1, 2)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to(at_least_float32(logits.dtype))
         if self.pos_bias is not None:
             # key 8 * token + neighbour gets row key // tokens, not the row of its neighbour: published weights are so
             bias = self.pos_bias.weight.repeat_interleave(k.shape[1] // len(self.pos_bias.weight), dim=0).t()

@@ -1,12 +1,15 @@
 """Mixture of convolutional feed-forward experts, routed by image (ISALux, Balmez et al. 2025)."""
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.feedforward import FeedForward
 from basicsr.archs.layers.strips import in_strips
+from basicsr.utils.precision import at_least_float32
 
 
 class Expert(FeedForward):
@@ -58,13 +61,14 @@ class MOE_FFN(nn.Module):
 
     def route(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (B, num_experts), zero but for the chosen, and the numbers of the chosen (B, top_k); in float32."""
-        exact = torch.promote_types(u.dtype, torch.float32)
+        exact = at_least_float32(u.dtype)
         with torch.autocast(u.device.type, enabled=False):
-            mean = u.mean(dim=(1, 2), dtype=exact)
+            # PyTorch 2.6 converts to ONNX neither a mean with a type nor, with the oldest onnxscript, a scattered tensor
+            mean = u.mean(dim=(1, 2), dtype=None if u.dtype == exact else exact)
             logits = F.linear(mean, self.gating_fc.weight.to(exact), self.gating_fc.bias.to(exact))
-            best, chosen = logits.topk(self.top_k, dim=-1)
+            chosen = logits.topk(self.top_k, dim=-1).indices
             # the softmax over all experts, divided by the sum of the chosen, is the softmax over the chosen
-            gates = torch.zeros_like(logits).scatter(1, chosen, best.softmax(dim=-1))
+            gates = (logits + torch.full_like(logits, -math.inf).scatter(1, chosen, 0.)).softmax(dim=-1)
         return gates, chosen
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.recompute import recompute
+from basicsr.utils.precision import at_least_float32
 
 
 def channel_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
@@ -56,6 +57,6 @@ class BodyLayerNorm(nn.Module):
 
 def channel_deviation_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     """weight * x / sqrt(var(x) + eps), the biased variance over C at every pixel; in float32 for half precision."""
-    y = x.permute(0, 2, 3, 1).to(torch.promote_types(x.dtype, torch.float32))
+    y = x.permute(0, 2, 3, 1).to(at_least_float32(x.dtype))
     y = y * (y.var(dim=-1, keepdim=True, correction=0) + eps).rsqrt() * weight
     return y.to(x.dtype).permute(0, 3, 1, 2)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
+from basicsr.utils.precision import at_least_float32
+
 _CPU_BYTES = 512 << 10  # of one block of scores; a few of them stay in the cache
 _GPU_BYTES = 256 << 20  # large enough to keep a GPU busy
 
@@ -51,7 +53,7 @@ def pixel_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.) -> Ten
     if _fused(q, k, v, dropout):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=d**-0.5)[..., :d]
     with torch.autocast(q.device.type, enabled=False):
-        exact = torch.promote_types(q.dtype, torch.float32)
+        exact = at_least_float32(q.dtype)
         flat = (t[..., :d].flatten(0, 1).to(exact) for t in (q, k, v))
         seed = torch.randint(2**62, (), device='cpu')
         out, _ = attention_operator(*flat, seed, dropout)

@@ -19,6 +19,8 @@ class _State(threading.local):  # the backward pass of a GPU runs in a thread of
 
 _state = _State()
 _PLAIN = {'use_reentrant': False, 'preserve_rng_state': False}
+# up to PyTorch 2.8 a compiled backward pass repeats updates of buffers, too, so that batch statistics count a batch twice
+_REPEATS_UPDATES = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 9)
 
 
 def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
@@ -34,13 +36,13 @@ def recompute(function: Callable[..., Tensor], *args: Any) -> Tensor:
 def checkpointed(enabled: bool, function: Callable[..., Tensor], *args: Any, draws: bool = False) -> Tensor:
     """`function(*args)`; when `enabled`, a whole block is computed again in the backward pass.
 
-    `draws` says that it draws random numbers, which are then the same again.
+    `draws` says that it draws random numbers, which are then the same again. Compiled before PyTorch 2.9, it is kept.
     """
     if not enabled or not torch.is_grad_enabled() or torch.jit.is_tracing():
         return function(*args)
     options = {**_PLAIN, 'preserve_rng_state': draws}
     if torch.compiler.is_compiling():
-        return checkpoint(function, *args, **options)
+        return function(*args) if _REPEATS_UPDATES else checkpoint(function, *args, **options)
     return checkpoint(function, *args, context_fn=lambda: (_inside(), _inside(again=True)), **options)
 
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from basicsr.utils.precision import at_least_float32
+
 
 class Routing(NamedTuple):
     """The k of E experts that each of n tokens is sent to: `index` and `gates` are (n, k), `balance` a scalar or None."""
@@ -32,7 +34,7 @@ def gate_logits(x: Tensor, keys: Tensor, limit: float | None = None) -> Tensor:
         limit: values are clamped to [-limit, limit].
     """
     with torch.autocast(x.device.type, enabled=False):
-        exact = torch.promote_types(x.dtype, torch.float32)
+        exact = at_least_float32(x.dtype)
         x, keys = x.to(exact), keys.to(exact)
         logits = (x @ keys if keys.dim() == 2 else (x.unsqueeze(1) @ keys).squeeze(1)) * x.shape[-1]**-0.5
         if limit is not None:
