@@ -105,7 +105,8 @@ def cold(name: str, context: Context) -> Iterator[Row]:
 
 def train(name: str, candidate: str, context: Context, alone: Any = nullcontext) -> Row:
     """Iterations per second through the loop."""
-    found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15, alone=alone)
+    found = measure(
+        ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15, alone=alone)
     return {'network': name, 'what': candidate, 'iter/s': found.iterations, 'first s': found.first,
             'peak MiB': found.memory * 1024, 'waiting': found.waiting, 'failed': found.failed}  # yapf: disable
 

@@ -103,7 +103,8 @@ def tasks(context: Context) -> list[Task]:
     jobs = [(name, dtype) for name in LOOKED_AT for dtype in DTYPES]
     for name, dtype in jobs:
         compilers.submit(kind_of(shapes(context.tiny)[name], dtype))
-    found: list[Task] = [(f'resident {n} {dtype_name(d)}', partial(resident, n, d, context, compilers)) for n, d in jobs]
+    found: list[Task] = [(f'resident {n} {dtype_name(d)}', partial(resident, n, d, context, compilers))
+                         for n, d in jobs]
     found.append(('step', partial(network, 'RetinexMamba_LOL_v1', context)))
     return found + [(f'ncu {n} {dtype_name(d)}', partial(counters, n, d, context)) for n, d in jobs]
 

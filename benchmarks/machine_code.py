@@ -43,7 +43,7 @@ def disassembled(code: bytes) -> Iterator[tuple[str, int, list[tuple[int, str]]]
 def loops_over_states(lines: list[tuple[int, str]]) -> Iterator[tuple[int, int]]:
     """(instructions, exponentials, of which a state update needs one) of innermost loops."""
     inner = -1
-    for i, (address, line) in enumerate(lines):
+    for i, (_, line) in enumerate(lines):
         jump = re.search(r'BRA.*?(0x[0-9a-f]+)', line)
         begin = next((j for j, (a, _) in enumerate(lines) if jump and a == int(jump.group(1), 16)), i + 1)
         if inner < begin <= i:
@@ -59,7 +59,8 @@ def rows(kind: Kind, plan: Plan, arch: str) -> Iterator[dict[str, Any]]:
             loops = [f'{count / updates:.1f}' for count, updates in loops_over_states(lines)]
             yield {'arch': arch, 'plan': named(plan), 'kernel': kernel, 'registers': registers,
                    'spills': sum(bool(re.search(r'\b(LDL|STL)\b', line)) for _, line in lines),
-                   'shared KiB': shared_bytes(kernel, kind, plan) / 1024, 'instructions an update': ', '.join(loops)}  # yapf: disable
+                   'shared KiB': shared_bytes(kernel, kind, plan) / 1024,
+                   'instructions an update': ', '.join(loops)}  # yapf: disable
 
 
 def main() -> None:

@@ -43,7 +43,8 @@ class OnCpu:
         source, library = folder / 'scan.cpp', folder / 'scan.so'
         source.write_text(f'#include "{ROOT}/tests/cuda_on_cpu.h"\n{plans.source()}{START}')
         macros = [f'-D{name}={value}' for name, value in plans.constants(kind, plan).items()]
-        subprocess.run(['g++', '-O1', '-std=c++17', '-fPIC', '-shared', '-w', *macros, '-o', library, source], check=True)
+        subprocess.run(['g++', '-O1', '-std=c++17', '-fPIC', '-shared', '-w', *macros, '-o', library, source],
+                       check=True)
         self.library = ctypes.CDLL(str(library))
 
     def launch(self, name, programs, threads, shared, problem):
@@ -106,7 +107,6 @@ def test_saved_states_are_as_many_as_the_operator_says():
 
 needs_compiler = pytest.mark.skipif(driver.nvrtc() is None, reason='this PyTorch comes without NVRTC')
 
-
 # Loads and stores of local memory that do not matter: for this architecture the assembler puts three values aside before and
 # after the loops of a block with two groups of bf16 states, none inside.
 AROUND_LOOPS = {'sm_100': 11}
@@ -126,8 +126,8 @@ def test_every_plan_compiles_without_spilled_registers(tmp_path, monkeypatch, ar
             file.write_bytes(plans.machine_code(kind, plan, arch))
             sass = subprocess.run([cuobjdump, '-sass', file], capture_output=True, text=True).stdout
             found = re.findall(r'Function : (\w+)(.*?)(?=Function :|$)', sass, re.S)
-            assert sorted(name for name, _ in found) == [
-                'adjoint_ends', 'carry', 'ends', 'gradients', 'output', 'sum_chunks']
+            assert sorted(
+                name for name, _ in found) == ['adjoint_ends', 'carry', 'ends', 'gradients', 'output', 'sum_chunks']
             spilled = {name: len(re.findall(r'\b(?:LDL|STL)\b', code)) for name, code in found}
             assert max(spilled.values()) <= AROUND_LOOPS.get(arch, 0), f'{arch} {kind} {plan}: {spilled}'
 

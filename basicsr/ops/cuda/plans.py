@@ -83,7 +83,8 @@ ROOMY = (
     (16, 8, (Plan(48), Plan(48, part=16), Plan(48, part=8), Plan(48, part=24, output=3))),
     (16, ANY, (Plan(48, ends=3, output=3), Plan(48, part=16, ends=3, output=3))),
     (32, ANY, (Plan(36, ends=3, output=3), Plan(36, ends=4, output=3), Plan(36, part=36, ends=3, output=3))),
-    (ANY, ANY, (Plan(32, tile=4, half=2, part=8, ends=3, output=3), Plan(32, tile=4, half=2, part=16, ends=3, output=2))),
+    (ANY, ANY, (Plan(32, tile=4, half=2, part=8, ends=3, output=3), Plan(32, tile=4, half=2, part=16, ends=3,
+                                                                         output=2))),
 )
 SCARCE = (
     (16, 8, (Plan(24), Plan(24, part=8), Plan(24, part=24, output=3))),
@@ -99,7 +100,8 @@ def roomy() -> bool:
 
 
 def candidates(kind: Kind) -> tuple[Plan, ...]:
-    return next(plans for states, rank, plans in (ROOMY if roomy() else SCARCE) if kind.states <= states and kind.rank <= rank)
+    return next(plans for states, rank, plans in (ROOMY if roomy() else SCARCE)
+                if kind.states <= states and kind.rank <= rank)
 
 
 _forced: list[Plan] = []  # no context variable: the backward runs in a thread of autograd's, which would not see it
