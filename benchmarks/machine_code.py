@@ -11,7 +11,7 @@ import argparse
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,35 @@ def disassembled(code: bytes) -> Iterator[tuple[str, int, list[tuple[int, str]]]
         yield name, int(registers[name]), [(int(address, 16), line.strip()) for address, line in lines]
 
 
-def loops_over_states(lines: list[tuple[int, str]]) -> Iterator[tuple[int, int]]:
-    """(instructions, exponentials, of which a state update needs one) of innermost loops."""
+def loops_over_states(lines: list[tuple[int, str]]) -> Iterator[list[str]]:
+    """Instructions of the innermost loops that work on states."""
     inner = -1
     for i, (_, line) in enumerate(lines):
         jump = re.search(r'BRA.*?(0x[0-9a-f]+)', line)
         begin = next((j for j, (a, _) in enumerate(lines) if jump and a == int(jump.group(1), 16)), i + 1)
         if inner < begin <= i:
             inner = i
-            exponentials = sum('MUFU.EX2' in code for _, code in lines[begin:i + 1])
-            if exponentials >= OF_STATES:
-                yield i + 1 - begin, exponentials
+            loop = [code for _, code in lines[begin:i + 1]]
+            if updates(loop) >= OF_STATES:
+                yield loop
+
+
+def updates(loop: list[str]) -> int:
+    """Each update of a state takes one exponential."""
+    return sum('MUFU.EX2' in code for code in loop)
+
+
+def spills(lines: Iterable[str]) -> int:
+    """Loads and stores of local memory."""
+    return sum(bool(re.search(r'\b(LDL|STL)\b', line)) for line in lines)
 
 
 def rows(kind: Kind, plan: Plan, arch: str) -> Iterator[dict[str, Any]]:
     for kernel, registers, lines in disassembled(machine_code(kind, plan, arch)):
         if kernel not in THREADS:
-            loops = [f'{count / updates:.1f}' for count, updates in loops_over_states(lines)]
+            loops = [f'{len(loop) / updates(loop):.1f}' for loop in loops_over_states(lines)]
             yield {'arch': arch, 'plan': named(plan), 'kernel': kernel, 'registers': registers,
-                   'spills': sum(bool(re.search(r'\b(LDL|STL)\b', line)) for _, line in lines),
+                   'spills': spills(line for _, line in lines),
                    'shared KiB': shared_bytes(kernel, kind, plan) / 1024,
                    'instructions an update': ', '.join(loops)}  # yapf: disable
 

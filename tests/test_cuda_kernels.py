@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -107,29 +106,27 @@ def test_saved_states_are_as_many_as_the_operator_says():
 
 needs_compiler = pytest.mark.skipif(driver.nvrtc() is None, reason='this PyTorch comes without NVRTC')
 
-# Loads and stores of local memory that do not matter: for this architecture the assembler puts three values aside before and
-# after the loops of a block with two groups of bf16 states, none inside.
-AROUND_LOOPS = {'sm_100': 11}
-
-
 @needs_compiler
 @pytest.mark.parametrize('arch', ['sm_80', 'sm_90', 'sm_100'])
 def test_every_plan_compiles_without_spilled_registers(tmp_path, monkeypatch, arch):
-    triton = pytest.importorskip('triton')
+    """None in a loop over states; some assemblers put a few values aside before and after the loops."""
+    pytest.importorskip('triton')  # brings the disassembler
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    import machine_code
+    if arch not in driver.architectures():
+        pytest.skip(f'this NVRTC is older than {arch}')
     monkeypatch.setattr(driver, 'cache_folder', lambda: tmp_path)
-    cuobjdump = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
     checked = {16: Kind(16, 3), 32: Kind(32, 5, torch.bfloat16), plans.ANY: Kind(64, 10)}
     for states, rank, rows in SCARCE if arch == 'sm_80' else ROOMY:
         kind = replace(checked[states], rank=12) if (states, rank) == (16, plans.ANY) else checked[states]
         for plan in rows if arch == 'sm_90' else rows[:1]:
-            file = tmp_path / 'scan.cubin'
-            file.write_bytes(plans.machine_code(kind, plan, arch))
-            sass = subprocess.run([cuobjdump, '-sass', file], capture_output=True, text=True).stdout
-            found = re.findall(r'Function : (\w+)(.*?)(?=Function :|$)', sass, re.S)
-            assert sorted(
-                name for name, _ in found) == ['adjoint_ends', 'carry', 'ends', 'gradients', 'output', 'sum_chunks']
-            spilled = {name: len(re.findall(r'\b(?:LDL|STL)\b', code)) for name, code in found}
-            assert max(spilled.values()) <= AROUND_LOOPS.get(arch, 0), f'{arch} {kind} {plan}: {spilled}'
+            found = {name: lines for name, _, lines in machine_code.disassembled(plans.machine_code(kind, plan, arch))}
+            assert found.keys() == {'adjoint_ends', 'carry', 'ends', 'gradients', 'output', 'sum_chunks'}
+            for name, lines in found.items():
+                loops = list(machine_code.loops_over_states(lines))
+                assert len(loops) >= {'gradients': 2, 'carry': 0, 'sum_chunks': 0}.get(name, 1), name
+                inside, all_in_all = map(machine_code.spills, (sum(loops, []), [line for _, line in lines]))
+                assert inside == 0 and all_in_all <= 12, f'{arch} {kind} {plan} {name}: {inside} of {all_in_all} in loops'
 
 
 @needs_compiler

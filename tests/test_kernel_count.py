@@ -34,6 +34,12 @@ def test_the_walk_finds_the_gradients_of_the_engine():
         torch.testing.assert_close(p.grad, expected[key], rtol=1e-5, atol=1e-8, msg=key)
 
 
+# PyTorch 2.6 asks the driver about memory of tensors that are not there
+needs_fake_cuda = pytest.mark.skipif(torch.__version__ < '2.7' and not torch.cuda.is_available(),
+                                     reason='imitated CUDA tensors need PyTorch 2.7, or a GPU')  # yapf: disable
+
+
+@needs_fake_cuda
 def test_a_convolution_is_counted():
 
     class Net(nn.Module):
@@ -52,12 +58,14 @@ def test_a_convolution_is_counted():
     assert counted.bytes['abs'] == 2 * 4 * 3 * 16 * 16
 
 
+@needs_fake_cuda
 @pytest.mark.parametrize('name, most', [('RetinexMamba', 960), ('RetinexFormer', 536)])
 def test_no_more_kernels_than_today(name, most):
     counted = count_step({'type': name, **SMALL[name]}, 32, cast_once=True, batch=2)
     assert counted.kernels.total() <= most
 
 
+@needs_fake_cuda
 def test_weights_are_cast_only_where_autocast_is_on():
     """The maps of MASR-Net are computed in float32, with weights of float32."""
     options = {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]]}

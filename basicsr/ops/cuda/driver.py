@@ -69,7 +69,7 @@ def compiled(source: str, arch: str, **constants: object) -> bytes:
     lib = nvrtc()
     if lib is None:
         raise CudaError('NVRTC, which comes with PyTorch, was not found')
-    known = _architectures(lib)
+    known = architectures()
     target = arch if arch in known else max(known, key=_number).replace('sm', 'compute')
     options = [f'--gpu-architecture={target}', '--std=c++17', *(f'-D{k}={v}' for k, v in constants.items())]
     major, minor = c_int(), c_int()
@@ -87,8 +87,9 @@ def _number(arch: str) -> int:
     return int(arch.partition('_')[2])
 
 
-def _architectures(lib: ctypes.CDLL) -> list[str]:
-    count = c_int()
+def architectures() -> list[str]:
+    """What the compiler knows."""
+    lib, count = nvrtc(), c_int()
     _check(lib, lib.nvrtcGetNumSupportedArchs(byref(count)))
     numbers = (c_int * count.value)()
     _check(lib, lib.nvrtcGetSupportedArchs(numbers))
