@@ -85,6 +85,8 @@ def options(name: str, context: Context, *more: str) -> Any:
 
 
 def clean() -> None:
+    """A process as for a first network; only warnings are told."""
+    get_root_logger().setLevel(logging.WARNING)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -93,6 +95,7 @@ def clean() -> None:
 
 def cold(name: str, context: Context) -> Iterator[Row]:
     """The first iteration with nothing compiled."""
+    clean()
     before = os.environ.get('XDG_CACHE_HOME')
     with tempfile.TemporaryDirectory(dir=context.options['scratch']) as folder:
         os.environ['XDG_CACHE_HOME'] = folder
@@ -232,7 +235,6 @@ def _member(job: Job, context: Context, rows: Any, places: Any, all_started: Any
 
 
 def tasks(context: Context) -> list[Task]:
-    get_root_logger().setLevel(logging.WARNING)
     names = list(NETWORKS)
     jobs = [(name, 'bf16') for name in names] + ([] if context.tiny else [(name, 'float32') for name in names[:2]])
     alone = [] if context.tiny else names

@@ -101,7 +101,7 @@ def _not_cuda(op: str, device: str, dtype: torch.dtype) -> str | None:
     from basicsr.ops.cuda.driver import nvrtc, shared_memory
     if nvrtc() is None:
         return 'NVRTC, which comes with PyTorch, was not found'
-    least = min(shared_memory(i)[0] for i in range(torch.cuda.device_count()))
+    least = min((shared_memory(i)[0] for i in range(torch.cuda.device_count())), default=SHARED)
     if least < SHARED:
         return f'the GPU has {least >> 10} KiB of shared memory for a block, and {SHARED >> 10} are needed'
     return None
