@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import locale
 import shutil
 import subprocess
 from dataclasses import replace
@@ -167,9 +168,11 @@ def test_what_is_compiled_ahead_is_on_disk_and_does_not_depend_on_the_image(tmp_
 @needs_compiler
 def test_a_gpu_newer_than_the_compiler_gets_code_that_its_driver_translates(tmp_path, monkeypatch):
     monkeypatch.setattr(driver, 'cache_folder', lambda: tmp_path)
+    before = locale.nl_langinfo(locale.CODESET)
     assert b'.target sm_' in driver.compiled('extern "C" __global__ void f(float *x) { *x = 1; }', 'sm_999')
     with pytest.raises(driver.CudaError, match='expected a'):
         driver.compiled('__global__ void f() { = }', 'sm_90')
+    assert locale.nl_langinfo(locale.CODESET) == before  # which old versions change
 
 
 def test_a_plan_that_was_measured_is_chosen(tmp_path, monkeypatch):

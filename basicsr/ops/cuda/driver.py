@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
@@ -78,7 +79,9 @@ def compiled(source: str, arch: str, **constants: object) -> bytes:
     file = cache_folder() / f'{hashlib.sha256(told.encode()).hexdigest()}.cubin'
     if file.is_file():
         return file.read_bytes()
-    code = _compile(lib, source, options, target)
+    # in a thread that ends, because old versions leave theirs with the locale 'C', where files are ASCII
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(_compile, lib, source, options, target).result()
     _keep(file, code)
     return code
 
