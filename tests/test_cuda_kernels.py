@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import ctypes
 import locale
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from basicsr.ops import side_by_side
 from basicsr.ops.cuda import driver, plans, prepare, ss2d
 from basicsr.ops.cuda.plans import ROOMY, SCARCE, Kind, Plan
 from basicsr.ops.ss2d.reference import ss2d_reference
@@ -73,7 +73,6 @@ def poisoned(monkeypatch):
     monkeypatch.setattr(torch.Tensor, 'new_empty', wrapped(torch.Tensor.new_empty))
 
 
-@pytest.mark.skipif(not shutil.which('g++'), reason='needs g++')
 @pytest.mark.parametrize('shape, dtype, plan', CASES, ids=str)
 def test_kernels_equal_the_definition(tmp_path, monkeypatch, poisoned, shape, dtype, plan):
     inputs = drawn(*shape)
@@ -105,7 +104,8 @@ def test_saved_states_are_as_many_as_the_operator_says():
                    for *_, rows in table for plan in rows)
 
 
-needs_compiler = pytest.mark.skipif(driver.nvrtc() is None, reason='this PyTorch comes without NVRTC')
+# what PyTorch's CPU build does not bring
+needs_compiler = pytest.mark.skipif(torch.version.cuda is None, reason='PyTorch without CUDA')
 
 
 @needs_compiler
@@ -115,9 +115,10 @@ def test_every_plan_compiles_without_spilled_registers(tmp_path, monkeypatch, ar
     pytest.importorskip('triton')  # brings the disassembler
     monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
     import machine_code
-    if arch not in driver.architectures():
-        pytest.skip(f'this NVRTC is older than {arch}')
     monkeypatch.setattr(driver, 'cache_folder', lambda: tmp_path)
+    if arch not in driver.architectures():  # the compiler is older: nothing to disassemble, but code for the driver
+        assert b'.target sm_' in plans.machine_code(Kind(16, 3), plans.candidates(Kind(16, 3))[0], arch)
+        return
     checked = {16: Kind(16, 3), 32: Kind(32, 5, torch.bfloat16), plans.ANY: Kind(64, 10)}
     for states, rank, rows in SCARCE if arch == 'sm_80' else ROOMY:
         kind = replace(checked[states], rank=12) if (states, rank) == (16, plans.ANY) else checked[states]
@@ -136,11 +137,11 @@ def test_every_plan_compiles_without_spilled_registers(tmp_path, monkeypatch, ar
 def test_what_is_compiled_ahead_is_on_disk_and_does_not_depend_on_the_image(tmp_path, monkeypatch, messages):
     monkeypatch.setattr(driver, 'cache_folder', lambda: tmp_path / 'kernels')
     monkeypatch.setattr(prepare, 'architecture', lambda device: 'sm_90')
-    monkeypatch.setattr(prepare, 'QUIET_SECONDS', 0)
+    monkeypatch.setattr(side_by_side, 'QUIET_SECONDS', 0)
     plans.machine_code.cache_clear()
     kinds = [Kind(2, 1), Kind(2, 1, torch.bfloat16), Kind(2, 1)]
     assert prepare.compile_kinds(kinds, torch.device('cuda')) == 2
-    assert messages == [f'compiling the scan for this GPU, {i} of 2' for i in (1, 2)]
+    assert messages[:2] == [f'compiling the scan for this GPU, {i} of 2' for i in (1, 2)]
     files = sorted((tmp_path / 'kernels').iterdir())
     assert len(files) == 2
     plans.machine_code.cache_clear()

@@ -34,9 +34,9 @@ def test_the_walk_finds_the_gradients_of_the_engine():
         torch.testing.assert_close(p.grad, expected[key], rtol=1e-5, atol=1e-8, msg=key)
 
 
-# PyTorch 2.6 asks the driver about memory of tensors that are not there
+# autograd of PyTorch 2.6 asks the driver for a stream, and ends the process where there is none
 needs_fake_cuda = pytest.mark.skipif(torch.__version__ < '2.7' and not torch.cuda.is_available(),
-                                     reason='imitated CUDA tensors need PyTorch 2.7, or a GPU')  # yapf: disable
+                                     reason='with this PyTorch it needs a GPU')  # yapf: disable
 
 
 @needs_fake_cuda

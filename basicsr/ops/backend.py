@@ -69,15 +69,18 @@ def unavailable(name: str, op: str, device: str, dtype: torch.dtype) -> str | No
         if device != 'cpu':
             return f'the C kernels run on the CPU, not on {device}'
         return 'the C kernels are float32 only' if dtype == torch.float64 else native.why_not()
-    if name == 'cuda':
-        return _not_cuda(op, device, dtype)
-    if name == 'triton':
+    if name in ('cuda', 'triton'):
+        kernels = {'cuda': 'CUDA kernels', 'triton': 'Triton kernels'}[name]
+        if name == 'cuda' and op != 'ss2d':
+            return f'the {kernels} have no sequence scan'
         if device != 'cuda':
-            return f'Triton kernels run on CUDA GPUs, not on {device}'
+            return f'{kernels} run on CUDA GPUs, not on {device}'
         if dtype == torch.float64:
-            return 'the Triton kernels have no float64'
+            return f'the {kernels} have no float64'
         if torch.version.hip:
-            return 'the Triton kernels are made for NVIDIA GPUs'
+            return f'the {kernels} are made for NVIDIA GPUs'
+        if name == 'cuda':
+            return _cuda_lacks()
         return None if importlib.util.find_spec('triton') else 'triton is not installed'
     if name == 'mamba_ssm':
         if op != 'sequence':
@@ -89,15 +92,8 @@ def unavailable(name: str, op: str, device: str, dtype: torch.dtype) -> str | No
     return None
 
 
-def _not_cuda(op: str, device: str, dtype: torch.dtype) -> str | None:
-    if op != 'ss2d':
-        return 'the CUDA kernels have no sequence scan'
-    if device != 'cuda':
-        return f'CUDA kernels run on CUDA GPUs, not on {device}'
-    if dtype == torch.float64:
-        return 'the CUDA kernels have no float64'
-    if torch.version.hip:
-        return 'the CUDA kernels are made for NVIDIA GPUs'
+def _cuda_lacks() -> str | None:
+    """What the CUDA kernels miss on a machine with GPUs."""
     from basicsr.ops.cuda.driver import nvrtc, shared_memory
     if nvrtc() is None:
         return 'NVRTC, which comes with PyTorch, was not found'

@@ -4,14 +4,16 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from basicsr.utils.files import atomic_write
 
 # of the driver's interface
 FUNCTION_SHARED, DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED = 8, 97, 81
@@ -131,14 +133,9 @@ def cache_folder() -> Path:
 
 
 def _keep(file: Path, code: bytes) -> None:
-    """Into the cache, whole or not at all; a folder that cannot be written only costs time."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as unfinished:
-            unfinished.write(code)
-        os.replace(unfinished.name, file)
-    except OSError:
-        pass
+    """Into the cache; a folder that cannot be written only costs time."""
+    with suppress(OSError), atomic_write(file) as unfinished:
+        unfinished.write(code)
 
 
 class Module:

@@ -6,7 +6,6 @@ this file; on a kind of GPU that has not been measured, the first candidate runs
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 
 from basicsr.ops.cuda.driver import compiled, shared_memory
+from basicsr.utils.files import atomic_write
 
 FOLDER = Path(__file__).parent
 SOURCES = ('gpu.cuh', 'scan.cuh', 'forward.cuh', 'gradients.cuh')  # one program, in this order
@@ -138,9 +138,8 @@ def store(arch: str, kind: Kind, plan: Plan) -> None:
     """Write what was found fastest; other entries stay."""
     content = json.loads(TUNED.read_text(encoding='utf-8')) if TUNED.is_file() else {}
     content.setdefault(arch, {})[kind.name] = asdict(plan)
-    unfinished = TUNED.with_suffix('.tmp')  # every scan reads the table, so half of one must never be there
-    unfinished.write_text(json.dumps(content, indent=1, sort_keys=True) + '\n', encoding='utf-8')
-    os.replace(unfinished, TUNED)
+    with atomic_write(TUNED, 'w') as file:  # every scan reads the table, so half of one must never be there
+        file.write(json.dumps(content, indent=1, sort_keys=True) + '\n')
     tuned.cache_clear()
 
 

@@ -5,20 +5,16 @@ its states, rank, type and direction of work, so it is known when the network is
 """
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from triton.runtime.jit import MockTensor
 
 from basicsr.ops.selective_scan.triton_launch import Launch, recorded
-from basicsr.utils.logger import get_root_logger
-
-QUIET_SECONDS = 1.5  # what is in the cache on disk is there in less; nobody needs to be told
+from basicsr.ops.side_by_side import compile_all
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,8 @@ def compile_scans(kinds: Iterable[ScanKind], device: torch.device) -> int:
     return run_all(list(found.values()), device)
 
 
-def run_all(work: list[Launch], device: torch.device, workers: int | None = None) -> int:
-    logger, started, told = get_root_logger(), time.monotonic(), False
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # most of a compilation holds no lock of Python
-        jobs = [pool.submit(compile_one, item, device) for item in work]
-        for done, job in enumerate(as_completed(jobs), 1):
-            job.result()
-            if time.monotonic() - started > QUIET_SECONDS:
-                told = True
-                logger.info(f'compiling the scan for this GPU, {done} of {len(work)}')
-    if told:
-        logger.info(f'compiled in {time.monotonic() - started:.0f} s; the next start finds the kernels on disk')
-    return len(work)
+def run_all(work: list[Launch], device: torch.device) -> int:
+    return compile_all([partial(compile_one, item, device) for item in work])
 
 
 def compile_one(item: Launch, device: torch.device) -> Any:
