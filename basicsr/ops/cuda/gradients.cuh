@@ -31,14 +31,18 @@ struct RowGradients {
 
 // The gradients of the parameters from this chunk.
 __device__ __forceinline__ float *parameters_of(const Problem &p, const Place &at) {
-    return p.of_chunk + ((long long)at.batch * p.chunks + at.chunk) * p.channels * PARAMETERS;
+    return p.of_chunk + ((long long)at.batch * p.chunks + at.chunk) * p.parameters;
 }
+
+// Room in shared memory, of four floats, for what is used twice: in the end by the gradients of the parameters and by the weights.
+#define SAVED LARGER(WARPS * TILES * 64, AT_ONCE * (RANK + 2) * BLOCK / 4)
+#define SPREADS LARGER(WARPS * HALF * 2 * SPREAD / 4, RANK * BLOCK / 4)
 
 extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients(const Problem p) {
     float4 *made = memory;                                    // [CHUNK][PAIRS]
     float4 *saved = made + CHUNK * PAIRS;                     // [WARPS][TILES][2][32]: states before each tile, two channels
-    float4 *spread = saved + WARPS * TILES * 64;              // [WARPS][HALF][2][SPREAD / 4]: terms of the sums over channels
-    float4 *sums = spread + WARPS * HALF * 2 * SPREAD / 4;    // [CHUNK][PAIRS]: sums over states; one group: in place of made
+    float4 *spread = saved + SAVED;                           // [WARPS][HALF][2][SPREAD / 4]: terms of the sums over channels
+    float4 *sums = spread + SPREADS;                          // [CHUNK][PAIRS]: sums over states; one group: in place of made
     float *rows = (float *)(GROUPS > 1 ? sums + CHUNK * PAIRS : sums);  // [CHUNK][32]: B, C
     float *grad = rows + CHUNK * 32;                          // [CHUNK][GRAD_ROW]: dy, then the gradient of the raw step
     float *low = grad + CHUNK * GRAD_ROW;                     // [CHUNK][RANK_4]
@@ -192,7 +196,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
     // what is left is of positions and channels: the value, and the raw step with what it comes from
     float *weights = (float *)spread;                          // [RANK][BLOCK]
     float *over = (float *)saved;                              // [AT_ONCE][RANK + 2][BLOCK]
-    static_assert(AT_ONCE * (RANK + 2) * 16 <= TILES * 256 && RANK * 16 <= HALF * 2 * SPREAD, "what is reused is too small");
     {
         const Steps steps(p, at);
         const int channel = at.dealt_channel();
@@ -257,7 +260,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS) gradients
 // The gradients of the parameters over batch and chunks: a warp's threads have neighbouring columns, its warps other chunks.
 extern "C" __global__ void __launch_bounds__(1024) sum_chunks(const Problem p) {
     float *over = (float *)memory;  // [32][32]
-    const int columns = p.channels * PARAMETERS, column = blockIdx.x * 32 + threadIdx.x % 32, first = threadIdx.x / 32;
+    const int columns = p.parameters, column = blockIdx.x * 32 + threadIdx.x % 32, first = threadIdx.x / 32;
     const float *source = p.of_chunk + column;
     float sum = 0.0f;
     if (column < columns) {

@@ -44,11 +44,6 @@ class Kind:
         return self.rank + 2 * self.states
 
     @property
-    def parameters(self) -> int:
-        """Gradients of a channel and direction that are summed over chunks: of A, the step's weight and bias, D."""
-        return self.states_4 + self.rank + 2
-
-    @property
     def name(self) -> str:
         """In the table of what was measured."""
         return f'{self.states} states, rank {self.rank}, {str(self.dtype).removeprefix("torch.")}'
@@ -157,7 +152,8 @@ def shared_bytes(kernel: str, kind: Kind, plan: Plan) -> int:
         return {'carry': 0, 'sum_chunks': 4096}[kernel]
     if kernel == 'gradients':
         made = plan.chunk * pairs * 4 * (2 if groups > 1 else 1)
-        saved, spread = plan.warps * (plan.chunk // plan.tile) * 256, plan.warps * plan.half * 2 * 144
+        saved = max(plan.warps * (plan.chunk // plan.tile) * 256, 4 * (kind.rank + 2) * block)
+        spread = max(plan.warps * plan.half * 2 * 144, kind.rank * block)
         return 4 * (made + saved + spread + plan.chunk * (32 + block + 2 + rank_4 + 1))
     rows, y = (32, block) if kernel == 'output' else (16, 0)
     rates = groups * 2 * 4 * 32 * plan.warps if groups > 2 else 0

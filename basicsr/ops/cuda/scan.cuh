@@ -25,7 +25,7 @@
 #define RANK_4 ((RANK + 3) / 4 * 4)
 #define SOME_RANK (RANK ? RANK : 1)      // of arrays, which cannot be empty
 #define STATES_4 ((STATES + 3) / 4 * 4)
-#define PARAMETERS (STATES_4 + RANK + 2)
+#define LARGER(a, b) ((a) > (b) ? (a) : (b))
 #define GROUPS ((STATES + 15) / 16)
 #define ROW (RANK + 2 * STATES)
 #define GRAD_ROW (BLOCK + 2)            // of dy in shared memory: neighbouring positions in other banks
@@ -86,9 +86,10 @@ struct Problem {
     TYPE *out;
     TYPE *d_rows;     // like rows; with several blocks of channels instead
     float *of_block;  // (blocks, batch, length, 4, ROW), to be summed
-    float *of_chunk;  // of one direction (batch, chunks, PARAMETERS * channels): A, then weight, bias and D of each channel
-    float *d_rest;    // (4, PARAMETERS * channels), the sums over batch and chunks
-    int batch, height, width, channels, chunks, blocks, direction, adjoint;
+    float *of_chunk;  // of one direction (batch, chunks, parameters): A, then weight, bias and D of each channel
+    float *d_rest;    // (4, parameters), the sums over batch and chunks
+    // parameters: a multiple of 4 not below channels (STATES_4 + RANK + 2)
+    int batch, height, width, channels, chunks, blocks, parameters, direction, adjoint;
 };
 
 // softplus and its derivative; the first is x to the last bit above 20, by rounding

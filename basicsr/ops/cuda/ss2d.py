@@ -13,7 +13,7 @@ from basicsr.utils.errors import UserError
 
 TENSORS = ('value', 'dy', 'rows', 'weight', 'bias', 'rate', 'direct', 'starts', 'arriving', 'sums', 'total', 'out', 'd_rows',
            'of_block', 'of_chunk', 'd_rest')  # yapf: disable
-SIZES = ('batch', 'height', 'width', 'channels', 'chunks', 'blocks', 'direction', 'adjoint')
+SIZES = ('batch', 'height', 'width', 'channels', 'chunks', 'blocks', 'parameters', 'direction', 'adjoint')
 
 
 class Problem(ctypes.Structure):
@@ -48,8 +48,11 @@ class Scan:
         self.module = module(self.kind, self.plan, x.device)
         self.chunks = -(-height * width // self.plan.chunk)
         self.blocks = -(-self.channels // (16 * self.plan.warps))
+        # gradients of A, of the step's weight and bias and of D, in rows from which four can be written at once
+        self.parameters = -(-self.channels * (self.kind.states_4 + self.kind.rank + 2) // 4) * 4
         self.sizes = {'batch': self.batch, 'height': height, 'width': width, 'channels': self.channels,
-                      'chunks': self.chunks, 'blocks': self.blocks}  # yapf: disable
+                      'chunks': self.chunks, 'blocks': self.blocks,
+                      'parameters': self.parameters}  # yapf: disable
         self.tensors = {'value': aligned(x), 'rows': x_dbl.contiguous()}
         for name, tensor in (('weight', dt_w), ('bias', dt_b), ('rate', A), ('direct', D)):
             self.tensors[name] = aligned(tensor.float())
@@ -113,15 +116,16 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
     dx, d_rows = scan.into(tensors['value']), torch.empty_like(tensors['rows'])
     tensors['d_rows'] = d_rows
     tensors['of_block'] = scan.new(scan.blocks, *x_dbl.shape) if scan.blocks > 1 else scan.new(0)
-    tensors['of_chunk'] = scan.new(scan.batch * scan.chunks, kind.parameters * scan.channels)
-    d_rest = tensors['d_rest'] = scan.new(4, kind.parameters * scan.channels)
+    tensors['of_chunk'] = scan.new(scan.batch * scan.chunks, scan.parameters)
+    d_rest = tensors['d_rest'] = scan.new(4, scan.parameters)
     for direction in range(4):
         scan.launch('gradients', scan.programs, direction)
-        scan.launch('sum_chunks', -(-d_rest.shape[1] // 32), direction)
+        scan.launch('sum_chunks', -(-scan.parameters // 32), direction)
     if scan.blocks > 1:
         d_rows = tensors['of_block'].sum(0).to(x_dbl.dtype)
-    dA, rest = d_rest.split([kind.states_4 * scan.channels, (kind.rank + 2) * scan.channels], dim=1)
+    dA, rest = d_rest[:, :scan.channels * kind.states_4], d_rest[:, scan.channels * kind.states_4:]
     dA = dA.unflatten(1, (-1, kind.states_4))[..., :kind.states].reshape(A.shape)
-    d_weight, d_bias, d_direct = rest.unflatten(1, (-1, kind.rank + 2)).split([kind.rank, 1, 1], dim=2)
+    rest = rest[:, :scan.channels * (kind.rank + 2)].unflatten(1, (-1, kind.rank + 2))
+    d_weight, d_bias, d_direct = rest.split([kind.rank, 1, 1], dim=2)
     return (dx, d_rows, d_weight.to(dt_w.dtype).contiguous(), d_bias[..., 0].to(dt_b.dtype).contiguous(),
             dA.to(A.dtype).contiguous(), d_direct[0, :, 0].to(D.dtype).repeat(4))
