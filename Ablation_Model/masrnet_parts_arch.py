@@ -21,13 +21,13 @@ class PlainAttention(nn.Module):
     """
 
     def __init__(self, dim: int, experts: int, heads: int, sampled: int, sample_in_eval: bool, balance: Any,
-                 dropout: float, quant_noise: float, **more: Any):  # yapf: disable
+                 dropout: float, quant_noise: float, **more: Any):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, gate_keys: Tensor | None = None,
-                arrange: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor | None]:  # yapf: disable
+                arrange: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
         """As `MixtureOfAttention`: query (B, W, T, D), key and value (B, W, S, D) or what `arrange` makes that of."""
         k, v = self.k_proj(key), self.v_proj(value)
         if arrange is not None:

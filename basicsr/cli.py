@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         from basicsr.utils.errors import nearest
         print(f"error: there is no command '{argv[0]}'.{nearest(argv[0], _COMMANDS)}", file=stream)
     print('usage: basicsr COMMAND ...\n', *(f'  {name:<12}{text}' for name, (_, text) in _COMMANDS.items()),
-          '\nbasicsr COMMAND --help explains one.', sep='\n', file=stream)  # yapf: disable
+          '\nbasicsr COMMAND --help explains one.', sep='\n', file=stream)
     return 0 if stream is sys.stdout else 2
 
 

@@ -118,10 +118,9 @@ class Registry:
     def unknown(self, name: str) -> str:
         """The sentence for a name that is not registered."""
         known = self.keys()
+        places = [f'basicsr/{self.folder}/*{self.suffix}', *([f'{self.beside}/*{self.suffix}'] if self.beside else [])]
         return (f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
-                f" Searched: basicsr/{self.folder}/*{self.suffix}" +
-                (f', {self.beside}/*{self.suffix}' if self.beside else '') + ''.join(f', {p}'
-                                                                                     for p in self._extra) + '.')
+                f" Searched: {', '.join([*places, *map(str, self._extra)])}.")
 
     def keys(self) -> list[str]:
         return sorted({*self.index(), *self._objects})

@@ -30,7 +30,7 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     args = parse_command_line(__doc__, argv)
     from basicsr.config import load_stages
     stages = load_stages(args.opt, args.overrides, is_train=True, root=Path(root_path) if root_path else None,
-                         debug=args.debug, auto_resume=args.auto_resume)  # yapf: disable
+                         debug=args.debug, auto_resume=args.auto_resume)
     # everything above takes no torch, so that mistakes in the options are reported at once
     from basicsr.engine.launch import unfinished
     from basicsr.engine.preflight import check_stages
@@ -43,8 +43,8 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     shutdown()
 
 
-def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (),
-          later: Sequence[LoadedOptions] = (), started: float | None = None) -> bool:  # yapf: disable
+def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (), later: Sequence[LoadedOptions] = (),
+          started: float | None = None) -> bool:
     """One run, from its options to its last weights. `callbacks` learn the results of validations and may end it.
 
     `later`: the stages that follow; what an earlier start left of them is archived. `started`: when the time of

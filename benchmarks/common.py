@@ -89,9 +89,11 @@ def _versions() -> dict[str, Any]:
     if torch:
         found |= {'torch': torch.__version__, 'threads': torch.get_num_threads()}
         if torch.cuda.is_available():
-            found |= {'gpu': torch.cuda.get_device_name(), 'cuda': torch.version.cuda,
-                      'driver': _output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'),
-                      'triton': metadata.version('triton') if find_spec('triton') else ''}  # yapf: disable
+            found |= {
+                'gpu': torch.cuda.get_device_name(), 'cuda': torch.version.cuda,
+                'driver': _output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'),
+                'triton': metadata.version('triton') if find_spec('triton') else ''
+            }
     return found
 
 

@@ -33,11 +33,8 @@ def main() -> None:
                 dataset[i]
 
         times = alternate({'cv2.imread + crop': bare, 'PairedImageDataset': ours}, repeats=9)
-    rows = [{
-        'what': k,
-        'pairs per second': PAIRS / v,
-        'ratio': times['cv2.imread + crop'] / v
-    } for k, v in times.items()]
+    rows = [{'what': k, 'pairs per second': PAIRS / v, 'ratio': times['cv2.imread + crop'] / v}
+            for k, v in times.items()]
     report('data loading', rows, size='400x600', crop=SIZE)
 
 

@@ -79,10 +79,11 @@ def _channels_last(t: Tensor, seen: Seen) -> Tensor:
 def fake_cuda(seen: Seen | None = None) -> Iterator[None]:
     """Tensors made inside are fake, `device='cuda'` works, autocast included; `seen` hears of every operation."""
     with ExitStack() as stack:
-        for target, value in (('torch.cuda.amp.common.amp_definitely_not_available', lambda: False),
-                              ('torch.cuda.is_bf16_supported', lambda *_, **__: True),
-                              # outside the engine a checkpoint would be computed again for each saved tensor
-                              ('torch._C._current_graph_task_id', lambda: 1)):  # yapf: disable
+        for target, value in (
+            ('torch.cuda.amp.common.amp_definitely_not_available', lambda: False),
+            ('torch.cuda.is_bf16_supported', lambda *_, **__: True),
+                # outside the engine a checkpoint would be computed again for each saved tensor
+            ('torch._C._current_graph_task_id', lambda: 1)):
             stack.enter_context(mock.patch(target, value))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         if seen is not None:

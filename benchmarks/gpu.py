@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 # in order of worth; after tuning, the candidates that won are measured
-SECTIONS = {'correct': 'gpu_correct', 'scan': 'gpu_scan', 'tune': 'gpu_tune', 'networks': 'gpu_networks',
-            'profile': 'gpu_profile', 'published': 'gpu_published'}  # yapf: disable
+SECTIONS = {
+    'correct': 'gpu_correct', 'scan': 'gpu_scan', 'tune': 'gpu_tune', 'networks': 'gpu_networks',
+    'profile': 'gpu_profile', 'published': 'gpu_published'
+}
 DEFAULT = ('correct', 'scan', 'networks', 'published')
 BEGAN = time.time()
 
@@ -28,9 +30,9 @@ BEGAN = time.time()
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sections', nargs='+', choices=SECTIONS, default=[], metavar='NAME',
-                        help=f"of {', '.join(SECTIONS)}, in this order; default: {', '.join(DEFAULT)}")  # yapf: disable
-    parser.add_argument(
-        '--tune', action='store_true', help='also measure the candidates of the scan; store the fastest')
+                        help=f"of {', '.join(SECTIONS)}, in this order; default: {', '.join(DEFAULT)}")
+    parser.add_argument('--tune', action='store_true',
+                        help='also measure the candidates of the scan; store the fastest')
     parser.add_argument('--profile', action='store_true', help='kernels of a step, resident programs, reasons to wait')
     parser.add_argument('--seconds', type=float, default=55, help='for each section; default 55')
     parser.add_argument('--golden', metavar='DIR', help='*.npz of published networks; golden.py there or in ../tools')
@@ -111,8 +113,9 @@ def run(args: argparse.Namespace, device: str, file: Path, scratch: str) -> dict
             store(f'gpu {name}', rows, file, seconds=args.seconds, load_average=os.getloadavg()[0])
             say(f'{name}: {line(row)}')
 
-        run_section(SECTIONS[name], Context(device, options, time.time() + args.seconds), add,
-                    lambda text, name=name: say(f'{name}: {text}'))  # yapf: disable
+        run_section(SECTIONS[name], Context(device, options,
+                                            time.time() + args.seconds), add,
+                    lambda text, name=name: say(f'{name}: {text}'))
     if build:
         build.kill()
     return tables

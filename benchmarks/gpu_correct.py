@@ -29,7 +29,7 @@ from basicsr.ops.ss2d.reference import ss2d_reference
 LIMITS = {torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 # of the networks, and odd ones: one pixel, one channel block that is not full, states that are no power of two
 IMAGES: list[Shape] = [(2, 24, 20, 80, 16, 3), (1, 13, 17, 33, 5, 2), (1, 20, 20, 320, 64, 10), (2, 1, 1, 8, 4, 1),
-                       (1, 16, 18, 360, 16, 12), (1, 12, 20, 216, 16, 7), (1, 9, 14, 72, 10, 3)]  # yapf: disable
+                       (1, 16, 18, 360, 16, 12), (1, 12, 20, 216, 16, 7), (1, 9, 14, 72, 10, 3)]
 OFFICIAL, ODD = IMAGES[:2]
 LONG: Shape = (1, 400, 600, 8, 16, 1)
 # batch, groups, channels of a group, states, length, softplus
@@ -71,7 +71,7 @@ def sequence(shape: tuple, device: str) -> tuple[list, Tensor, list]:
     batch, groups, width, states, length, softplus = shape
     e = groups * width
     u, delta, B, C = (drawn(batch, *s, length, seed=i)
-                      for i, s in enumerate([(e, ), (e, ), (groups, states), (groups, states)]))  # yapf: disable
+                      for i, s in enumerate([(e, ), (e, ), (groups, states), (groups, states)]))
     rate = -torch.arange(1., states + 1).repeat(e, 1)
     tensors = [u, delta if softplus else delta.abs() / 4, rate, B, C, drawn(e), drawn(e).abs()]
     tensors = [t.double().to(device) for t in tensors]
@@ -85,7 +85,7 @@ def exact(definition: Callable[..., Tensor], tensors: list[Tensor], dy: Tensor) 
 
 
 def errors(scan: Callable[..., Tensor], short: tuple[int, ...], true: tuple[list, Tensor, list], dtype: torch.dtype,
-           names: tuple[str, ...], device: str) -> Row:  # yapf: disable
+           names: tuple[str, ...], device: str) -> Row:
     """A row's figures; the inputs at the positions `short` are in `dtype`, the others float32."""
     tensors, dy, right = true
     poison(device)
@@ -96,12 +96,14 @@ def errors(scan: Callable[..., Tensor], short: tuple[int, ...], true: tuple[list
     found = [((a.double() - b).norm() / (b.norm() or 1)).item() for a, b in zip(ours, right)]
     limit = LIMITS[dtype]
     good = found[0] <= limit and max(found[1:]) <= 5 * limit  # a NaN is not good
-    return {'dtype': dtype_name(dtype), 'output': found[0], **dict(zip(names, found[1:])), 'limit': limit,
-            'right': 'yes' if good else 'no'}  # yapf: disable
+    return {
+        'dtype': dtype_name(dtype), 'output': found[0], **dict(zip(names, found[1:])), 'limit': limit,
+        'right': 'yes' if good else 'no'
+    }
 
 
 def check_image(shape: Shape, context: Context, compilers: Compilers, dtypes: tuple = tuple(LIMITS),
-                plan: Plan | None = None) -> Iterator[Row]:  # yapf: disable
+                plan: Plan | None = None) -> Iterator[Row]:
     for dtype in dtypes:
         compilers.ready(kind_of(shape, dtype), plan)
         with forced(plan):
@@ -151,8 +153,10 @@ def check_long(context: Context, compilers: Compilers) -> Iterator[Row]:
     small, long = (TINY[0], TINY[1]) if context.tiny else (ODD, LONG)
     plain, true = image(small, context.device, chunked), image(small, context.device)
     worst = max(((a - b).norm() / b.norm()).item() for a, b in zip(plain[2], true[2]))
-    yield {'what': 'plain backend', 'shape': 'x'.join(map(str, small)), 'dtype': 'float64', 'output': worst, 'limit': 1e-11,
-           'right': 'yes' if worst <= 1e-11 else 'no'}  # yapf: disable
+    yield {
+        'what': 'plain backend', 'shape': 'x'.join(map(str, small)), 'dtype': 'float64', 'output': worst,
+        'limit': 1e-11, 'right': 'yes' if worst <= 1e-11 else 'no'
+    }
     for dtype in LIMITS:
         compilers.ready(kind_of(long, dtype))
         row = errors(ss2d_scan, (0, 1), image(long, context.device, chunked), dtype, GRADIENTS['image'], context.device)
@@ -182,8 +186,10 @@ def check_golden(file: Path, context: Context) -> Iterator[Row]:
             abs(ours.get(k, 0.) - v) / (v + floor) for k, v in norms.items()
             if not (rounding and k.endswith(rounding)) and not (case.options.get('top_k') == 1 and 'gating_fc' in k))
     error = golden.max_rel_err(y.detach().cpu(), case.output)
-    yield {'what': 'network', 'shape': file.stem, 'dtype': 'float32', 'output': error, 'gradients': worst, 'limit': 1e-4,
-           'right': 'yes' if error <= 1e-4 and worst <= 1e-3 else 'no'}  # yapf: disable
+    yield {
+        'what': 'network', 'shape': file.stem, 'dtype': 'float32', 'output': error, 'gradients': worst, 'limit': 1e-4,
+        'right': 'yes' if error <= 1e-4 and worst <= 1e-3 else 'no'
+    }
 
 
 def tasks(context: Context) -> list[Task]:
@@ -196,8 +202,8 @@ def tasks(context: Context) -> list[Task]:
     for shape in images[:3]:
         for plan in candidates(kind_of(shape, torch.float32))[1:2 if context.tiny else None]:
             compilers.submit(kind_of(shape, torch.float32), plan)
-            found.append((f'{named(plan)} at {shape}',
-                          partial(check_image, shape, context, compilers, (torch.float32, ), plan)))  # yapf: disable
+            found.append(
+                (f'{named(plan)} at {shape}', partial(check_image, shape, context, compilers, (torch.float32, ), plan)))
     found.append(('long image', partial(check_long, context, compilers)))
     found.append((f'triton {images[0]}', partial(check_triton, images[0], context)))
     for shape in [(1, 2, 3, 2, 7, True)] if context.tiny else SEQUENCES:

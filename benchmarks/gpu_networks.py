@@ -47,10 +47,11 @@ NETWORKS: dict[str, tuple[list[str], list[str]]] = {
     'LoRa_Gate_Restormer_LOL_v1': ([], FLAT),
     'MASRNet_LOL_v1': ([*LOSS, 'datasets.train.resize=~', 'datasets.train.pair_by=name'],
                        ['network_g.embed_dim=16', 'network_g.stem_dim=6', 'network_g.moe_hidden=[[12],[12],[12,8]]']),
-    'ISALux_LOL_v1': ([*LOSS, 'network_g.semantic=off'],  # the prior's weights are downloaded
-                      ['network_g.dim=8', 'network_g.num_blocks=[1,1,1]']),
+    'ISALux_LOL_v1': (
+        [*LOSS, 'network_g.semantic=off'],  # the prior's weights are downloaded
+        ['network_g.dim=8', 'network_g.num_blocks=[1,1,1]']),
     'IllRecNet_LOL_v1': ([], ['network_g.embed_dim=8', 'network_g.num_heads=4', 'network_g.num_resolution=3']),
-}  # yapf: disable
+}
 FRAME, TINY_FRAME = (1, 3, 400, 600), (1, 3, 20, 28)
 
 
@@ -72,12 +73,16 @@ def side_of(context: Context) -> int:
 def overrides(name: str, context: Context) -> list[str]:
     side, batch = side_of(context), 2 if context.tiny else 8
     folder = pictures(side * 5 // 4, context.options['scratch'])
-    data = {'dataroot_lq': folder / 'input', 'dataroot_gt': folder / 'target', 'cache': 'device', 'gt_size': side,
-            'batch_size_per_gpu': batch}  # yapf: disable
+    data = {
+        'dataroot_lq': folder / 'input', 'dataroot_gt': folder / 'target', 'cache': 'device', 'gt_size': side,
+        'batch_size_per_gpu': batch
+    }
     changes, tiny = NETWORKS[name]
-    return [*(f'datasets.train.{k}={v}' for k, v in data.items()),
-            *(f'datasets.val.{k}={v}' for k, v in data.items() if 'root' in k), f'num_gpu={0 if context.tiny else 1}',
-            'train.amp=~', 'logger.use_tb_logger=false', *changes, *(tiny if context.tiny else [])]  # yapf: disable
+    return [
+        *(f'datasets.train.{k}={v}' for k, v in data.items()),
+        *(f'datasets.val.{k}={v}' for k, v in data.items() if 'root' in k), f'num_gpu={0 if context.tiny else 1}',
+        'train.amp=~', 'logger.use_tb_logger=false', *changes, *(tiny if context.tiny else [])
+    ]
 
 
 def options(name: str, context: Context, *more: str) -> Any:
@@ -108,10 +113,12 @@ def cold(name: str, context: Context) -> Iterator[Row]:
 
 def train(name: str, candidate: str, context: Context, alone: Any = nullcontext) -> Row:
     """Iterations per second through the loop."""
-    found = measure(
-        ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15, alone=alone)
-    return {'network': name, 'what': candidate, 'iter/s': found.iterations, 'first s': found.first,
-            'peak MiB': found.memory * 1024, 'waiting': found.waiting, 'failed': found.failed}  # yapf: disable
+    found = measure(ROOT / 'Options' / f'{name}.yml', overrides(name, context), candidate, 2 if context.tiny else 15,
+                    alone=alone)
+    return {
+        'network': name, 'what': candidate, 'iter/s': found.iterations, 'first s': found.first,
+        'peak MiB': found.memory * 1024, 'waiting': found.waiting, 'failed': found.failed
+    }
 
 
 def step(name: str, context: Context) -> Any:
@@ -135,8 +142,10 @@ def profile_step(name: str, context: Context) -> Iterator[Row]:
     run = step(name, context)
     run(), run()
     count, busy = launches_and_busy(run, context.device)
-    yield {'network': name, 'what': 'eager bf16 step', 'kernels': count, 'busy ms': busy, 'ms': eager(run, context.device, 5),
-           'peak MiB': peak(run, context.device)}  # yapf: disable
+    yield {
+        'network': name, 'what': 'eager bf16 step', 'kernels': count, 'busy ms': busy,
+        'ms': eager(run, context.device, 5), 'peak MiB': peak(run, context.device)
+    }
 
 
 def infer(name: str, context: Context) -> Iterator[Row]:
@@ -154,9 +163,11 @@ def infer(name: str, context: Context) -> Iterator[Row]:
 
         run()
         count, busy = launches_and_busy(run, context.device)
-        yield {'network': name, 'what': f'infer {what}', 'kernels': count, 'busy ms': busy,
-               'ms': eager(run, context.device, 5), 'replayed ms': replayed(run, context.device),
-               'peak MiB': peak(run, context.device)}  # yapf: disable
+        yield {
+            'network': name, 'what': f'infer {what}', 'kernels': count, 'busy ms': busy,
+            'ms': eager(run, context.device,
+                        5), 'replayed ms': replayed(run, context.device), 'peak MiB': peak(run, context.device)
+        }
 
 
 def top_kernels(name: str, context: Context, count: int = 25) -> Iterator[Row]:
@@ -166,8 +177,10 @@ def top_kernels(name: str, context: Context, count: int = 25) -> Iterator[Row]:
     start = time.perf_counter()
     rows = kernels(run, context.device)
     whole = sum(row[2] for row in rows)
-    yield {'kernel': f'all of a step of {name}, {time.perf_counter() - start:.2f} s', 'launches': sum(r[1] for r in rows),
-           'ms': whole, 'share': 1.}  # yapf: disable
+    yield {
+        'kernel': f'all of a step of {name}, {time.perf_counter() - start:.2f} s', 'launches': sum(r[1] for r in rows),
+        'ms': whole, 'share': 1.
+    }
     for label, launches, ms in rows[:count]:
         yield {'kernel': label[:100], 'launches': launches, 'ms': ms, 'share': ms / max(whole, 1e-9)}
 
@@ -238,9 +251,11 @@ def tasks(context: Context) -> list[Task]:
     names = list(NETWORKS)
     jobs = [(name, 'bf16') for name in names] + ([] if context.tiny else [(name, 'float32') for name in names[:2]])
     alone = [] if context.tiny else names
-    return [*((f'{name} cold', partial(cold, name, context)) for name in alone[:1]),
-            ('side by side', lambda: Fleet(jobs, context).report()),
-            *((f'{name} compiled', partial(compiled, name, context)) for name in alone[:2])]  # yapf: disable
+    return [
+        *((f'{name} cold', partial(cold, name, context)) for name in alone[:1]),
+        ('side by side', lambda: Fleet(jobs, context).report()),
+        *((f'{name} compiled', partial(compiled, name, context)) for name in alone[:2])
+    ]
 
 
 def compiled(name: str, context: Context) -> Iterator[Row]:

@@ -59,10 +59,12 @@ def resident(name: str, dtype: torch.dtype, context: Context, compilers: Compile
             threads = THREADS.get(kernel, 32 * plan.warps)
             shared, blocks = shared_bytes(kernel, kind, plan), ctypes.c_int()
             driver().cuOccupancyMaxActiveBlocksPerMultiprocessor(ctypes.byref(blocks), function, threads,
-                                                                 ctypes.c_size_t(shared))  # yapf: disable
-            yield {'scan': where, 'kernel': kernel, 'resident blocks': blocks.value,
-                   'resident warps': blocks.value * threads // 32, 'registers': attribute(function, REGISTERS),
-                   'local': attribute(function, LOCAL), 'shared': shared}  # yapf: disable
+                                                                 ctypes.c_size_t(shared))
+            yield {
+                'scan': where, 'kernel': kernel, 'resident blocks': blocks.value,
+                'resident warps': blocks.value * threads // 32, 'registers': attribute(function, REGISTERS),
+                'local': attribute(function, LOCAL), 'shared': shared
+            }
     yield {'scan': where, **{f'{k} ms': v for k, v in by_kernel(run, context).items()}}
 
 
@@ -79,8 +81,11 @@ def counters(name: str, dtype: torch.dtype, context: Context) -> Iterator[Row]:
     if ncu is None or context.tiny:
         yield {'scan': where, 'failed': 'no GPU' if context.tiny else 'ncu is not on the PATH'}
         return
-    command = [ncu, *(f'--section={s}' for s in SECTIONS), '--page', 'raw', '--csv', '--clock-control', 'none',
-               '--profile-from-start', 'off', sys.executable, __file__, name, dtype_name(dtype)]  # yapf: disable
+    command = [
+        ncu, *(f'--section={s}' for s in SECTIONS), '--page', 'raw', '--csv', '--clock-control', 'none',
+        '--profile-from-start', 'off', sys.executable, __file__, name,
+        dtype_name(dtype)
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=max(5, context.left - 2))
     lines = [line for line in done.stdout.splitlines() if line.startswith('"')]
     if len(lines) < 3:

@@ -37,12 +37,14 @@ def build(sources: Path, folder: Path) -> None:
     here = next(sources.rglob('selective_scan.cpp')).parent
     files = [str(f) for f in sorted(here.iterdir()) if f.suffix in ('.cpp', '.cu')]
     arch = '{}{}'.format(*torch.cuda.get_device_capability())
-    flags = ['-O3', '-U__CUDA_NO_HALF_OPERATORS__', '-U__CUDA_NO_HALF_CONVERSIONS__',
-             '-U__CUDA_NO_BFLOAT16_OPERATORS__', '-U__CUDA_NO_BFLOAT16_CONVERSIONS__',
-             '-U__CUDA_NO_BFLOAT162_OPERATORS__', '-U__CUDA_NO_BFLOAT162_CONVERSIONS__', '--expt-relaxed-constexpr',
-             '--expt-extended-lambda', '--use_fast_math', f'-gencode=arch=compute_{arch},code=sm_{arch}']  # yapf: disable
+    flags = [
+        '-O3', '-U__CUDA_NO_HALF_OPERATORS__', '-U__CUDA_NO_HALF_CONVERSIONS__', '-U__CUDA_NO_BFLOAT16_OPERATORS__',
+        '-U__CUDA_NO_BFLOAT16_CONVERSIONS__', '-U__CUDA_NO_BFLOAT162_OPERATORS__',
+        '-U__CUDA_NO_BFLOAT162_CONVERSIONS__', '--expt-relaxed-constexpr', '--expt-extended-lambda', '--use_fast_math',
+        f'-gencode=arch=compute_{arch},code=sm_{arch}'
+    ]
     load(NAME, files, extra_cflags=['-O3'], extra_cuda_cflags=flags, extra_include_paths=[str(here)],
-         build_directory=str(folder), verbose=True)  # yapf: disable
+         build_directory=str(folder), verbose=True)
 
 
 def start_build(sources: str, folder: Path) -> subprocess.Popen:
@@ -74,7 +76,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
-                bias: Tensor) -> Tensor:  # yapf: disable
+                bias: Tensor) -> Tensor:
         y, states, *_ = kernel.fwd(u, delta, A, B, C, D, None, bias, True)
         ctx.kernel = kernel
         ctx.save_for_backward(u, delta, A, B, C, D, bias, states)
@@ -91,7 +93,7 @@ class _Scan(torch.autograd.Function):
 def scan_with(kernel: Any) -> Callable[..., Tensor]:
 
     def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
-             delta_softplus: bool) -> Tensor:  # yapf: disable
+             delta_softplus: bool) -> Tensor:
         assert delta_softplus
         return _Scan.apply(kernel, u, delta, A, B, C, D, bias)
 
@@ -113,7 +115,7 @@ def compare(name: str, shape: Shape, dtype: torch.dtype, context: Context, compi
         if what == 'both' and name in FORWARD_ONLY:
             continue
         runs = [(torch.no_grad()(partial(f, *t)) if what == 'forward' else step(f, t))
-                for f, t in ((ours, mine), (published, theirs))]  # yapf: disable
+                for f, t in ((ours, mine), (published, theirs))]
         times = [replayed(run, context.device) for run in runs]
         row |= {f'ours {what}': times[0], f'published {what}': times[1], f'{what} ratio': times[1] / times[0]}
     if 'both ratio' in row:
@@ -131,7 +133,7 @@ def tasks(context: Context) -> list[Task]:
         except RuntimeError as error:
             return [('published', partial(_say, str(error)))]
     return [(f'{name} {dtype_name(dtype)}', partial(compare, name, shape, dtype, context, compilers))
-            for name, shape, dtype in jobs]  # yapf: disable
+            for name, shape, dtype in jobs]
 
 
 def _say(why: str) -> Iterator[Row]:

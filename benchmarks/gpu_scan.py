@@ -31,7 +31,8 @@ FORWARD_ONLY = ('F1', )
 STEP = {'S1': 1, 'S2': 2, 'S3': 2, 'D2': 2, 'D1': 1}  # scans of a training step of RetinexMamba
 # milliseconds of forward, and of forward with backward, as a graph, at most, in either dtype; MiB beside the inputs
 TARGETS: dict[str, tuple[float | None, float | None]] = {
-    'S1': (0.6, 2.2), 'S2': (None, 2.2), 'S3': (None, 2.2), 'D1': (None, 4.2), 'D2': (None, 4.2)}  # yapf: disable
+    'S1': (0.6, 2.2), 'S2': (None, 2.2), 'S3': (None, 2.2), 'D1': (None, 4.2), 'D2': (None, 4.2)
+}
 TARGET_STEP, TARGET_MIB = 24., {'S1': 300}
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -70,8 +71,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def targets(*pairs: tuple[float, float]) -> Row:
     """Of (value, at most)."""
-    return {'targets': ', '.join(f'{limit:g}' for _, limit in pairs),
-            'met': ', '.join('yes' if value <= limit else 'no' for value, limit in pairs)}  # yapf: disable
+    return {
+        'targets': ', '.join(f'{limit:g}' for _, limit in pairs),
+        'met': ', '.join('yes' if value <= limit else 'no' for value, limit in pairs)
+    }
 
 
 def measure(name: str, shape: Shape, dtype: torch.dtype, context: Context, compilers: Compilers) -> Iterator[Row]:
@@ -79,16 +82,20 @@ def measure(name: str, shape: Shape, dtype: torch.dtype, context: Context, compi
     compilers.ready(kind)
     tensors = inputs(shape, dtype, device)
     forward = torch.no_grad()(partial(ss2d_scan, *tensors))
-    row: Row = {'shape': name, 'dtype': dtype_name(dtype), 'forward eager': eager(forward, device),
-                'forward graph': replayed(forward, device), 'both eager': '', 'both graph': '',
-                'forward launches': launches_and_busy(forward, device)[0], 'both launches': '',
-                'forward MiB': peak(forward, device), 'both MiB': ''}  # yapf: disable
+    row: Row = {
+        'shape': name, 'dtype': dtype_name(dtype), 'forward eager': eager(forward, device),
+        'forward graph': replayed(forward, device), 'both eager': '', 'both graph': '',
+        'forward launches': launches_and_busy(forward, device)[0], 'both launches': '',
+        'forward MiB': peak(forward, device), 'both MiB': ''
+    }
     if name not in FORWARD_ONLY:
         both = step(ss2d_scan, tensors)
-        row |= {'both eager': eager(both, device), 'both graph': replayed(both, device),
-                'both launches': launches_and_busy(both, device)[0], 'both MiB': peak(both, device)}  # yapf: disable
+        row |= {
+            'both eager': eager(both, device), 'both graph': replayed(both, device),
+            'both launches': launches_and_busy(both, device)[0], 'both MiB': peak(both, device)
+        }
     pairs = zip((row['forward graph'], row.get('both graph'), row.get('both MiB')),
-                (*TARGETS.get(name, (None, None)), TARGET_MIB.get(name)))  # yapf: disable
+                (*TARGETS.get(name, (None, None)), TARGET_MIB.get(name)))
     row |= targets(*((value, limit) for value, limit in pairs if value and limit))
     yield row | {'plan': named(choose(kind, architecture(torch.device('cuda')))) if device == 'cuda' else ''}
 
@@ -110,7 +117,7 @@ def tasks(context: Context) -> list[Task]:
     for _, shape, dtype in jobs:
         compilers.submit(kind_of(shape, dtype))
     run: list[Task] = [(f'{name} {dtype_name(dtype)}', partial(measure, name, shape, dtype, context, compilers))
-                       for name, shape, dtype in jobs]  # yapf: disable
+                       for name, shape, dtype in jobs]
     position = 2 * len(STEP)
     sums = [(f'step {dtype_name(dtype)}', partial(total, dtype, context)) for dtype in DTYPES]
     return run[:position] + sums + run[position:]

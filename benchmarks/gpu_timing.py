@@ -81,7 +81,7 @@ def kernels(function: Function, device: str) -> list[tuple[str, int, float]]:
         synchronise(device)
     rows = [(e.key, e.count, e.self_device_time_total / 1e3 if device == 'cuda' else e.self_cpu_time_total / 1e3)
             for e in found.key_averages() if e.device_type == wanted and not getattr(e, 'is_user_annotation', False)]
-    return sorted(rows, key=lambda row: -row[2])  # yapf: disable
+    return sorted(rows, key=lambda row: -row[2])
 
 
 def launches_and_busy(function: Function, device: str) -> tuple[int, float]:

@@ -21,8 +21,10 @@ from basicsr.ops.cuda.driver import architecture
 from basicsr.ops.cuda.plans import Plan, forced
 
 # where the candidates of a kind of scan are measured, in order of worth; MambaIR's other widths after its official one
-PLACES: list[Shape] = [*(SHAPES[name] for name in ('S1', 'S2', 'S3', 'D2', 'D1', 'MambaIR')), (4, 64, 64, 216, 16, 7),
-                       (4, 64, 64, 72, 10, 3)]  # yapf: disable
+PLACES: list[Shape] = [
+    *(SHAPES[name] for name in ('S1', 'S2', 'S3', 'D2', 'D1', 'MambaIR')), (4, 64, 64, 216, 16, 7),
+    (4, 64, 64, 72, 10, 3)
+]
 TINY: list[Shape] = [(1, 3, 4, 8, 3, 1), (1, 3, 4, 8, 16, 1)]
 DTYPES = (torch.float32, torch.bfloat16)
 # |candidate - first| / |first| of output and gradients: two roundings of each type, and sums in another order
@@ -64,8 +66,10 @@ def measure(shape: Shape, dtype: torch.dtype, plan: Plan, context: Context, comp
     expected = right(shape, dtype, device)
     with forced(plan):
         apart = difference(run(*problem(shape, dtype, device)), expected)
-        row: Row = {'kind': kind.name, 'plan': named(plan), 'differs by': apart,
-                    'right': 'yes' if apart <= AGREE[dtype] else 'no'}  # yapf: disable
+        row: Row = {
+            'kind': kind.name, 'plan': named(plan), 'differs by': apart,
+            'right': 'yes' if apart <= AGREE[dtype] else 'no'
+        }
         # the rehearsal cannot tell plans apart, and takes figures that can be told
         row['ms'] = milliseconds(partial(run, *problem(shape, dtype, device)), device) if device == 'cuda' else float(
             len(repr(plan)))

@@ -43,15 +43,17 @@ OFFICIAL: dict[str, dict[str, Any]] = {
     'MASRNet': {},
     'ISALux': {'semantic': 'off'},
     'IllRecNet': {},
-}  # yapf: disable
+}
 
-_NOTHING = {'detach', 'alias', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', '_unsafe_view',
-            'scalar_tensor', 'lift_fresh', 'promote_types', 'device', 'stack_', 'resize_', 'set_',
-            '_foreach_copy_'}  # yapf: disable
+_NOTHING = {
+    'detach', 'alias', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', '_unsafe_view',
+    'scalar_tensor', 'lift_fresh', 'promote_types', 'device', 'stack_', 'resize_', 'set_', '_foreach_copy_'
+}
 _FILLS = {'new_zeros', 'zeros_like', 'ones_like', 'new_ones', 'full_like', 'zeros', 'ones'}
 # how much longer than their bytes at full bandwidth, where that is known from an H100
-_SLOWER = {'convolution': 2., 'convolution_backward': 2.9, 'mm': 2.2, 'addmm': 2.2, 'bmm': 2.2, 'baddbmm': 2.2,
-           'sum': 2.}  # yapf: disable
+_SLOWER = {
+    'convolution': 2., 'convolution_backward': 2.9, 'mm': 2.2, 'addmm': 2.2, 'bmm': 2.2, 'baddbmm': 2.2, 'sum': 2.
+}
 _ROW = 1.6e-9  # seconds of a layer norm for each pixel, however few channels
 BANDWIDTH, LEAST = 2.3e12, 1.5e-6
 RATE = {torch.float32: 4e13, torch.bfloat16: 3e14, torch.float16: 3e14}
@@ -102,7 +104,7 @@ def kernels(name: str, args: tuple, kwargs: dict, out: Any) -> float:
 
 
 def count_step(options: dict[str, Any], size: int = 128, amp: torch.dtype | None = torch.bfloat16,
-               cast_once: bool = False, batch: int = 8) -> KernelCount:  # yapf: disable
+               cast_once: bool = False, batch: int = 8) -> KernelCount:
     """The counts of one step of a network on `batch` images of size x size."""
     counted = KernelCount()
     with torch.device('meta'):
@@ -178,13 +180,15 @@ def main() -> None:
     rows = []
     for name in args.networks:
         counted = count_step({'type': name, **OFFICIAL[name]}, args.size, None if args.float32 else torch.bfloat16,
-                             args.cast_once)  # yapf: disable
+                             args.cast_once)
         rows.append({
-            'network': name, 'kernels': counted.kernels.total(), 'GB': counted.bytes.total() / 1e9,
+            'network': name,
+            'kernels': counted.kernels.total(),
+            'GB': counted.bytes.total() / 1e9,
             'ms': 1e3 * counted.seconds.total(),
             'most kernels': ', '.join(f'{k} {n}' for k, n in counted.kernels.most_common(args.top)),
             'most time': ', '.join(f'{k} {1e3 * s:.1f}' for k, s in counted.seconds.most_common(args.top)),
-        })  # yapf: disable
+        })
     kind = 'float32' if args.float32 else 'bf16, weights cast once' if args.cast_once else 'bf16'
     report(f'kernels of a step, {kind}', rows, batch=8, size=args.size)
 

@@ -67,10 +67,11 @@ def rows(kind: Kind, plan: Plan, arch: str) -> Iterator[dict[str, Any]]:
     for kernel, registers, lines in disassembled(machine_code(kind, plan, arch)):
         if kernel not in THREADS:
             loops = [f'{len(loop) / updates(loop):.1f}' for loop in loops_over_states(lines)]
-            yield {'arch': arch, 'plan': named(plan), 'kernel': kernel, 'registers': registers,
-                   'spills': spills(line for _, line in lines),
-                   'shared KiB': shared_bytes(kernel, kind, plan) / 1024,
-                   'instructions an update': ', '.join(loops)}  # yapf: disable
+            yield {
+                'arch': arch, 'plan': named(plan), 'kernel': kernel, 'registers': registers,
+                'spills': spills(line for _, line in lines), 'shared KiB': shared_bytes(kernel, kind, plan) / 1024,
+                'instructions an update': ', '.join(loops)
+            }
 
 
 def main() -> None:
@@ -82,8 +83,8 @@ def main() -> None:
     args = parser.parse_args()
     for dtype in args.dtype:
         kind = Kind(args.states, args.rank, getattr(torch, dtype))
-        print_table(f'machine code, {kind.name}', [row for arch in args.arch for plan in candidates(kind)
-                                                   for row in rows(kind, plan, arch)])  # yapf: disable
+        print_table(f'machine code, {kind.name}',
+                    [row for arch in args.arch for plan in candidates(kind) for row in rows(kind, plan, arch)])
 
 
 if __name__ == '__main__':

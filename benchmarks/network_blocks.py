@@ -32,7 +32,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     'LoRa_Gate_Restormer': {},
     'ImprovedLoRaGateRestormer': {},
     'RetinexMamba': {},
-}  # yapf: disable
+}
 PLAIN: dict[str, Callable[[], nn.Module]] = {'RetinexFormer': PlainRetinexFormer, 'Restormer': PlainRestormer}
 
 
@@ -88,8 +88,10 @@ def step(net: nn.Module, x: Tensor) -> None:
 def memory(name: str, variant: str, size: int) -> dict[str, float]:
     """Of one variant; in a process of its own, since what others have left would not leave room for the largest."""
     net, x = variants(name)[variant], image(size)
-    return {'saved MiB': saved_bytes(net, x) / 2**20, 'forward peak MiB': peak_bytes(lambda: forward(net, x)) / 2**20,
-            'step peak MiB': peak_bytes(lambda: step(net, x)) / 2**20}  # yapf: disable
+    return {
+        'saved MiB': saved_bytes(net, x) / 2**20, 'forward peak MiB': peak_bytes(lambda: forward(net, x)) / 2**20,
+        'step peak MiB': peak_bytes(lambda: step(net, x)) / 2**20
+    }
 
 
 def image(size: int) -> Tensor:
@@ -102,12 +104,16 @@ def rows_of(name: str, size: int, repeats: int) -> list[dict[str, Any]]:
     train = alternate({k: lambda net=net: step(net, x) for k, net in nets.items()}, repeats)
     rows = []
     for variant in nets:
-        row = {'network': name, 'variant': variant, 'forward s': infer[variant], 'step s': train[variant],
-               **in_fresh_process(memory, name, variant, size)}  # yapf: disable
+        row = {
+            'network': name, 'variant': variant, 'forward s': infer[variant], 'step s': train[variant],
+            **in_fresh_process(memory, name, variant, size)
+        }
         if 'plain' in nets:
             base = rows[0] if rows else row
-            row |= {'forward x': base['forward s'] / row['forward s'], 'step x': base['step s'] / row['step s'],
-                    'saved /': row['saved MiB'] / base['saved MiB']}  # yapf: disable
+            row |= {
+                'forward x': base['forward s'] / row['forward s'], 'step x': base['step s'] / row['step s'],
+                'saved /': row['saved MiB'] / base['saved MiB']
+            }
         rows.append(row)
     return rows
 

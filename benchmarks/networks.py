@@ -86,12 +86,14 @@ def published_loop(device: str) -> list[dict]:
     runs['published']()
     peer = time.perf_counter() - start
     ours = alternate({'ours': runs['ours']}, repeats=5)['ours']
-    return [row(f'RetinexMamba / published structure and loop, forward 1x128x128 {device}, 1 thread', ours, peer,
-                peer / ours, at_least=80 if device == 'cpu' else None)]  # yapf: disable
+    return [
+        row(f'RetinexMamba / published structure and loop, forward 1x128x128 {device}, 1 thread', ours, peer,
+            peer / ours, at_least=80 if device == 'cpu' else None)
+    ]
 
 
 def against_retinexformer(what: str, make: Callable[..., Callable], shape: tuple[int, ...], device: str,
-                          seconds: float | None, memory: float | None, amp: bool = False) -> list[dict]:  # yapf: disable
+                          seconds: float | None, memory: float | None, amp: bool = False) -> list[dict]:
     """Cost relative to Retinexformer; `seconds` and `memory` are the targets."""
     threads = 2
     torch.set_num_threads(threads)
@@ -101,9 +103,10 @@ def against_retinexformer(what: str, make: Callable[..., Callable], shape: tuple
     m = {k: in_fresh_process(peak, make, k, shape, device, amp, threads) / MB for k in names}
     what = f"RetinexMamba / Retinexformer, {what} {'x'.join(map(str, (shape[0], *shape[2:])))} {device}"
     what += ' bf16' if amp else ''
-    return [row(what, t['ours'], t['retinexformer'], t['ours'] / t['retinexformer'], at_most=seconds),
-            row(f'{what}, peak memory', m['ours'], m['retinexformer'], m['ours'] / m['retinexformer'], 'MB',
-                at_most=memory)]  # yapf: disable
+    return [
+        row(what, t['ours'], t['retinexformer'], t['ours'] / t['retinexformer'], at_most=seconds),
+        row(f'{what}, peak memory', m['ours'], m['retinexformer'], m['ours'] / m['retinexformer'], 'MB', at_most=memory)
+    ]
 
 
 def main() -> None:

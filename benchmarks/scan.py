@@ -38,11 +38,13 @@ def problem(shape: Shape, device: str = 'cpu') -> list[Tensor]:
     """Image, projection to step, B and C, step weight and bias, A, D: as drawn when a network is built."""
     batch, height, width, channels, states, rank = shape
     g = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(batch, height, width, channels, generator=g),
-               torch.randn(4, rank + 2 * states, channels, generator=g) * channels**-0.5,
-               torch.randn(4, channels, rank, generator=g) * rank**-0.5,
-               torch.randn(4, channels, generator=g) * 0.5 - 4,
-               -torch.arange(1.0, states + 1).repeat(4 * channels, 1), torch.ones(4 * channels)]  # yapf: disable
+    tensors = [
+        torch.randn(batch, height, width, channels, generator=g),
+        torch.randn(4, rank + 2 * states, channels, generator=g) * channels**-0.5,
+        torch.randn(4, channels, rank, generator=g) * rank**-0.5,
+        torch.randn(4, channels, generator=g) * 0.5 - 4, -torch.arange(1.0, states + 1).repeat(4 * channels, 1),
+        torch.ones(4 * channels)
+    ]
     return [t.to(device) for t in tensors]
 
 
@@ -147,7 +149,7 @@ def forward_memory(backend: str, shape: Shape) -> int:
 
 
 def row(what: str, ours: float, peer: float, ratio: float, unit: str = 's', at_least: float | None = None,
-        at_most: float | None = None) -> dict[str, Any]:  # yapf: disable
+        at_most: float | None = None) -> dict[str, Any]:
     """One comparison; `ratio` is a speed-up (target: at least) or a cost (target: at most)."""
     result = {'what': what, 'unit': unit, 'ours': ours, 'peer': peer, 'ratio': ratio, 'target': '', 'met': ''}
     if at_least is not None:
@@ -157,8 +159,7 @@ def row(what: str, ours: float, peer: float, ratio: float, unit: str = 's', at_l
     return result
 
 
-def against_the_loop(name: str, runs: Callable, shape: Shape, isas: list[str],
-                     targets: dict[str, float]) -> list[dict]:  # yapf: disable
+def against_the_loop(name: str, runs: Callable, shape: Shape, isas: list[str], targets: dict[str, float]) -> list[dict]:
     """Rows of one problem: every contender takes its turn in one alternation."""
     tensors = problem(shape)
     contenders = {f'native {isa}': under(runs(ours, tensors), 'native', isa) for isa in isas}
@@ -170,8 +171,10 @@ def against_the_loop(name: str, runs: Callable, shape: Shape, isas: list[str],
         torch.testing.assert_close(contender(), expected, rtol=1e-3, atol=1e-4, msg=lambda m, k=label: f'{k}: {m}')
     t = alternate(contenders)
     best = f'native {isas[-1]}' if isas else 'torch'
-    rows = [row(f'{k} / published loop, {name}', t[k], t['loop'], t['loop'] / t[k], at_least=targets.get(k.split()[-1]))
-            for k in contenders if k not in ('loop', 'mambapy')]  # yapf: disable
+    rows = [
+        row(f'{k} / published loop, {name}', t[k], t['loop'], t['loop'] / t[k], at_least=targets.get(k.split()[-1]))
+        for k in contenders if k not in ('loop', 'mambapy')
+    ]
     if best != 'torch':
         rows.append(row(f'{best} / torch, {name}', t[best], t['torch'], t['torch'] / t[best], at_least=5))
     peers = [k for k in dict.fromkeys([best, 'torch']) if 'mambapy' in t]
@@ -198,11 +201,13 @@ def memory() -> list[dict]:
     rows, mb = [], 1 / 2**20
     if supported_isas():
         output, peak = problem(S1)[0].nbytes, in_fresh_process(forward_memory, 'native', S1)
-        rows.append(row('native / its output, peak memory, forward 8x128x128', peak * mb, output * mb, peak / output, 'MB',
-                        at_most=1.2))  # yapf: disable
+        rows.append(
+            row('native / its output, peak memory, forward 8x128x128', peak * mb, output * mb, peak / output, 'MB',
+                at_most=1.2))
     plain, loop = (in_fresh_process(forward_memory, k, MIDDLE) for k in ('torch', 'loop'))
-    rows.append(row('torch / published loop, peak memory, forward 1x64x64', plain * mb, loop * mb, plain / loop, 'MB',
-                    at_most=0.15))  # yapf: disable
+    rows.append(
+        row('torch / published loop, peak memory, forward 1x64x64', plain * mb, loop * mb, plain / loop, 'MB',
+            at_most=0.15))
     return rows
 
 
@@ -229,7 +234,7 @@ def main() -> None:
     rows = memory()
     rows += against_the_loop('forward 1x32x32', forward, SMALL, isas, {'avx512': 100, 'avx2': 60, 'torch': 12})
     rows += against_the_loop('forward + backward 1x24x24', step, STEP, isas[-1:],
-                             {'avx512': 100, 'avx2': 100, 'torch': 25})  # yapf: disable
+                             {'avx512': 100, 'avx2': 100, 'torch': 25})
     settings = {'shape': 'channels 80, states 16, rank 3', 'load_average': os.getloadavg()[0]}
     report('scan', rows + large() + gpu(), **settings)
 

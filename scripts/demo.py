@@ -33,12 +33,8 @@ def input_scores() -> dict[str, float]:
     pairs = [(to_float(imread(p)), to_float(imread(folder / 'target' / p.name)))
              for p in (folder / 'input').glob('*.png')]
     return {
-        metric:
-        sum(measure(a, b, {
-            'type': f'calculate_{metric}',
-            'protocol': 'retinexformer'
-        }) for a, b in pairs) / len(pairs)
-        for metric in ('psnr', 'ssim')
+        metric: sum(measure(a, b, {'type': f'calculate_{metric}', 'protocol': 'retinexformer'})
+                    for a, b in pairs) / len(pairs) for metric in ('psnr', 'ssim')
     }
 
 
@@ -66,12 +62,12 @@ def main() -> None:
     weights = 'experiments/RetinexMamba_demo/best/net_g_best.pth'
     step('Train a small RetinexMamba', 'basicsr/train.py', '--opt', OPTIONS)
     step('Test it', 'Enhancement/test_from_dataset.py', '--opt', OPTIONS, '--weights', weights, '--dataset', 'demo',
-         '--output_dir', 'results/demo/metrics')  # yapf: disable
+         '--output_dir', 'results/demo/metrics')
     step('Test the weights that come with the toolbox', 'Enhancement/test_from_dataset.py', '--weights', SHIPPED,
          '--degraded_dir', 'data/demo/test/input', '--clean_dir', 'data/demo/test/target', '--no_images',
-         '--output_dir', 'results/demo/shipped')  # yapf: disable
+         '--output_dir', 'results/demo/shipped')
     step('Enhance a photo it has never seen', 'Enhancement/enhance.py', f'data/demo/test/input/{PHOTO}', '-o',
-         f'results/demo/{PHOTO}', '--weights', weights, '--sheet')  # yapf: disable
+         f'results/demo/{PHOTO}', '--weights', weights, '--sheet')
     report()
 
 

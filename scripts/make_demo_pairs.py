@@ -28,7 +28,7 @@ DEMO = ROOT / 'data' / 'demo'
 Photo = namedtuple('Photo', 'name split package file author licence zoom', defaults=[1.0])
 SKI, SKL, LOM = 'scikit-image', 'scikit-learn', 'lomiri-wallpapers-16.04'
 SKI_DIR, SKL_DIR, LOM_DIR = 'skimage/data/', 'sklearn/datasets/images/', 'usr/share/backgrounds/'
-# yapf: disable
+
 PHOTOS = [
     Photo('astronaut', 'train', SKI, SKI_DIR + 'astronaut.png', 'NASA', 'public domain'),
     Photo('brushes', 'train', LOM, LOM_DIR + 'Picture_1A_by_freespace.jpg', 'Trevor "Freespace"', 'CC-BY-4.0'),
@@ -44,7 +44,6 @@ PHOTOS = [
     Photo('lounge', 'test', LOM, LOM_DIR + 'Wine_by_Jakkub_Mede.jpg', 'Jakub Mede', 'CC-BY-4.0'),
     Photo('peaks', 'test', LOM, LOM_DIR + 'picosdeeuropa_by_Aitzol_Berasategi.jpg', 'Aitzol Berasategi', 'CC-BY-4.0'),
 ]
-# yapf: enable
 
 LONG_SIDE, SHORT_SIDE = 304, 228  # a target fits in 304x228, or 228x304 upright: all in all under 3 MB
 FULL_WELL, READ_NOISE = 10000.0, 4.0  # electrons; see simulate_low_light

@@ -20,7 +20,7 @@ def main() -> None:
     folder = ROOT / 'data' / 'demo' / 'test'
     gt = imread(folder / 'target' / 'peaks.png')
     panels = [('dark input', imread(folder / 'input' / 'peaks.png')),
-              ('enhanced', imread(ROOT / 'results' / 'demo' / 'peaks.png')), ('ground truth', gt)]  # yapf: disable
+              ('enhanced', imread(ROOT / 'results' / 'demo' / 'peaks.png')), ('ground truth', gt)]
     matplotlib.use('Agg')
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.3), layout='constrained')
     for axis, (title, img) in zip(axes, panels):

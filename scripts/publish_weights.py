@@ -43,17 +43,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('run', metavar='RUN', help='folder of a finished run, experiments/<name>')
     parser.add_argument('--name', required=True, help='what the weights are called from now on')
-    for flag, text in (('data', 'what they were trained on'), ('machine', 'what trained them'),
-                       ('licence', 'what may be done with them'),
-                       ('selection', 'how these weights of the run were chosen')):  # yapf: disable
+    sentences = {
+        'data': 'what they were trained on',
+        'machine': 'what trained them',
+        'licence': 'what may be done with them',
+        'selection': 'how these weights of the run were chosen',
+    }
+    for flag, text in sentences.items():
         parser.add_argument(f'--{flag}', required=True, help=f'a sentence: {text}')
     parser.add_argument('--paper', nargs=3, metavar=('PSNR', 'SSIM', 'SOURCE'), help='what the paper claims, and where')
     parser.add_argument('--ship', choices=['best-ema', 'best', 'last-ema', 'last'],
-                        help='default: the best on the held-out images, their average where there is one')  # yapf: disable
-    parser.add_argument(
-        '--dataset', default='test', metavar='KEY', help='test set: a block below datasets; default test')
+                        help='default: the best on the held-out images, their average where there is one')
+    parser.add_argument('--dataset', default='test', metavar='KEY',
+                        help='test set: a block below datasets; default test')
     parser.add_argument('--to', default=ROOT / 'pretrained_weights', type=Path, metavar='DIR',
-                        help='the folder of weights; README.md and Options/ are beside it')  # yapf: disable
+                        help='the folder of weights; README.md and Options/ are beside it')
     parser.add_argument('--default', action='store_true', help='enhance takes these when it is given none')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.test.dataroot_lq=...')
@@ -71,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     options = _published_options(source, args.to.parent)
     if args.dataset not in opt['datasets']:
         raise UserError(f"--dataset: '{source}' has no data set '{args.dataset}'."
-                        f"{nearest(args.dataset, opt['datasets'])} It has: {', '.join(opt['datasets'])}")  # yapf: disable
+                        f"{nearest(args.dataset, opt['datasets'])} It has: {', '.join(opt['datasets'])}")
     block = opt['datasets'][args.dataset]
     candidates = find_candidates(Path(args.run))
     entry = _choose(args.ship, candidates)
@@ -87,19 +91,30 @@ def run(args: argparse.Namespace) -> None:
         means = {kind: _rounded(mean(row[kind] for row in rows.values())) for kind in ('plain', 'GT-mean')}
         metrics[label] = {'iterations': candidate.iterations, **means}
         print(f'{label}, {candidate.iterations} iterations, {len(rows)} images of {block["name"]}:',
-              *(f'{kind} {means[kind][f"psnr {README_PROTOCOL}"]:.2f} dB' for kind in means))  # yapf: disable
+              *(f'{kind} {means[kind][f"psnr {README_PROTOCOL}"]:.2f} dB' for kind in means))
         if label == entry:
             per_image = _rounded({name: row['plain'][f'psnr {README_PROTOCOL}'] for name, row in rows.items()})
             parameters = sum(p.numel() for p in restorer.net.parameters())
     manifest['weights'][args.name] = {
-        'file': f'{args.name}.safetensors', 'sha256': hashlib.sha256(data).hexdigest(), 'bytes': len(data),
-        'network': shipped.network, 'parameters': parameters, 'options': options,
-        'changes': effective_changes(Path(args.run), source), 'data': args.data,
-        'selection': args.selection, 'iterations': shipped.iterations, 'machine': args.machine, 'entry': entry,
-        'metrics': {'dataset': block['name'], 'block': args.dataset, 'images': len(dataset), 'candidates': metrics,
-                    'per_image': per_image},
-        'paper': paper, 'licence': args.licence,
-    }  # yapf: disable
+        'file': f'{args.name}.safetensors',
+        'sha256': hashlib.sha256(data).hexdigest(),
+        'bytes': len(data),
+        'network': shipped.network,
+        'parameters': parameters,
+        'options': options,
+        'changes': effective_changes(Path(args.run), source),
+        'data': args.data,
+        'selection': args.selection,
+        'iterations': shipped.iterations,
+        'machine': args.machine,
+        'entry': entry,
+        'metrics': {
+            'dataset': block['name'], 'block': args.dataset, 'images': len(dataset), 'candidates': metrics,
+            'per_image': per_image
+        },
+        'paper': paper,
+        'licence': args.licence,
+    }
     if args.default or manifest['default'] is None:
         manifest['default'] = args.name
     with atomic_write(args.to / f'{args.name}.safetensors') as file:
@@ -119,8 +134,10 @@ def measure(restorer, dataset, block: dict[str, Any], title: str) -> dict[str, d
     for _, name, file, _, result, gt in restore_images(restorer, dataset, block, title):
         if gt is None:
             raise UserError(f"'{file}' has no ground truth; a test set needs one")
-        rows[name] = {kind: measure_image(file, image, gt, metrics, restorer.device)
-                      for kind, image in (('plain', result), ('GT-mean', match_mean(result, gt)))}  # yapf: disable
+        rows[name] = {
+            kind: measure_image(file, image, gt, metrics, restorer.device)
+            for kind, image in (('plain', result), ('GT-mean', match_mean(result, gt)))
+        }
     return rows
 
 
@@ -151,8 +168,9 @@ def _held_out(folder: Path, opt: dict[str, Any], test: str) -> None:
     chosen_on = [key for key, block in blocks.items() if not key.startswith('train') and block['name'] == name]
     images = {key: _images(build_dataset(blocks[key])) for key in {*chosen_on, test}}
     if any(images[key] & images[test] for key in chosen_on) or not chosen_on:
-        raise UserError(f"the best weights of '{folder}' were chosen on '{name}', which is not held apart from the test set"
-                        f" datasets.{test}; choose on images of the training set")  # yapf: disable
+        raise UserError(
+            f"the best weights of '{folder}' were chosen on '{name}', which is not held apart from the test set"
+            f" datasets.{test}; choose on images of the training set")
 
 
 def _images(dataset: Any) -> set[str]:

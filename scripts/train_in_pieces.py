@@ -121,8 +121,10 @@ def train(args: argparse.Namespace) -> None:
         return
     changes = _choose(args, opt)
     left = args.minutes - (time.monotonic() - STARTED) / 60
-    train_pipeline(argv=['--opt', args.opt, '--auto_resume', *_places(args), *changes, 'logger.use_tb_logger=false',
-                         f'train.time_limit={max(left, 1e-9)}'])  # yapf: disable
+    train_pipeline(argv=[
+        '--opt', args.opt, '--auto_resume', *_places(args), *changes, 'logger.use_tb_logger=false',
+        f'train.time_limit={max(left, 1e-9)}'
+    ])
     at = newest_state(opt['path']['training_states'])
     print('the run has ended' if ended.is_file() else f'iteration {at.stem}; the run has not ended yet')
 
@@ -167,8 +169,10 @@ def _data(args: argparse.Namespace) -> dict[str, str]:
     if content.get('stages'):
         raise UserError(f"'{args.opt}' has stages; only files of one run can be trained in pieces")
     blocks = content.get('datasets') if isinstance(content.get('datasets'), dict) else {}
-    found = {f'datasets.{name}.{key}': value for name, block in blocks.items() if isinstance(block, dict)
-             for key, value in block.items()}  # yapf: disable
+    found = {
+        f'datasets.{name}.{key}': value for name, block in blocks.items() if isinstance(block, dict)
+        for key, value in block.items()
+    }
     found |= dict(entry.split('=', 1) for entry in args.overrides if '=' in entry)
     named = ('dataroot', 'meta_info', 'roots')
     found = {k: v for k, v in found.items() if k.startswith('datasets.') and k.split('.')[2].startswith(named)}
@@ -205,8 +209,8 @@ def _cut(files: dict[str, Path], args: argparse.Namespace, label: str) -> None:
     there = [name for name in names if (target / name).is_file()]
     mib = sum((target / name).stat().st_size for name in there) / 2**20
     rest = args.first + len(there)
-    print(f'{label}: {len(there)} of {len(names)} parts, {mib:.1f} MiB, in {target}'
-          + (f'; the next: --first {rest}' if rest < len(names) else ''))  # yapf: disable
+    print(f'{label}: {len(there)} of {len(names)} parts, {mib:.1f} MiB, in {target}' +
+          (f'; the next: --first {rest}' if rest < len(names) else ''))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -236,13 +240,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         sub = verb(function, 'opt')
         sub.add_argument('--minutes', type=float, required=True, help='what there is of time in one piece')
         if function is train:
-            sub.add_argument(
-                '--total_iter', type=int, help='length of the whole run, instead of that of the option file')
+            sub.add_argument('--total_iter', type=int,
+                             help='length of the whole run, instead of that of the option file')
             sub.add_argument('--fastest', action='store_true', help='as the fastest candidate of `report`')
         else:
             sub.add_argument('--iterations', type=int, default=20, help='timed for each candidate')
             sub.add_argument('--candidates', metavar='LIST', default='float32,bf16',
-                             help='of: float32, bf16, bf16+eager, bf16+compile, bf16+cuda-graphs')  # yapf: disable
+                             help='of: float32, bf16, bf16+eager, bf16+compile, bf16+cuda-graphs')
     args = parser.parse_args(argv)
     args.root = args.root.resolve()
     args.pieces = args.root / '.pieces'

@@ -15,28 +15,38 @@ CODE = {
     'train': {
         'denoise': {'denoising/WaterlooED': ['1.bmp', '2.bmp'], 'denoising/BSD400': ['1.jpg']},
         'derain': {'deraining/RainTrainL/rainy': ['rain-1.png'], 'deraining/RainTrainL/gt': ['norain-1.png']},
-        'dehaze': {'dehazing/RESIDE/part1': ['7_0.8_0.2.jpg', '7_1_0.1.jpg'], 'dehazing/RESIDE/part2': ['8_1_0.1.jpg'],
-                   'dehazing/RESIDE/clear': ['7.jpg', '8.jpg', '9.jpg']},
-        'deblur': {'deblurring/GoPro/crop/train/input_crops': ['a.png', 'b.png'],
-                   'deblurring/GoPro/crop/train/target_crops': ['a.png', 'b.png']},
+        'dehaze': {
+            'dehazing/RESIDE/part1': ['7_0.8_0.2.jpg', '7_1_0.1.jpg'], 'dehazing/RESIDE/part2': ['8_1_0.1.jpg'],
+            'dehazing/RESIDE/clear': ['7.jpg', '8.jpg', '9.jpg']
+        },
+        'deblur': {
+            'deblurring/GoPro/crop/train/input_crops': ['a.png', 'b.png'],
+            'deblurring/GoPro/crop/train/target_crops': ['a.png', 'b.png']
+        },
         'synllie': {'llie/LOLv1/Train/input': ['1.png'], 'llie/LOLv1/Train/target': ['1.png']},
     },
     'test': {
         'denoise': {'denoising/cBSD68/original_png': ['x.png', 'y.png']},
-        'derain': {'deraining/Rain100L/rainy': ['norain-2.png', 'norain-10.png'],
-                   'deraining/Rain100L/gt': ['norain-2.png', 'norain-10.png']},
+        'derain': {
+            'deraining/Rain100L/rainy': ['norain-2.png', 'norain-10.png'],
+            'deraining/Rain100L/gt': ['norain-2.png', 'norain-10.png']
+        },
         'dehaze': {'dehazing/SOTS/outdoor/hazy': ['0001_0.8_0.2.jpg'], 'dehazing/SOTS/outdoor/gt': ['0001.png']},
         'deblur': {'deblurring/GoPro/test/input': ['a.png'], 'deblurring/GoPro/test/target': ['a.png']},
         'synllie': {'llie/LOLv1/Test/input': ['1.png'], 'llie/LOLv1/Test/target': ['1.png']},
     },
-}  # yapf: disable
+}
 README = {
     'train': {
         'denoise': {'train/denoising/WED': ['1.bmp', '2.bmp'], 'train/denoising/BSD400': ['1.jpg']},
         'derain': {'train/deraining/Rain100L/rainy': ['rain-1.png'], 'train/deraining/Rain100L/gt': ['norain-1.png']},
-        'dehaze': {'train/dehazing/OTS/hazy': ['7_1.png', '7_2.png', '8_1.png'],
-                   'train/dehazing/OTS/clear': ['7.png', '8.png']},
-        'deblur': {'train/deblurring/GoPro/blur': ['a.png', 'b.png'], 'train/deblurring/GoPro/sharp': ['a.png', 'b.png']},
+        'dehaze': {
+            'train/dehazing/OTS/hazy': ['7_1.png', '7_2.png', '8_1.png'],
+            'train/dehazing/OTS/clear': ['7.png', '8.png']
+        },
+        'deblur': {
+            'train/deblurring/GoPro/blur': ['a.png', 'b.png'], 'train/deblurring/GoPro/sharp': ['a.png', 'b.png']
+        },
         'synllie': {'train/lol/LOL-v1/low': ['1.png'], 'train/lol/LOL-v1/high': ['1.png']},
     },
     'test': {
@@ -46,7 +56,7 @@ README = {
         'deblur': {'test/GoPro/input': ['a.png'], 'test/GoPro/target': ['a.png']},
         'synllie': {'test/LOL/low': ['1.png'], 'test/LOL/high': ['1.png']},
     },
-}  # yapf: disable
+}
 COUNTS = {'train': dict(zip(ALL, (3, 3, 3, 1, 3, 2, 1))), 'test': dict(zip(ALL, (2, 2, 2, 2, 1, 1, 1)))}
 SIZE = (40, 36)
 

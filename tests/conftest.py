@@ -52,22 +52,29 @@ def tiny_options(tmp_path: Path, pairs: Path):
     def write(name: str = 'tiny', **changes: Any) -> Path:
         data = {'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'dataroot_gt': str(pairs / 'target')}
         options = {
-            'name': name, 'model_type': 'ImageCleanModel', 'scale': 1, 'num_gpu': 0, 'manual_seed': 3,
+            'name': name,
+            'model_type': 'ImageCleanModel',
+            'scale': 1,
+            'num_gpu': 0,
+            'manual_seed': 3,
             'datasets': {
-                'train': {**data, 'name': 'toy', 'gt_size': 16, 'geometric_augs': True, 'batch_size_per_gpu': 2,
-                          'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 3},
+                'train': {
+                    **data, 'name': 'toy', 'gt_size': 16, 'geometric_augs': True, 'batch_size_per_gpu': 2,
+                    'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 3
+                },
                 'val': {**data, 'name': 'toy'},
             },
             'network_g': {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2},
             'path': {'experiments_root': str(tmp_path / 'experiments'), 'results_root': str(tmp_path / 'results')},
             'train': {
-                'total_iter': 4, 'optim_g': {'type': 'Adam', 'lr': 1e-3},
+                'total_iter': 4,
+                'optim_g': {'type': 'Adam', 'lr': 1e-3},
                 'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [100]},
                 'pixel_opt': {'type': 'L1Loss'},
             },
             'val': {'val_freq': 4, 'metrics': {'psnr': {'type': 'calculate_psnr'}}},
             'logger': {'print_freq': 1, 'save_checkpoint_freq': 4, 'use_tb_logger': False},
-        }  # yapf: disable
+        }
         _merge(options, changes)
         file = tmp_path / f'{name}.yml'
         file.write_text(yaml.safe_dump(options, sort_keys=False))

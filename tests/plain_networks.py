@@ -35,9 +35,8 @@ class GuidedAttention(nn.Module):
         self.rescale = nn.Parameter(torch.ones(heads, 1, 1))
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.proj = nn.Linear(dim, dim)
-        self.pos_emb = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, 1, 1, bias=False, groups=dim), nn.GELU(),
-            nn.Conv2d(dim, dim, 3, 1, 1, bias=False, groups=dim))  # yapf: disable
+        self.pos_emb = nn.Sequential(nn.Conv2d(dim, dim, 3, 1, 1, bias=False, groups=dim), nn.GELU(),
+                                     nn.Conv2d(dim, dim, 3, 1, 1, bias=False, groups=dim))
 
     def forward(self, x: Tensor, light: Tensor) -> Tensor:
         b, h, w, c = x.shape
@@ -59,10 +58,9 @@ class WideFeedForward(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(dim, dim * 4, 1, bias=False), nn.GELU(),
-            nn.Conv2d(dim * 4, dim * 4, 3, 1, 1, bias=False, groups=dim * 4), nn.GELU(),
-            nn.Conv2d(dim * 4, dim, 1, bias=False))  # yapf: disable
+        self.net = nn.Sequential(nn.Conv2d(dim, dim * 4, 1, bias=False), nn.GELU(),
+                                 nn.Conv2d(dim * 4, dim * 4, 3, 1, 1, bias=False, groups=dim * 4), nn.GELU(),
+                                 nn.Conv2d(dim * 4, dim, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
@@ -101,15 +99,21 @@ class Denoiser(nn.Module):
         self.encoder_layers, self.decoder_layers = nn.ModuleList(), nn.ModuleList()
         for i in range(2):
             c = n * 2**i
-            self.encoder_layers.append(nn.ModuleList([
-                GuidedBlocks(c, c // n, num_blocks[i]), nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False),
-                nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False)]))  # yapf: disable
+            self.encoder_layers.append(
+                nn.ModuleList([
+                    GuidedBlocks(c, c // n, num_blocks[i]),
+                    nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False),
+                    nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False)
+                ]))
         self.bottleneck = GuidedBlocks(4 * n, 4, num_blocks[-1])
         for i in (1, 0):
             c = n * 2**i
-            self.decoder_layers.append(nn.ModuleList([
-                nn.ConvTranspose2d(2 * c, c, 2, 2), nn.Conv2d(2 * c, c, 1, bias=False),
-                GuidedBlocks(c, c // n, num_blocks[i])]))  # yapf: disable
+            self.decoder_layers.append(
+                nn.ModuleList([
+                    nn.ConvTranspose2d(2 * c, c, 2, 2),
+                    nn.Conv2d(2 * c, c, 1, bias=False),
+                    GuidedBlocks(c, c // n, num_blocks[i])
+                ]))
         self.mapping = nn.Conv2d(n, 3, 3, 1, 1, bias=False)
 
     def forward(self, img: Tensor, light: Tensor) -> Tensor:
@@ -220,7 +224,7 @@ class PlainRestormer(nn.Module):
     """For sizes that are multiples of 8; without the dual-pixel task."""
 
     def __init__(self, dim: int = 48, num_blocks: tuple[int, ...] = (4, 6, 6, 8), num_refinement_blocks: int = 4,
-                 heads: tuple[int, ...] = (1, 2, 4, 8), bias: bool = False, LayerNorm_type: str = 'WithBias'):  # yapf: disable
+                 heads: tuple[int, ...] = (1, 2, 4, 8), bias: bool = False, LayerNorm_type: str = 'WithBias'):
         super().__init__()
 
         def level(i: int, width: int, count: int) -> nn.Sequential:
@@ -233,10 +237,10 @@ class PlainRestormer(nn.Module):
         self.encoder_level2 = level(1, dim * 2, num_blocks[1])
         self.encoder_level3 = level(2, dim * 4, num_blocks[2])
         self.latent = level(3, dim * 8, num_blocks[3])
-        self.down1_2, self.down2_3, self.down3_4 = (
-            rescale(c, c // 2, nn.PixelUnshuffle(2)) for c in (dim, 2 * dim, 4 * dim))  # yapf: disable
-        self.up4_3, self.up3_2, self.up2_1 = (
-            rescale(c, 2 * c, nn.PixelShuffle(2)) for c in (8 * dim, 4 * dim, 2 * dim))  # yapf: disable
+        self.down1_2, self.down2_3, self.down3_4 = (rescale(c, c // 2, nn.PixelUnshuffle(2))
+                                                    for c in (dim, 2 * dim, 4 * dim))
+        self.up4_3, self.up3_2, self.up2_1 = (rescale(c, 2 * c, nn.PixelShuffle(2))
+                                              for c in (8 * dim, 4 * dim, 2 * dim))
         self.reduce_chan_level3 = nn.Conv2d(dim * 8, dim * 4, 1, bias=bias)
         self.reduce_chan_level2 = nn.Conv2d(dim * 4, dim * 2, 1, bias=bias)
         self.decoder_level3 = level(2, dim * 4, num_blocks[2])

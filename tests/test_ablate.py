@@ -111,10 +111,8 @@ def test_report_only_trains_nothing_and_says_what_is_missing(study, tmp_path, ca
     assert ablate([str(study(FULL)), '--report_only', '--gpus', 'cpu', '--root', str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert 'FAILED: full, seed 3: not started' in out and not (tmp_path / 'experiments').exists()
-    assert {f.name
-            for f in (tmp_path / 'results' / 'study').iterdir()
-            } == {f'report.{suffix}'
-                  for suffix in ('md', 'tex', 'csv', 'json', 'png')}
+    assert {f.name for f in (tmp_path / 'results' / 'study').iterdir()
+            } == {f'report.{suffix}' for suffix in ('md', 'tex', 'csv', 'json', 'png')}
 
 
 # ------------------------------------------------------------------------------------------------ the study file
@@ -132,21 +130,8 @@ def test_all_mistakes_are_reported_before_anything_starts(study, tmp_path, capsy
     for part in ("unknown key 'totl_iter'. Did you mean 'total_iter'?", "variants[1].override: unknown key 'override'."
                  " Did you mean 'overrides'?", "there are two variants called 'full'", 'variants[3].name: is required'):
         assert part in text, part
-    file = study(FULL, {
-        'name': 'a',
-        'overrides': {
-            'network_g.n_feet': 4,
-            'train.optim_g.lr': 'x'
-        }
-    }, {
-        'name': 'b',
-        'opt': 'gone.yml'
-    }, {
-        'name': 'c',
-        'overrides': {
-            'network_g.type': 'RetinexMamb'
-        }
-    })
+    file = study(FULL, {'name': 'a', 'overrides': {'network_g.n_feet': 4, 'train.optim_g.lr': 'x'}},
+                 {'name': 'b', 'opt': 'gone.yml'}, {'name': 'c', 'overrides': {'network_g.type': 'RetinexMamb'}})
     with pytest.raises(UserError) as caught:
         read(file)
     text = str(caught.value)
@@ -169,7 +154,7 @@ def test_all_mistakes_are_reported_before_anything_starts(study, tmp_path, capsy
     ({'variants': []}, 'variants'),
     ({'variants': 'full'}, 'variants'),
     ({'total_iter': 0}, 'total_iter'),
-])  # yapf: disable
+])
 def test_a_mistake_of_the_study_file(study, change, message):
     file = study(FULL)
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
@@ -180,23 +165,13 @@ def test_a_mistake_of_the_study_file(study, change, message):
 
 def test_variants_are_option_files_overrides_or_both(study, tiny_options, tmp_path):
     other = tiny_options('other', network_g={'type': 'RetinexFormer', 'n_feat': 8})
-    file = study(
-        FULL, {
-            'name': 'b',
-            'opt': other.name,
-            'overrides': {
-                'train.optim_g.lr': 1e-5
-            }
-        },
-        overrides={
-            'train.optim_g.lr': 3e-4,
-            'network_g.n_feat': 16
-        })
+    file = study(FULL, {'name': 'b', 'opt': other.name, 'overrides': {'train.optim_g.lr': 1e-5}},
+                 overrides={'train.optim_g.lr': 3e-4, 'network_g.n_feat': 16})
     runs = read(file, seeds=2).runs
-    assert [(run.variant, run.seed, run.opt['network_g']['type'], run.opt['network_g']['n_feat'],
-             run.opt['train']['optim_g']['lr']) for run in runs] == [
-        ('full', 3, 'RetinexMamba', 16, 3e-4), ('full', 4, 'RetinexMamba', 16, 3e-4),
-        ('b', 3, 'RetinexFormer', 16, 1e-5), ('b', 4, 'RetinexFormer', 16, 1e-5)]  # yapf: disable
+    found = [(run.variant, run.seed, run.opt['network_g']['type'], run.opt['network_g']['n_feat'],
+              run.opt['train']['optim_g']['lr']) for run in runs]
+    assert found == [('full', 3, 'RetinexMamba', 16, 3e-4), ('full', 4, 'RetinexMamba', 16, 3e-4),
+                     ('b', 3, 'RetinexFormer', 16, 1e-5), ('b', 4, 'RetinexFormer', 16, 1e-5)]
     assert [run.opt['manual_seed'] for run in runs] == [3, 4, 3, 4]
     assert len({run.weights for run in runs}) == 4
     assert runs[0].weights == tmp_path / 'experiments' / 'study' / 'full_seed3' / 'models' / 'net_g_latest.pth'
@@ -221,11 +196,15 @@ def test_a_file_with_stages_is_refused(study, tiny_options):
 
 
 def test_schedules_shrink_in_proportion(study):
-    scheduler = {'type': 'CosineAnnealingRestartCyclicLR', 'periods': [46000, 104000], 'restart_weights': [1, 1],
-                 'eta_mins': [3e-4, 1e-6]}  # yapf: disable
-    long = {'train.total_iter': 150000, 'train.warmup_iter': 1500, 'train.scheduler': scheduler, 'val.val_freq': 1000,
-            'logger.save_checkpoint_freq': 1000, 'datasets.train.mini_batch_sizes': [2, 1],
-            'datasets.train.gt_sizes': [8, 16], 'datasets.train.iters': [100000, 50000]}  # yapf: disable
+    scheduler = {
+        'type': 'CosineAnnealingRestartCyclicLR', 'periods': [46000, 104000], 'restart_weights': [1, 1],
+        'eta_mins': [3e-4, 1e-6]
+    }
+    long = {
+        'train.total_iter': 150000, 'train.warmup_iter': 1500, 'train.scheduler': scheduler, 'val.val_freq': 1000,
+        'logger.save_checkpoint_freq': 1000, 'datasets.train.mini_batch_sizes': [2, 1],
+        'datasets.train.gt_sizes': [8, 16], 'datasets.train.iters': [100000, 50000]
+    }
     opt = read(study(FULL, overrides=long), total_iter=300).runs[0].opt
     train = opt['train']
     assert (train['total_iter'], train['warmup_iter'], train['scheduler']['periods']) == (300, 3, [92, 208])
@@ -292,20 +271,29 @@ def spread(mean, std=None):
 
 
 def row(name, **more):
-    return {'name': name, 'network': {}, 'psnr': None, 'ssim': None, 'psnr_difference': None, 'ssim_difference': None,
-            'paper': {}, 'failed': {}} | more  # yapf: disable
+    return {
+        'name': name, 'network': {}, 'psnr': None, 'ssim': None, 'psnr_difference': None, 'ssim_difference': None,
+        'paper': {}, 'failed': {}
+    } | more
 
 
+CLAIMED = {'psnr': 24.03, 'source': 'A & B'}
 REPORT = {
-    'study': 'S', 'reference': 'full', 'protocol': 'retinexformer', 'weights': 'last', 'seeds': [3], 'iterations': [2],
-    'data': ['LOL_v1'], 'images': 15,
+    'study': 'S',
+    'reference': 'full',
+    'protocol': 'retinexformer',
+    'weights': 'last',
+    'seeds': [3],
+    'iterations': [2],
+    'data': ['LOL_v1'],
+    'images': 15,
     'variants': [
-        row('full', parameters=4589001, macs=61937185792, macs_scan=17049845760, seconds=0.25, size='400x600', machine='CPU',
-            psnr=spread(20.123, 0.456), ssim=spread(0.8, 0.01), paper={'psnr': 24.03, 'source': 'A & B'}),
+        row('full', parameters=4589001, macs=61937185792, macs_scan=17049845760, seconds=0.25, size='400x600',
+            machine='CPU', psnr=spread(20.123, 0.456), ssim=spread(0.8, 0.01), paper=CLAIMED),
         row('50 % a_b', psnr=spread(21), ssim=spread(0.7), psnr_difference=0.877, ssim_difference=-0.1),
         row('lost', failed={3: 'it burnt'}),
     ],
-}  # yapf: disable
+}
 
 
 def test_markdown_and_terminal():
@@ -337,8 +325,8 @@ def test_files(tmp_path):
     assert [f.name for f in files] == ['report.md', 'report.tex', 'report.csv', 'report.json', 'report.png']
     with (tmp_path / 'report.csv').open(newline='') as file:
         full, half, lost = csv.DictReader(file)
-    assert (full['parameters'], full['psnr_mean'], full['psnr_std'], full['psnr_paper']) == ('4589001', '20.123',
-                                                                                             '0.456', '24.03')
+    found = full['parameters'], full['psnr_mean'], full['psnr_std'], full['psnr_paper']
+    assert found == ('4589001', '20.123', '0.456', '24.03')
     assert (half['psnr_difference'], half['psnr_std'], half['runs']) == ('0.877', '', '1')
     assert (lost['psnr_mean'], lost['runs'], lost['failed']) == ('', '0', '1')
     picture = cv2.imread(str(tmp_path / 'report.png'))

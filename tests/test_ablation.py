@@ -97,17 +97,22 @@ def test_parameters_at_official_widths(name):
 
 VARIANTS = ('RetinexMambaWithoutSS2D', 'RetinexMambaWithoutIFA', 'RetinexMambaFFN', 'RetinexMambaIGMSA',
             'RetinexMambaWithoutEstimator', 'RetinexMambaOneDirection', 'RetinexMambaTwoDirections',
-            'RetinexMambaHalvedState')  # yapf: disable
+            'RetinexMambaHalvedState')
 SMALL = {
     **{name: {'n_feat': 8, 'num_blocks': [1, 1, 1], 'd_state': 4} for name in VARIANTS},
     'ImprovedLoRaGateRestormerWithoutCSFF': {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1},
-    **{name: {'embed_dim': 16, 'stem_dim': 8} for name in ('MASRNetPlainAttention', 'MASRNetCoarseMaps', 'MASRNetFineMaps')},
-}  # yapf: disable
+    **{
+        name: {'embed_dim': 16,
+               'stem_dim': 8} for name in ('MASRNetPlainAttention', 'MASRNetCoarseMaps', 'MASRNetFineMaps')
+    },
+}
 # nothing reads these in the variants: features of the illumination below the first level, the router's vectors
 SILENT = {
-    'RetinexMambaWithoutIFA': '.2.weight', 'RetinexMambaFFN': '.2.weight', 'MASRNetPlainAttention': 'qk_gen.k_combined.',
+    'RetinexMambaWithoutIFA': '.2.weight',
+    'RetinexMambaFFN': '.2.weight',
+    'MASRNetPlainAttention': 'qk_gen.k_combined.',
     'ImprovedLoRaGateRestormerWithoutCSFF': '.expert_selector.',
-}  # yapf: disable
+}
 
 
 def small(name, **more):
@@ -129,8 +134,7 @@ def test_any_size_and_gradients(name):
         assert y.shape == x.shape and torch.isfinite(y).all()
     y.square().mean().backward()
     without = {
-        k
-        for k, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+        k for k, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
     }
     silent = SILENT.get(name)
     assert all(silent and silent in key for key in without), without
@@ -203,8 +207,10 @@ def test_guided_attention_before_the_scan(images):
 def test_without_the_scan_guided_blocks_are_those_of_retinexformer():
     """The two option files of IG-MSA differ by SS2D alone."""
     former = build_network({'type': 'RetinexFormer', 'n_feat': 8, 'num_blocks': [1, 1, 1]})
-    rest = {k.replace('.blocks.0.2.', '.blocks.0.1.').replace('Restorer', 'denoiser'): v
-            for k, v in small('RetinexMambaIGMSA').state_dict().items() if '.blocks.0.1.' not in k}  # yapf: disable
+    rest = {
+        k.replace('.blocks.0.2.', '.blocks.0.1.').replace('Restorer', 'denoiser'): v
+        for k, v in small('RetinexMambaIGMSA').state_dict().items() if '.blocks.0.1.' not in k
+    }
     assert {k: v.shape for k, v in rest.items()} == {k: v.shape for k, v in former.state_dict().items()}
 
 
@@ -242,8 +248,8 @@ def test_few_directions_are_the_reference_scan_of_these(name, orders):
     found = scan.scan(u, x_dbl)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)  # A is rounded to float32
     inputs = [u, x_dbl, *parameters]
-    for a, b in zip(
-            torch.autograd.grad(found.square().sum(), inputs), torch.autograd.grad(wanted.square().sum(), inputs)):
+    for a, b in zip(torch.autograd.grad(found.square().sum(), inputs),
+                    torch.autograd.grad(wanted.square().sum(), inputs)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -256,8 +262,8 @@ def test_without_csff_the_skip_is_a_1x1_convolution():
     net = small('ImprovedLoRaGateRestormerWithoutCSFF')
     a, b = torch.randn(1, 32, 4, 6), torch.randn(1, 32, 4, 6)
     weight = net.csff2.conv_merge.weight
-    torch.testing.assert_close(
-        net.csff2(a, b), torch.nn.functional.conv2d(torch.cat([a, b], 1), weight.view(32, 64, 1, 1)))
+    torch.testing.assert_close(net.csff2(a, b),
+                               torch.nn.functional.conv2d(torch.cat([a, b], 1), weight.view(32, 64, 1, 1)))
     assert [k for k in net.state_dict() if k.startswith('csff2')] == ['csff2.conv_merge.weight']
 
 
@@ -271,7 +277,8 @@ def test_plain_attention_is_multi_head_attention():
     parts = (ours.q_proj, ours.k_proj, ours.v_proj)
     theirs.load_state_dict({
         'in_proj_weight': torch.cat([p.weight for p in parts]), 'in_proj_bias': torch.cat([p.bias for p in parts]),
-        'out_proj.weight': ours.out_proj.weight, 'out_proj.bias': ours.out_proj.bias})  # yapf: disable
+        'out_proj.weight': ours.out_proj.weight, 'out_proj.bias': ours.out_proj.bias
+    })
     query, key, value = torch.randn(2, 3, 5, 16), torch.randn(2, 3, 7, 16), torch.randn(2, 3, 7, 16)
     wanted, _ = theirs(*(t.flatten(0, 1) for t in (query, key, value)))
     found, loss = ours(query, key, value)

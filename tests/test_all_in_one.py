@@ -41,19 +41,19 @@ def figures(y: torch.Tensor) -> list[float]:
 
 
 @pytest.mark.parametrize('options, parameters, evaluated, trained, without_gradient', [
-    (IMPROVED, 893_184, [0.78207286, 1.77080283, 0.48663265, 0.02267466, 0.34782851],
-     [0.62585069, 1.99733662, 18.861892], 61),
-    ({**IMPROVED, 'gate_type': 'None'}, 868_112, [0.72209480, 1.69944560, 0.37602669, 0.42035067, -0.97074497],
-     [0.61980690, 1.94270773, 19.448357], 61),
+    (IMPROVED, 893_184, [0.78207286, 1.77080283, 0.48663265, 0.02267466, 0.34782851
+                         ], [0.62585069, 1.99733662, 18.861892], 61),
+    ({**IMPROVED, 'gate_type': 'None'}, 868_112, [0.72209480, 1.69944560, 0.37602669, 0.42035067, -0.97074497
+                                                  ], [0.61980690, 1.94270773, 19.448357], 61),
     ({**IMPROVED, 'gate_type': 'headwise', 'use_dfrg': False}, 845_888,
      [0.75335273, 1.73616848, 0.51064193, -0.05748294, -1.72719574], [0.58919220, 1.96185957, 18.469105], 0),
     ({**IMPROVED, 'bias': True, 'LayerNorm_type': 'BiasFree', 'dual_pixel_task': True}, 900_419,
      [0.50782267, 2.17719151, 0.38061646, 0.95245421, 0.56794220], [0.20369221, 2.20850875, 25.234629], 61),
-    (BASELINE, 754_167, [0.48957622, 0.54673453, 0.84293664, 0.48008400, 0.41695911],
-     [0.48957622, 0.54673453, 3.836399], 0),
-    ({**BASELINE, 'gate_type': 'headwise'}, 729_184, [0.48855000, 0.54475573, 0.86643797, 0.44460833, 0.43541482],
-     [0.48855000, 0.54475573, 3.559843], 0),
-], ids=['improved', 'no gate', 'headwise', 'biases', 'baseline', 'baseline headwise'])  # yapf: disable
+    (BASELINE, 754_167, [0.48957622, 0.54673453, 0.84293664, 0.48008400, 0.41695911
+                         ], [0.48957622, 0.54673453, 3.836399], 0),
+    ({**BASELINE, 'gate_type': 'headwise'}, 729_184, [0.48855000, 0.54475573, 0.86643797, 0.44460833, 0.43541482
+                                                      ], [0.48855000, 0.54475573, 3.559843], 0),
+], ids=['improved', 'no gate', 'headwise', 'biases', 'baseline', 'baseline headwise'])
 @pytest.mark.parametrize('checkpoint', [False, True])
 def test_figures_of_the_published_networks(options, parameters, evaluated, trained, without_gradient, checkpoint):
     net = fill(build_network({**options, 'checkpoint': checkpoint})).eval()
@@ -79,18 +79,19 @@ def test_figures_of_the_published_networks(options, parameters, evaluated, train
     ('ImprovedLoRaGateRestormer', {'gate_type': 'headwise'}, 24_417_888),
     ('ImprovedLoRaGateRestormer', {'use_dfrg': False}, 24_494_732),
     ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': None, 'lora_attn_ratio': None}, 29_539_012),
-    ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': 1., 'lora_attn_ratio': 1., 'gate_type': None, 'use_dfrg': False},
-     26_381_216),
+    ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': 1., 'lora_attn_ratio': 1., 'gate_type': None, 'use_dfrg': False
+                                   }, 26_381_216),
     ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': 0.3, 'lora_attn_ratio': 0.6}, 18_692_464),
     ('ImprovedLoRaGateRestormer', {'lora_ffn_ratio': 0.6, 'lora_attn_ratio': 0.9}, 29_468_868),
-    ('ImprovedLoRaGateRestormer', {'dim': 32, 'num_blocks': [4, 4, 4, 6], 'num_refinement_blocks': 2,
-                                   'lora_ffn_ratio': 0.4, 'lora_attn_ratio': 0.6}, 7_492_918),
+    ('ImprovedLoRaGateRestormer', {
+        'dim': 32, 'num_blocks': [4, 4, 4, 6], 'num_refinement_blocks': 2, 'lora_ffn_ratio': 0.4, 'lora_attn_ratio': 0.6
+    }, 7_492_918),
     ('LoRa_Gate_Restormer', {}, 22_723_552),
     ('LoRa_Gate_Restormer', {'lora_ffn_ratio': None, 'lora_attn_ratio': None}, 28_009_588),
     ('LoRa_Gate_Restormer', {'lora_ffn_ratio': None, 'lora_attn_ratio': None, 'gate_type': ''}, 26_126_644),
     ('LoRa_Gate_Restormer', {'lora_ffn_ratio': 0.25, 'lora_attn_ratio': 0.5}, 14_513_044),
     ('LoRa_Gate_Restormer', {'gate_type': 'none'}, 21_207_328),
-])  # yapf: disable
+])
 def test_parameter_counts(type_, options, parameters):
     with torch.device('meta'):
         net = build_network({'type': type_, **options})
@@ -106,7 +107,7 @@ def test_official_layout():
     assert sum(type(m).__name__ == 'BetterLoRaConv' for m in baseline.modules()) == 176
     block = net.latent[0]
     names = ('attn.qkv', 'attn.project_out', 'attn.dfrg.fc1', 'attn.dfrg.fc2', 'attn.dfrg.expert_selector.0',
-             'ffn.project_in', 'ffn.project_out')  # yapf: disable
+             'ffn.project_in', 'ffn.project_out')
     ranks = [block.get_submodule(n).conv_down.weight.shape[0] for n in names]
     assert ranks == [307, 192, 76, 76, 4, 192, 192]
 
@@ -117,8 +118,9 @@ def test_rank_rule():
         conv = low_rank(SpatialAwareLoRaConv, ratio, least=4)(full, 64)
         return None if isinstance(conv, PointwiseConv2d) else conv.conv_down.weight.shape[0]
 
-    assert [rank(16, 0.8), rank(16, 0.1), rank(4, 0.1), rank(16, 1), rank(16, None), rank(5, 0.5)] == [
-        12, 4, None, None, None, 4]  # yapf: disable
+    assert [rank(16, 0.8), rank(16, 0.1),
+            rank(4, 0.1), rank(16, 1),
+            rank(16, None), rank(5, 0.5)] == [12, 4, None, None, None, 4]
 
 
 def test_batch_norm_of_a_single_value():

@@ -36,8 +36,8 @@ def test_both_trees_are_found_and_pair(tmp_path, layout, split):
         assert not found.mistakes and not [s for s in found.samples if s.task != task]
         assert len(found.samples) == COUNTS[split][task], found
         assert all((s.lq is None) == task.startswith('denoise') for s in found.samples)
-    pairs = {(s.lq.split('/')[-1].split('.')[0], s.gt.split('/')[-1].split('.')[0])
-             for task in ('derain', 'dehaze') for s in look_up(task, root, True).samples}  # yapf: disable
+    pairs = {(s.lq.split('/')[-1].split('.')[0], s.gt.split('/')[-1].split('.')[0]) for task in ('derain', 'dehaze')
+             for s in look_up(task, root, True).samples}
     assert ('rain-1', 'norain-1') in pairs and {a[0] for a, _ in pairs} == {'r', '7', '8'}
     assert all(a[0] == b for a, b in pairs if b != 'norain-1')
 
@@ -47,8 +47,8 @@ def test_equal_names_win_over_the_part_before_the_underscore(tmp_path):
         for name in ('1400_1', '1400_2', '1400'):
             write(tmp_path / 'dehazing/SOTS/indoor' / side / f'{name}.png')
     found = look_up('dehaze', str(tmp_path), False)
-    assert [s.lq.replace('hazy', 'gt') for s in found.samples] == [s.gt
-                                                                   for s in found.samples] and len(found.samples) == 3
+    assert len(found.samples) == 3
+    assert [s.lq.replace('hazy', 'gt') for s in found.samples] == [s.gt for s in found.samples]
 
 
 def test_outdoor_comes_before_indoor_and_roots_choose_otherwise(tmp_path):
@@ -69,7 +69,7 @@ def test_parts_that_are_not_there_are_told(tmp_path):
     (tmp_path / 'denoising/BSD400/1.jpg').unlink()
     text = dataset(str(tmp_path), ['denoise_50', 'dehaze'], phase='train').summary()
     assert text.splitlines()[0] == (f"  denoise_50: 2 images in '{tmp_path}/denoising/WaterlooED'"
-                                    f" (not there: '{tmp_path}/denoising/BSD400')")  # yapf: disable
+                                    f" (not there: '{tmp_path}/denoising/BSD400')")
     assert text.splitlines()[1].endswith(
         f"(not there: '{tmp_path}/dehazing/RESIDE/part3', '{tmp_path}/dehazing/RESIDE/part4')")
 
@@ -89,18 +89,24 @@ def test_aliases_in_any_order_and_each_task_once():
 def test_training_says_loudly_which_folders_it_goes_without(tmp_path):
     tree(tmp_path, splits=('train', ))
     (tmp_path / 'denoising/BSD400/1.jpg').unlink()
-    block = {'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['denoise', 'dehaze'], 'phase': 'train',
-             'name': 'mixed', 'batch_size_per_gpu': 1}  # yapf: disable
+    block = {
+        'type': 'AllInOneDataset', 'dataroot': str(tmp_path), 'de_type': ['denoise', 'dehaze'], 'phase': 'train',
+        'name': 'mixed', 'batch_size_per_gpu': 1
+    }
     levels = []
     handler = logging.Handler()
     handler.emit = lambda record: levels.append((record.levelname, record.getMessage()))
     get_root_logger().addHandler(handler)
-    build_train_data({'datasets': {'train': block}, 'dist': False, 'num_gpu': 0, 'world_size': 1, 'rank': 0,
-                      'manual_seed': 0, 'train': {'total_iter': 1}})  # yapf: disable
+    build_train_data({
+        'datasets': {'train': block}, 'dist': False, 'num_gpu': 0, 'world_size': 1, 'rank': 0, 'manual_seed': 0,
+        'train': {'total_iter': 1}
+    })
     get_root_logger().removeHandler(handler)
     warned = [text for level, text in levels if level == 'WARNING']
-    assert warned == [f"Training set 'mixed' goes without 3 folders of the published data: '{tmp_path}/denoising/BSD400', "
-                      f"'{tmp_path}/dehazing/RESIDE/part3', '{tmp_path}/dehazing/RESIDE/part4'"]  # yapf: disable
+    assert warned == [
+        f"Training set 'mixed' goes without 3 folders of the published data: '{tmp_path}/denoising/BSD400', "
+        f"'{tmp_path}/dehazing/RESIDE/part3', '{tmp_path}/dehazing/RESIDE/part4'"
+    ]
 
 
 def test_the_test_images_of_sots_are_no_training_data(tmp_path):
@@ -154,8 +160,9 @@ def test_everything_wrong_with_any_task_is_named_at_once(tmp_path):
 def test_an_epoch_repeats_each_task_by_its_ratio(tmp_path):
     root = tree(tmp_path)
     counts = Counter(s.task for s in dataset(root, phase='train').samples)
-    assert counts == {'denoise_15': 9, 'denoise_25': 9, 'denoise_50': 9, 'derain': 120, 'dehaze': 3, 'deblur': 10,
-                      'synllie': 20}  # yapf: disable
+    assert counts == {
+        'denoise_15': 9, 'denoise_25': 9, 'denoise_50': 9, 'derain': 120, 'dehaze': 3, 'deblur': 10, 'synllie': 20
+    }
     assert set(Counter(dataset(root, ['derain', 'deblur'], phase='train').samples).values()) == {120, 5}
     changed = dataset(root, phase='train', ratios={'denoise': 1, 'lol': 2})
     assert Counter(s.task for s in changed.samples) == counts | dict.fromkeys(NOISES, 3) | {'synllie': 2}
@@ -167,8 +174,10 @@ def test_an_epoch_repeats_each_task_by_its_ratio(tmp_path):
 
 
 def test_published_epoch_lengths():
-    images = {'denoise_15': 5144, 'denoise_25': 5144, 'denoise_50': 5144, 'derain': 200, 'dehaze': 72135, 'deblur': 2103,
-              'synllie': 485}  # yapf: disable
+    images = {
+        'denoise_15': 5144, 'denoise_25': 5144, 'denoise_50': 5144, 'derain': 200, 'dehaze': 72135, 'deblur': 2103,
+        'synllie': 485
+    }
     lengths = {task: images[task] * TASKS[task].ratio for task in ALL}
     assert sum(lengths[t] for t in (*NOISES, 'derain', 'dehaze')) == 142431 and sum(lengths.values()) == 162646
 

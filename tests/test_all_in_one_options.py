@@ -12,8 +12,10 @@ from basicsr.utils.task_names import spellings
 
 
 def test_check_data_counts_each_task_and_reads_each_pair_once(tmp_path, capsys):
-    block = {'type': 'AllInOneDataset', 'dataroot': tree(tmp_path / 'data'), 'de_type': ['denoise', 'derain', 'dehaze'],
-             'ratios': {'derain': 2}, 'gt_size': 16}  # yapf: disable
+    block = {
+        'type': 'AllInOneDataset', 'dataroot': tree(tmp_path / 'data'), 'de_type': ['denoise', 'derain', 'dehaze'],
+        'ratios': {'derain': 2}, 'gt_size': 16
+    }
     cdd(tmp_path / 'cdd')
     cdd_block = {'type': 'CDD11Dataset', 'dataroot': 'cdd', 'subset': 'single'}
     file = option_file(tmp_path, train=block, val=dict(block), val_2=cdd_block)
@@ -39,8 +41,8 @@ def test_check_data_reads_what_pairs_although_other_images_do_not(tmp_path, caps
     (tmp_path / 'data/deraining/RainTrainL/gt/norain-1.png').unlink()
     broken = tmp_path / 'data/deblurring/GoPro/crop/train/input_crops/b.png'
     broken.write_bytes(broken.read_bytes()[:-9])
-    file = option_file(tmp_path, train={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ['derain', 'deblur',
-                                                                                                'dehaze']})  # yapf: disable
+    file = option_file(tmp_path,
+                       train={'type': 'AllInOneDataset', 'dataroot': root, 'de_type': ['derain', 'deblur', 'dehaze']})
     assert check_data(['--opt', str(file)]) == 2
     captured = capsys.readouterr()
     assert "1 input without ground truth" in captured.err and f"'{broken}' is cut off" in captured.err
@@ -61,24 +63,15 @@ def test_check_data_names_damaged_images_of_a_cdd11_training_set(tmp_path, capsy
 
 def test_options_are_checked_and_roots_found_beside_the_file(tmp_path):
     tree(tmp_path / 'data')
-    block = {'type': 'AllInOneDataset', 'dataroot': 'data', 'de_type': ['derain'],
-             'roots': {'derain': 'data/deraining/Rain100L', 'denoise': ['data/denoising/BSD400']}}  # yapf: disable
+    block = {
+        'type': 'AllInOneDataset', 'dataroot': 'data', 'de_type': ['derain'],
+        'roots': {'derain': 'data/deraining/Rain100L', 'denoise': ['data/denoising/BSD400']}
+    }
     opt = load_options(option_file(tmp_path, val=block), is_train=False).opt
     roots = opt['datasets']['val']['roots']
     assert roots == {'derain': f'{tmp_path}/data/deraining/Rain100L', 'denoise': [f'{tmp_path}/data/denoising/BSD400']}
-    for changes, words in (({
-            'crop_16': True
-    }, 'crop16'), ({
-            'roots': {
-                'derain': 'no/where'
-            }
-    }, r'roots\.derain'), ({
-            'de_type': 'derain'
-    }, 'de_type'), ({
-            'ratios': {
-                'derain': 'x'
-            }
-    }, r'ratios\.derain')):
+    for changes, words in (({'crop_16': True}, 'crop16'), ({'roots': {'derain': 'no/where'}}, r'roots\.derain'),
+                           ({'de_type': 'derain'}, 'de_type'), ({'ratios': {'derain': 'x'}}, r'ratios\.derain')):
         with pytest.raises(UserError, match=words):
             load_options(option_file(tmp_path, val=block | changes), is_train=False)
 

@@ -26,8 +26,12 @@ def folders(tmp_path):
 
 
 def run(folder, out, *extra):
-    return basicsr(['augment', '--input_low', str(folder / 'in' / 'Low'), '--input_normal', str(folder / 'in' / 'Normal'),
-                    '--output', str(folder / out), '--height', '32', '--width', '48', *extra])  # yapf: disable
+    return basicsr([
+        'augment', '--input_low',
+        str(folder / 'in' / 'Low'), '--input_normal',
+        str(folder / 'in' / 'Normal'), '--output',
+        str(folder / out), '--height', '32', '--width', '48', *extra
+    ])
 
 
 def read(folder, suffix='png'):
@@ -37,8 +41,10 @@ def read(folder, suffix='png'):
 def test_both_images_of_a_pair_change_alike(folders):
     assert run(folders, 'out', '--format', 'png', '--bilateral_prob', '0') == 0
     made = read(folders / 'out')
-    assert sorted(made) == ['Low/low00001.png', 'Low/low00002.png', 'Low/low00010.png', 'Normal/normal1.png',
-                            'Normal/normal10.png', 'Normal/normal2.png']  # yapf: disable
+    assert sorted(made) == [
+        'Low/low00001.png', 'Low/low00002.png', 'Low/low00010.png', 'Normal/normal1.png', 'Normal/normal10.png',
+        'Normal/normal2.png'
+    ]
     for n in (1, 2, 10):
         low, normal = made[f'Low/low{n:05d}.png'].astype(int), made[f'Normal/normal{n}.png'].astype(int)
         assert low.shape == normal.shape == (32, 48, 3) and normal.std() > 20
@@ -69,7 +75,7 @@ def test_files_are_jpeg_of_quality_95_unless_told_otherwise(folders):
 def test_draws_lie_in_the_published_ranges():
     draws = [draw(random.Random(i), 0.5) for i in range(400)]
     for values, low, high in (([d.scale for d in draws], 1.2, 2), ([d.angle for d in draws], -15, 15),
-                              ([d.top for d in draws], 0, 1), ([d.left for d in draws], 0, 1)):  # yapf: disable
+                              ([d.top for d in draws], 0, 1), ([d.left for d in draws], 0, 1)):
         assert low <= min(values) < low + (high - low) / 20 and high - (high - low) / 20 < max(values) <= high
     filters = [d.bilateral for d in draws if d.bilateral]
     assert 160 < len(filters) < 240 and {f[0] for f in filters} == {5, 7, 9}
@@ -103,7 +109,7 @@ def test_small_images_are_enlarged_until_the_window_fits():
     (['--height', '0'], 'must be at least 1x1'),
     (['--bilateral_prob', '2'], '--bilateral_prob must be between 0 and 1'),
     (['--output', '{}/in'], 'holds the images to read'),
-])  # yapf: disable
+])
 def test_mistakes_are_one_sentence(folders, capsys, extra, words):
     assert run(folders, 'out', *(word.format(folders) for word in extra)) == 2
     error = capsys.readouterr().err

@@ -124,9 +124,10 @@ def test_installing_without_a_compiler_succeeds_and_is_explained(tmp_path):
     done = run_python('setup.py', 'build_ext', '--inplace', cwd=tmp_path, env={**os.environ, 'CC': '/bin/false'})
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / 'basicsr' / 'ops' / 'native').glob('_scan*'))
-    check = ('import torch, sys; sys.path.insert(0, "."); from basicsr.ops.native.library import why_not; print(why_not());'
-             'from basicsr.archs.retinexmamba_arch import RetinexMamba;'
-             'print(RetinexMamba(n_feat=4, num_blocks=[1, 1, 1], d_state=2)(torch.rand(1, 3, 8, 8)).shape)')  # yapf: disable
+    check = (
+        'import torch, sys; sys.path.insert(0, "."); from basicsr.ops.native.library import why_not; print(why_not());'
+        'from basicsr.archs.retinexmamba_arch import RetinexMamba;'
+        'print(RetinexMamba(n_feat=4, num_blocks=[1, 1, 1], d_state=2)(torch.rand(1, 3, 8, 8)).shape)')
     used = run_python('-c', check, cwd=tmp_path)
     assert 'no C compiler when installing' in used.stdout and '[1, 3, 8, 8]' in used.stdout
 
@@ -144,8 +145,9 @@ def test_a_library_of_another_machine_is_explained(monkeypatch, tmp_path):
 def test_doctor(capsys):
     assert doctor.main([]) == 0
     out = capsys.readouterr().out
-    for line in ('reference  works', 'torch      works', 'native     works', 'triton     not available: |triton     works',
-                 'compute capability|none', 'CPU: ', 'torch ', 'kernels for: baseline'):  # yapf: disable
+    for line in ('reference  works', 'torch      works', 'native     works',
+                 'triton     not available: |triton     works', 'compute capability|none', 'CPU: ', 'torch ',
+                 'kernels for: baseline'):
         assert any(part in out for part in line.split('|')), line
 
 

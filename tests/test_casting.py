@@ -13,13 +13,17 @@ from basicsr.engine.casting import CastWeights
 NETWORKS = [
     {'type': 'RetinexMamba', 'n_feat': 8, 'num_blocks': [1, 1, 1], 'd_state': 2},
     {'type': 'RetinexFormer', 'n_feat': 8, 'stage': 1, 'num_blocks': [1, 1, 1]},
-    {'type': 'Restormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'num_refinement_blocks': 1,
-     'checkpoint': True},
-    {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]], 'sample_topk': 0, 'dropout': 0.,
-     'attn_dropout': 0., 'ffn_dropout': 0.},
+    {
+        'type': 'Restormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'num_refinement_blocks': 1,
+        'checkpoint': True
+    },
+    {
+        'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]], 'sample_topk': 0, 'dropout': 0.,
+        'attn_dropout': 0., 'ffn_dropout': 0.
+    },
     {'type': 'IllRecNet', 'preset': 'small', 'dropout_ratio': 0.},
     {'type': 'MSRResNet', 'num_feat': 8, 'num_block': 1, 'upscale': 2},
-]  # yapf: disable
+]
 
 
 def passes(net, x, cast, dtype=torch.bfloat16):

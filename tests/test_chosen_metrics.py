@@ -45,9 +45,11 @@ def test_the_table_and_the_files_hold_the_chosen_metrics(folders, tmp_path, caps
     assert lines[0] == 'in: 2 images' and lines[1].split() == ['psnr', 'mae', 'niqe']
     assert lines[3].split() == ['better', 'higher', 'lower', 'lower'] and lines[4] == 'psnr: protocol basicsr, crop 3'
     pairs = [[imread(tmp_path / side / f'{name}.png') for side in ('out', 'gt')] for name in '12']
-    wanted = {'psnr': np.mean([calculate_psnr(a, b, crop_border=3) for a, b in pairs]),
-              'mae': np.mean([calculate_mae(a, b) for a, b in pairs]),
-              'niqe': np.mean([calculate_niqe(a, convert_to='gray') for a, _ in pairs])}  # yapf: disable
+    wanted = {
+        'psnr': np.mean([calculate_psnr(a, b, crop_border=3) for a, b in pairs]),
+        'mae': np.mean([calculate_mae(a, b) for a, b in pairs]),
+        'niqe': np.mean([calculate_niqe(a, convert_to='gray') for a, _ in pairs])
+    }
     found = json.loads((tmp_path / 'out' / 'metrics.json').read_text())
     assert {k: found[k] for k in wanted} == pytest.approx(wanted, abs=1e-6)
     assert [float(word) for word in lines[2].split()[1:]] == pytest.approx(list(wanted.values()), abs=1e-4)
@@ -75,8 +77,10 @@ def test_metrics_of_images_without_ground_truth(folders, tmp_path, capsys):
 
 
 def test_data_sets_with_and_without_ground_truth_share_a_table(tiny_options, tmp_path, weights, folders, capsys):
-    data = {'val': {'name': 'pairs', 'dataroot_lq': str(tmp_path / 'in'), 'dataroot_gt': str(tmp_path / 'gt')},
-            'test': {'type': 'SingleImageDataset', 'name': 'photos', 'dataroot_lq': str(tmp_path / 'in')}}  # yapf: disable
+    data = {
+        'val': {'name': 'pairs', 'dataroot_lq': str(tmp_path / 'in'), 'dataroot_gt': str(tmp_path / 'gt')},
+        'test': {'type': 'SingleImageDataset', 'name': 'photos', 'dataroot_lq': str(tmp_path / 'in')}
+    }
     options = str(tiny_options(network_g=NETWORK, datasets=data))
     assert evaluate(['--opt', options, *folders[:2], *folders[4:], '--metrics', 'mae', 'niqe']) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -57,10 +57,8 @@ def test_sid_splits_by_the_first_character_and_takes_the_first_long_exposure(tmp
 
 @pytest.mark.parametrize('place', ['test_list.txt', 'text_list.txt', 'gt/test_list.txt', 'gt/text_list.txt'])
 def test_smid_list_is_found_in_the_published_and_in_the_documented_place(tmp_path, place):
-    opt = clips(
-        tmp_path, ['0001', '0002', '0003'], frames=('0001', '0002.ARW', 'half0003', '0004')) | {
-            'type': 'SMIDDataset'
-        }
+    opt = clips(tmp_path, ['0001', '0002', '0003'],
+                frames=('0001', '0002.ARW', 'half0003', '0004')) | {'type': 'SMIDDataset'}
     (tmp_path / place).write_text('0002\n\n')
     test, train = (build_dataset(opt | {'phase': p}) for p in ('test', 'train'))
     assert names(test) == ['0002/0001', '0002/0004'] and [values(test[i]) for i in range(2)] == [(10, 110), (13, 110)]
@@ -72,20 +70,20 @@ def test_smid_without_list_or_with_a_wrong_one(tmp_path):
     with pytest.raises(UserError) as info:
         build_dataset(opt)
     assert all(f"'{tmp_path / p}'" in str(info.value)
-               for p in ('test_list.txt', 'text_list.txt', 'gt/test_list.txt', 'gt/text_list.txt'))  # yapf: disable
+               for p in ('test_list.txt', 'text_list.txt', 'gt/test_list.txt', 'gt/text_list.txt'))
     assert str(info.value).startswith('datasets.val: ')
     (tmp_path / 'test_list.txt').write_text('0001\n0007\n')
     for phase in ('test', 'train'):  # a misspelt test clip would be trained on
-        with pytest.raises(
-                UserError, match=r"test_list.txt' lists clips that '.*gt' lacks: 0007\. Did you mean '000[12]'"):
+        with pytest.raises(UserError,
+                           match=r"test_list.txt' lists clips that '.*gt' lacks: 0007\. Did you mean '000[12]'"):
             build_dataset(opt | {'phase': phase})
 
 
 @pytest.mark.parametrize('phase', ['train', 'test'])
 def test_a_misspelt_test_clip_of_sdsd_is_a_mistake(tmp_path, phase):
     opt = clips(tmp_path, ['pair11', 'pair12', 'MVI_0898_2_1']) | {'type': 'SDSDDataset', 'phase': phase}
-    with pytest.raises(
-            UserError, match=r"testing_dir lists clips that '.*gt' lacks: par12\. Did you mean 'pair1[12]'\?$"):
+    with pytest.raises(UserError,
+                       match=r"testing_dir lists clips that '.*gt' lacks: par12\. Did you mean 'pair1[12]'\?$"):
         build_dataset(opt | {'testing_dir': 'par12,MVI_0898,pair11'})
 
 
@@ -127,8 +125,8 @@ def test_every_clip_that_does_not_pair_is_named(tmp_path):
     with pytest.raises(UserError, match=r"'.*lq' is not a folder"):
         build_dataset(opt | {'dataroot_lq': f'{tmp_path}/nowhere/lq'})
     with pytest.raises(UserError, match='holds 4 clips, none of them for test'):
-        build_dataset(opt | {'type': 'SDSDDataset', 'testing_dir': '', 'phase': 'test',
-                             'dataroot_lq': opt['dataroot_gt']})  # yapf: disable
+        build_dataset(opt
+                      | {'type': 'SDSDDataset', 'testing_dir': '', 'phase': 'test', 'dataroot_lq': opt['dataroot_gt']})
 
 
 # ---------------------------------------------------------------- frames
@@ -226,18 +224,32 @@ def test_cache_holds_resized_frames_and_none_larger_than_itself(tmp_path):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_cache_changes_no_sample(tmp_path, workers):
     opt = clips(tmp_path, ['00001', '00002']) | {'type': 'SIDDataset', 'phase': 'train', 'gt_size': 4, 'use_flip': True}
-    plain, cached = (torch.cat([b['lq'] for _ in range(2) for b in ImageLoader(
-        build_dataset(opt | {'cache_data': c}), {}, num_workers=workers)]) for c in (False, True))  # yapf: disable
+    plain, cached = (torch.cat([
+        b['lq'] for _ in range(2) for b in ImageLoader(build_dataset(opt | {'cache_data': c}), {}, num_workers=workers)
+    ]) for c in (False, True))
     assert torch.equal(plain, cached)
 
 
 # ---------------------------------------------------------------- options
 
 PUBLISHED = {
-    'name': 'clips', 'cache_data': True, 'N_frames': 5, 'train_size': [W, H], 'use_flip': True, 'use_rot': True,
-    'padding': 'new_info', 'random_reverse': False, 'border_mode': False, 'cache_keys': None, 'color': 'RGB',
-    'io_backend': {'type': 'disk'}, 'geometric_augs': True, 'gt_size': 4, 'use_shuffle': True, 'testing_dir': '10001',
-}  # yapf: disable
+    'name': 'clips',
+    'cache_data': True,
+    'N_frames': 5,
+    'train_size': [W, H],
+    'use_flip': True,
+    'use_rot': True,
+    'padding': 'new_info',
+    'random_reverse': False,
+    'border_mode': False,
+    'cache_keys': None,
+    'color': 'RGB',
+    'io_backend': {'type': 'disk'},
+    'geometric_augs': True,
+    'gt_size': 4,
+    'use_shuffle': True,
+    'testing_dir': '10001',
+}
 
 
 @pytest.mark.parametrize('kind', ['SID', 'SMID', 'SDSD'])
@@ -246,8 +258,11 @@ def test_published_option_files_load_and_check(tmp_path, capsys, kind):
     (tmp_path / 'test_list.txt').write_text('10001')
     block = PUBLISHED | opt | {'type': f'Dataset_{kind}Image'}
     file = tmp_path / 'x.yml'
-    file.write_text(yaml.safe_dump({'name': 'x', 'datasets': {'train': block, 'val': dict(block)}, 'num_gpu': 0,
-                                    'network_g': {'type': 'Restormer'}}))  # yapf: disable
+    file.write_text(
+        yaml.safe_dump({
+            'name': 'x', 'datasets': {'train': block, 'val': dict(block)}, 'num_gpu': 0,
+            'network_g': {'type': 'Restormer'}
+        }))
     loaded = load_options(file, is_train=None)
     ignored = {n.split(': ')[1] for n in loaded.notices if 'ignored' in n}
     assert {f'datasets.train.{k}' for k in ('N_frames', 'padding', 'border_mode', 'color', 'geometric_augs')} <= ignored

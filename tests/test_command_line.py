@@ -29,11 +29,10 @@ def run(*argv, cwd=ROOT, **environment):
 # ------------------------------------------------------------------------------------------------ train.py, test.py
 
 
-@pytest.mark.parametrize('argv', [
-    ['-opt', 'X.yml'], ['--opt', 'X.yml'], ['-opt=X.yml'], ['--opt=X.yml'], ['-o', 'X.yml'], ['X.yml'],
-    ['--launcher', 'none', 'X.yml'], ['X.yml', '--launcher=none'], ['--local_rank', '3', '-opt', 'X.yml'],
-    ['--local-rank=3', '-opt', 'X.yml'], ['--local_rank=3', 'X.yml'], ['-opt', 'X.yml', '--local-rank', '0']
-])  # yapf: disable
+@pytest.mark.parametrize(
+    'argv', [['-opt', 'X.yml'], ['--opt', 'X.yml'], ['-opt=X.yml'], ['--opt=X.yml'], ['-o', 'X.yml'], ['X.yml'],
+             ['--launcher', 'none', 'X.yml'], ['X.yml', '--launcher=none'], ['--local_rank', '3', '-opt', 'X.yml'],
+             ['--local-rank=3', '-opt', 'X.yml'], ['--local_rank=3', 'X.yml'], ['-opt', 'X.yml', '--local-rank', '0']])
 def test_spellings(argv):
     args = parse(*argv)
     assert (args.opt, args.launcher, args.overrides) == ('X.yml', 'none', [])
@@ -64,10 +63,8 @@ def test_overrides_in_the_spelling_of_basicsr_and_with_negative_numbers():
     assert args.overrides == ['train:warmup_iter=-1', 'train:optim_g:lr=1e-5', 'val:suffix=~']
 
 
-@pytest.mark.parametrize('argv', [
-    ['A.yml', 'B.yml'], ['-opt', 'A.yml', 'B.yml'], ['-opt', 'A.yml', '--opt', 'B.yml'],
-    ['-opt', 'A.yml', '--debug', 'B.yml'], ['A.yml', '--launcher', 'none', 'B.yml']
-])  # yapf: disable
+@pytest.mark.parametrize('argv', [['A.yml', 'B.yml'], ['-opt', 'A.yml', 'B.yml'], ['-opt', 'A.yml', '--opt', 'B.yml'],
+                                  ['-opt', 'A.yml', '--debug', 'B.yml'], ['A.yml', '--launcher', 'none', 'B.yml']])
 def test_two_option_files_are_a_mistake(argv):
     with pytest.raises(UserError, match=r"'B\.yml' is neither .* the option file is 'A\.yml'"):
         parse(*argv)
@@ -79,9 +76,8 @@ def test_no_option_file_is_a_mistake(argv):
         parse(*argv)
 
 
-@pytest.mark.parametrize('argv', [
-    ['X.yml', '--launcher', 'mpi'], ['X.yml', '--no_such_flag'], ['--opt'], ['X.yml', '--auto']
-])  # yapf: disable
+@pytest.mark.parametrize('argv',
+                         [['X.yml', '--launcher', 'mpi'], ['X.yml', '--no_such_flag'], ['--opt'], ['X.yml', '--auto']])
 def test_unknown_flags_and_values(argv, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(*argv)

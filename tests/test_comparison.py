@@ -60,8 +60,8 @@ def test_figures_are_those_of_scikit_image(images, tmp_path):
     for metric in ('psnr', 'ssim'):
         gain = values[f'avg_enhanced_{metric}'] - values[f'avg_original_{metric}']
         assert values[f'{metric}_improvement'] == pytest.approx(gain) and gain > 0.1
-    for words in ('images: 2', 'LPIPS: left out, there are no weights', f'PSNR improvement: {values["psnr_improvement"]:+.4f}',
-                  'all-in-one-uniform', '0001', '0002'):  # yapf: disable
+    for words in ('images: 2', 'LPIPS: left out, there are no weights',
+                  f'PSNR improvement: {values["psnr_improvement"]:+.4f}', 'all-in-one-uniform', '0001', '0002'):
         assert words in text
     assert [line.split()[-1] for line in text.splitlines()[-2:]] == ['a', 'b']
 
@@ -82,9 +82,10 @@ def test_titles_hold_both_metrics(images, tmp_path, monkeypatch):
     comparison = Comparison(tmp_path)
     comparison.add('x', *images)
     old, new = comparison.original[0], comparison.enhanced[0]
-    assert drawn == [[f'Original Image\nPSNR: {old["psnr"]:.2f} dB, SSIM: {old["ssim"]:.4f}',
-                      f'Enhanced Image\nPSNR: {new["psnr"]:.2f} dB, SSIM: {new["ssim"]:.4f}',
-                      'Ground Truth\n(Reference)']]  # yapf: disable
+    assert drawn == [[
+        f'Original Image\nPSNR: {old["psnr"]:.2f} dB, SSIM: {old["ssim"]:.4f}',
+        f'Enhanced Image\nPSNR: {new["psnr"]:.2f} dB, SSIM: {new["ssim"]:.4f}', 'Ground Truth\n(Reference)'
+    ]]
 
 
 def test_lpips_gets_unrounded_bgr_and_less_is_an_improvement(images, tmp_path, lpips):

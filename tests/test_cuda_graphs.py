@@ -26,7 +26,7 @@ def build(tiny_options, monkeypatch):
 
     def inner(network=NETWORK, data=None, **train_options):
         options = tiny_options(num_gpu=1, network_g=network, datasets={'train': data or {}},
-                               train={'cudnn_benchmark': False, **train_options})  # yapf: disable
+                               train={'cudnn_benchmark': False, **train_options})
         torch.manual_seed(1)
         return build_model(start_run(load_options(options, is_train=True)))
 
@@ -41,16 +41,21 @@ def assert_close(one, two, rel):
 
 
 FIFTY = [
-    ({}, 2e-3), ({'amp': 'bf16'}, 5e-2), ({'amp': 'fp16'}, 5e-2),
+    ({}, 2e-3),
+    ({'amp': 'bf16'}, 5e-2),
+    ({'amp': 'fp16'}, 5e-2),
     ({'optim_g': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}}, 2e-3),
     ({'optim_g': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}}, 2e-3),
-]  # yapf: disable
+]
 
 
-@pytest.mark.parametrize('network, options, rel', [
-    *((network, *case) for network in (NETWORK, SMALL) for case in FIFTY),
-    (NETWORK, {'compile': True}, 1e-2),  # of the other network it takes minutes
-], ids=str)  # yapf: disable
+@pytest.mark.parametrize(
+    'network, options, rel',
+    [
+        *((network, *case) for network in (NETWORK, SMALL) for case in FIFTY),
+        (NETWORK, {'compile': True}, 1e-2),  # of the other network it takes minutes
+    ],
+    ids=str)
 def test_fifty_steps_are_those_of_the_eager_path(build, network, options, rel, messages):
     """Warm-up, cosine, average, clipping, mixup, accumulation, two sizes of patches."""
     results = []
@@ -115,8 +120,10 @@ def test_what_is_not_finite_is_masked_and_its_batch_is_named_later(build):
 
 
 def test_a_network_whose_host_waits_trains_without(build, messages):
-    network = {'type': 'ImprovedLoRaGateRestormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1],
-               'num_refinement_blocks': 1}  # yapf: disable
+    network = {
+        'type': 'ImprovedLoRaGateRestormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1],
+        'num_refinement_blocks': 1
+    }
     model = build(network)
     steps(model, 6)
     assert model.replayed.recordings == 0
@@ -164,8 +171,8 @@ def test_networks_are_recorded(messages):
     torch.manual_seed(0)
     small = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'num_refinement_blocks': 1}
     for options in (NETWORK, SMALL, {'type': 'Restormer', **small}, {'type': 'LoRa_Gate_Restormer', **small},
-                    {'type': 'RetinexFormer', 'n_feat': 8, 'stage': 1, 'num_blocks': [1, 1, 1]},
-                    {'type': 'MST_Plus_Plus', 'n_feat': 8, 'stage': 1}):  # yapf: disable
+                    {'type': 'RetinexFormer', 'n_feat': 8, 'stage': 1,
+                     'num_blocks': [1, 1, 1]}, {'type': 'MST_Plus_Plus', 'n_feat': 8, 'stage': 1}):
         net: nn.Module = build_network(options)
         restorer = ImageRestorer(net, 'cuda')
         for _ in range(3):

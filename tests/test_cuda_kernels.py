@@ -36,7 +36,7 @@ CASES = [
     ((1, 3, 4, 9, 3, 0), torch.float32, Plan(48, tile=8, half=4, part=16, warps=1)),
     ((1, 3, 4, 6, 4, 40), torch.float32, Plan(24, part=8, warps=1)),
     ((1, 1, 1, 1, 1, 1), torch.float32, Plan(48)),
-]  # yapf: disable
+]
 
 
 class OnCpu:
@@ -59,9 +59,13 @@ def drawn(batch, height, width, channels, states, rank):
     def draw(*shape):
         return torch.randn(*shape, generator=g)
 
-    return [draw(batch, height, width, channels), draw(batch, height, width, 4, rank + 2 * states),
-            draw(4, channels, rank), draw(4, channels), -draw(4 * channels, states).exp(),
-            draw(4 * channels)]  # yapf: disable
+    return [
+        draw(batch, height, width, channels),
+        draw(batch, height, width, 4, rank + 2 * states),
+        draw(4, channels, rank),
+        draw(4, channels), -draw(4 * channels, states).exp(),
+        draw(4 * channels)
+    ]
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_augmentation_modes():
     modes = [turn(img) for turn in DIHEDRAL]
     assert len({m.tobytes() + bytes(m.shape) for m in modes}) == 8
     ccw, half, cw = (cv2.rotate(img, cv2.ROTATE_90_COUNTERCLOCKWISE), cv2.rotate(img, cv2.ROTATE_180),
-                     cv2.rotate(img, cv2.ROTATE_90_CLOCKWISE))  # yapf: disable
+                     cv2.rotate(img, cv2.ROTATE_90_CLOCKWISE))
     wanted = [img, img[::-1], ccw, ccw[::-1], half, half[::-1], cw, cw[::-1]]
     assert all(np.array_equal(a, b) for a, b in zip(modes, wanted))
     random.seed(0)
@@ -152,7 +152,7 @@ def test_photo_is_turned_upright(tmp_path, messages, orientation, turns, order):
 def test_fill_bytes_before_a_marker_are_no_damage(tmp_path):
     data = encoded(coded(), '.jpg')
     assert torch.equal(one_image(tmp_path, data[:2] + b'\xff\xff' + data[2:], 'a.jpg'),
-                       one_image(tmp_path, data, 'a.jpg'))  # yapf: disable
+                       one_image(tmp_path, data, 'a.jpg'))
 
 
 def test_luma_and_normalisation(tmp_path):
@@ -163,7 +163,7 @@ def test_luma_and_normalisation(tmp_path):
     assert y.shape == (1, 24, 20) and np.allclose(y[0], luma, rtol=1e-6, atol=0)
     mean, std = [0.1, 0.2, 0.3], [0.5, 1, 2]
     for dataset in (PairedImageDataset(opt | {'mean': mean, 'std': std}),
-                    SingleImageDataset(opt | {'mean': mean, 'std': std})):  # yapf: disable
+                    SingleImageDataset(opt | {'mean': mean, 'std': std})):
         np.testing.assert_allclose(dataset[0]['lq'].permute(1, 2, 0), (rgb / 255 - mean) / std, atol=1e-6)
     with pytest.raises(UserError, match="color 'hsv'"):
         PairedImageDataset(opt | {'color': 'hsv'})
@@ -185,9 +185,8 @@ def test_what_reading_changes_is_logged(tmp_path, messages):
 DAMAGE = [('0.png', lambda: encoded(coded(64, 64))[:-20], 'is cut off'),
           ('0.jpg', lambda: encoded(coded(64, 64), '.jpg')[:-40], 'is cut off'),
           ('0.jpg', lambda: with_exif(encoded(coded(64, 64), '.jpg'), 6)[:60], 'is cut off'),
-          ('0.png', lambda: b'', 'is empty'),
-          ('0.png', lambda: b'<html>not found</html>', 'is not an image'),
-          ('0.tif', lambda: encoded(coded().astype(np.float32), '.tif'), 'float32')]  # yapf: disable
+          ('0.png', lambda: b'', 'is empty'), ('0.png', lambda: b'<html>not found</html>', 'is not an image'),
+          ('0.tif', lambda: encoded(coded().astype(np.float32), '.tif'), 'float32')]
 
 
 @pytest.mark.parametrize('workers', [0, 1])

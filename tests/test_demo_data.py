@@ -188,8 +188,8 @@ def test_exposure_is_a_factor_on_linear_light():
 
 def test_float_and_uint8_agree():
     image = np.random.RandomState(0).randint(0, 256, (16, 16, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(
-        simulate_low_light(image, 0.1, seed=5), simulate_low_light(image / 255.0, 0.1, seed=5))
+    np.testing.assert_array_equal(simulate_low_light(image, 0.1, seed=5),
+                                  simulate_low_light(image / 255.0, 0.1, seed=5))
 
 
 @pytest.mark.parametrize('level', [160, 200, 230])

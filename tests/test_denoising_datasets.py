@@ -52,8 +52,8 @@ def test_test_noise_is_a_function_of_sigma_seed_and_file_name(tmp_path):
     assert not torch.equal(all_of[0], all_of[1])
     other = gaussian(folder(tmp_path / 'y', names=('0', 'c')), sigma_test=25)
     np.random.seed(5)
-    torch.testing.assert_close(
-        noise(other[1]), all_of[2], atol=1e-6, rtol=0)  # not of the other images, nor of what was drawn
+    torch.testing.assert_close(noise(other[1]), all_of[2], atol=1e-6,
+                               rtol=0)  # not of the other images, nor of what was drawn
     assert torch.equal(noise(gaussian(root, sigma_test=25)[2]), all_of[2])  # nor of the order
     torch.testing.assert_close(noise(gaussian(root, sigma_test=50)[2]), 2 * all_of[2], atol=1e-6, rtol=0)
     assert not torch.equal(noise(gaussian(root, sigma_test=25, seed=1)[2]), all_of[2])
@@ -67,7 +67,7 @@ def test_training_noise_depends_on_the_sampler_alone(tmp_path):
 
     def batches(workers, seed):
         loader = build_dataloader(dataset, {'phase': 'train', 'batch_size_per_gpu': 3, 'num_worker_per_gpu': workers},
-                                  sampler=EnlargedSampler(dataset, ratio=3, seed=seed))  # yapf: disable
+                                  sampler=EnlargedSampler(dataset, ratio=3, seed=seed))
         return torch.cat([noise(b) for b in loader])
 
     alone = batches(0, 3)
@@ -148,8 +148,10 @@ def dual_pixel(root, names=('1', '2'), dtype=np.uint16):
             y, x = np.mgrid[:12, :10]
             img = np.stack([y, x, np.full_like(x, value + i)], -1) // (1 if dtype == np.uint16 else 20)
             cv2.imwrite(str(root / side / f'{name}.png'), img.astype(dtype))
-    return {'type': 'DualPixelDefocusDataset', 'dataroot_lqL': f'{root}/L', 'dataroot_lqR': f'{root}/R',
-            'dataroot_gt': f'{root}/gt', 'phase': 'val'}  # yapf: disable
+    return {
+        'type': 'DualPixelDefocusDataset', 'dataroot_lqL': f'{root}/L', 'dataroot_lqR': f'{root}/R',
+        'dataroot_gt': f'{root}/gt', 'phase': 'val'
+    }
 
 
 def test_dual_pixel_views_are_stacked_in_full_depth(tmp_path):
@@ -198,14 +200,19 @@ def test_dual_pixel_sizes_must_agree(tmp_path):
 
 def test_published_option_files_load_and_check(tmp_path, capsys):
     shared = {'io_backend': {'type': 'disk'}, 'filename_tmpl': '{}', 'geometric_augs': True, 'gt_size': 16}
-    clean = shared | {'type': 'Dataset_GaussianDenoising', 'dataroot_gt': folder(tmp_path / 'gt'), 'dataroot_lq': 'none',
-                      'sigma_type': 'random', 'sigma_range': [0, 50], 'sigma_test': 25, 'in_ch': 3}  # yapf: disable
+    clean = shared | {
+        'type': 'Dataset_GaussianDenoising', 'dataroot_gt': folder(tmp_path / 'gt'), 'dataroot_lq': 'none',
+        'sigma_type': 'random', 'sigma_range': [0, 50], 'sigma_test': 25, 'in_ch': 3
+    }
     (tmp_path / 'dp').mkdir()
     dual = dual_pixel(tmp_path / 'dp') | shared | {'type': 'Dataset_DefocusDeblur_DualPixel_16bit'}
     del dual['phase']
     file = tmp_path / 'x.yml'
-    file.write_text(yaml.safe_dump({'datasets': {'train': clean, 'val': dict(clean), 'val_2': dual}, 'num_gpu': 0,
-                                    'network_g': {'type': 'Restormer'}}))  # yapf: disable
+    file.write_text(
+        yaml.safe_dump({
+            'datasets': {'train': clean, 'val': dict(clean), 'val_2': dual}, 'num_gpu': 0,
+            'network_g': {'type': 'Restormer'}
+        }))
     notices = '\n'.join(load_options(file, is_train=None).notices)
     assert 'datasets.val.dataroot_lq: ignored (the input is made from the ground truth)' in notices
     assert 'val_2.filename_tmpl' not in notices

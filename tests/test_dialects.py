@@ -88,13 +88,14 @@ def test_retinexformer_file_with_amp_and_rounded_metrics(load):
 
 
 def test_restormer_file(load, tmp_path):
-    (tmp_path / 'restormer_arch.py').write_text('import torch.nn as nn\nclass Restormer(nn.Module):\n    def __init__(\n'
+    (tmp_path / 'restormer_arch.py').write_text(
+        'import torch.nn as nn\nclass Restormer(nn.Module):\n    def __init__(\n'
         '        self, inp_channels=3, out_channels=3, dim=48, num_blocks=[4,6,6,8], heads=[1,2,4,8],\n'
         "        ffn_expansion_factor=2.66, bias=False, LayerNorm_type='WithBias', dual_pixel_task=False):\n"
-        '        super().__init__()\n')  # yapf: disable
+        '        super().__init__()\n')
     text = RETINEX.replace('name: Enhancement_RetinexFormer_LOL_v1', 'name: Deraining_Restormer')
-    text = text.replace('type: Adam\n', 'type: AdamW\n').replace('lr: !!float 2e-4',
-                                                                 'lr: !!float 3e-4\n    weight_decay: !!float 1e-4')
+    text = text.replace('type: Adam\n', 'type: AdamW\n')
+    text = text.replace('lr: !!float 2e-4', 'lr: !!float 3e-4\n    weight_decay: !!float 1e-4')
     network = '''network_g:
   type: Restormer
   inp_channels: 3
@@ -140,10 +141,12 @@ def train(tmp_path, text, name, scale, *overrides):
     text = re.sub(r'dataroot_(gt|lq): .*', r'dataroot_\1: \1', text)
     text = re.sub(r' *meta_info_file: .*\n', '', text)
     (tmp_path / name).write_text(text)
-    command = [ROOT / 'basicsr/train.py', '-opt', name, 'num_gpu=0', 'datasets.train.batch_size_per_gpu=2',
-               'datasets.train.num_worker_per_gpu=0', 'train.total_iter=4', 'val.val_freq=2', 'logger.print_freq=2',
-               'logger.save_checkpoint_freq=2', 'logger.use_tb_logger=false', 'val.save_img=true',
-               f'path.experiments_root={tmp_path}/exp', *overrides]  # yapf: disable
+    command = [
+        ROOT / 'basicsr/train.py', '-opt', name, 'num_gpu=0', 'datasets.train.batch_size_per_gpu=2',
+        'datasets.train.num_worker_per_gpu=0', 'train.total_iter=4', 'val.val_freq=2', 'logger.print_freq=2',
+        'logger.save_checkpoint_freq=2', 'logger.use_tb_logger=false', 'val.save_img=true',
+        f'path.experiments_root={tmp_path}/exp', *overrides
+    ]
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     result = subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -175,16 +178,17 @@ def check_run(run, log, name, metrics):
 
 def test_upstream_file_trains(tmp_path):
     run, log = train(tmp_path, UPSTREAM, 'train_MSRResNet_x4.yml', 4, 'network_g.num_feat=4', 'network_g.num_block=1',
-                     'datasets.train.gt_size=32')  # yapf: disable
+                     'datasets.train.gt_size=32')
     assert run.name == '001_MSRResNet_x4_f64b16_DIV2K_1000k_B16G1_wandb'
     check_run(run, log, 'train_MSRResNet_x4.yml', ['psnr', 'ssim'])
     assert 'Validation Set5' in log and 'Validation Set14' in log
 
 
 def test_retinexformer_file_trains(tmp_path):
-    run, log = train(tmp_path, RETINEX, 'RetinexMamba_LOL_v1.yml', 1, 'network_g.n_feat=4', 'network_g.num_blocks=[1,1,1]',
-                     'datasets.train.mini_batch_sizes=[2, 1]', 'datasets.train.gt_sizes=[16, 32]', 'network_g.d_state=2',
-                     'datasets.train.iters=[2, 2]', 'datasets.train.gt_size=32')  # yapf: disable
+    run, log = train(tmp_path, RETINEX, 'RetinexMamba_LOL_v1.yml', 1, 'network_g.n_feat=4',
+                     'network_g.num_blocks=[1,1,1]', 'datasets.train.mini_batch_sizes=[2, 1]',
+                     'datasets.train.gt_sizes=[16, 32]', 'network_g.d_state=2', 'datasets.train.iters=[2, 2]',
+                     'datasets.train.gt_size=32')
     assert run.name == 'Enhancement_RetinexFormer_LOL_v1'
     check_run(run, log, 'RetinexMamba_LOL_v1.yml', ['psnr'])
     assert 'WARNING: RetinexMamba_LOL_v1.yml:' in log and 'max_minibatch: ignored (never read)' in log

@@ -17,7 +17,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 def torchrun(options: Path, *extra: str):
     return run_python('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-                      ROOT / 'basicsr' / 'train.py', '--opt', options, '--launcher', 'pytorch', *extra)  # yapf: disable
+                      ROOT / 'basicsr' / 'train.py', '--opt', options, '--launcher', 'pytorch', *extra)
 
 
 def test_two_processes_equal_one(tiny_options, tmp_path):
@@ -41,10 +41,16 @@ def test_two_processes_equal_one(tiny_options, tmp_path):
 def test_the_balance_of_experts_reaches_both_processes(tiny_options, tmp_path):
     """The same image in every place of a batch: each process has the balance, and the gradients, of the whole batch."""
     (tmp_path / 'one.txt').write_text('1.png')
-    data = {'train': {'meta_info_file': str(tmp_path / 'one.txt'), 'gt_size': None, 'geometric_augs': False,
-                      'dataset_enlarge_ratio': 8}}  # yapf: disable
-    network = {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]], 'sample_topk': 0, 'dropout': 0.,
-               'attn_dropout': 0., 'ffn_dropout': 0.}  # yapf: disable
+    data = {
+        'train': {
+            'meta_info_file': str(tmp_path / 'one.txt'), 'gt_size': None, 'geometric_augs': False,
+            'dataset_enlarge_ratio': 8
+        }
+    }
+    network = {
+        'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]], 'sample_topk': 0, 'dropout': 0.,
+        'attn_dropout': 0., 'ffn_dropout': 0.
+    }
     losses = [{'type': 'MoEBalanceLoss', 'loss_weight': 0.5}]
     common = {'network_g': network, 'train': {'losses': losses}}
     data['train']['batch_size_per_gpu'] = 2

@@ -39,7 +39,7 @@ def feed(stop: EarlyStop, values: list[float]) -> int | None:
     ({'metric': 'loss'}, [5, 6, 4, 4, 4], 3),
     ({'min_delta': 0.5}, [1, 1.4, 1.6, 1.9, 2.0], 4),
     ({}, [float('nan'), 1, float('nan'), 2, float('nan'), float('nan')], 5),
-])  # yapf: disable
+])
 def test_it_stops_after_patience_validations_without_improvement(changes, values, expected):
     assert feed(stopper(**changes), values) == expected
 
@@ -47,15 +47,23 @@ def test_it_stops_after_patience_validations_without_improvement(changes, values
 def test_the_state_carries_the_counter_over():
     first = stopper()
     assert feed(first, [3, 2]) is None and first.state == {'best': 3, 'iter': 0, 'waited': 1}
-    again = EarlyStop({'train': {'early_stop': {'metric': 'psnr', 'patience': 2}},
-                       'val': {'metrics': {'psnr': {'type': 'calculate_psnr'}}}}, first.state)  # yapf: disable
+    again = EarlyStop(
+        {
+            'train': {'early_stop': {'metric': 'psnr', 'patience': 2}},
+            'val': {'metrics': {'psnr': {'type': 'calculate_psnr'}}}
+        }, first.state)
     assert feed(again, [2]) == 0 and first.state['waited'] == 1
 
 
 @pytest.mark.parametrize(('better', 'value', 'best', 'expected'), [
-    ('higher', 2., 1., True), ('higher', 1., 1., False), ('lower', 1., 2., True), ('lower', 2., 1., False),
-    ('lower', 2., None, True), ('higher', float('nan'), None, False), ('higher', 2., float('nan'), True),
-])  # yapf: disable
+    ('higher', 2., 1., True),
+    ('higher', 1., 1., False),
+    ('lower', 1., 2., True),
+    ('lower', 2., 1., False),
+    ('lower', 2., None, True),
+    ('higher', float('nan'), None, False),
+    ('higher', 2., float('nan'), True),
+])
 def test_what_improves(better, value, best, expected):
     assert improves(value, best, better) is expected
 
@@ -94,10 +102,11 @@ def calculate_scripted(img, img2, **kwargs):
 
 def options_for(tiny_options, scripted, name='tiny', better='higher', **stop):
     network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
-    return str(tiny_options(name, **scripted[0], network_g=network,
-                            train={'total_iter': 12, 'early_stop': {'patience': 2, **stop}},
-                            val={'val_freq': 2, 'metrics': {'psnr': {'type': 'calculate_scripted', 'better': better}}},
-                            logger={'save_checkpoint_freq': 2}))  # yapf: disable
+    metrics = {'psnr': {'type': 'calculate_scripted', 'better': better}}
+    train = {'total_iter': 12, 'early_stop': {'patience': 2, **stop}}
+    return str(
+        tiny_options(name, **scripted[0], network_g=network, train=train, val={'val_freq': 2, 'metrics': metrics},
+                     logger={'save_checkpoint_freq': 2}))
 
 
 def rows(run: Path, table: str) -> list[dict[str, str]]:
@@ -145,8 +154,10 @@ def test_a_resumed_run_stops_where_the_straight_one_does(tiny_options, scripted,
         torch.load(folder / 'training_states' / '8.state', weights_only=True) for folder in (run, tmp_path / 'straight')
     ]
     assert state[0]['best'] == state[1]['best'] and state[0]['run_state'] == state[1]['run_state']
-    weights = [torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True)['params']
-               for folder in (run, tmp_path / 'straight')]  # yapf: disable
+    weights = [
+        torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True)['params']
+        for folder in (run, tmp_path / 'straight')
+    ]
     assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
     assert (run / 'best' / 'best.json').is_file() is (last_state <= 4)  # the best was at 4
 
@@ -198,7 +209,7 @@ def test_a_time_limit_pauses_the_run_and_it_resumes_bit_for_bit(tiny_options, tm
         assert f'Training pauses at iteration {done} of 4: 1e-09 minutes are over; --auto_resume goes on from here' in messages
     assert train([options, '--auto_resume']) == 0
     whole, pieces = (torch.load(tmp_path / 'experiments' / name / 'models' / 'net_g_latest.pth')['params']
-                     for name in ('whole', 'pieces'))  # yapf: disable
+                     for name in ('whole', 'pieces'))
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
     for table in ('losses.csv', 'metrics.csv'):
         assert (tmp_path / 'experiments/whole' / table).read_text() == (folder / table).read_text()

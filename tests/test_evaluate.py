@@ -33,8 +33,8 @@ def weights(tmp_path):
 
 
 def test_test_from_dataset_prints_what_scripts_read(tiny_options, pairs, weights, tmp_path):
-    done = run_python(ROOT / 'Enhancement' / 'test_from_dataset.py', '--opt', tiny_options('LOL_tiny'), '--weights', weights,
-                      '--dataset', 'LOL_v1', cwd=tmp_path)  # yapf: disable
+    done = run_python(ROOT / 'Enhancement' / 'test_from_dataset.py', '--opt', tiny_options('LOL_tiny'), '--weights',
+                      weights, '--dataset', 'LOL_v1', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     *_, psnr_line, ssim_line = done.stdout.splitlines()
     folder = tmp_path / 'results' / 'LOL_v1' / 'LOL_tiny' / 'w'
@@ -65,11 +65,7 @@ def test_gt_mean_and_ensemble_are_said(tiny_options, weights, tmp_path, capsys):
 
 def test_images_without_ground_truth(tiny_options, pairs, weights, tmp_path, capsys):
     options = tiny_options(
-        datasets={'val': {
-            'type': 'SingleImageDataset',
-            'dataroot_lq': str(pairs / 'input'),
-            'name': 'x'
-        }})
+        datasets={'val': {'type': 'SingleImageDataset', 'dataroot_lq': str(pairs / 'input'), 'name': 'x'}})
     assert evaluate(
         ['--opt',
          str(options), '--weights',
@@ -111,8 +107,10 @@ def test_tasks_are_columns_and_the_average_is_one_of_columns(task_options, weigh
     for task, values in means.items():
         own = [row for row in rows if row['task'] == task]
         for row in own:
-            images = [to_float(imread(folder / f'{row["image"]}.png'))[..., ::-1]
-                      for folder in (tmp_path / 'o' / task, tmp_path / 'tasks' / task / 'target')]  # yapf: disable
+            images = [
+                to_float(imread(folder / f'{row["image"]}.png'))[..., ::-1]
+                for folder in (tmp_path / 'o' / task, tmp_path / 'tasks' / task / 'target')
+            ]
             value = measure(*images, {'type': 'calculate_psnr', 'protocol': 'all-in-one'})
             assert float(row['psnr all-in-one']) == pytest.approx(value, abs=0.05)
         for key in ('psnr all-in-one', SSIM, UNIFORM):
@@ -216,8 +214,13 @@ def test_folders_without_yaml(tiny_options, pairs, weights, tmp_path, capsys):
 
 def test_folders_pair_by_name_not_by_position(pairs, weights, tmp_path, capsys):
     (pairs / 'target' / '2.png').rename(pairs / 'target' / '99.png')
-    assert evaluate(['--weights', str(weights), '--degraded_dir', str(pairs / 'input'), '--clean_dir',
-                     str(pairs / 'target'), '--output_dir', str(tmp_path / 'o')]) == 2  # yapf: disable
+    assert evaluate([
+        '--weights',
+        str(weights), '--degraded_dir',
+        str(pairs / 'input'), '--clean_dir',
+        str(pairs / 'target'), '--output_dir',
+        str(tmp_path / 'o')
+    ]) == 2
     error = capsys.readouterr().err
     assert '99.png' in error and '2.png' in error and error.count('\n') == 1
 
@@ -229,7 +232,7 @@ def test_folders_pair_by_name_not_by_position(pairs, weights, tmp_path, capsys):
     (['--degraded_dir', '{data}/none', '--weights', '{w}'], "--degraded_dir: '{data}/none' is not a folder"),
     (['--degraded_dir', '{data}/input', '--weights', '{w}', 'a=1'], "'a=1' overrides an option file"),
     (['--degraded_dir', '{data}/input', '--weights', '{w}', '--benchmarks', 'SOTS'], 'Their items have no tasks'),
-])  # yapf: disable
+])
 def test_mistakes_are_one_sentence(pairs, weights, capsys, arguments, message):
     words = {'data': pairs, 'w': weights}
     assert evaluate([a.format(**words) for a in arguments]) == 2
@@ -243,8 +246,13 @@ def test_folders_of_known_benchmarks_pair_by_their_names(names, weights, tmp_pat
     for i, (lq, gt) in enumerate(zip(names[::2], names[1::2])):
         for side, name in (('in', lq), ('gt', gt)):
             imwrite(np.full((16, 16, 3), 40 * i + 60, np.uint8), tmp_path / side / f'{name}.png')
-    assert evaluate(['--weights', str(weights), '--degraded_dir', str(tmp_path / 'in'), '--clean_dir', str(tmp_path / 'gt'),
-                 '--output_dir', str(tmp_path / 'o')]) == 0  # yapf: disable
+    assert evaluate([
+        '--weights',
+        str(weights), '--degraded_dir',
+        str(tmp_path / 'in'), '--clean_dir',
+        str(tmp_path / 'gt'), '--output_dir',
+        str(tmp_path / 'o')
+    ]) == 0
     assert 'in: 2 pairs' in capsys.readouterr().out
     assert [p.stem for p in list_images(tmp_path / 'o' / 'in')] == sorted(names[::2])
 

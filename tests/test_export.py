@@ -21,8 +21,10 @@ from basicsr.utils.weights import load_weights, save_weights
 ISALUX = {'type': 'ISALux', **SMALL, 'semantic': 'external'}
 MAMBA = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
 FORMER = {'type': 'RetinexFormer', 'n_feat': 4, 'num_blocks': [1, 1, 1]}
-DUAL = {'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1] * 4, 'num_refinement_blocks': 1,
-        'heads': [1, 1, 1, 1], 'dual_pixel_task': True}  # yapf: disable
+DUAL = {
+    'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1] * 4, 'num_refinement_blocks': 1,
+    'heads': [1, 1, 1, 1], 'dual_pixel_task': True
+}
 SIZE = (20, 28)
 
 
@@ -157,7 +159,7 @@ def test_a_file_that_answers_otherwise_is_refused(saved, tmp_path, capsys, monke
     (['-o', 'net.pt', '--size', '0', '4'], 'sides must be positive'),
     (['-o', 'net.pt', '--weights', 'nothing.pth'], "no weight file 'nothing.pth'"),
     (['-o', '{weights}.safetensors', '--weights', '{weights}.safetensors'], 'would overwrite the weights'),
-])  # yapf: disable
+])
 def test_mistakes_are_one_sentence(saved, tmp_path, monkeypatch, capsys, more, says):
     weights, _ = saved(FORMER)
     monkeypatch.chdir(tmp_path)

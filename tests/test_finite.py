@@ -10,10 +10,13 @@ from basicsr.utils.errors import UserError
 
 
 @pytest.mark.parametrize('optim', [
-    {'type': 'Adam', 'lr': 1e-3}, {'type': 'AdamW', 'lr': 1e-3, 'amsgrad': True}, {'type': 'SGD', 'lr': 0.1},
+    {'type': 'Adam', 'lr': 1e-3},
+    {'type': 'AdamW', 'lr': 1e-3, 'amsgrad': True},
+    {'type': 'SGD', 'lr': 0.1},
     {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'nesterov': True},
-    {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'dampening': 0.5}, {'type': 'RMSprop', 'lr': 1e-3},
-])  # yapf: disable
+    {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'dampening': 0.5},
+    {'type': 'RMSprop', 'lr': 1e-3},
+])
 @pytest.mark.parametrize('first', [True, False])
 def test_an_update_that_is_not_finite_changes_nothing_and_names_its_batch(tiny_model, optim, first):
     model = tiny_model(optim_g=optim)
@@ -23,8 +26,8 @@ def test_an_update_that_is_not_finite_changes_nothing_and_names_its_batch(tiny_m
     data = batch(7)
     data['gt'][2, 0, 3, 3] = float('nan')
     model.feed_data(data)
-    with pytest.raises(
-            UserError, match=r'^l_pix is not finite at iteration 4 .*7_0\.png, 7_1\.png, 7_2\.png, 7_3\.png$'):
+    with pytest.raises(UserError,
+                       match=r'^l_pix is not finite at iteration 4 .*7_0\.png, 7_1\.png, 7_2\.png, 7_3\.png$'):
         model.optimize_parameters(4)
     after = tensors(model)
     assert all(torch.equal(v, after[k]) for k, v in before.items())

@@ -27,44 +27,29 @@ NETWORKS = [
     {'type': 'LoRa_Gate_Restormer', **SMALL},
     {'type': 'ImprovedLoRaGateRestormer', **SMALL},
     {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2},
-]  # yapf: disable
-HYPER_PARAMETERS = {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8],
-                    'gate_type': 'elementwise', 'use_dfrg': True, 'LoRa_ffn_ratio': 0.5, 'LoRa_attn_ratio': 0.8,
-                    'lr': 2e-4}  # yapf: disable
+]
+HYPER_PARAMETERS = {
+    'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8],
+    'gate_type': 'elementwise', 'use_dfrg': True, 'LoRa_ffn_ratio': 0.5, 'LoRa_attn_ratio': 0.8, 'lr': 2e-4
+}
 
 
 def lightning(state, hyper_parameters=None):
     """What Lightning writes for a module whose network is `net`, beside a loss with tensors of its own."""
     extra = {} if hyper_parameters is None else {'hyper_parameters': hyper_parameters, 'hparams_name': 'kwargs'}
-    return {'epoch': 3, 'global_step': 42, 'pytorch-lightning_version': '2.4.0',
-            'state_dict': {**{f'net.{k}': v for k, v in state.items()}, 'loss.kernel': torch.ones(3)},
-            'loops': {'fit_loop': {'state_dict': {}}}, 'optimizer_states': [{'state': {}}], **extra}  # yapf: disable
+    return {
+        'epoch': 3, 'global_step': 42, 'pytorch-lightning_version': '2.4.0',
+        'state_dict': {**{f'net.{k}': v for k, v in state.items()}, 'loss.kernel': torch.ones(3)},
+        'loops': {'fit_loop': {'state_dict': {}}}, 'optimizer_states': [{'state': {}}], **extra
+    }
 
 
 FORMS = {
-    'net_g.pth': lambda state: {
-        'params': state
-    },
-    'best_psnr_25.16_42000.pth': lambda state: {
-        'params': state
-    },
-    'ema.pth': lambda state: {
-        'params': {
-            k: torch.zeros_like(v)
-            for k, v in state.items()
-        },
-        'params_ema': state
-    },
-    'bare.pth': lambda state: {
-        f'module.{k}': v
-        for k, v in state.items()
-    },
-    'only_state.ckpt': lambda state: {
-        'state_dict': {
-            f'net.{k}': v
-            for k, v in state.items()
-        }
-    },
+    'net_g.pth': lambda state: {'params': state},
+    'best_psnr_25.16_42000.pth': lambda state: {'params': state},
+    'ema.pth': lambda state: {'params': {k: torch.zeros_like(v) for k, v in state.items()}, 'params_ema': state},
+    'bare.pth': lambda state: {f'module.{k}': v for k, v in state.items()},
+    'only_state.ckpt': lambda state: {'state_dict': {f'net.{k}': v for k, v in state.items()}},
     'last.ckpt': lambda state: lightning(state, {}),
 }
 
@@ -111,9 +96,10 @@ def attribute_dict(monkeypatch, module):
     return cls
 
 
-@pytest.mark.parametrize('wrap', [
-    dict, lambda h: argparse.Namespace(**h), lambda h: {'opt': argparse.Namespace(**h)}, lambda h: {'args': h}
-], ids=['dict', 'namespace', 'nested namespace', 'nested dict'])  # yapf: disable
+@pytest.mark.parametrize(
+    'wrap',
+    [dict, lambda h: argparse.Namespace(**h), lambda h: {'opt': argparse.Namespace(**h)}, lambda h: {'args': h}],
+    ids=['dict', 'namespace', 'nested namespace', 'nested dict'])
 def test_hyper_parameters_in_every_container(improved, tmp_path, wrap):
     torch.save(lightning(improved.state_dict(), wrap(HYPER_PARAMETERS)), tmp_path / 'last.ckpt')
     loaded = load_weights(tmp_path / 'last.ckpt')
@@ -124,7 +110,7 @@ def test_hyper_parameters_in_every_container(improved, tmp_path, wrap):
 @pytest.mark.parametrize('module', [
     'pytorch_lightning.utilities.parsing', 'lightning_fabric.utilities.data', 'lightning.fabric.utilities.data',
     'lightning.pytorch.utilities.parsing'
-])  # yapf: disable
+])
 def test_dictionaries_of_lightning_load_without_lightning(improved, tmp_path, monkeypatch, module):
     with monkeypatch.context() as patch:
         content = attribute_dict(patch, module)(HYPER_PARAMETERS)

@@ -44,8 +44,11 @@ def rows_of(file: Path, topic: str) -> list[dict]:
 def test_a_killed_run_leaves_its_rows(tmp_path):
     file = tmp_path / 'rows.json'
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    run = subprocess.Popen([sys.executable, str(BENCHMARKS / 'gpu.py'), '--sections', 'scan', 'tune', '--seconds', '200',
-                            '--out', str(file)], env=env, stdout=subprocess.DEVNULL)  # yapf: disable
+    run = subprocess.Popen([
+        sys.executable,
+        str(BENCHMARKS / 'gpu.py'), '--sections', 'scan', 'tune', '--seconds', '200', '--out',
+        str(file)
+    ], env=env, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 120
         while not rows_of(file, 'gpu tune') and time.monotonic() < end and run.poll() is None:
@@ -68,9 +71,9 @@ def test_a_task_that_dies_or_hangs_costs_itself_only(tmp_path, monkeypatch, benc
     monkeypatch.setattr(gpu_run, 'TASK_SECONDS', 3)
     found, said = [], []
     gpu_run.run_section('faulty_section', gpu_run.Context('cpu', {}, time.time() + 200), found.append, said.append)
-    assert found == [{'what': 'a'}, {'what': 'before'}, {'what': 'raises', 'failed': 'ValueError: as planned'},
-                     {'what': 'dies', 'failed': 'the process died (7)'}, {'what': 'b'},
-                     {'what': 'hangs', 'failed': 'no row in 3 s'}, {'what': 4}] and said == []  # yapf: disable
+    assert found == [{'what': 'a'}, {'what': 'before'}, {'what': 'raises', 'failed': 'ValueError: as planned'}, {
+        'what': 'dies', 'failed': 'the process died (7)'
+    }, {'what': 'b'}, {'what': 'hangs', 'failed': 'no row in 3 s'}, {'what': 4}] and said == []
 
 
 def test_the_kernels_are_right_by_the_script_itself(benchmarks):
@@ -121,5 +124,5 @@ def test_networks_are_timed_when_all_have_started(benchmarks, tmp_path, monkeypa
     whats = [(row['network'].partition('_')[0], row['what']) for row in rows]
     assert sorted(whats[:2]) == [('MASRNet', 'float32 started'), ('RetinexFormer', 'bf16 started')]
     assert {('MASRNet', 'float32'), ('RetinexFormer', 'bf16'), ('RetinexFormer', 'eager bf16 step'),
-            ('RetinexFormer', 'infer bf16')} == set(whats[2:]) - {('RetinexFormer', 'infer float32')}  # yapf: disable
+            ('RetinexFormer', 'infer bf16')} == set(whats[2:]) - {('RetinexFormer', 'infer float32')}
     assert all(row.get('iter/s', 1) > 0 for row in rows)

@@ -23,11 +23,19 @@ TOLERANCE = 3e-2
 # deep networks with random weights amplify the rounding of activations, whatever the attention does; MASR-Net sends
 # tokens to other experts
 EXCEPTIONS = {
-    'restormer_official': 0.07, 'restormer_dual_pixel_small': 0.045, 'restormer_small_biasfree': 0.045,
-    'aio_baseline_official': 0.08, 'aio_baseline_small': 0.04, 'aio_improved_official': 0.09,
-    'aio_improved_dual_bias': 0.05, 'aio_improved_plain_gate': 0.07, 'aio_improved_small': 0.04,
-    'masrnet_bright': 0.5, 'masrnet_lolv1': 0.5, 'masrnet_lolv2': 0.5,
-}  # yapf: disable
+    'restormer_official': 0.07,
+    'restormer_dual_pixel_small': 0.045,
+    'restormer_small_biasfree': 0.045,
+    'aio_baseline_official': 0.08,
+    'aio_baseline_small': 0.04,
+    'aio_improved_official': 0.09,
+    'aio_improved_dual_bias': 0.05,
+    'aio_improved_plain_gate': 0.07,
+    'aio_improved_small': 0.04,
+    'masrnet_bright': 0.5,
+    'masrnet_lolv1': 0.5,
+    'masrnet_lolv2': 0.5,
+}
 
 
 @pytest.mark.skipif(not CASES, reason='the golden files are not part of the checkout')
@@ -130,8 +138,12 @@ def test_attention_compiles_in_half_precision():
     def attention(qk, scale, v, weight):
         return attend(paired_affinity(qk, scale), v, weight)
 
-    inputs = [torch.randn(2, 4, 4, 16).bfloat16(), torch.ones(2, 1, 1), torch.randn(2, 4, 4, 8).bfloat16(),
-              torch.randn(8, 8)]  # yapf: disable
+    inputs = [
+        torch.randn(2, 4, 4, 16).bfloat16(),
+        torch.ones(2, 1, 1),
+        torch.randn(2, 4, 4, 8).bfloat16(),
+        torch.randn(8, 8)
+    ]
     inputs = [t.requires_grad_() for t in inputs]
     plain = attention(*inputs)
     torch._dynamo.reset()

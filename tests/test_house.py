@@ -9,8 +9,10 @@ import pytest
 from conftest import ROOT, run_python
 
 # imports go one way: a package may import those before it in this list, and itself
-ORDER = ['utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'inference', 'engine', 'models',
-         'commands', 'entry']  # yapf: disable
+ORDER = [
+    'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'inference', 'engine', 'models',
+    'commands', 'entry'
+]
 PACKAGE = ROOT / 'basicsr'
 
 
@@ -28,8 +30,8 @@ def arrows() -> list[tuple[str, str, str]]:
     for file in sorted(PACKAGE.rglob('*.py')):
         module = '.'.join(file.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
         for node in ast.walk(ast.parse(file.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [
-                node.module] if isinstance(node, ast.ImportFrom) and node.module else []  # yapf: disable
+            names = [a.name for a in node.names] if isinstance(
+                node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for name in names:
                 if name.startswith('basicsr.'):
                     found.append((layer(module), layer(name), f'{file.relative_to(ROOT)}:{node.lineno}'))
@@ -58,8 +60,7 @@ def test_archs_know_tensors_only():
     'statement', ['import basicsr', 'import basicsr.registry', 'import basicsr.config.check', 'import basicsr.cli'])
 def test_light_imports(statement):
     done = run_python(
-        '-c',
-        f'import sys; {statement}; print([m for m in ("torch", "cv2", "matplotlib") if m in sys.modules])',
+        '-c', f'import sys; {statement}; print([m for m in ("torch", "cv2", "matplotlib") if m in sys.modules])',
         cwd=ROOT)
     assert done.stdout.strip() == '[]', done.stderr
 
@@ -75,8 +76,9 @@ def test_every_network_has_its_four_places():
     from basicsr.registry import ARCH_REGISTRY
     texts = {
         'tests': [p.read_text() for p in (ROOT / 'tests').glob('test_*.py')],
-        'Options or Ablation_Model':
-        [p.read_text() for folder in ('Options', 'Ablation_Model') for p in (ROOT / folder).glob('*.yml')],
+        'Options or Ablation_Model': [
+            p.read_text() for folder in ('Options', 'Ablation_Model') for p in (ROOT / folder).glob('*.yml')
+        ],
         'docs': [p.read_text() for p in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]],
     }
     for name, entry in ARCH_REGISTRY.index().items():

@@ -38,7 +38,7 @@ def path(request, monkeypatch):
     ({'preset': 'base'}, 1_463_108),
     ({'preset': 'large'}, 42_766_436),
     ({'kernel_size': 15, 'sigma': 5, 'embed_dim': 32, 'num_heads': 2, 'mlp_ratio': 2, 'num_resolution': 2}, 378_052),
-])  # yapf: disable
+])
 def test_presets_have_the_published_sizes(options, parameters):
     with torch.device('meta'):
         net = build_network({'type': 'IllRecNet', **options})
@@ -230,8 +230,8 @@ def test_no_scores_are_held_on_a_gpu(dtype, dropout):
     if not dropout:
         found = pixel_attention(q[:, :, :64], k[:, :, :64], v[:, :, :64])
         expected = pixel_attention(*(t[:, :, :64].float().cpu() for t in (q, k, v)))
-        torch.testing.assert_close(
-            found.float().cpu(), expected, rtol=0.02, atol=0.02 if dtype != torch.float32 else 1e-3)
+        torch.testing.assert_close(found.float().cpu(), expected, rtol=0.02,
+                                   atol=0.02 if dtype != torch.float32 else 1e-3)
 
 
 def test_attention_costs_what_the_score_count_says():
@@ -286,14 +286,8 @@ def test_checkpoints_of_the_authors_load(tmp_path):
             p.data.normal_(generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
     state = {f'model.{k}': v for k, v in net.state_dict().items()}
     state |= {'metric.LPIPS.net.lin0.weight': torch.rand(1, 4), 'metric.PSNR.dummy_param': torch.empty(0)}
-    torch.save({
-        'state_dict': state,
-        'epoch': 3,
-        'global_step': 9,
-        'hyper_parameters': {
-            'lr': 1e-4
-        }
-    }, tmp_path / 'a.ckpt')
+    torch.save({'state_dict': state, 'epoch': 3, 'global_step': 9, 'hyper_parameters': {'lr': 1e-4}},
+               tmp_path / 'a.ckpt')
     weights = load_weights(tmp_path / 'a.ckpt')
     found = detect(weights.state)
     assert {k: found[k] for k in options} == options

@@ -24,8 +24,10 @@ from basicsr.train import main as train
 from basicsr.utils.img import imread, imwrite
 
 TINY = {'embed_dim': 4, 'num_heads': 2, 'mlp_ratio': 1, 'num_resolution': 1, 'kernel_size': 3}
-FILES = [f'IllRecNet_{name}.yml' for name in ('LOL_v1', 'LOL_v1_trainable_separation', 'LOL_v1_code', 'LOL_v2_real',
-                                              'LOL_v2_synthetic', 'staged')]  # yapf: disable
+FILES = [
+    f'IllRecNet_{name}.yml'
+    for name in ('LOL_v1', 'LOL_v1_trainable_separation', 'LOL_v1_code', 'LOL_v2_real', 'LOL_v2_synthetic', 'staged')
+]
 
 
 def options(file):
@@ -34,14 +36,19 @@ def options(file):
 
 def tiny_run(pairs, tmp_path, *more):
     """Arguments that make `IllRecNet_LOL_v1.yml` small."""
-    data = [f'datasets.{block}.dataroot_{side}={pairs / folder}' for block in ('train', 'val')
-            for side, folder in (('lq', 'input'), ('gt', 'target'))]  # yapf: disable
-    small = ['datasets.train.gt_size=16', 'datasets.train.batch_size_per_gpu=2', 'datasets.train.num_worker_per_gpu=0',
-             'datasets.train.persistent_workers=false', 'num_gpu=0', 'train.amp=~', 'logger.use_tb_logger=false',
-             'logger.save_checkpoint_freq=2', f'path.experiments_root={tmp_path / "experiments"}', 'name=run',
-             'train.scheduler.warmup_iter=1']  # yapf: disable
-    return ['--opt', 'Options/IllRecNet_LOL_v1.yml', *data, *small, *(f'network_g.{k}={v}' for k, v in TINY.items()),
-            *more]  # yapf: disable
+    data = [
+        f'datasets.{block}.dataroot_{side}={pairs / folder}' for block in ('train', 'val')
+        for side, folder in (('lq', 'input'), ('gt', 'target'))
+    ]
+    small = [
+        'datasets.train.gt_size=16', 'datasets.train.batch_size_per_gpu=2', 'datasets.train.num_worker_per_gpu=0',
+        'datasets.train.persistent_workers=false', 'num_gpu=0', 'train.amp=~', 'logger.use_tb_logger=false',
+        'logger.save_checkpoint_freq=2', f'path.experiments_root={tmp_path / "experiments"}', 'name=run',
+        'train.scheduler.warmup_iter=1'
+    ]
+    return [
+        '--opt', 'Options/IllRecNet_LOL_v1.yml', *data, *small, *(f'network_g.{k}={v}' for k, v in TINY.items()), *more
+    ]
 
 
 def rows(table):
@@ -74,24 +81,9 @@ def test_values_beyond_the_range_have_no_gradient():
 
 
 @pytest.mark.parametrize('file, at', [
-    ('IllRecNet_LOL_v1.yml', {
-        0: 1 / 1600,
-        1599: 1,
-        1600: 1,
-        8800: 0.5,
-        16000: 0
-    }),
-    ('IllRecNet_LOL_v2_synthetic.yml', {
-        0: 1 / 2900,
-        2900: 1,
-        15950: 0.5,
-        29000: 0
-    }),
-    ('IllRecNet_LOL_v1_code.yml', {
-        0: 1,
-        8000: 1,
-        16000: 1
-    }),
+    ('IllRecNet_LOL_v1.yml', {0: 1 / 1600, 1599: 1, 1600: 1, 8800: 0.5, 16000: 0}),
+    ('IllRecNet_LOL_v2_synthetic.yml', {0: 1 / 2900, 2900: 1, 15950: 0.5, 29000: 0}),
+    ('IllRecNet_LOL_v1_code.yml', {0: 1, 8000: 1, 16000: 1}),
 ])
 def test_learning_rates(file, at):
     train_options = options(file)['train']
@@ -119,7 +111,7 @@ def test_weight_decay_is_decoupled_in_one_recipe_and_a_gradient_in_the_other():
 def test_the_separation_learns_in_the_second_run_only(pairs, tmp_path):
     for trainable in ('false', 'true'):
         arguments = tiny_run(pairs, tmp_path, 'train.total_iter=2', 'val.val_freq=2',
-                             f'network_g.separation_trainable={trainable}')  # yapf: disable
+                             f'network_g.separation_trainable={trainable}')
         assert train(arguments) == 0
         weights = torch.load(tmp_path / 'experiments' / 'run' / 'models' / 'net_g_latest.pth', weights_only=True)
         kernel = weights['params']['encoder.separate.conv_y.weight']
@@ -150,16 +142,21 @@ def test_the_best_has_the_lowest_error_and_a_run_without_progress_ends(pairs, tm
 def authors(request, tmp_path):
     """A checkpoint as their code writes it, with 2 or 4 heads, which no shape shows; the network; a photo."""
     torch.manual_seed(0)
-    arguments = {'kernel_size': 9, 'sigma': 3, 'embed_dim': 8, 'num_heads': request.param, 'mlp_ratio': 2,
-                 'num_resolution': 1, 'dropout_ratio': 0.}  # yapf: disable
+    arguments = {
+        'kernel_size': 9, 'sigma': 3, 'embed_dim': 8, 'num_heads': request.param, 'mlp_ratio': 2, 'num_resolution': 1,
+        'dropout_ratio': 0.
+    }
     net = IllRecNet(**arguments).eval()
     for p in net.parameters():
         p.data += 0.1 * torch.randn_like(p) if p.requires_grad else 0
     state = {f'model.{k}': v for k, v in net.state_dict().items()}
     extra = {'metric.lpips.net.slice1.0.weight': torch.ones(2, 3), 'metric.psnr.dummy_param': torch.empty(0)}
-    torch.save({'epoch': 7, 'global_step': 112, 'pytorch-lightning_version': '2.6.0', 'state_dict': state | extra,
-                'hyper_parameters': {'params': {'hyper': arguments, 'optimizer': {'lr': 1e-4}}}, 'callbacks': {},
-                'optimizer_states': [{'state': {}}], 'lr_schedulers': []}, tmp_path / 'best.ckpt')  # yapf: disable
+    torch.save(
+        {
+            'epoch': 7, 'global_step': 112, 'pytorch-lightning_version': '2.6.0', 'state_dict': state | extra,
+            'hyper_parameters': {'params': {'hyper': arguments, 'optimizer': {'lr': 1e-4}}
+                                 }, 'callbacks': {}, 'optimizer_states': [{'state': {}}], 'lr_schedulers': []
+        }, tmp_path / 'best.ckpt')
     (tmp_path / 'photos').mkdir()
     photo = np.random.RandomState(0).randint(0, 256, (19, 26, 3), np.uint8)
     imwrite(photo, tmp_path / 'photos' / '1.png')

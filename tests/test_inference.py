@@ -172,8 +172,10 @@ def test_sixteen_bits_stay_sixteen_bits(weights, tmp_path):
 
 @pytest.mark.parametrize('options', [{}, {'dual_pixel_task': True}], ids=['residual', 'dual'])
 def test_grey_networks_get_and_give_grey_images(pairs, tmp_path, options):
-    small = {'type': 'Restormer', 'inp_channels': 1, 'out_channels': 1, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
-             'num_refinement_blocks': 1, **options}  # yapf: disable
+    small = {
+        'type': 'Restormer', 'inp_channels': 1, 'out_channels': 1, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
+        'num_refinement_blocks': 1, **options
+    }
     net = build_network(small).eval()
     save_weights(tmp_path / 'grey.pth', {'params': net.state_dict()})
     file = pairs / 'input' / '1.png'
@@ -186,8 +188,10 @@ def test_grey_networks_get_and_give_grey_images(pairs, tmp_path, options):
 
 
 def test_networks_of_other_channels_are_told_once(pairs, tmp_path, capsys):
-    net = build_network({'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1, 1, 1, 1],
-                         'num_refinement_blocks': 1, 'dual_pixel_task': True})  # yapf: disable
+    net = build_network({
+        'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1,
+        'dual_pixel_task': True
+    })
     save_weights(tmp_path / 'dual.pth', {'params': net.state_dict()})
     assert enhance([str(pairs / 'input'), '-o', str(tmp_path / 'out'), '--weights', str(tmp_path / 'dual.pth')]) == 2
     error = capsys.readouterr().err
@@ -202,7 +206,7 @@ def test_networks_of_other_channels_are_told_once(pairs, tmp_path, capsys):
     (['{data}/input/1.png', '-o', 'out', '--tile', '40'], 'more than twice its overlap'),
     (['{data}/input/1.png', '-o', 'out', '--device', 'cuda:7'], "device 'cuda:7' cannot be used"),
     (['{data}', '-o', 'out'], 'there are no images in'),
-])  # yapf: disable
+])
 def test_mistakes_are_one_sentence(pairs, weights, capsys, arguments, message):
     arguments = [a.format(data=pairs) for a in arguments]
     assert enhance([*arguments, '--weights', str(weights)]) == 2

@@ -16,24 +16,11 @@ from basicsr.utils.errors import UserError
 
 SMALL = {'dim': 8, 'num_blocks': [1, 1, 1]}
 VARIANTS = {
-    'both priors': {
-        'semantic': 'external'
-    },
-    'illumination only': {
-        'semantic': 'off'
-    },
-    'semantic only': {
-        'semantic': 'external',
-        'use_illumination': False
-    },
-    'no priors': {
-        'semantic': 'off',
-        'use_illumination': False
-    },
-    'no LoRA': {
-        'semantic': 'external',
-        'lora_r': 0
-    },
+    'both priors': {'semantic': 'external'},
+    'illumination only': {'semantic': 'off'},
+    'semantic only': {'semantic': 'external', 'use_illumination': False},
+    'no priors': {'semantic': 'off', 'use_illumination': False},
+    'no LoRA': {'semantic': 'external', 'lora_r': 0},
 }
 
 
@@ -73,15 +60,14 @@ def arguments(net: nn.Module, *size: int) -> tuple[torch.Tensor, ...]:
     ({'semantic': 'external', 'num_blocks': [1, 2, 2], 'lora_r': 4}, 1_856_527),
     ({'semantic': 'external', 'num_blocks': [2, 3, 3], 'ffn_expansion_factor': 2.0, 'lora_r': 4}, 2_297_609),
     ({'semantic': 'external', 'dim': 48, 'num_blocks': [4, 6, 6]}, 11_149_583),
-])  # yapf: disable
+])
 def test_parameter_counts_of_the_variants(options, parameters):
     with torch.device('meta'):
         net = build_network({'type': 'ISALux', **options})
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert not list(net.buffers())
     parts = {
-        part: sum(p.numel() for k, p in net.named_parameters() if part in k)
-        for part in ('lora_', 'sem_ad', '.ffn.')
+        part: sum(p.numel() for k, p in net.named_parameters() if part in k) for part in ('lora_', 'sem_ad', '.ffn.')
     }
     if parameters == 1_849_367:
         assert {k: round(v, -3) for k, v in parts.items()} == {'lora_': 80_000, 'sem_ad': 43_000, '.ffn.': 1_211_000}
@@ -102,11 +88,12 @@ def fill(net: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize('options, size, expected, gradient', [
-    ({**SMALL, 'semantic': 'external'}, (3, 34, 42), [0.18695089, 0.86275055, 0.23768169, 1.18685329, -0.67884052],
-     4.531268),
-    ({**SMALL, 'semantic': 'off'}, (3, 34, 42), [0.14346147, 0.85865017, 0.23967510, 1.09538615, -0.60608673], 3.990642),
+    ({**SMALL, 'semantic': 'external'},
+     (3, 34, 42), [0.18695089, 0.86275055, 0.23768169, 1.18685329, -0.67884052], 4.531268),
+    ({**SMALL, 'semantic': 'off'},
+     (3, 34, 42), [0.14346147, 0.85865017, 0.23967510, 1.09538615, -0.60608673], 3.990642),
     ({'semantic': 'external'}, (2, 64, 64), [0.95930562, 1.12018358, 0.22158104, -0.14381933, 0.81525362], None),
-], ids=['both priors', 'illumination only', 'defaults'])  # yapf: disable
+], ids=['both priors', 'illumination only', 'defaults'])
 @pytest.mark.parametrize('checkpoint', [False, True])
 def test_figures_of_the_reconstruction(options, size, expected, gradient, checkpoint):
     net = fill(build_network({'type': 'ISALux', **options, 'checkpoint': checkpoint}))
@@ -199,7 +186,7 @@ def test_attention_is_the_formula_of_the_paper():
     def attend(stream: nn.Module) -> torch.Tensor:
         qkv = nn.functional.conv2d(u.permute(0, 3, 1, 2), stream.qkv_proj.weight, stream.qkv_proj.bias).chunk(3, dim=1)
         adapted = (t + lora(u).permute(0, 3, 1, 2)
-                   for t, lora in zip(qkv, (stream.lora_q, stream.lora_k, stream.lora_v)))  # yapf: disable
+                   for t, lora in zip(qkv, (stream.lora_q, stream.lora_k, stream.lora_v)))
         q, k, v = (t.reshape(2, 3, 4, 30) for t in adapted)
         q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
         return ((q @ k.transpose(-2, -1) * stream.temperature).softmax(dim=-1) @ v).reshape(2, 12, 5, 6)
@@ -230,7 +217,7 @@ def test_layer_norm_takes_both_layouts():
     ({'in_channels': 1, 'out_channels': 1, 'semantic': 'torchvision'}, 'RGB'),
     ({'num_classes': 5, 'semantic': 'torchvision'}, '21 classes'),
     ({'ffn_expansion_factor': 0.1}, 'leaves no channel'),
-])  # yapf: disable
+])
 def test_impossible_arguments_are_explained(arguments, message):
     with pytest.raises(UserError, match=message):
         build_network({'type': 'ISALux', **SMALL, 'semantic': 'external', **arguments})
@@ -279,8 +266,8 @@ def test_merged_lora_is_the_same_function_and_loads_without_lora():
 
 def test_weights_of_another_variant_are_named():
     full, without = network(), network(semantic='off')
-    with pytest.raises(
-            RuntimeError, match='without semantic prior, with LoRA; this one is with illumination prior, with'):
+    with pytest.raises(RuntimeError,
+                       match='without semantic prior, with LoRA; this one is with illumination prior, with'):
         full.load_state_dict(without.state_dict())
     with pytest.raises(RuntimeError, match='with illumination prior, with semantic prior, with LoRA; this one is'):
         without.load_state_dict(full.state_dict())
@@ -300,12 +287,14 @@ def test_weights_of_another_variant_are_named():
     {'semantic': 'off', 'use_illumination': False},
     {'num_classes': 7, 'in_channels': 4, 'out_channels': 4},
     {'dim': 32, 'num_blocks': [2, 2, 2]},
-], ids=str)  # yapf: disable
+], ids=str)
 def test_detected_networks_are_identical(options):
     net = network(**options)
     found = detect(net.state_dict())
-    expected = {'type': 'ISALux', 'semantic': 'external' if options.get('num_classes') == 7 else 'torchvision',
-                'lora_r': 8, **SMALL, **options}  # yapf: disable
+    expected = {
+        'type': 'ISALux', 'semantic': 'external' if options.get('num_classes') == 7 else 'torchvision', 'lora_r': 8,
+        **SMALL, **options
+    }
     assert {k: found[k] for k in expected} == expected
     again = network(**{**found, 'semantic': options.get('semantic', 'external')})
     assert [(k, v.shape) for k, v in again.state_dict().items()] == [(k, v.shape) for k, v in net.state_dict().items()]

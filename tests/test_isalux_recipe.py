@@ -58,7 +58,7 @@ def test_the_layers_are_those_of_the_recipe():
     ('ISALux_LOL_v1', 1_849_367),
     ('ISALux_LOL_v2_real', 1_849_367),
     ('ISALux_LOL_v2_synthetic', 1_849_367),
-])  # yapf: disable
+])
 def test_networks_of_the_recipes(name, parameters):
     network = recipe(name)['network_g']
     if network['semantic'] == 'torchvision':
@@ -71,16 +71,19 @@ def test_networks_of_the_recipes(name, parameters):
 def test_an_ablation_differs_from_the_full_recipe_in_what_its_name_says():
     full = recipe('ISALux_LOL_v1')
     changed = {
-        'isalux_no_priors': {'network_g'}, 'isalux_illumination_only': {'network_g'},
-        'isalux_semantic_only': {'network_g'}, 'isalux_no_lora': {'network_g'},
-        'isalux_loss_l2': {'train'}, 'isalux_loss_l2_vgg': {'train'},
-    }  # yapf: disable
+        'isalux_no_priors': {'network_g'},
+        'isalux_illumination_only': {'network_g'},
+        'isalux_semantic_only': {'network_g'},
+        'isalux_no_lora': {'network_g'},
+        'isalux_loss_l2': {'train'},
+        'isalux_loss_l2_vgg': {'train'},
+    }
     assert changed.keys() == {f.stem for f in RECIPES if f.parent.name == 'Ablation_Model'}
     for name, parts in changed.items():
         mine = recipe(name)
         assert {k for k in full if full[k] != mine.get(k)} - {'name', 'path'} == parts
     losses = [[k for k in ('pixel_opt', 'perceptual_opt', 'losses') if recipe(n)['train'].get(k)]
-              for n in ('isalux_loss_l2', 'isalux_loss_l2_vgg')]  # yapf: disable
+              for n in ('isalux_loss_l2', 'isalux_loss_l2_vgg')]
     assert losses == [['pixel_opt'], ['pixel_opt', 'perceptual_opt']]
 
 

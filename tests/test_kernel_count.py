@@ -18,7 +18,7 @@ count_step = pytest.importorskip('kernel_count').count_step
 SMALL = {
     'RetinexMamba': {'n_feat': 8, 'num_blocks': [1, 1, 1], 'd_state': 4},
     'RetinexFormer': {'n_feat': 8, 'num_blocks': [1, 1, 1]},
-}  # yapf: disable
+}
 
 
 def test_the_walk_finds_the_gradients_of_the_engine():
@@ -36,7 +36,7 @@ def test_the_walk_finds_the_gradients_of_the_engine():
 
 # autograd of PyTorch 2.6 asks the driver for a stream, and ends the process where there is none
 needs_fake_cuda = pytest.mark.skipif(torch.__version__ < '2.7' and not torch.cuda.is_available(),
-                                     reason='with this PyTorch it needs a GPU')  # yapf: disable
+                                     reason='with this PyTorch it needs a GPU')
 
 
 @needs_fake_cuda

@@ -30,7 +30,7 @@ def messages(caplog):
     ({'eps': 1e-2}, lambda d: np.sqrt(d**2 + 1e-2)),
     ({'form': 'restormer'}, lambda d: np.sqrt(d**2 + 1e-3**2)),
     ({'form': 'restormer', 'eps': 0.1}, lambda d: np.sqrt(d**2 + 0.01)),
-])  # yapf: disable
+])
 def test_charbonnier_in_both_forms(options, formula):
     pred, target = images()
     loss = build_loss({'type': 'CharbonnierLoss', **options})
@@ -175,7 +175,7 @@ def test_ms_ssim_clamps_the_prediction_when_told_to():
     ({'type': 'SSIMLoss'}, (10, 30), 11),
     ({'type': 'MSSSIMLoss'}, (30, 10), 11),
     ({'type': 'SSIMLoss', 'padding': 'reflect'}, (5, 9), 6),
-])  # yapf: disable
+])
 def test_too_small_patches_are_named(options, size, least):
     with pytest.raises(UserError, match=f'at least {least}x{least} pixels, the patch has {size[0]}x{size[1]}'):
         build_loss(options)(*images(*size))
@@ -185,7 +185,7 @@ def test_too_small_patches_are_named(options, size, least):
 
 SMOOTH = [{'type': 'CharbonnierLoss', 'eps': 1e-2}, {'type': 'CharbonnierLoss', 'form': 'restormer', 'eps': 0.1},
           {'type': 'MSELoss'}, {'type': 'PSNRLoss'}, {'type': 'SSIMLoss'}, {'type': 'SSIMLoss', 'padding': 'replicate'},
-          {'type': 'MSSSIMLoss'}, {'type': 'EdgeLoss'}, {'type': 'WeightedTVLoss'}]  # yapf: disable
+          {'type': 'MSSSIMLoss'}, {'type': 'EdgeLoss'}, {'type': 'WeightedTVLoss'}]
 
 
 @pytest.mark.parametrize('options', SMOOTH, ids=lambda o: '-'.join(str(v) for v in o.values()))
@@ -215,7 +215,7 @@ def test_float32_inside_under_autocast(kind):
     ({'type': 'PerceptualLoss', 'layer_weights': {'relu11': 1}}, "Did you mean 'relu1_1'"),
     ({'type': 'PerceptualLoss', 'layer_weights': {}}, 'no layer is named'),
     ({'type': 'MixedLoss', 'terms': []}, 'terms is empty'),
-])  # yapf: disable
+])
 def test_wrong_arguments_are_named(options, words):
     with pytest.raises(UserError, match=words):
         build_loss(options)

@@ -22,8 +22,9 @@ def files(tmp_path, monkeypatch):
     """Random weights of both backbones and random non-negative heads; returns the backbones' files by `net`."""
     generator = torch.Generator().manual_seed(1)
     for net, channels in CHANNELS.items():
-        torch.save({f'lin{i}.model.1.weight': torch.rand(1, c, 1, 1, generator=generator)
-                    for i, c in enumerate(channels)}, tmp_path / f'{net}_heads.pth')  # yapf: disable
+        torch.save(
+            {f'lin{i}.model.1.weight': torch.rand(1, c, 1, 1, generator=generator) for i, c in enumerate(channels)},
+            tmp_path / f'{net}_heads.pth')
     monkeypatch.setattr(lpips, '_head_file', lambda net: tmp_path / f'{net}_heads.pth')
     state = {}
     for i, (o, c, k) in zip((0, 3, 6, 8, 10), ((64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3))):
@@ -71,7 +72,7 @@ def test_lpips_by_its_formula(files, tmp_path, net):
     assert value == pytest.approx(wanted, rel=1e-5) and value > 1e-3
     assert calculate_lpips(pair[0], pair[0], net=net, weights=files[net]) == 0
     assert calculate_lpips(*(p.transpose(2, 0, 1) for p in pair), net=net, weights=files[net],
-                           input_order='CHW') == pytest.approx(value, rel=1e-6)  # yapf: disable
+                           input_order='CHW') == pytest.approx(value, rel=1e-6)
 
 
 def test_the_network_is_built_once_and_small_or_grey_images_are_handled(files, monkeypatch):
@@ -83,9 +84,8 @@ def test_the_network_is_built_once_and_small_or_grey_images_are_handled(files, m
     values = [measure(*(p[..., ::-1] / 255 for p in pair), opt, torch.device('cpu')) for _ in range(2)]
     assert len(built) == 1 and values[0] == values[1] == calculate_lpips(*pair, weights=files['alex'])
     plane = [p[..., 0] for p in pair]
-    assert calculate_lpips(
-        *plane, weights=files['alex']) == pytest.approx(
-            calculate_lpips(*(np.stack([p] * 3, -1) for p in plane), weights=files['alex']), rel=1e-6)
+    assert calculate_lpips(*plane, weights=files['alex']) == pytest.approx(
+        calculate_lpips(*(np.stack([p] * 3, -1) for p in plane), weights=files['alex']), rel=1e-6)
     with pytest.raises(ValueError, match='32x32'):
         calculate_lpips(*(p[:31] for p in pair), weights=files['alex'])
     assert calculate_lpips(*(p[:32, :32] for p in pair), weights=files['alex']) > 0
@@ -104,7 +104,7 @@ def test_without_weights_a_sentence_says_what_is_missing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r'package lpips, which is not installed: pip install'):
         calculate_lpips(*images())
     torch.save({f'lin{i}.model.1.weight': torch.rand(1, c, 1, 1) for i, c in enumerate(CHANNELS['alex'])},
-               tmp_path / 'heads.pth')  # yapf: disable
+               tmp_path / 'heads.pth')
     monkeypatch.setattr(lpips, '_head_file', lambda net: tmp_path / 'heads.pth')
     with pytest.raises(UserError, match=r'weights of alexnet .* get https://\S+/alexnet-owt-7be5be79.pth and put it'):
         calculate_lpips(*images())

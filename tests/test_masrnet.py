@@ -234,7 +234,7 @@ def test_other_unknown_keys_are_still_refused():
     ({'moe_hidden': [[8], [], [8]]}, 'three mixtures'),
     ({'quant_noise': [0.1, 0.1]}, 'four probabilities'),
     ({'eval_routing': 'top'}, "'argmax' or 'sample'"),
-])  # yapf: disable
+])
 def test_impossible_arguments_are_explained(arguments, message):
     with pytest.raises(UserError) as caught:
         build_network({'type': 'MASRNet', **arguments})

@@ -23,7 +23,7 @@ def lab_by_numpy(rgb: np.ndarray) -> np.ndarray:
     y = 0.2126729 * linear[0] + 0.7151522 * linear[1] + 0.0721750 * linear[2]
     z = 0.0193339 * linear[0] + 0.1191920 * linear[1] + 0.9503041 * linear[2]
     fx, fy, fz = (np.cbrt(t) if t > 0.008856 else 7.787 * t + 16 / 116
-                  for t in np.clip([x / 0.95047, y / 1.0, z / 1.08883], 1e-8, 10))  # yapf: disable
+                  for t in np.clip([x / 0.95047, y / 1.0, z / 1.08883], 1e-8, 10))
     return np.clip([500 * (fx - fy), 200 * (fy - fz)], -128, 128)
 
 
@@ -84,11 +84,8 @@ def test_ssim_loss_clamps_each_window():
     clamped, plain = 1 - np.clip(ssim, 0, 1).mean(), 1 - ssim.mean()
     error = 1e-12 / (0.01 * 0.03)**2  # the most that the published 1e-12, left out here, can change
     assert build_loss(LOSSES['SSIMLoss'])(pred, target).item() == pytest.approx(0.15 * clamped, rel=error)
-    assert build_loss({
-        'type': 'SSIMLoss',
-        'padding': 'reflect'
-    })(pred, target).item() == pytest.approx(
-        plain, rel=error)
+    reflecting = build_loss({'type': 'SSIMLoss', 'padding': 'reflect'})
+    assert reflecting(pred, target).item() == pytest.approx(plain, rel=error)
     assert plain - clamped > 0.01
 
 
@@ -121,9 +118,10 @@ def test_the_balance_loss_is_what_the_network_left():
     assert loss(net).item() == pytest.approx(0.2134) and net.auxiliary_loss.grad.item() == pytest.approx(0.1067)
 
 
-@pytest.mark.parametrize('options', [{'type': 'LabLoss'}, {'type': 'PSNRHingeLoss'},
-                                     {'type': 'SSIMLoss', 'padding': 'reflect', 'clamp_map': True}],
-                         ids=lambda o: o['type'])  # yapf: disable
+@pytest.mark.parametrize(
+    'options',
+    [{'type': 'LabLoss'}, {'type': 'PSNRHingeLoss'}, {'type': 'SSIMLoss', 'padding': 'reflect', 'clamp_map': True}],
+    ids=lambda o: o['type'])
 def test_gradients_are_those_of_differences(options):
     pred, target = images(8, 7, batch=1)
     pred = 0.05 + 0.9 * pred  # away from the edges of the clamps, which have no difference quotient
@@ -135,8 +133,9 @@ def test_gradients_are_those_of_differences(options):
 
 @pytest.mark.parametrize('options, words', [
     ({'type': 'PSNRHingeLoss', 'target_psnr': 0}, 'target_psnr must be above 0'),
-    ({'type': 'MixedLoss', 'terms': {'balance': {'type': 'MoEBalanceLoss'}}}, r"'balance' \(MoEBalanceLoss\) compares no"),
-])  # yapf: disable
+    ({'type': 'MixedLoss', 'terms': {'balance': {'type': 'MoEBalanceLoss'}}
+      }, r"'balance' \(MoEBalanceLoss\) compares no"),
+])
 def test_wrong_arguments_are_named(options, words):
     with pytest.raises(UserError, match=words):
         build_loss(options)

@@ -29,9 +29,11 @@ def options(tiny_options, tmp_path):
 
     def write(name: str, **changes):
         recipe = {**SHORT, 'losses': losses, 'pixel_opt': None, 'optim_g': RECIPE['optim_g'], 'grad_clip_norm': 1.0}
-        return tiny_options(name, **{
-            'network_g': TINY, 'val': {'val_freq': 6}, 'logger': {'save_checkpoint_freq': 3},
-            **changes, 'train': {**recipe, **changes.get('train', {})}})  # yapf: disable
+        return tiny_options(
+            name, **{
+                'network_g': TINY, 'val': {'val_freq': 6}, 'logger': {'save_checkpoint_freq': 3},
+                **changes, 'train': {**recipe, **changes.get('train', {})}
+            })
 
     return write
 
@@ -87,7 +89,7 @@ def test_the_balance_counts_once_for_each_part_of_a_batch(options, tmp_path):
 @pytest.mark.parametrize('changes, message', [
     ({'losses': [{'type': 'MoEBalanceLoss'}]}, 'train: no loss'),
     ({'pixel_opt': {'type': 'MoEBalanceLoss'}}, 'train.pixel_opt: MoEBalanceLoss compares no images'),
-])  # yapf: disable
+])
 def test_the_balance_alone_is_no_loss(options, capsys, changes, message):
     assert train([str(options('run', train=changes))]) == 2
     assert message in capsys.readouterr().err
@@ -103,12 +105,14 @@ def test_networks_without_mixtures_are_named(options, capsys):
 def test_files_of_the_authors_are_evaluated_and_fine_tuned(options, pairs, tmp_path, bare):
     torch.manual_seed(0)
     state = build_network(TINY).state_dict()
-    state |= {f'emb_gen.ffn_path.{i}.{leaf}': state[f'emb_gen.{name}.{leaf}']
-              for i, name in ((0, 'fc1'), (3, 'fc2')) for leaf in ('weight', 'bias')}  # yapf: disable
+    state |= {
+        f'emb_gen.ffn_path.{i}.{leaf}': state[f'emb_gen.{name}.{leaf}'] for i, name in ((0, 'fc1'), (3, 'fc2'))
+        for leaf in ('weight', 'bias')
+    }
     state |= {'perceptual_loss.vgg_layers.0.weight': torch.zeros(64, 3, 3, 3)}
     state = {f'_orig_mod.{k}': v for k, v in state.items()}
     torch.save(state if bare else {'epoch': 7, 'model_state_dict': state, 'optimizer_state_dict': {}, 'val_psnr': 20.1},
-               tmp_path / 'best.pth')  # yapf: disable
+               tmp_path / 'best.pth')
     weights = ['--weights', str(tmp_path / 'best.pth')]
     assert evaluate([*weights, '--degraded_dir', str(pairs / 'input'), '--output_dir', str(tmp_path / 'o')]) == 0
     assert len(list((tmp_path / 'o').glob('*.png'))) == 4
@@ -117,7 +121,7 @@ def test_files_of_the_authors_are_evaluated_and_fine_tuned(options, pairs, tmp_p
 
 
 @pytest.mark.parametrize('name, pairs, patch', [('LOL_v1', 485, 4), ('LOL_v2_real', 689, 2), ('LSRW_Huawei', 2450, 4),
-                                                ('LSRW_Nikon', 3150, 4)])  # yapf: disable
+                                                ('LSRW_Nikon', 3150, 4)])
 def test_option_files_are_twelve_hundred_epochs_on_whole_images(name, pairs, patch):
     opt = read_yaml(ROOT / 'Options' / f'MASRNet_{name}.yml')[0]
     epoch = pairs // opt['datasets']['train']['batch_size_per_gpu']

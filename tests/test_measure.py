@@ -55,8 +55,12 @@ def test_two_folders(tmp_path, capsys):
     wanted = {}
     for name in ('lounge', 'peaks'):
         a, b = (imread(DEMO / side / f'{name}.png') for side in ('input', 'target'))
-        wanted[name] = [calculate_psnr(a, b, protocol='matlab-y'), calculate_ssim(a, b, protocol='matlab-y'),
-                        calculate_rmse(a, b), calculate_niqe(a, convert_to='gray')]  # yapf: disable
+        wanted[name] = [
+            calculate_psnr(a, b, protocol='matlab-y'),
+            calculate_ssim(a, b, protocol='matlab-y'),
+            calculate_rmse(a, b),
+            calculate_niqe(a, convert_to='gray')
+        ]
     with open(files[0], newline='') as file:
         rows = list(csv.reader(file))
     assert rows[0] == ['image', 'psnr', 'ssim', 'rmse', 'niqe']
@@ -132,8 +136,10 @@ def test_metrics_without_ground_truth_measure_data_without_one(tiny_options, tmp
     for side in ('lq', 'gt'):
         (tmp_path / side).mkdir()
         cv2.imwrite(str(tmp_path / side / '1.png'), rng.randint(0, 256, (96, 192, 3)).astype(np.uint8))
-    data = {'val': {'name': 'pairs', 'dataroot_lq': str(tmp_path / 'lq'), 'dataroot_gt': str(tmp_path / 'gt')},
-            'val_2': {'type': 'SingleImageDataset', 'name': 'photos', 'dataroot_lq': str(tmp_path / 'lq')}}  # yapf: disable
+    data = {
+        'val': {'name': 'pairs', 'dataroot_lq': str(tmp_path / 'lq'), 'dataroot_gt': str(tmp_path / 'gt')},
+        'val_2': {'type': 'SingleImageDataset', 'name': 'photos', 'dataroot_lq': str(tmp_path / 'lq')}
+    }
     metrics = {'psnr': {'type': 'calculate_psnr'}, 'niqe': {'type': 'calculate_niqe'}}
     val = {'val_freq': 1, 'metrics': metrics}
     assert train([str(tiny_options(datasets=data, train={'total_iter': 1}, val=val))]) == 0
@@ -149,8 +155,9 @@ def test_the_first_data_set_that_has_the_chosen_metric_decides(monkeypatch):
     saved = []
     model.opt = {'val': {'best_metric': 'psnr', 'metrics': {m: {'type': f'calculate_{m}'} for m in ('niqe', 'psnr')}}}
     monkeypatch.setattr(model, 'save_best', lambda *args: saved.append(args[:2]), raising=False)
-    for dataset, metric, value in (('photos', 'niqe', 4), ('pairs', 'niqe', 5), ('pairs', 'psnr', 20), ('more', 'psnr', 25),
-                                   ('pairs', 'psnr', 19), ('photos', 'niqe', 3), ('pairs', 'psnr', 21)):  # yapf: disable
+    found = [('photos', 'niqe', 4), ('pairs', 'niqe', 5), ('pairs', 'psnr', 20), ('more', 'psnr', 25),
+             ('pairs', 'psnr', 19), ('photos', 'niqe', 3), ('pairs', 'psnr', 21)]
+    for dataset, metric, value in found:
         model._update_best_metric_result(dataset, metric, value, 1)
     assert saved == [('pairs', 'psnr')] * 2
     assert model.best_metric_results['photos']['niqe'] == {'better': 'lower', 'val': 3, 'iter': 1}

@@ -19,8 +19,10 @@ from basicsr.train import main as train
 
 
 def test_mixed_loss_returns_its_terms_by_name(tmp_path):
-    perceptual = {'type': 'PerceptualLoss', 'layer_weights': {'relu1_1': 1}, 'style_weight': 1,
-                  'weights': str(vgg_file(tmp_path / 'v.pth'))}  # yapf: disable
+    perceptual = {
+        'type': 'PerceptualLoss', 'layer_weights': {'relu1_1': 1}, 'style_weight': 1,
+        'weights': str(vgg_file(tmp_path / 'v.pth'))
+    }
     pred, target = (x.float() for x in images())
     named = build_loss({'type': 'MixedLoss', 'terms': {'a.b': {'type': 'L1Loss', 'loss_weight': 2}, 'vgg': perceptual}})
     values = named(pred, target)
@@ -28,8 +30,10 @@ def test_mixed_loss_returns_its_terms_by_name(tmp_path):
     assert values['a.b'].item() == pytest.approx(2 * (pred - target).abs().mean().item())
     listed = build_loss({'type': 'MixedLoss', 'terms': [{'type': 'L1Loss'}, {'type': 'EdgeLoss'}, {'type': 'L1Loss'}]})
     assert list(listed(pred, target)) == ['l1', 'edge', 'l1_2']
-    nested = build_loss({'type': 'MixedLoss', 'terms': [{'type': 'L1Loss'}, {'type': 'MixedLoss', 'terms': [
-        {'type': 'L1Loss', 'loss_weight': 3}]}]})  # yapf: disable
+    nested = build_loss({
+        'type': 'MixedLoss', 'terms': [{'type': 'L1Loss'},
+                                       {'type': 'MixedLoss', 'terms': [{'type': 'L1Loss', 'loss_weight': 3}]}]
+    })
     values = nested(pred, target)
     assert list(values) == ['l1', 'l1_2'] and values['l1_2'] == 3 * values['l1']
 
@@ -52,12 +56,8 @@ def test_the_default_mixed_loss_is_the_recipe_of_the_all_in_one_networks(tmp_pat
 
 
 def test_equal_names_are_numbered():
-    assert number_names([('a', 1), ('a', 2), ('a_2', 3), ('b', None), ('a', 4)]) == {
-        'a': 1,
-        'a_2': 2,
-        'a_2_2': 3,
-        'a_3': 4
-    }
+    assert number_names([('a', 1), ('a', 2), ('a_2', 3), ('b', None),
+                         ('a', 4)]) == {'a': 1, 'a_2': 2, 'a_2_2': 3, 'a_3': 4}
 
 
 PIXEL = '  pixel_opt:\n    type: L1Loss\n    loss_weight: 1.0\n'
@@ -76,7 +76,7 @@ MIXED = """  losses:
     ('type: EdgeLoss', 'type: EdgesLoss', 'train.losses[0].terms.edges.type', "Did you mean 'EdgeLoss'?"),
     ('type: EdgeLoss', 'reduction: mean', 'train.losses[0].terms.edges.type', 'is required'),
     ('loss_weight: 0.05', 'loss_weight: much', 'train.losses[0].terms.edges.loss_weight', "not 'much'"),
-])  # yapf: disable
+])
 def test_a_mistake_inside_terms_is_reported_with_its_line(load, old, new, path, words):
     text = GOOD_OPTIONS.replace(PIXEL, MIXED.replace(old, new))
     message = option_error(load, text)
@@ -116,15 +116,11 @@ def test_the_editor_schema_completes_terms():
 def test_training_logs_every_term(tiny_options, tmp_path):
     file = str(vgg_file(tmp_path / 'v.pth'))
     perceptual = {'type': 'PerceptualLoss', 'layer_weights': {'relu1_1': 1}, 'weights': file}
-    losses = [{'type': 'L1Loss'}, {'type': 'SSIMLoss', 'loss_weight': 0.1}, {**perceptual, 'style_weight': 1},
-              {'type': 'MixedLoss', 'terms': {'l1': {'type': 'L1Loss'}, 'edge': {'type': 'EdgeLoss'},
-                                              'vgg': perceptual}}]  # yapf: disable
-    options = tiny_options(
-        train={
-            'total_iter': 2,
-            'losses': losses,
-            'perceptual_opt': perceptual
-        }, logger={'save_checkpoint_freq': 2})
+    losses = [{'type': 'L1Loss'}, {'type': 'SSIMLoss', 'loss_weight': 0.1}, {**perceptual, 'style_weight': 1}, {
+        'type': 'MixedLoss', 'terms': {'l1': {'type': 'L1Loss'}, 'edge': {'type': 'EdgeLoss'}, 'vgg': perceptual}
+    }]
+    options = tiny_options(train={'total_iter': 2, 'losses': losses, 'perceptual_opt': perceptual},
+                           logger={'save_checkpoint_freq': 2})
     assert train([str(options)]) == 0
     run = tmp_path / 'experiments' / 'tiny'
     with (run / 'losses.csv').open() as table:

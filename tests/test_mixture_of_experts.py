@@ -33,8 +33,8 @@ def test_routing_equals_a_plain_loop(num_experts, top_k, batch):
     found = torch.autograd.grad(ffn(u).square().sum(), tensors)
     expected = torch.autograd.grad(plain_mixture(ffn, u).square().sum(), tensors, allow_unused=True)
     for name, ours, plain in zip(names, found, expected):
-        torch.testing.assert_close(
-            ours, torch.zeros_like(ours) if plain is None else plain, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(ours,
+                                   torch.zeros_like(ours) if plain is None else plain, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_images_of_a_batch_choose_different_experts_and_each_sees_only_its_own():

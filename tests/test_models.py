@@ -19,10 +19,7 @@ NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 def model(tiny_options):
     """An ImageCleanModel with three progressive stages over batches of 4."""
     data = {
-        'batch_size_per_gpu': 4,
-        'gt_size': 24,
-        'mini_batch_sizes': [4, 3, 1],
-        'gt_sizes': [8, 16, 24],
+        'batch_size_per_gpu': 4, 'gt_size': 24, 'mini_batch_sizes': [4, 3, 1], 'gt_sizes': [8, 16, 24],
         'iters': [10, 5, 1]
     }
     options = tiny_options(network_g=NETWORK, datasets={'train': data})
@@ -46,10 +43,8 @@ def test_progressive_stages(model, iteration, count, size):
 def test_windows_move(model):
     corners = set()
     for _ in range(20):
-        model.feed_data({
-            'lq': torch.arange(24.).view(1, 1, 1, 24).expand(4, 3, 24, 24),
-            'gt': torch.zeros(4, 3, 24, 24)
-        })
+        model.feed_data(
+            {'lq': torch.arange(24.).view(1, 1, 1, 24).expand(4, 3, 24, 24), 'gt': torch.zeros(4, 3, 24, 24)})
         model._shrink(4, 8)
         corners.add(model.lq[0, 0, 0, 0].item())
     assert len(corners) > 5 and max(corners) <= 16

@@ -17,20 +17,38 @@ from basicsr.utils.img import imread
 DEMO = ROOT / 'data' / 'demo'
 # BasicSR 1.4.2, calculate_niqe(img, 0)
 NIQE = {
-    'test/input/lounge': 6.296128, 'test/input/peaks': 7.747485, 'test/target/lounge': 4.583694,
-    'test/target/peaks': 3.794139, 'train/input/astronaut': 5.948040, 'train/input/brushes': 5.570245,
-    'train/input/cat': 6.513252, 'train/input/coffee': 9.437133, 'train/input/dandelion': 7.538192,
-    'train/input/dogs': 7.955779, 'train/input/fig': 7.397450, 'train/input/flower': 6.094847,
-    'train/input/meadow': 9.336877, 'train/input/pagoda': 5.693324, 'train/input/stream': 4.114391,
-    'train/target/astronaut': 3.823427, 'train/target/brushes': 4.317354, 'train/target/cat': 3.351528,
-    'train/target/coffee': 5.381063, 'train/target/dandelion': 4.275073, 'train/target/dogs': 6.230889,
-    'train/target/fig': 4.926126, 'train/target/flower': 5.309748, 'train/target/meadow': 3.497620,
-    'train/target/pagoda': 4.606405, 'train/target/stream': 4.549852,
-}  # yapf: disable
+    'test/input/lounge': 6.296128,
+    'test/input/peaks': 7.747485,
+    'test/target/lounge': 4.583694,
+    'test/target/peaks': 3.794139,
+    'train/input/astronaut': 5.948040,
+    'train/input/brushes': 5.570245,
+    'train/input/cat': 6.513252,
+    'train/input/coffee': 9.437133,
+    'train/input/dandelion': 7.538192,
+    'train/input/dogs': 7.955779,
+    'train/input/fig': 7.397450,
+    'train/input/flower': 6.094847,
+    'train/input/meadow': 9.336877,
+    'train/input/pagoda': 5.693324,
+    'train/input/stream': 4.114391,
+    'train/target/astronaut': 3.823427,
+    'train/target/brushes': 4.317354,
+    'train/target/cat': 3.351528,
+    'train/target/coffee': 5.381063,
+    'train/target/dandelion': 4.275073,
+    'train/target/dogs': 6.230889,
+    'train/target/fig': 4.926126,
+    'train/target/flower': 5.309748,
+    'train/target/meadow': 3.497620,
+    'train/target/pagoda': 4.606405,
+    'train/target/stream': 4.549852,
+}
 # IQA-PyTorch 0.1.16 in float32, with the same support vectors
 BRISQUE = {
-    'test/input/lounge': 21.9149, 'test/input/peaks': 12.8366, 'test/target/lounge': 29.2360, 'test/target/peaks': 5.5184
-}  # yapf: disable
+    'test/input/lounge': 21.9149, 'test/input/peaks': 12.8366, 'test/target/lounge': 29.2360,
+    'test/target/peaks': 5.5184
+}
 needs_machine = pytest.mark.skipif(
     find_spec('brisque') is None and not (ROOT / 'pretrained_weights' / 'brisque_allmodel').is_file(),
     reason="needs LIVE's file 'allmodel'")
@@ -44,10 +62,13 @@ def picture(h, w, seed=0):
 
 
 @pytest.mark.parametrize('size, options, wanted', [
-    ((192, 288, 0), {}, 27.629012), ((192, 288, 0), {'convert_to': 'gray'}, 27.456183),
-    ((192, 288, 0), {'crop_border': 5}, 29.064891), ((250, 310, 1), {}, 27.130605),
-    ((250, 310, 1), {'convert_to': 'gray'}, 27.242026), ((250, 310, 1), {'crop_border': 5}, 27.514534),
-])  # yapf: disable
+    ((192, 288, 0), {}, 27.629012),
+    ((192, 288, 0), {'convert_to': 'gray'}, 27.456183),
+    ((192, 288, 0), {'crop_border': 5}, 29.064891),
+    ((250, 310, 1), {}, 27.130605),
+    ((250, 310, 1), {'convert_to': 'gray'}, 27.242026),
+    ((250, 310, 1), {'crop_border': 5}, 27.514534),
+])
 def test_niqe_of_basicsr_on_synthetic_pictures(size, options, wanted):
     assert calculate_niqe(picture(*size), **options) == pytest.approx(wanted, abs=1e-4)
 
@@ -82,7 +103,7 @@ def test_halving_is_antialiased_cubic_interpolation():
     padded = np.pad(plane, 9, 'symmetric')[1:, 1:]
     theirs = torch.nn.functional.interpolate(
         torch.from_numpy(padded)[None, None], scale_factor=0.5, mode='bicubic', antialias=True,
-        recompute_scale_factor=False)[0, 0].numpy()[4:25, 4:29]  # yapf: disable
+        recompute_scale_factor=False)[0, 0].numpy()[4:25, 4:29]
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
@@ -107,8 +128,9 @@ def test_fit_recovers_the_distribution_it_was_drawn_from():
     assert got.shape == pytest.approx(shape, abs=0.02)
     assert (got.left_scale, got.right_scale) == pytest.approx((left, right), rel=0.02)
     assert got.mean == pytest.approx((right - left) * gamma(2 / shape) / gamma(1 / shape), rel=0.02)
-    assert (got.left_std, got.right_std) == pytest.approx(
-        [s * math.sqrt(gamma(3 / shape) / gamma(1 / shape)) for s in (left, right)], rel=0.02)  # yapf: disable
+    assert (got.left_std,
+            got.right_std) == pytest.approx([s * math.sqrt(gamma(3 / shape) / gamma(1 / shape)) for s in (left, right)],
+                                            rel=0.02)
     assert math.isnan(natural_scene.fit(np.abs(values)).mean)
 
 

@@ -18,35 +18,45 @@ CASES = [
     {'type': 'MST_Plus_Plus', 'in_channels': 4, 'out_channels': 31, 'n_feat': 7, 'stage': 2},
     {'type': 'Restormer', 'dim': 16, **DEEP},
     {'type': 'Restormer', 'dim': 24, **FLAT, 'heads': [2, 3, 4, 6], 'bias': True, 'ffn_expansion_factor': 2.0},
-    {'type': 'Restormer', 'dim': 8, **FLAT, 'LayerNorm_type': 'BiasFree', 'dual_pixel_task': True, 'inp_channels': 6,
-     'ffn_expansion_factor': 1.5},
+    {
+        'type': 'Restormer', 'dim': 8, **FLAT, 'LayerNorm_type': 'BiasFree', 'dual_pixel_task': True, 'inp_channels': 6,
+        'ffn_expansion_factor': 1.5
+    },
     {'type': 'Restormer', 'dim': 8, **FLAT, 'inp_channels': 1, 'out_channels': 1},
     {'type': 'Restormer', 'dim': 8, 'num_blocks': [0, 0, 0, 1], 'num_refinement_blocks': 0, 'heads': [1, 1, 1, 8]},
     {'type': 'LoRa_Gate_Restormer', 'dim': 16, **DEEP},
     {'type': 'LoRa_Gate_Restormer', 'dim': 16, **FLAT, 'gate_type': None, 'lora_ffn_ratio': .25, 'lora_attn_ratio': .5},
-    {'type': 'LoRa_Gate_Restormer', 'dim': 16, **FLAT, 'gate_type': 'headwise', 'lora_ffn_ratio': None,
-     'lora_attn_ratio': None, 'bias': True},
+    {
+        'type': 'LoRa_Gate_Restormer', 'dim': 16, **FLAT, 'gate_type': 'headwise', 'lora_ffn_ratio': None,
+        'lora_attn_ratio': None, 'bias': True
+    },
     {'type': 'LoRa_Gate_Restormer', 'dim': 16, **FLAT, 'gate_type': 'headwise', 'lora_ffn_ratio': 0.01},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **DEEP},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 48, **FLAT, 'lora_ffn_ratio': 0.37, 'lora_attn_ratio': 0.613},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'gate_type': 'headwise', 'use_dfrg': False},
     {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'gate_type': None, 'lora_ffn_ratio': None, 'bias': True},
-    {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'lora_attn_ratio': None, 'LayerNorm_type': 'BiasFree',
-     'dual_pixel_task': True},
+    {
+        'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT, 'lora_attn_ratio': None, 'LayerNorm_type': 'BiasFree',
+        'dual_pixel_task': True
+    },
     *({'type': 'MSRResNet', 'num_feat': 6, 'num_block': 2, 'upscale': scale} for scale in (1, 2, 3, 4)),
     {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 4, 'num_feat': 4, 'num_block': 1, 'upscale': 2},
     {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 2, 1], 'heads': [1, 2, 4], 'semantic': 'external', 'num_classes': 5},
     {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 1, 1], 'heads': [2, 2, 4], 'semantic': 'off', 'lora_r': 0},
     {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4},
     {'type': 'MASRNet'},
-    {'type': 'MASRNet', 'embed_dim': 24, 'stem_dim': 7, 'patch_size': 2, 'win_size': 4, 'num_experts': 4, 'num_heads': 3,
-     'moe_experts': [3, 2, 5], 'moe_hidden': [[8], [16, 8], [8, 9, 10]]},
+    {
+        'type': 'MASRNet', 'embed_dim': 24, 'stem_dim': 7, 'patch_size': 2, 'win_size': 4, 'num_experts': 4,
+        'num_heads': 3, 'moe_experts': [3, 2, 5], 'moe_hidden': [[8], [16, 8], [8, 9, 10]]
+    },
     {'type': 'IllRecNet'},
     {'type': 'IllRecNet', 'preset': 'small'},
     {'type': 'IllRecNet', 'preset': 'base'},
-    {'type': 'IllRecNet', 'kernel_size': 7, 'sigma': 3, 'embed_dim': 8, 'num_heads': 8, 'mlp_ratio': 3,
-     'num_resolution': 1},
-]  # yapf: disable
+    {
+        'type': 'IllRecNet', 'kernel_size': 7, 'sigma': 3, 'embed_dim': 8, 'num_heads': 8, 'mlp_ratio': 3,
+        'num_resolution': 1
+    },
+]
 
 
 def shapes(net) -> list:
@@ -65,11 +75,22 @@ def test_detected_networks_are_identical(options):
 
 def test_official_options_are_found_to_the_letter():
     options = {
-        'type': 'ImprovedLoRaGateRestormer', 'inp_channels': 3, 'out_channels': 3, 'dim': 48, 'num_blocks': [4, 6, 6, 8],
-        'num_refinement_blocks': 4, 'heads': [1, 2, 4, 8], 'ffn_expansion_factor': 2.66, 'bias': False,
-        'LayerNorm_type': 'WithBias', 'dual_pixel_task': False, 'gate_type': 'elementwise', 'use_dfrg': True,
-        'lora_ffn_ratio': 0.5, 'lora_attn_ratio': 0.8,
-    }  # yapf: disable
+        'type': 'ImprovedLoRaGateRestormer',
+        'inp_channels': 3,
+        'out_channels': 3,
+        'dim': 48,
+        'num_blocks': [4, 6, 6, 8],
+        'num_refinement_blocks': 4,
+        'heads': [1, 2, 4, 8],
+        'ffn_expansion_factor': 2.66,
+        'bias': False,
+        'LayerNorm_type': 'WithBias',
+        'dual_pixel_task': False,
+        'gate_type': 'elementwise',
+        'use_dfrg': True,
+        'lora_ffn_ratio': 0.5,
+        'lora_attn_ratio': 0.8,
+    }
     assert detect(build_network(options).state_dict()) == options
 
 
@@ -93,8 +114,10 @@ def test_unrelated_weights_are_nobodys():
 # ------------------------------------------------------------------------------------------------ claims against shapes
 
 IMPROVED = {'type': 'ImprovedLoRaGateRestormer', 'dim': 16, **FLAT}
-CLAIMS = {'dim': 16, 'num_blocks': (1, 1, 1, 1), 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8],
-          'gate_type': 'elementwise', 'use_dfrg': True, 'LoRa_ffn_ratio': 0.5, 'LoRa_attn_ratio': 0.8}  # yapf: disable
+CLAIMS = {
+    'dim': 16, 'num_blocks': (1, 1, 1, 1), 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8],
+    'gate_type': 'elementwise', 'use_dfrg': True, 'LoRa_ffn_ratio': 0.5, 'LoRa_attn_ratio': 0.8
+}
 
 
 def found_by_shapes(**changes) -> dict:
@@ -117,7 +140,7 @@ def test_true_claims_agree():
     ({'use_dfrg': False}, 'use_dfrg: False claimed, True by the shapes'),
     ({'LoRa_ffn_ratio': 0.4}, 'LoRa_ffn_ratio: 0.4 claimed, 0.5 by the shapes'),
     ({'LoRa_attn_ratio': None}, 'LoRa_attn_ratio: None claimed, 0.8 by the shapes'),
-])  # yapf: disable
+])
 def test_false_claims_are_named_with_both_values(claim, says):
     assert disagreements(found_by_shapes(), CLAIMS | claim) == [says]
 

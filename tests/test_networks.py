@@ -23,7 +23,7 @@ TINY = {
     'ISALux': {'dim': 8, 'num_blocks': [1, 1, 1], 'semantic': 'off'},
     'MASRNet': {'embed_dim': 16, 'stem_dim': 6, 'moe_hidden': [[12], [12], [12, 8]]},
     'IllRecNet': {'embed_dim': 8, 'num_heads': 4, 'num_resolution': 3},
-}  # yapf: disable
+}
 # rounding can send a token to another expert, which moves everything behind it: precision is compared with all chosen
 UNROUTED = {'MASRNet': {'num_experts': 2, 'moe_experts': [3, 2, 2]}}
 GOLDEN = SHARED / 'golden'
@@ -85,7 +85,7 @@ def test_golden_outputs_and_gradients(file, monkeypatch):
     ({'type': 'Restormer', 'LayerNorm_type': 'BiasFree'}, 26_111_668, 406),
     ({'type': 'Restormer', 'LayerNorm_type': 'BiasFree', 'inp_channels': 1, 'out_channels': 1}, 26_109_076, 406),
     ({'type': 'Restormer', 'inp_channels': 6, 'dual_pixel_task': True}, 26_132_548, 495),
-])  # yapf: disable
+])
 def test_official_sizes(options, parameters, tensors):
     with torch.device('meta'):
         net = build_network(options)
@@ -95,11 +95,11 @@ def test_official_sizes(options, parameters, tensors):
 
 @pytest.mark.parametrize('plain, ours', [
     (PlainRetinexFormer(8, 2, (1, 2, 1)), {'type': 'RetinexFormer', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1]}),
-    (PlainRestormer(16, (1, 1, 1, 2), 1), {'type': 'Restormer', 'dim': 16, 'num_blocks': [1, 1, 1, 2],
-                                           'num_refinement_blocks': 1}),
+    (PlainRestormer(16, (1, 1, 1, 2),
+                    1), {'type': 'Restormer', 'dim': 16, 'num_blocks': [1, 1, 1, 2], 'num_refinement_blocks': 1}),
     (PlainRestormer(8, (1, 1, 1, 1), 1, bias=True, LayerNorm_type='BiasFree'),
      {'type': 'Restormer', **FLAT, 'bias': True, 'LayerNorm_type': 'BiasFree'}),
-], ids=['RetinexFormer', 'Restormer', 'Restormer BiasFree'])  # yapf: disable
+], ids=['RetinexFormer', 'Restormer', 'Restormer BiasFree'])
 @pytest.mark.parametrize('batch', [1, 3])
 def test_equal_to_the_obvious_code(plain, ours, batch):
     net = build_network(ours)
@@ -261,7 +261,7 @@ def test_compiles_with_checkpoints_and_backward(name):
     ('IllRecNet', {'num_resolution': 0}, 'at least 1'),
     ('IllRecNet', {'dropout_ratio': 1.}, 'below 1'),
     ('IllRecNet', {'preset': 'huge'}, 'train_scripts, small, base, large'),
-])  # yapf: disable
+])
 def test_impossible_arguments_are_explained(name, arguments, message):
     from basicsr.registry import ARCH_REGISTRY
     with pytest.raises(ValueError, match=message):

@@ -17,7 +17,7 @@ from basicsr.engine.optimizer import (
 )
 
 OPTIMIZERS = [(torch.optim.Adam, {}), (torch.optim.AdamW, {'weight_decay': 0.1, 'amsgrad': True}),
-              (torch.optim.SGD, {'momentum': 0.9, 'nesterov': True}), (torch.optim.RMSprop, {})]  # yapf: disable
+              (torch.optim.SGD, {'momentum': 0.9, 'nesterov': True}), (torch.optim.RMSprop, {})]
 
 
 def network():

@@ -76,9 +76,9 @@ def test_defaults_names_and_folders(load, tmp_path):
     assert opt['path']['param_key_g'] == 'params' and opt['datasets']['val']['phase'] == 'val'
     assert opt['datasets']['train']['scale'] == 2 and opt['train']['optim_g']['betas'] == (0.9, 0.99)
     run = tmp_path / 'experiments' / 'run'
-    for key, folder in (('experiments_root', run), ('models', run / 'models'), ('log', run),
-                        ('training_states', run / 'training_states'), ('visualization', run / 'visualization'),
-                        ('tb_logger', tmp_path / 'tb_logger' / 'run')):  # yapf: disable
+    folders = {key: run / key for key in ('models', 'training_states', 'visualization')}
+    folders |= {'experiments_root': run, 'log': run, 'tb_logger': tmp_path / 'tb_logger' / 'run'}
+    for key, folder in folders.items():
         assert opt['path'][key] == str(folder)
     test = load(is_train=False, root=tmp_path).opt['path']
     assert test['results_root'] == test['log'] == str(tmp_path / 'results' / 'good')
@@ -90,7 +90,7 @@ def test_defaults_names_and_folders(load, tmp_path):
 
 def test_debug(load):
     for opt in (load(debug=True).opt, load(GOOD, ('name: good', 'name: my_debug_run')).opt,
-                load(GOOD[:GOOD.index('val:\n  val_freq')] + 'val: ~\nlogger: ~\n', debug=True).opt):  # yapf: disable
+                load(GOOD[:GOOD.index('val:\n  val_freq')] + 'val: ~\nlogger: ~\n', debug=True).opt):
         assert opt['val']['val_freq'] == 8
         assert opt['logger']['print_freq'] == 1 and opt['logger']['save_checkpoint_freq'] == 8
     assert load(debug=True).opt['name'] == 'debug_good'
@@ -178,7 +178,7 @@ def test_the_json_schema_accepts_the_options_and_rejects_mistakes():
     for file in SHIPPED:
         assert [e.message for e in validator.iter_errors(read_yaml(file)[0])] == []
     for old, new in (('manual_seed', 'manual_sed'), ('n_feat', 'n_feet'), ('total_iter', 'total_iters'),
-                     ('L1Loss', 'L1Los'), ('gt_size', 'gt_sice'), ('protocol: retinexformer', 'protocl: x')):  # yapf: disable
+                     ('L1Loss', 'L1Los'), ('gt_size', 'gt_sice'), ('protocol: retinexformer', 'protocl: x')):
         text = (ROOT / 'Options' / 'RetinexMamba_LOL_v1.yml').read_text(encoding='utf-8')
         assert old in text
         assert not validator.is_valid(yaml.safe_load(text.replace(old, new))), new

@@ -63,7 +63,8 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_spelli
     ('    lr: 1e-4\n', '', 'train.optim_g.lr', 'is required'),
     ('  total_iter: 100\n', '', 'train.total_iter', 'is required'),
     ('    periods: [60, 40]\n', '', 'train.scheduler.periods', 'is required'),
-    ('total_iter: 100', 'total_iter: many', 'train.total_iter', "integer, unable to parse string as an integer, not 'many'"),
+    ('total_iter: 100', 'total_iter: many', 'train.total_iter',
+     "integer, unable to parse string as an integer, not 'many'"),
     ('total_iter: 100', 'total_iter: 0', 'train.total_iter', 'greater than 0'),
     ('total_iter: 100', 'total_iter: 101', 'train.total_iter', '101 iterations, but the periods'),
     ('num_feat: 8', 'num_feat: wide', 'network_g.num_feat', 'integer'),
@@ -74,19 +75,20 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_spelli
      'type: LinearWarmupCosineAnnealingLR\n    warmup_iter: 100', 'train.scheduler.warmup_iter',
      '100 is not less than total_iter: 100'),
     ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]\n    eta_min: 1e-7',
-     'type: LinearWarmupCosineAnnealingLR\n    warmup_iter: 10\n  warmup_iter: 5', 'train.warmup_iter', 'give one of the two'),
+     'type: LinearWarmupCosineAnnealingLR\n    warmup_iter: 10\n  warmup_iter: 5', 'train.warmup_iter',
+     'give one of the two'),
     ('restart_weights: [1, 1]', 'restart_weights: [1]', 'train.scheduler.restart_weights', '1 values for 2 periods'),
     ('crop_border: 2', 'better: high', 'val.metrics.psnr.better', "Did you mean 'higher'?"),
     ('val_freq: 50', 'val_freq: 50\n  best_metric: ssim', 'val.best_metric', "'ssim' is none of the metrics: psnr"),
     ('  val:\n', '  valid:\n', 'datasets.valid', "Did you mean 'val'?"),
     ('print_freq: 10', 'print_freq: [10]', 'logger.print_freq', 'integer'),
     ('gt_size: 32', 'gt_size: 33', 'datasets.train.gt_size', '33 is not a multiple of scale: 2'),
-    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4, 2]\n    gt_sizes: [16, 32]\n    iters: [5]', 'datasets.train',
-     'one length'),
-    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4]\n    gt_sizes: [64]\n    iters: [5]', 'datasets.train.gt_sizes',
-     '64 is larger than gt_size: 32'),
+    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4, 2]\n    gt_sizes: [16, 32]\n    iters: [5]',
+     'datasets.train', 'one length'),
+    ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4]\n    gt_sizes: [64]\n    iters: [5]',
+     'datasets.train.gt_sizes', '64 is larger than gt_size: 32'),
     ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4]', 'datasets.train', 'given together'),
-])  # yapf: disable
+])
 def test_one_mistake(load, old, new, path, says):
     text = message(load, GOOD, (old, new))
     found = [line for line in text.splitlines() if f': {path}: ' in line]

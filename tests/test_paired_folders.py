@@ -20,7 +20,7 @@ def test_low_is_replaced_by_normal_and_the_rest_pairs_by_its_number(tmp_path):
     gt = touch(tmp_path / 'Normal', 'Normal10.png', 'Normal_a.png', 'normal7.png', 'n1.png', 'r2-x3.png', 'same.png')
     assert names(pair_by_number(lq, gt)) == [('1.jpg', 'n1.png'), ('low00007.png', 'normal7.png'),
                                              ('Low10.png', 'Normal10.png'), ('Low_a.png', 'Normal_a.png'),
-                                             ('r2_3.png', 'r2-x3.png'), ('same.png', 'same.png')]  # yapf: disable
+                                             ('r2_3.png', 'r2-x3.png'), ('same.png', 'same.png')]
 
 
 def test_one_never_pairs_with_ten(tmp_path):
@@ -45,11 +45,14 @@ def test_meta_info_file_chooses_ground_truths_of_a_number(tmp_path):
     ({'filename_tmpl': '{}_low'}, 'pair_by: number is for folders'),
     ({'resize': [40]}, 'resize must be'),
     ({'resize': [40, 61], 'scale': 2}, 'multiples of scale 2'),
-])  # yapf: disable
+])
 def test_options_that_do_not_go_together_are_named(tmp_path, options, words):
     lq, gt = touch(tmp_path / 'Low', '1.png'), touch(tmp_path / 'Normal', '1.png')
-    assert words in error_of(build_dataset, {'type': 'PairedImageDataset', 'name': 'x', 'dataroot_lq': lq, 'phase': 'val',
-                                             'dataroot_gt': gt, 'pair_by': 'number', **options})  # yapf: disable
+    assert words in error_of(
+        build_dataset, {
+            'type': 'PairedImageDataset', 'name': 'x', 'dataroot_lq': lq, 'phase': 'val', 'dataroot_gt': gt,
+            'pair_by': 'number', **options
+        })
 
 
 def test_the_layout_of_the_authors_is_read_by_an_option_file(tiny_options, tmp_path, capsys):
@@ -59,9 +62,12 @@ def test_the_layout_of_the_authors_is_read_by_an_option_file(tiny_options, tmp_p
             image = np.full((20, 30, 3), n * 20, np.uint8)
             imwrite(image, tmp_path / 'LOL' / part / 'Low' / f'low{n:05d}.png')
             imwrite(image, tmp_path / 'LOL' / part / 'Normal' / f'normal{n:05d}.jpg')
-    data = {key: {**block, 'dataroot_lq': str(tmp_path / 'LOL' / part / 'Low'), 'gt_size': None,
-                  'dataroot_gt': str(tmp_path / 'LOL' / part / 'Normal')}
-            for key, part in (('train', 'Train'), ('val', 'Val'))}  # yapf: disable
+    data = {
+        key: {
+            **block, 'dataroot_lq': str(tmp_path / 'LOL' / part / 'Low'), 'gt_size': None,
+            'dataroot_gt': str(tmp_path / 'LOL' / part / 'Normal')
+        } for key, part in (('train', 'Train'), ('val', 'Val'))
+    }
     del data['val']['gt_size']
     assert check_data(['--opt', str(tiny_options(datasets=data))]) == 0
     assert capsys.readouterr().out.count('3 samples, 0 mistakes; sizes: 24x16 (3)') == 2
@@ -91,8 +97,10 @@ def test_pairs_are_resized_before_anything_else_in_every_phase(tmp_path, phase):
     gt, lq = rng.randint(0, 256, (48, 80, 3), np.uint8), rng.randint(0, 256, (24, 40, 3), np.uint8)
     imwrite(gt, tmp_path / 'gt' / '1.png')
     imwrite(lq, tmp_path / 'lq' / '1.png')
-    options = {'type': 'PairedImageDataset', 'name': 'x', 'dataroot_gt': str(tmp_path / 'gt'), 'phase': phase,
-               'dataroot_lq': str(tmp_path / 'lq'), 'scale': 2, 'resize': [40, 36]}  # yapf: disable
+    options = {
+        'type': 'PairedImageDataset', 'name': 'x', 'dataroot_gt': str(tmp_path / 'gt'), 'phase': phase,
+        'dataroot_lq': str(tmp_path / 'lq'), 'scale': 2, 'resize': [40, 36]
+    }
     item = build_dataset(options)[0]
     for key, image, size in (('gt', gt, (40, 36)), ('lq', lq, (20, 18))):
         wanted = torch.from_numpy(resize_bilinear(image, *size)[..., ::-1].copy()).permute(2, 0, 1) / 255

@@ -126,8 +126,7 @@ def test_meta_info_file_chooses_ground_truths(tmp_path):
 
 @pytest.mark.parametrize('text, words', [('', 'lists no images'), ('\n \n', 'lists no images'),
                                          ('1.png\n8.png\n9.png\n', '8.png, 9.png'),
-                                         ('1.png\n2.png\n1.png\n', 'more than once: 1.png'),
-                                         (None, 'no file')])  # yapf: disable
+                                         ('1.png\n2.png\n1.png\n', 'more than once: 1.png'), (None, 'no file')])
 def test_meta_info_file_that_cannot_be_used(tmp_path, text, words):
     lq, gt = (touch(tmp_path / n, '1.png', '2.png') for n in ('lq', 'gt'))
     meta = tmp_path / 'meta.txt'

@@ -34,9 +34,10 @@ def features_by_scipy(x: np.ndarray, file: Path) -> list[np.ndarray]:
 def test_perceptual_and_style_against_their_definition(tmp_path, criterion, use_input_norm, range_norm):
     file = vgg_file(tmp_path / 'vgg.pth')
     weights = {'conv1_1': 0.5, 'relu1_1': 0.25, 'conv1_2': 2.0}
-    loss = build_loss({'type': 'PerceptualLoss', 'layer_weights': weights, 'weights': str(file), 'criterion': criterion,
-                       'use_input_norm': use_input_norm, 'range_norm': range_norm, 'perceptual_weight': 0.1,
-                       'style_weight': 3.0}).double()  # yapf: disable
+    loss = build_loss({
+        'type': 'PerceptualLoss', 'layer_weights': weights, 'weights': str(file), 'criterion': criterion,
+        'use_input_norm': use_input_norm, 'range_norm': range_norm, 'perceptual_weight': 0.1, 'style_weight': 3.0
+    }).double()
     pred, target = images(9, 8, batch=1)
 
     def features(x):
@@ -110,8 +111,8 @@ def test_a_whole_torchvision_file_is_accepted(tmp_path):
 
 
 def test_the_feature_network_is_frozen_and_the_target_gets_no_gradient(tmp_path):
-    loss = build_loss({'type': 'PerceptualLoss', 'layer_weights': {'relu1_2': 1},
-                       'weights': str(vgg_file(tmp_path / 'v.pth'))})  # yapf: disable
+    loss = build_loss(
+        {'type': 'PerceptualLoss', 'layer_weights': {'relu1_2': 1}, 'weights': str(vgg_file(tmp_path / 'v.pth'))})
     pred, target = (x.float().requires_grad_() for x in images())
     loss(pred, target)[0].backward()
     assert pred.grad.abs().sum() > 0 and target.grad is None
@@ -133,7 +134,7 @@ def test_without_weights_there_is_no_random_network_but_a_sentence(tmp_path, mon
     text = str(caught.value)
     assert asked == [('https://download.pytorch.org/models/vgg19-dcbb9e9d.pth', 'dcbb9e9d')]
     for part in ('vgg19', 'Name or service not known', asked[0][0], str(tmp_path / 'pretrained_weights'),
-                 str(tmp_path / 'hub' / 'checkpoints'), "option 'weights'"):  # yapf: disable
+                 str(tmp_path / 'hub' / 'checkpoints'), "option 'weights'"):
         assert part in text
     assert '\n' not in text
 

@@ -26,9 +26,10 @@ from basicsr.utils.pretrained import LIMIT, default_weights, find_weights, read_
 from basicsr.utils.weights import load_weights, save_safetensors, save_weights
 
 NETWORK = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
-MEANS = {f'{metric} {protocol}': value
-         for protocol in ('retinexformer', 'basicsr', 'restormer-rgb3d')
-         for metric, value in (('psnr', 20.123), ('ssim', .7801))}  # yapf: disable
+MEANS = {
+    f'{metric} {protocol}': value for protocol in ('retinexformer', 'basicsr', 'restormer-rgb3d')
+    for metric, value in (('psnr', 20.123), ('ssim', .7801))
+}
 
 
 @pytest.fixture
@@ -41,15 +42,26 @@ def shipped(tmp_path, monkeypatch):
     save_safetensors(folder / 'tiny_net.safetensors', net.state_dict(), NETWORK, name='tiny_net', licence='MIT')
     data = (folder / 'tiny_net.safetensors').read_bytes()
     entry = {
-        'file': 'tiny_net.safetensors', 'sha256': hashlib.sha256(data).hexdigest(), 'bytes': len(data),
-        'network': NETWORK, 'parameters': sum(p.numel() for p in net.parameters()), 'options': 'Options/tiny.yml',
+        'file': 'tiny_net.safetensors',
+        'sha256': hashlib.sha256(data).hexdigest(),
+        'bytes': len(data),
+        'network': NETWORK,
+        'parameters': sum(p.numel() for p in net.parameters()),
+        'options': 'Options/tiny.yml',
         'changes': {},
-        'data': 'nothing', 'selection': 'the first', 'iterations': 1200, 'machine': 'none', 'entry': 'best EMA',
-        'metrics': {'dataset': 'toy', 'images': 15, 'per_image': {},
-                    'candidates': {'best EMA': {'iterations': 1200, 'plain': MEANS,
-                                                'GT-mean': {k: v + .1 for k, v in MEANS.items()}}}},
-        'paper': {'psnr': 24.03, 'ssim': .827, 'source': 'a larger network'}, 'licence': 'MIT',
-    }  # yapf: disable
+        'data': 'nothing',
+        'selection': 'the first',
+        'iterations': 1200,
+        'machine': 'none',
+        'entry': 'best EMA',
+        'metrics': {
+            'dataset': 'toy', 'images': 15, 'per_image': {}, 'candidates': {
+                'best EMA': {'iterations': 1200, 'plain': MEANS, 'GT-mean': {k: v + .1 for k, v in MEANS.items()}}
+            }
+        },
+        'paper': {'psnr': 24.03, 'ssim': .827, 'source': 'a larger network'},
+        'licence': 'MIT',
+    }
     (folder / 'manifest.json').write_text(json.dumps({'default': 'tiny_net', 'weights': {'tiny_net': entry}}))
     monkeypatch.setattr(pretrained, 'folder', lambda: folder)
     return folder
@@ -80,18 +92,19 @@ def test_unknown_names_are_explained(shipped):
 
 def test_nothing_shipped(nothing_shipped):
     assert read_manifest() == {'default': None, 'weights': {}} and default_weights() is None
-    with pytest.raises(
-            UserError, match=r"no weight file 'tiny_net', and no weights of that name come with the toolbox\.$"):
+    with pytest.raises(UserError,
+                       match=r"no weight file 'tiny_net', and no weights of that name come with the toolbox\.$"):
         find_weights('tiny_net')
 
 
 @pytest.mark.parametrize('content, message', [
     (None, "should be in '.*tiny_net.safetensors', which is missing; get it again"),
-    (b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 12345\n', 'pointer of Git LFS .* git lfs pull'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 12345\n',
+     'pointer of Git LFS .* git lfs pull'),
     (b'half', r"is not what was published as 'tiny_net' \(it has 4 of [\d,]+ bytes\); get it again"),
     (b'', r'\(it has 0 of [\d,]+ bytes\)'),
     ('flipped', 'its SHA-256 is another one'),
-])  # yapf: disable
+])
 def test_damaged_files_are_named(shipped, content, message):
     file = shipped / 'tiny_net.safetensors'
     data = file.read_bytes()
@@ -117,7 +130,7 @@ def test_enhance_takes_the_default_and_says_so(shipped, pairs, tmp_path, message
     photo = str(pairs / 'input' / '1.png')
     assert enhance([photo, '-o', str(tmp_path / 'a.png')]) == 0
     assert ('no --weights given: taking tiny_net, 20.12 dB PSNR, 0.7801 SSIM on the 15 images of toy (protocol'
-            ' retinexformer); licence: MIT') in messages  # yapf: disable
+            ' retinexformer); licence: MIT') in messages
     del messages[:]
     for weights in ('tiny_net', str(shipped / 'tiny_net.safetensors')):
         assert enhance([photo, '-o', str(tmp_path / 'b.png'), '--weights', weights]) == 0
@@ -202,8 +215,10 @@ def test_the_table_has_the_papers_numbers_in_brackets(shipped):
     manifest = read_manifest()
     text = markdown(manifest)
     row = next(line for line in text.splitlines() if line.startswith('| `tiny_net` |'))
-    assert row.strip('| ').split(' | ') == ['`tiny_net`', '34,449', 'nothing', '1,200', '20.12 (24.03)', '0.780 (0.827)',
-                                            '20.22 / 0.880', '20.12 / 20.12; 20.22 / 20.22']  # yapf: disable
+    assert row.strip('| ').split(' | ') == [
+        '`tiny_net`', '34,449', 'nothing', '1,200', '20.12 (24.03)', '0.780 (0.827)', '20.22 / 0.880',
+        '20.12 / 20.12; 20.22 / 20.22'
+    ]
     assert '`tiny_net`, the default: RetinexMamba of [tiny.yml](Options/tiny.yml)' in text
     assert 'In brackets: a larger network.' in text
     manifest['weights']['tiny_net']['paper'] = None

@@ -25,8 +25,10 @@ spec = importlib.util.spec_from_file_location('publish_weights', ROOT / 'scripts
 script = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(script)
 
-WORDS = ['--name', 'tiny_net', '--data', 'four pairs', '--machine', 'a core', '--licence', 'MIT',
-         '--selection', 'the held-out pairs']  # yapf: disable
+WORDS = [
+    '--name', 'tiny_net', '--data', 'four pairs', '--machine', 'a core', '--licence', 'MIT', '--selection',
+    'the held-out pairs'
+]
 ALL = ['last', 'last EMA', 'best', 'best EMA']
 
 
@@ -39,17 +41,14 @@ def project(tmp_path, pairs, tiny_options, monkeypatch):
         for side, img in (('input', target // 3), ('target', target)):
             (tmp_path / 'unseen' / side).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(tmp_path / 'unseen' / side / f'{name}.png'), img)
-    test = {'type': 'PairedImageDataset', 'name': 'unseen', 'dataroot_lq': str(tmp_path / 'unseen' / 'input'),
-            'dataroot_gt': str(tmp_path / 'unseen' / 'target')}  # yapf: disable
+    test = {
+        'type': 'PairedImageDataset', 'name': 'unseen', 'dataroot_lq': str(tmp_path / 'unseen' / 'input'),
+        'dataroot_gt': str(tmp_path / 'unseen' / 'target')
+    }
     root = tmp_path / 'project'
     (root / 'Options').mkdir(parents=True)
-    options = tiny_options(
-        datasets={
-            'val': {
-                'name': 'held out'
-            },
-            'test': test
-        }, train={'ema_decay': .5}, val={'val_freq': 2})
+    options = tiny_options(datasets={'val': {'name': 'held out'}, 'test': test}, train={'ema_decay': .5},
+                           val={'val_freq': 2})
     shutil.copy(options, root / 'Options')
     (root / 'README.md').write_text(f'# Project\n\n{START}\nold\n{END}\n\nmore\n')
     run = tmp_path / 'experiments' / 'tiny'
@@ -68,8 +67,9 @@ def project(tmp_path, pairs, tiny_options, monkeypatch):
 
 
 def publish(project, *extra):
-    return script.main([str(project.parent / 'experiments' / 'tiny'), *WORDS, '--to',
-                        str(project / 'pretrained_weights'), *extra])  # yapf: disable
+    return script.main(
+        [str(project.parent / 'experiments' / 'tiny'), *WORDS, '--to',
+         str(project / 'pretrained_weights'), *extra])
 
 
 def entry_of(project, name='tiny_net'):
@@ -165,7 +165,8 @@ def damage(project, run, how):
     {
         'readme': lambda: (project / 'README.md').write_text('# Project\n'),
         'options': lambda: (project / 'Options' / 'tiny.yml').unlink(),
-        'changed': lambda: (run / 'tiny.yml').write_text((run / 'tiny.yml').read_text().replace('n_feat: 4', 'n_feat: 8')),
+        'changed': lambda: (run / 'tiny.yml').write_text(
+            (run / 'tiny.yml').read_text().replace('n_feat: 4', 'n_feat: 8')),
         'two': lambda: (run / 'other.yml').write_text('name: x\n'),
         'weights': lambda: [shutil.rmtree(run / name) for name in ('models', 'best')],
         'best': lambda: shutil.rmtree(run / 'best'),
@@ -173,7 +174,7 @@ def damage(project, run, how):
         'tables': lambda: (run / 'losses.csv').unlink(),
         'bare': lambda: save_weights(run / 'models' / 'net_g_latest.pth',
                                      {'params': read_file(run / 'models' / 'net_g_latest.pth')['params']}),
-    }.get(how, lambda: None)()  # yapf: disable
+    }.get(how, lambda: None)()
 
 
 @pytest.mark.parametrize('how, flags, message', [
@@ -190,7 +191,7 @@ def damage(project, run, how):
     ('', ['--name', '../x'], "--name '../x' must consist of letters"),
     ('', ['--dataset', 'tset'], "has no data set 'tset'. Did you mean 'test'?"),
     ('', ['--paper', 'a', 'b', 'c'], '--paper wants two numbers and a sentence, not a b'),
-])  # yapf: disable
+])
 def test_mistakes_are_one_sentence_and_change_nothing(project, tmp_path, capsys, how, flags, message):
     damage(project, tmp_path / 'experiments' / 'tiny', how)
     assert publish(project, *flags) == 2

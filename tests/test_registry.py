@@ -112,7 +112,9 @@ def test_aliases_and_suffixes(nets):
 
 
 def test_aliases_and_suffixes_are_read_from_the_source(nets, tmp_path):
-    nets.add_file(write(tmp_path, 'many_arch.py', '''
+    nets.add_file(
+        write(
+            tmp_path, 'many_arch.py', '''
 from basicsr.utils.registry import ARCH_REGISTRY
 raise RuntimeError('imported')
 @ARCH_REGISTRY.register(name='Alias')
@@ -125,7 +127,7 @@ class Dotted: ...
 @OTHER_REGISTRY.register()
 class Undecorated: ...
 class _Private: ...
-'''))  # yapf: disable
+'''))
     assert nets.keys() == ['Alias', 'Dotted', 'Net_x', 'Old', 'Old_basicsr', 'Undecorated']
     with pytest.raises(UserError, match=r'cannot import .*many_arch\.py.*RuntimeError: imported'):
         nets.get('Alias')
@@ -187,7 +189,9 @@ def test_the_import_path_of_basicsr():
 
 def test_signatures_are_read_from_the_source(tmp_path):
     registry = Registry('arch', 'network', 'archs', '_no_such_suffix.py')
-    registry.add_file(write(tmp_path, 'signatures.py', '''
+    registry.add_file(
+        write(
+            tmp_path, 'signatures.py', '''
 from basicsr.data.paired_image_dataset import PairedImageDataset
 class Base:
     def __init__(self, width: int, act='gelu', *, deep: "bool" = False): ...
@@ -201,7 +205,7 @@ class Opt(PairedImageDataset):
         opt['noise']
 def swallows(img, crop=0, **kwargs): return img
 def reads(img, **kwargs): return kwargs['x']
-'''))  # yapf: disable
+'''))
 
     def signature(name):
         return read_signature(registry.index()[name])

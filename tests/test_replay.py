@@ -105,7 +105,7 @@ def test_a_host_that_waits_twice_ends_it(messages, waits, log):
 def test_a_recording_that_fails_is_said_once_and_repaired(messages):
     repaired = []
     replayed = Replayed(double, FakeRecorder(breaks=RuntimeError('not permitted\nmore')), 'training', warmup=1,
-                        on_failure=lambda: repaired.append(1))  # yapf: disable
+                        on_failure=lambda: repaired.append(1))
     for n in (1, 2):
         for _ in range(4):
             assert replayed(torch.ones(n))['sum'].tolist() == [1.] * n

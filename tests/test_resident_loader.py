@@ -30,17 +30,20 @@ def photos(tmp_path):
 
 
 def loaders(folder, scale=1, **changes):
-    block = {'type': 'PairedImageDataset', 'phase': 'train', 'dataroot_gt': str(folder / f'x{scale}' / 'gt'),
-             'dataroot_lq': str(folder / f'x{scale}' / 'lq'), 'gt_size': 24 * scale, 'scale': scale,
-             'batch_size_per_gpu': 3, **changes}  # yapf: disable
+    block = {
+        'type': 'PairedImageDataset', 'phase': 'train', 'dataroot_gt': str(folder / f'x{scale}' / 'gt'),
+        'dataroot_lq': str(folder / f'x{scale}' / 'lq'), 'gt_size': 24 * scale, 'scale': scale, 'batch_size_per_gpu': 3,
+        **changes
+    }
     dataset = build_dataset(block)
     samplers = [EnlargedSampler(dataset, ratio=8, seed=5) for _ in range(2)]
-    return (build_dataloader(dataset, block, sampler=samplers[0]),
-            ResidentLoader(dataset, block, samplers[1], 3, torch.device('cpu')), samplers)  # yapf: disable
+    resident = ResidentLoader(dataset, block, samplers[1], 3, torch.device('cpu'))
+    return build_dataloader(dataset, block, sampler=samplers[0]), resident, samplers
 
 
-@pytest.mark.parametrize('changes', [{'geometric_augs': True}, {'use_hflip': True}, {'use_hflip': True, 'use_rot': True},
-                                     {}, {'scale': 2, 'geometric_augs': True}, {'pair_range': '1:3'}])  # yapf: disable
+@pytest.mark.parametrize('changes',
+                         [{'geometric_augs': True}, {'use_hflip': True}, {'use_hflip': True, 'use_rot': True}, {},
+                          {'scale': 2, 'geometric_augs': True}, {'pair_range': '1:3'}])
 def test_batches_are_those_of_the_ordinary_loader(photos, changes):
     ordinary, resident, samplers = loaders(photos, **changes)
     assert len(ordinary) == len(resident) > 3 and resident.batch_size == ordinary.batch_size
@@ -58,8 +61,10 @@ def test_training_is_the_same_and_resumes(tiny_options, tmp_path):
     for name, cache in (('disk', None), ('device', 'device')):
         options = tiny_options(name, datasets={'train': {'cache': cache}}, logger={'save_checkpoint_freq': 2})
         assert train([str(options)]) == 0
-    assert train([str(tiny_options('again', datasets={'train': {'cache': 'device'}})), 'train.total_iter=3',
-                  'logger.save_checkpoint_freq=3']) == 0  # yapf: disable
+    assert train([
+        str(tiny_options('again', datasets={'train': {'cache': 'device'}})), 'train.total_iter=3',
+        'logger.save_checkpoint_freq=3'
+    ]) == 0
     (tmp_path / 'experiments' / 'again' / 'models' / 'net_g_latest.pth').unlink()
     assert train([str(tmp_path / 'again.yml'), '--auto_resume']) == 0
     losses = [(tmp_path / 'experiments' / name / 'losses.csv').read_text() for name in ('disk', 'device', 'again')]
@@ -71,16 +76,14 @@ def test_training_is_the_same_and_resumes(tiny_options, tmp_path):
     ({'mean': [.5, .5, .5]}, 'cache: device is for PairedImageDataset, without'),
     ({'color': 'y'}, 'cache: device is for PairedImageDataset, without'),
     ({'cache': 'gpu'}, "datasets.train.cache: 'gpu' is not allowed; one of: device"),
-])  # yapf: disable
+])
 def test_what_is_refused(tiny_options, capsys, changes, reason):
     assert reason in message(capsys, tiny_options(datasets={'train': {'cache': 'device', **changes}}))
 
 
 def test_it_is_for_training_and_takes_no_workers(tiny_options, capsys, messages):
-    assert 'datasets.val.cache: is for training sets' in message(capsys,
-                                                                 tiny_options(datasets={'val': {
-                                                                     'cache': 'device'
-                                                                 }}))
+    options = tiny_options(datasets={'val': {'cache': 'device'}})
+    assert 'datasets.val.cache: is for training sets' in message(capsys, options)
     assert train([str(tiny_options(datasets={'train': {'cache': 'device', 'num_worker_per_gpu': 2}}))]) == 0
     assert any('no workers are needed: num_worker_per_gpu without effect' in m for m in messages)
 
@@ -94,8 +97,10 @@ def test_deep_images_are_named(tiny_options, pairs, capsys):
 
 @pytest.mark.parametrize(('pair_range', 'names'), [(':2', '12'), ('2:', '310'), ('-1:', '10'), ('::2', '13')])
 def test_a_subset_is_a_slice_in_natural_order(pairs, pair_range, names):
-    dataset = build_dataset({'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'phase': 'val',
-                             'dataroot_gt': str(pairs / 'target'), 'pair_range': pair_range})  # yapf: disable
+    dataset = build_dataset({
+        'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'phase': 'val',
+        'dataroot_gt': str(pairs / 'target'), 'pair_range': pair_range
+    })
     assert ''.join(item['lq_path'].rsplit('/', 1)[1].removesuffix('.png') for item in dataset) == names
 
 

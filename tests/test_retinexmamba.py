@@ -12,8 +12,8 @@ from basicsr.archs.layers.illumination_fusion import IFA
 from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 
-needs_goldens = pytest.mark.skipif(
-    not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
+needs_goldens = pytest.mark.skipif(not (SHARED / 'golden').is_dir(),
+                                   reason='the golden files are not part of the checkout')
 
 
 @pytest.fixture
@@ -116,8 +116,10 @@ def test_norm_epsilons(small):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'n_feat': 31}, 'multiple of 4'), ({'in_channels': 1}, 'must be 3'), ({'num_blocks': [1, 1]}, 'three numbers'),
-])  # yapf: disable
+    ({'n_feat': 31}, 'multiple of 4'),
+    ({'in_channels': 1}, 'must be 3'),
+    ({'num_blocks': [1, 1]}, 'three numbers'),
+])
 def test_impossible_arguments_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         RetinexMamba(**arguments)

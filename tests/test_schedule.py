@@ -42,7 +42,7 @@ class Stub:
 
 
 @pytest.mark.parametrize('t, expected', [(1, 2e-4), (23001, 2.5e-4), (46001, 3.0e-4), (46002, 1.99999999955e-4),
-                                         (98001, 1.005e-4), (150001, 1.0e-6)])  # yapf: disable
+                                         (98001, 1.005e-4), (150001, 1.0e-6)])
 def test_published_curve(t, expected):
     schedule = CosineAnnealingRestartCyclicLR(optimizer(2e-4), **LOL)
     assert schedule.rate(t - 1, 2e-4) == pytest.approx(expected, rel=1e-11)
@@ -84,7 +84,7 @@ def test_cosine_restart_has_one_minimum():
     (CosineAnnealingRestartCyclicLR, LOL | {'eta_mins': [0]}),
     (CosineAnnealingRestartLR, {'periods': [4, 4], 'restart_weights': [1]}),
     (MultiStepRestartLR, {'milestones': [4], 'restarts': [0, 2], 'restart_weights': [1]}),
-])  # yapf: disable
+])
 def test_lists_that_do_not_fit_are_refused(schedule, options):
     with pytest.raises(ValueError, match='restart'):
         schedule(optimizer(0.1), **options)
@@ -113,7 +113,7 @@ def basicsr_multistep(milestones, gamma, restarts, weights, base, steps):
     ([2, 6, 6, 8], 0.5, [0, 6, 9], [1, 2, 0.5]),
     ([1, 5], 0.5, [7], [0.5]),
     ([], 0.5, [0], [1]),
-])  # yapf: disable
+])
 def test_multistep_against_the_recurrence(milestones, gamma, restarts, weights):
     options = {'milestones': milestones, 'gamma': gamma, 'restarts': restarts, 'restart_weights': weights}
     curve = Stub(MultiStepRestartLR, 0.1, **options).curve(14)
@@ -145,9 +145,8 @@ def test_warm_up_and_cosine_against_the_closed_form():
     assert [c[0] for c in curve[:total]] == pytest.approx(wanted, rel=1e-12)
     assert [c[0] for c in curve[total:]] == pytest.approx([eta] * 3, rel=1e-12)  # and it stays there
     assert curve[warmup - 1] == curve[warmup] == pytest.approx([base, 2 * base], rel=1e-12)
-    assert Stub(
-        LinearWarmupCosineAnnealingLR, 1., warmup_iter=0, total_iter=4).curve(5) == pytest.approx(
-            Stub(TrueCosineAnnealingLR, 1., T_max=4).curve(5), abs=1e-15)
+    assert Stub(LinearWarmupCosineAnnealingLR, 1., warmup_iter=0,
+                total_iter=4).curve(5) == pytest.approx(Stub(TrueCosineAnnealingLR, 1., T_max=4).curve(5), abs=1e-15)
 
 
 @pytest.mark.parametrize('schedule', [LinearWarmupCosineAnnealingLR, SteepCosineLR])
@@ -187,9 +186,9 @@ def test_without_steepness_and_acceleration_it_is_the_ordinary_cosine():
 ALL = [(MultiStepRestartLR, {'milestones': [7, 9, 9], 'gamma': 0.5}),
        (CosineAnnealingRestartLR, {'periods': [8, 8], 'restart_weights': [1, 0.5], 'eta_min': 0.01}),
        (CosineAnnealingRestartCyclicLR, {'periods': [6, 10], 'restart_weights': [1, 1], 'eta_mins': [0.2, 0.01]}),
-       (TrueCosineAnnealingLR, {'T_max': 16}), (LinearLR, {'total_iter': 16})]  # yapf: disable
+       (TrueCosineAnnealingLR, {'T_max': 16}), (LinearLR, {'total_iter': 16})]
 SELF_WARMED = [(LinearWarmupCosineAnnealingLR, {'total_iter': 16, 'warmup_iter': 5, 'eta_min': 0.01}),
-               (SteepCosineLR, {'total_iter': 16, 'warmup_iter': 5})]  # yapf: disable
+               (SteepCosineLR, {'total_iter': 16, 'warmup_iter': 5})]
 each_schedule = pytest.mark.parametrize('schedule, options', ALL, ids=[s.__name__ for s, _ in ALL])
 
 

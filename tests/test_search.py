@@ -58,7 +58,7 @@ def test_a_search_ends_with_options_ready_to_train(files, tmp_path, capsys):
 def test_a_trial_is_the_run_that_its_command_names(files, tmp_path):
     assert search(files(1)) == 0
     command = next(line for line in (tmp_path / 'experiments' / 'tiny_trial0' / 'tiny.yml').read_text().splitlines()
-                   if line.startswith('# basicsr train'))  # yapf: disable
+                   if line.startswith('# basicsr train'))
     losses = (tmp_path / 'experiments' / 'tiny_trial0' / 'losses.csv').read_text()
     assert train([*shlex.split(command)[3:], 'name=again']) == 0
     assert (tmp_path / 'experiments' / 'again' / 'losses.csv').read_text() == losses
@@ -99,11 +99,7 @@ def test_a_diverging_trial_fails_and_is_explained(files, tmp_path, capsys):
 
 def test_the_search_goes_on_after_a_failed_trial(files, tmp_path, monkeypatch, capsys):
     values = {
-        0: [1., 5., 2.],
-        1: torch.OutOfMemoryError('no memory'),
-        2: UserError('not finite'),
-        3: [float('nan')],
-        4: [4.]
+        0: [1., 5., 2.], 1: torch.OutOfMemoryError('no memory'), 2: UserError('not finite'), 3: [float('nan')], 4: [4.]
     }
     monkeypatch.setattr(search_run, 'train', scripted(values))
     assert search(files(5)) == 0
@@ -142,8 +138,8 @@ def test_an_interrupt_keeps_the_results_and_the_next_start_goes_on(files, tmp_pa
 def test_pruners(files, tmp_path, monkeypatch, pruner, pruned_at):
     """The second trial is worse from its start; a median prunes it at the first validation after the warm-up."""
     monkeypatch.setattr(search_run, 'train', scripted({0: [3., 4., 5., 6.], 1: [1., 2., 3., 4.]}))
-    space = SPACE.replace('total_iter: 4', 'total_iter: 8').replace('val_freq: 2',
-                                                                    'val_freq: 4') + f'pruner: {pruner}\n'
+    space = SPACE.replace('total_iter: 4', 'total_iter: 8').replace('val_freq: 2', 'val_freq: 4')
+    space += f'pruner: {pruner}\n'
     assert search(files(2, space)) == 0
     last = database(tmp_path).trials[1]
     if 'hyperband' not in pruner:  # whose brackets are drawn by the name of the study
@@ -179,7 +175,7 @@ def test_a_seeded_search_is_repeatable(files, tmp_path, monkeypatch):
     (SPACE + 'pruner: {type: medium}', "'medium' is not allowed; one of: median, hyperband or none"),
     (SPACE.replace('grad_clip_norm', 'optim_g.lr'), 'fixed.train.optim_g.lr: is searched already'),
     (SPACE.replace('grad_clip_norm', 'grad_clip'), "unknown key 'grad_clip'"),
-])  # yapf: disable
+])
 def test_mistakes_in_the_space_are_told_before_anything_starts(files, tmp_path, capsys, space, expected):
     assert search(files(2, space)) == 2
     assert expected in capsys.readouterr().err
@@ -194,7 +190,7 @@ def test_mistakes_in_the_space_are_told_before_anything_starts(files, tmp_path, 
     (['val.metrics=~'], 'has no validation to search by'),
     (['stages=[{name: a}]'], 'has stages; a search needs an option file of one run'),
     (['train.total_itr=4'], "unknown key 'total_itr'"),
-])  # yapf: disable
+])
 def test_mistakes_on_the_command_line_are_told(files, capsys, more, expected):
     assert search(files(2, SPACE, *more)) == 2
     assert expected in capsys.readouterr().err

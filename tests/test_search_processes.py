@@ -67,7 +67,7 @@ def start():
         env = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
         started.append(
             subprocess.Popen([sys.executable, '-m', 'basicsr.cli', 'search', *arguments], env=env, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))  # yapf: disable
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))
         return started[-1]
 
     yield inner
@@ -103,7 +103,8 @@ def test_the_trial_of_a_killed_process_is_replaced(files, tmp_path, start):
         changed = connection.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')").rowcount
     assert changed == 1
     study = database(tmp_path)
-    study.set_user_attr('identity', study.user_attrs['identity'] | {'space file.trial_only.train.total_iter': 4,
-                                                                    'options.train.scheduler.periods': [100]})  # yapf: disable
+    study.set_user_attr(
+        'identity', study.user_attrs['identity']
+        | {'space file.trial_only.train.total_iter': 4, 'options.train.scheduler.periods': [100]})
     assert search(files(2)) == 0
     assert states(tmp_path) == ['FAIL', 'COMPLETE', 'COMPLETE']

@@ -36,20 +36,22 @@ def test_shipped_spaces_are_well_formed(file):
 def test_the_shipped_space_fits_the_demo_options(tmp_path):
     args = argparse.Namespace(opt=str(ROOT / 'Options' / 'RetinexMamba_demo.yml'), trials=1, storage=None, study=None,
                               space=str(ROOT / 'Options' / 'search' / 'retinexmamba.yml'), metric='ssim',
-                              overrides=[f'path.experiments_root={tmp_path}'])  # yapf: disable
+                              overrides=[f'path.experiments_root={tmp_path}'])
     found, folder = prepare(args)
     assert found.metric == 'ssim' and folder == tmp_path / 'RetinexMamba_demo_search'
     assert isinstance(found.study.pruner, optuna.pruners.MedianPruner)
 
 
 def test_the_masrnet_space_fits_its_option_file(pairs):
-    roots = [f'datasets.{block}.dataroot_{side}={pairs / folder}' for block in ('train', 'val')
-             for side, folder in (('lq', 'input'), ('gt', 'target'))]  # yapf: disable
+    roots = [
+        f'datasets.{block}.dataroot_{side}={pairs / folder}' for block in ('train', 'val')
+        for side, folder in (('lq', 'input'), ('gt', 'target'))
+    ]
     file = ROOT / 'Options' / 'search' / 'masrnet.yml'
     opt = check_space(read_space(file), file, ROOT / 'Options' / 'MASRNet_LOL_v1.yml', roots)
     weights = [(t['type'], t.get('loss_weight') or t['perceptual_weight']) for t in opt['train']['losses']]
     assert weights == [('CharbonnierLoss', 1.48), ('PerceptualLoss', 0.07733333), ('MoEBalanceLoss', 0.107),
-                       ('PSNRHingeLoss', 0.08), ('SSIMLoss', 0.126), ('LabLoss', 0.006)]  # yapf: disable
+                       ('PSNRHingeLoss', 0.08), ('SSIMLoss', 0.126), ('LabLoss', 0.006)]
     assert opt['train'].get('grad_clip_norm') is None
 
 

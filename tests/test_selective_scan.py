@@ -18,9 +18,14 @@ def inputs(batch=2, groups=4, width=3, states=5, length=37, dtype=torch.float64,
     def draw(*shape):
         return torch.randn(*shape, generator=g, dtype=dtype)
 
-    return [draw(batch, channels, length), draw(batch, channels, length), -draw(channels, states).exp(),
-            draw(batch, groups, states, length), draw(batch, groups, states, length), draw(channels),
-            draw(channels)]  # yapf: disable
+    return [
+        draw(batch, channels, length),
+        draw(batch, channels, length), -draw(channels, states).exp(),
+        draw(batch, groups, states, length),
+        draw(batch, groups, states, length),
+        draw(channels),
+        draw(channels)
+    ]
 
 
 def naive(u, delta, A, B, C, D, bias):
@@ -48,9 +53,14 @@ def test_reference_is_the_definition():
 
 
 @pytest.mark.parametrize('shape', [
-    {'length': 1}, {'length': 2}, {'length': 37}, {'length': 700, 'batch': 1}, {'groups': 1, 'width': 1, 'states': 1},
-    {'groups': 3, 'width': 7, 'states': 11, 'length': 50}, {'batch': 3, 'groups': 2},
-], ids=str)  # yapf: disable
+    {'length': 1},
+    {'length': 2},
+    {'length': 37},
+    {'length': 700, 'batch': 1},
+    {'groups': 1, 'width': 1, 'states': 1},
+    {'groups': 3, 'width': 7, 'states': 11, 'length': 50},
+    {'batch': 3, 'groups': 2},
+], ids=str)
 def test_forward_and_gradients_equal_the_reference(shape):
     args = [x.requires_grad_() for x in inputs(**shape)]
     ours, theirs = selective_scan(*args), selective_scan_reference(*args)
@@ -73,9 +83,8 @@ def test_optional_arguments(missing):
     softplus = missing != 'softplus'
     delta = delta if softplus else delta.abs()
     bias = bias.abs() if bias is not None and not softplus else bias
-    torch.testing.assert_close(
-        selective_scan(u, delta, A, B, C, D, bias, softplus),
-        selective_scan_reference(u, delta, A, B, C, D, bias, softplus))
+    torch.testing.assert_close(selective_scan(u, delta, A, B, C, D, bias, softplus),
+                               selective_scan_reference(u, delta, A, B, C, D, bias, softplus))
 
 
 @pytest.mark.parametrize('shift', [-200., -30., 21., 1000.])
@@ -100,7 +109,7 @@ def test_softplus_is_linear_above_20():
 def test_non_contiguous_inputs_and_half_precision():
     u, delta, A, B, C, D, bias = inputs(dtype=torch.float32)
     args = (u.transpose(1, 2).contiguous().transpose(1, 2), delta.repeat(1, 1, 2)[..., ::2], A.t().contiguous().t(),
-            B.transpose(1, 3).contiguous().transpose(1, 3), C, D, bias)  # yapf: disable
+            B.transpose(1, 3).contiguous().transpose(1, 3), C, D, bias)
     torch.testing.assert_close(selective_scan(*args), selective_scan_reference(*args), rtol=1e-4, atol=1e-4)
     half = selective_scan(*(x.bfloat16() for x in args))
     assert half.dtype == torch.bfloat16

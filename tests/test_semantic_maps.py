@@ -45,15 +45,9 @@ def coded_maps(root: Path, suffix: str = '.npy', h: int = 24, w: int = 20) -> di
 
 
 @pytest.mark.parametrize('suffix', ['.npy', '.npz'])
-@pytest.mark.parametrize(
-    'options', [{}, {
-        'geometric_augs': True
-    }, {
-        'use_hflip': True,
-        'use_rot': True
-    }, {
-        'gt_size': None
-    }], ids=str)
+@pytest.mark.parametrize('options',
+                         [{}, {'geometric_augs': True}, {'use_hflip': True, 'use_rot': True}, {'gt_size': None}],
+                         ids=str)
 @pytest.mark.parametrize('gt_size, scale', [(8, 1), (44, 1), (24, 2)])
 def test_a_map_is_cropped_padded_and_turned_like_its_image(tmp_path, suffix, options, gt_size, scale):
     data = make_pairs(tmp_path, scale=scale) | coded_maps(tmp_path, suffix)
@@ -90,7 +84,7 @@ def test_pictures_of_class_numbers_become_certain_maps(tmp_path):
     (np.zeros((24, 20), np.float16), 'not probabilities'),
     (np.zeros((3, 24, 20), np.int64), 'not probabilities'),
     (b'\x93NUMPY\x01\x00garbage', 'cannot be read as a map'),
-], ids=str)  # yapf: disable
+], ids=str)
 def test_files_that_are_no_maps_are_named(tmp_path, content, says):
     data = make_pairs(tmp_path) | coded_maps(tmp_path)
     file = tmp_path / 'sem' / '1.npy'
@@ -147,7 +141,7 @@ def options(tiny_options, pairs, tmp_path):
         np.save(tmp_path / 'maps' / f'{name}.npy', logits.softmax(0).half().numpy())
     maps = {'dataroot_sem': str(tmp_path / 'maps'), 'sem_classes': 3}
     return tiny_options(network_g=EXTERNAL, datasets={'train': maps, 'val': maps}, val={'window_size': 16},
-                        train={'ema_decay': 0.9, 'mixing_augs': {'mixup': True}})  # yapf: disable
+                        train={'ema_decay': 0.9, 'mixing_augs': {'mixup': True}})
 
 
 def test_a_network_trains_and_is_evaluated_with_its_maps(options, tmp_path, capsys):
@@ -213,5 +207,5 @@ def test_options_know_the_folder_of_maps(options, tmp_path):
     save_weights(file, {'params': network(num_classes=3).state_dict()})
     wrong = f'datasets.val.dataroot_sem={tmp_path}/nowhere'
     done = run_python('-m', 'basicsr.cli', 'evaluate', '--opt', options, '--weights', file, wrong,
-                      cwd=Path(__file__).parents[1])  # yapf: disable
+                      cwd=Path(__file__).parents[1])
     assert done.returncode == 2 and 'datasets.val.dataroot_sem' in done.stderr and 'does not exist' in done.stderr

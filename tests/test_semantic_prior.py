@@ -32,8 +32,8 @@ def weights(tmp_path_factory) -> str:
 
 def test_a_segmenter_gives_probabilities_and_belongs_to_nobody(weights):
     net, (x, _) = network(semantic=weights), inputs(2, 34, 50)
-    assert [(k, v.shape) for k, v in net.state_dict().items()] == [(k, v.shape)
-                                                                   for k, v in network().state_dict().items()]
+    shapes, plain = ([(k, v.shape) for k, v in n.state_dict().items()] for n in (net, network()))
+    assert shapes == plain
     semantic = net.train().segmenter(x)
     assert semantic.shape == (2, 21, 34, 50) and not semantic.requires_grad
     torch.testing.assert_close(semantic.sum(dim=1), torch.ones(2, 34, 50))

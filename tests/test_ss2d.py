@@ -14,7 +14,7 @@ from basicsr.ops.ss2d.reference import ss2d_reference
 from basicsr.ops.ss2d.traversal import traversals
 
 SHAPES = [(1, 1, 1, 1, 1, 1), (2, 5, 7, 20, 5, 3), (3, 16, 9, 33, 4, 2), (1, 40, 3, 16, 8, 1), (1, 1, 130, 17, 6, 4),
-          (2, 13, 1, 48, 3, 5)]  # yapf: disable
+          (2, 13, 1, 48, 3, 5)]
 BACKENDS = ['reference', 'torch', *(f'native-{isa}' for isa in native.supported_isas())]
 
 
@@ -24,9 +24,13 @@ def inputs(batch, height, width, channels, states, rank, dtype=torch.float32, se
     def draw(*shape):
         return torch.randn(*shape, generator=g, dtype=dtype)
 
-    return [draw(batch, height, width, channels), draw(batch, height, width, 4, rank + 2 * states),
-            draw(4, channels, rank) * 0.3, draw(4, channels) - 2, -draw(4 * channels, states).exp(),
-            draw(4 * channels)]  # yapf: disable
+    return [
+        draw(batch, height, width, channels),
+        draw(batch, height, width, 4, rank + 2 * states),
+        draw(4, channels, rank) * 0.3,
+        draw(4, channels) - 2, -draw(4 * channels, states).exp(),
+        draw(4 * channels)
+    ]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -83,9 +87,13 @@ def test_zeros_and_long_memory(backend):
 
 def test_non_contiguous_inputs(backend):
     x, x_dbl, dt_w, dt_b, A, D = inputs(2, 6, 5, 8, 3, 2)
-    turned = [x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1), x_dbl.repeat(1, 1, 1, 1, 2)[..., :8],
-              dt_w.transpose(1, 2).contiguous().transpose(1, 2), dt_b.t().contiguous().t(), A.t().contiguous().t(),
-              D]  # yapf: disable
+    turned = [
+        x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+        x_dbl.repeat(1, 1, 1, 1, 2)[..., :8],
+        dt_w.transpose(1, 2).contiguous().transpose(1, 2),
+        dt_b.t().contiguous().t(),
+        A.t().contiguous().t(), D
+    ]
     assert not any(t.is_contiguous() for t in turned[:5])
     assert_equals_definition(turned)
 

@@ -18,9 +18,11 @@ from basicsr.utils.files import list_images
 from basicsr.utils.img import imread
 
 OPTIONS = 'Options/IllRecNet_staged.yml'
-SMALL = ['num_gpu=0', 'train.amp=~', 'datasets.train.gt_size=16', 'datasets.train.batch_size_per_gpu=2',
-         'datasets.train.num_worker_per_gpu=0', 'datasets.train.persistent_workers=false', 'network_g.embed_dim=4',
-         'network_g.num_heads=2', 'network_g.mlp_ratio=1', 'network_g.num_resolution=1']  # yapf: disable
+SMALL = [
+    'num_gpu=0', 'train.amp=~', 'datasets.train.gt_size=16', 'datasets.train.batch_size_per_gpu=2',
+    'datasets.train.num_worker_per_gpu=0', 'datasets.train.persistent_workers=false', 'network_g.embed_dim=4',
+    'network_g.num_heads=2', 'network_g.mlp_ratio=1', 'network_g.num_resolution=1'
+]
 
 
 def write(folder, *names, size=(20, 28), sides=('low', 'high')):
@@ -50,10 +52,14 @@ def block(root, stage, **more):
 
 
 def test_sets_and_subfolders_are_read_together(stages):
-    names = {stage: [item['name'] for item in build_dataset(block(stages, stage))]
-             for stage in ('train', 'valid', 'bench', 'infer')}  # yapf: disable
-    assert names == {'train': ['a/1', 'a/2', 'a/night/1', 'b/1', 'b/10'], 'valid': ['3', 'x/3'],
-                     'bench': ['b/7', 'b/8'], 'infer': ['deep/p', 'p']}  # yapf: disable
+    names = {
+        stage: [item['name'] for item in build_dataset(block(stages, stage))]
+        for stage in ('train', 'valid', 'bench', 'infer')
+    }
+    assert names == {
+        'train': ['a/1', 'a/2', 'a/night/1', 'b/1', 'b/10'], 'valid': ['3', 'x/3'], 'bench': ['b/7', 'b/8'],
+        'infer': ['deep/p', 'p']
+    }
     for item in build_dataset(block(stages, 'train')):
         assert np.allclose(item['lq'] * 255, item['gt'] * 255 // 4, atol=1e-3)
     assert 'gt' not in build_dataset(block(stages, 'infer'))[0]
@@ -70,10 +76,11 @@ def test_training_crops_and_turns_pairs_alike(stages):
 
 @pytest.mark.parametrize('stage, change, words', [
     ('infer', lambda root: (root / '4_infer' / 'low').rename(root / '4_infer' / 'dark'), 'it holds neither low nor'),
-    ('valid', lambda root: (root / '2_valid').rename(root / 'valid'), "2_valid/<set>/low', but there is no such folder"),
+    ('valid', lambda root:
+     (root / '2_valid').rename(root / 'valid'), "2_valid/<set>/low', but there is no such folder"),
     ('valid', lambda root: (root / '2_valid' / 'low' / 'x' / '3.png').unlink(), 'have no input: x/3.png'),
     ('bench', lambda root: (root / '3_bench' / 'b' / 'high').rename(root / 'h'), "b/high' is not a folder"),
-])  # yapf: disable
+])
 def test_what_is_missing_is_named(stages, stage, change, words):
     change(stages)
     with pytest.raises(UserError, match=r'^datasets\.val: ') as caught:
@@ -94,8 +101,10 @@ def test_the_four_stages(stages, tmp_path, capsys):
     roots = [f'datasets.{b}.dataroot={stages}' for b in ('train', 'val')]
     paths = [f'path.{p}_root={tmp_path / p}' for p in ('experiments', 'results')]
     common = ['--opt', OPTIONS, *SMALL, *roots, *paths, 'name=run']
-    length = ['train.total_iter=4', 'train.scheduler.warmup_iter=1', 'val.val_freq=2', 'logger.use_tb_logger=false',
-              'logger.save_checkpoint_freq=4']  # yapf: disable
+    length = [
+        'train.total_iter=4', 'train.scheduler.warmup_iter=1', 'val.val_freq=2', 'logger.use_tb_logger=false',
+        'logger.save_checkpoint_freq=4'
+    ]
     assert train([*common, *length]) == 0
     best = tmp_path / 'experiments' / 'run' / 'best' / 'net_g_best.pth'
     assert json.loads(best.with_name('best.json').read_text())['metric'] == 'mae'

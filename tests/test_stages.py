@@ -15,14 +15,8 @@ from basicsr.test import main as run_test
 from basicsr.train import main as train
 
 NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
-STAGES = [{
-    'name': 'first',
-    'train.total_iter': 3
-}, {
-    'name': 'all',
-    'train.optim_g.lr': 5e-4,
-    'train.scheduler.periods': [9]
-}]
+STAGES = [{'name': 'first', 'train.total_iter': 3},
+          {'name': 'all', 'train.optim_g.lr': 5e-4, 'train.scheduler.periods': [9]}]
 SAVE_OFTEN = {'print_freq': 1, 'save_checkpoint_freq': 2}
 
 
@@ -42,11 +36,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 @pytest.fixture
 def staged(tiny_options):
     return lambda name='tiny', **changes: str(
-        tiny_options(name, **{
-            'network_g': NETWORK,
-            'stages': STAGES,
-            'logger': SAVE_OFTEN
-        } | changes))
+        tiny_options(name, **{'network_g': NETWORK, 'stages': STAGES, 'logger': SAVE_OFTEN} | changes))
 
 
 @pytest.fixture
@@ -147,10 +137,9 @@ def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(sta
     (pairs / 'bad' / '7.png').write_bytes((pairs / 'input' / '1.png').read_bytes())
     tasks = {'type': 'AllInOneDataset', 'name': 'x', 'dataroot': str(pairs), 'de_type': ['derain']}
     loss = {'type': 'PerceptualLoss', 'layer_weights': {'no_layer': 1.}}
-    file = staged(stages=[
-        {'name': 'a'},
-        {'name': 'b', 'datasets.train.dataroot_lq': str(pairs / 'bad'), 'datasets.val': tasks},
-        {'name': 'c', 'train.perceptual_opt': loss}])  # yapf: disable
+    file = staged(
+        stages=[{'name': 'a'}, {'name': 'b', 'datasets.train.dataroot_lq': str(pairs / 'bad'), 'datasets.val': tasks},
+                {'name': 'c', 'train.perceptual_opt': loss}])
     assert train([file]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(('error', '  stage'))]
     assert lines[0] == f'error: 3 mistakes in {file}' and len(lines) == 4
@@ -165,8 +154,8 @@ def test_check_data_reads_the_data_of_every_stage_once(staged, pairs, capsys):
     for name in ('1', '2', '3', '10'):
         data = (pairs / 'input' / f'{name}.png').read_bytes()
         (pairs / 'broken' / f'{name}.png').write_bytes(data[:-20] if name == '2' else data)
-    file = staged(stages=[{'name': 'a', 'datasets.train.dataroot_lq': str(pairs / 'broken')}, {'name': 'b'},
-                          {'name': 'c'}])  # yapf: disable
+    file = staged(
+        stages=[{'name': 'a', 'datasets.train.dataroot_lq': str(pairs / 'broken')}, {'name': 'b'}, {'name': 'c'}])
     assert check_data(['--opt', file]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: stage 'tiny_a': datasets.train: ") and 'broken/2.png' in captured.err
@@ -209,10 +198,10 @@ def test_the_command_line_holds_for_all_stages_or_for_one(staged, tmp_path):
 
 def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_starts(staged, tmp_path, capsys):
     file = staged(
-        manual_sed=3,
-        stages=[{'name': 'a', 'train.totl_iter': 3, 'train.pixel_opt.reduction': ['x']},
-                {'name': 'b', 'train.total_iter': 200, 'train.total_iter.x': 1, 'path.fine_tune_from': 'a',
-                 'datasets.train.gt_size': 'big'}])  # yapf: disable
+        manual_sed=3, stages=[{'name': 'a', 'train.totl_iter': 3, 'train.pixel_opt.reduction': ['x']}, {
+            'name': 'b', 'train.total_iter': 200, 'train.total_iter.x': 1, 'path.fine_tune_from': 'a',
+            'datasets.train.gt_size': 'big'
+        }])
     assert train([file]) == 2
     lines = capsys.readouterr().err.splitlines()
     text = Path(file).read_text().splitlines()
@@ -224,7 +213,7 @@ def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_st
         ('b', 'stages[1].train.total_iter.x', 'train.total_iter.x', "'total_iter' holds a single value"),
         ('b', 'stages[1].path.fine_tune_from', 'path.fine_tune_from', 'starts from the weights of the stage before'),
         ('b', 'datasets.train.gt_size', 'datasets.train.gt_size', 'integer'),
-    ):  # yapf: disable
+    ):
         number = next(i for i, line in enumerate(text, 1) if key in line)
         found = [line for line in lines if line.startswith(f"  stage '{stage}': {file}:{number}: {option}: ")]
         assert len(found) == 1 and message in found[0], (key, lines)
@@ -232,19 +221,21 @@ def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_st
     assert not (tmp_path / 'experiments').exists()
 
 
-@pytest.mark.parametrize('overrides, option, origin', [
-    # the list comes from the command line, not from the lines that it replaces
-    (['stages=[{name: a, train.totl_iter: 3}, {name: b}]'], 'train.totl_iter', 0),
-    (['stages=[{name: a, train.pixel_opt.reduction: [x]}, {name: b}]'], 'train.pixel_opt.reduction', 0),
-    (['stages.0={name: a, train.optim_g.lr: fast}'], 'train.optim_g.lr', 0),
-    (['stages=[{name: a, train.totl_iter: 3}, {name: b}]', 'stages.0.train.total_iter=2'], 'train.totl_iter', 0),
-    # a mapping replaces what was set inside it, and keeps what is changed inside it apart
-    (['train.scheduler.periods=[1]', 'train.scheduler={type: CosineAnnealingRestartLR, periods: [x]}'],
-     'train.scheduler.periods[0]', 1),
-    (['val={metrics: {psnr: {type: calculate_psnr, crop_bordr: 1}}}', 'val.metrics.psnr.test_y_channel=true'],
-     'val.metrics.psnr.crop_bordr', 0),
-    (['train.totl_iter=3', 'train.total_iter=3'], 'train.totl_iter', 0),
-])  # yapf: disable
+@pytest.mark.parametrize(
+    'overrides, option, origin',
+    [
+        # the list comes from the command line, not from the lines that it replaces
+        (['stages=[{name: a, train.totl_iter: 3}, {name: b}]'], 'train.totl_iter', 0),
+        (['stages=[{name: a, train.pixel_opt.reduction: [x]}, {name: b}]'], 'train.pixel_opt.reduction', 0),
+        (['stages.0={name: a, train.optim_g.lr: fast}'], 'train.optim_g.lr', 0),
+        (['stages=[{name: a, train.totl_iter: 3}, {name: b}]', 'stages.0.train.total_iter=2'], 'train.totl_iter', 0),
+        # a mapping replaces what was set inside it, and keeps what is changed inside it apart
+        (['train.scheduler.periods=[1]', 'train.scheduler={type: CosineAnnealingRestartLR, periods: [x]}'
+          ], 'train.scheduler.periods[0]', 1),
+        (['val={metrics: {psnr: {type: calculate_psnr, crop_bordr: 1}}}', 'val.metrics.psnr.test_y_channel=true'
+          ], 'val.metrics.psnr.crop_bordr', 0),
+        (['train.totl_iter=3', 'train.total_iter=3'], 'train.totl_iter', 0),
+    ])
 def test_mistakes_of_the_command_line_are_reported_as_such(staged, overrides, option, origin):
     text = option_error(load_stages, staged(), overrides, is_train=True)
     assert f"override '{overrides[origin]}': {option}: " in text, text
@@ -258,7 +249,7 @@ def test_mistakes_of_the_command_line_are_reported_as_such(staged, overrides, op
     ([{'name': 'a/b'}], 'must be a mapping with a name'),
     ([{'name': 'a'}, {'name': 'a'}], "there are two stages called 'a'"),
     ([{'name': 'a', 'stages.0.name': 'b'}], 'cannot change'),
-])  # yapf: disable
+])
 def test_lists_that_are_no_stages(staged, stages, message):
     assert message in option_error(load_stages, staged(stages=stages), is_train=True)
 
@@ -282,8 +273,8 @@ def test_fine_tuning_starts_from_the_last_weights_of_a_run(staged, starts, tmp_p
     assert first.opt['path']['pretrain_network_g'] == str(earlier / 'models' / 'net_g_latest.pth')
     assert last.opt['path']['pretrain_network_g'].endswith('both_first/models/net_g_latest.pth')
     # what is tested is the run's own result
-    assert 'pretrain_network_g' not in load_options(
-        staged('x', path={'fine_tune_from': 'earlier'}), is_train=False).opt['path']
+    assert 'pretrain_network_g' not in load_options(staged('x', path={'fine_tune_from': 'earlier'}),
+                                                    is_train=False).opt['path']
 
 
 def test_mistakes_in_fine_tune_from(staged, tmp_path):
@@ -292,8 +283,8 @@ def test_mistakes_in_fine_tune_from(staged, tmp_path):
     (models / 'net_g_latest.pth').touch()
 
     def mistake(start, *overrides):
-        return option_error(
-            load_stages, staged(stages=None, path={'fine_tune_from': start}), list(overrides), is_train=True)
+        return option_error(load_stages, staged(stages=None, path={'fine_tune_from': start}), list(overrides),
+                            is_train=True)
 
     text = mistake('my_earlyer_run')
     assert text.startswith('1 mistake') and "Did you mean 'my_earlier_run'?" in text and 'Runs: my_earlier_run' in text

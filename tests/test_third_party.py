@@ -17,11 +17,9 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 
 ROOT = Path(__file__).resolve().parents[1]
-UPSTREAM_ARCH, UPSTREAM_MODEL, BASE_MODEL, DATASET, PLAIN_DATASET = ((ROOT / 'tests' / 'third_party' /
-                                                                      f'{name}.py').read_text(encoding='utf-8')
-                                                                     for name in ('third_arch', 'third_model',
-                                                                                  'bare_model', 'third_dataset',
-                                                                                  'plain_dataset'))
+_FILES = ('third_arch', 'third_model', 'bare_model', 'third_dataset', 'plain_dataset')
+_TEXTS = [(ROOT / 'tests' / 'third_party' / f'{name}.py').read_text(encoding='utf-8') for name in _FILES]
+UPSTREAM_ARCH, UPSTREAM_MODEL, BASE_MODEL, DATASET, PLAIN_DATASET = _TEXTS
 
 OPTIONS = """\
 name: third
@@ -84,8 +82,9 @@ def trained(file, package=ROOT):
 
 def test_an_upstream_network_a_model_with_keys_of_its_own_and_a_dataset_train_together(folder):
     text = OPTIONS.replace('MSRResNet', 'ThirdNet').replace('SRModel', 'ThirdModel').replace(
-        'type: PairedImageDataset', 'my_gain: 0.5, type: ThirdDataset').replace(
-            'total_iter: 2', 'total_iter: 2\n  my_weight: 0.25\n  my_opt: {type: MSELoss}')  # yapf: disable
+        'type: PairedImageDataset',
+        'my_gain: 0.5, type: ThirdDataset').replace('total_iter: 2',
+                                                    'total_iter: 2\n  my_weight: 0.25\n  my_opt: {type: MSELoss}')
     log, params = trained(put(folder, text, arch=UPSTREAM_ARCH, model=UPSTREAM_MODEL, dataset=DATASET))
     assert 'my_weight is 0.25' in log and 'l_extra: ' in log and '# psnr: ' in log
     assert 'helper.weight' in params and f"network 'ThirdNet' from {folder / 'own_arch.py'}" in log
@@ -96,8 +95,8 @@ def test_a_subclass_of_the_base_model_trains_a_restormer_style_network_on_an_ups
         'import torch.nn as nn\nclass Restormer(nn.Module):\n    def __init__(self, dim=4):\n        super().__init__()\n'
         '        self.up = nn.Sequential(nn.Conv2d(3, dim * 3, 3, 1, 1), nn.PixelShuffle(2))\n'
         '    def forward(self, inp_img):\n        return self.up(inp_img)\n')  # no decorator
-    text = OPTIONS.replace('SRModel', 'BareModel').replace('{type: MSRResNet, num_feat: 4, num_block: 1, upscale: 2}',
-                                                           '{type: Restormer, dim: 4}')
+    text = OPTIONS.replace('SRModel', 'BareModel')
+    text = text.replace('{type: MSRResNet, num_feat: 4, num_block: 1, upscale: 2}', '{type: Restormer, dim: 4}')
     text = text.replace('type: PairedImageDataset,', 'type: PlainDataset, io_backend: {type: disk},')
     text = text.replace('gt_size: 16,', 'gt_size: 16, use_hflip: true, use_rot: true,')
     log, params = trained(put(folder, text, arch=arch, model=BASE_MODEL, dataset=PLAIN_DATASET))
@@ -125,8 +124,8 @@ def test_a_broken_file_is_one_sentence_and_exit_code_2(folder, line, says):
 
 
 def test_mistyped_keys_of_code_from_outside_are_still_mistakes(folder):
-    text = OPTIONS.replace('SRModel', 'ThirdModel').replace('type: PairedImageDataset',
-                                                            'my_gain: 2, type: ThirdDataset')
+    text = OPTIONS.replace('SRModel', 'ThirdModel')
+    text = text.replace('type: PairedImageDataset', 'my_gain: 2, type: ThirdDataset')
     text = text.replace('total_iter: 2', 'total_iter: 2\n  my_weight: 0.5')
     good = load_options(put(folder, text, model=UPSTREAM_MODEL, dataset=DATASET), is_train=True).opt
     assert good['train']['my_weight'] == 0.5 and good['datasets']['train']['my_gain'] == 2

@@ -57,7 +57,7 @@ def test_a_run_in_pieces_ends_as_one_without_interruption(carried, tmp_path):
     assert 'the run has ended' in call('train', *there, '--minutes', 600)
     assert 'nothing is left to do' in call('train', *there, '--minutes', 600)
     straight, pieces = (torch.load(tmp_path / folder / 'models' / 'net_g_latest.pth')['params']
-                        for folder in ('experiments/straight', 'there/experiments/run'))  # yapf: disable
+                        for folder in ('experiments/straight', 'there/experiments/run'))
     assert all(torch.equal(straight[key], pieces[key]) for key in straight)
     losses = [(tmp_path / folder / 'losses.csv').read_text()
               for folder in ('experiments/straight', 'there/experiments/run')]
@@ -107,8 +107,10 @@ def test_wheels_leave_out_what_pytorch_was_built_with(tmp_path, monkeypatch):
             (tmp_path / f'{name}-none-any.whl').touch()
 
     monkeypatch.setattr(packages, '_pip', pip)
-    machine = {'python': '3.12', 'missing': ['natsort', 'opencv-python-headless'],
-               'installed': ['numpy', 'torch', 'typing-extensions']}  # yapf: disable
+    machine = {
+        'python': '3.12', 'missing': ['natsort', 'opencv-python-headless'],
+        'installed': ['numpy', 'torch', 'typing-extensions']
+    }
     found = [path.name.split('-')[0] for path in packages.download(machine, tmp_path)]
     assert found == ['natsort', 'opencv_python_headless', 'typing_extensions']
     assert commands[0][0] == 'download' and commands[0][-2:] == machine['missing']
@@ -136,8 +138,8 @@ def test_wrong_calls(tiny_options, tmp_path):
     options = tiny_options()
     assert 'there is no training state' in call('state', '--opt', options, '--root', tmp_path, code=2)
     assert 'is not a folder' in call('unpack', tmp_path / 'none', '--root', tmp_path, code=2)
-    assert 'there is no file' in call(
-        'train', '--opt', options, '--root', tmp_path, '--minutes', 1, '--fastest', code=2)
+    assert 'there is no file' in call('train', '--opt', options, '--root', tmp_path, '--minutes', 1, '--fastest',
+                                      code=2)
     text = call('report', '--opt', options, '--root', tmp_path, '--minutes', 1, '--candidates', 'bf61', code=2)
     assert "there is no 'bf61'. Did you mean 'bf16'?" in text
     staged = tiny_options('staged', stages=[{'name': 'a'}, {'name': 'b'}])
@@ -147,6 +149,6 @@ def test_wrong_calls(tiny_options, tmp_path):
     content = yaml.safe_load(options.read_text())
     content['datasets']['train']['dataroot_lq'] = ['a', 'b']
     (tmp_path / 'several.yml').write_text(yaml.safe_dump(content))
-    assert 'train.dataroot_lq: only data sets of single' in call(
-        'pack', '--opt', tmp_path / 'several.yml', '--root', tmp_path, code=2)
+    refused = call('pack', '--opt', tmp_path / 'several.yml', '--root', tmp_path, code=2)
+    assert 'train.dataroot_lq: only data sets of single' in refused
     assert not (tmp_path / 'experiments').exists()

@@ -53,8 +53,8 @@ def test_two_runs_are_equal_and_the_first_is_archived(tiny_options, tmp_path):
 
 
 @pytest.mark.parametrize('key', ['train', 'val'])
-def test_data_of_other_channels_than_the_network_are_told_before_anything_is_archived(tiny_options, tmp_path, capsys,
-                                                                                      key):  # yapf: disable
+def test_data_of_other_channels_than_the_network_are_told_before_anything_is_archived(
+        tiny_options, tmp_path, capsys, key):
     assert train([str(tiny_options())]) == 0
     assert train([str(tiny_options(datasets={key: {'color': 'y'}}))]) == 2
     error = capsys.readouterr().err
@@ -87,8 +87,10 @@ train(load_options(sys.argv[1], is_train=True), 'none', [Killer()])
 
 def test_kill_and_resume_equals_a_straight_run(tiny_options, tmp_path):
     """20 iterations = 14, killed by -9, the rest from 10 on: every loss and the final weights are the same, bit for bit."""
-    common = {'logger': {'save_checkpoint_freq': 10}, 'val': {'val_freq': 7},
-              'datasets': {'train': {'num_worker_per_gpu': 2}}, 'train': STRAIGHT}  # yapf: disable
+    common = {
+        'logger': {'save_checkpoint_freq': 10}, 'val': {'val_freq': 7},
+        'datasets': {'train': {'num_worker_per_gpu': 2}}, 'train': STRAIGHT
+    }
     assert train([str(tiny_options('straight', **common))]) == 0
     options = tiny_options('killed', **common)
     done = run_python('-c', KILLED, options, cwd=ROOT, start_new_session=True)
@@ -181,8 +183,12 @@ def test_debug_shortens_intervals(tiny_options, tmp_path):
 
 
 @pytest.mark.parametrize('train_options', [
-    {'amp': 'bf16'}, {'amp': 'fp16', 'grad_clip_norm': 1.}, {'channels_last': True}, {'warmup_iter': 3}, {'compile': True},
-])  # yapf: disable
+    {'amp': 'bf16'},
+    {'amp': 'fp16', 'grad_clip_norm': 1.},
+    {'channels_last': True},
+    {'warmup_iter': 3},
+    {'compile': True},
+])
 def test_training_switches(tiny_options, tmp_path, train_options):
     """Each switch trains, and stays close to plain float32 training at the first iteration."""
     network = {'type': 'MSRResNet', 'num_feat': 8, 'num_block': 1, 'upscale': 1}
@@ -240,8 +246,10 @@ def test_the_test_set_is_not_looked_at_in_training(tiny_options, pairs, tmp_path
     for side in ('input', 'target'):  # what cannot be read would show
         (tmp_path / 'broken' / side).mkdir(parents=True)
         (tmp_path / 'broken' / side / '1.png').write_bytes((pairs / side / '1.png').read_bytes()[:100])
-    block = {'type': 'PairedImageDataset', 'name': 'final', 'dataroot_lq': str(tmp_path / 'broken' / 'input'),
-             'dataroot_gt': str(tmp_path / 'broken' / 'target')}  # yapf: disable
+    block = {
+        'type': 'PairedImageDataset', 'name': 'final', 'dataroot_lq': str(tmp_path / 'broken' / 'input'),
+        'dataroot_gt': str(tmp_path / 'broken' / 'target')
+    }
     options = str(tiny_options(datasets={'test': block}))
     assert train([options]) == 0
     assert (tmp_path / 'experiments' / 'tiny' / 'metrics.csv').read_text().splitlines()[0] == 'iter,toy/psnr'
@@ -271,8 +279,9 @@ def test_full_disk_keeps_what_was_saved(tiny_options, tmp_path):
     state = torch.load(run / 'training_states' / '2.state', weights_only=True)
     torch.save(state | {'iter': 2}, run / 'training_states' / '2.state')
     before = (run / 'models' / 'net_g_4.pth').read_bytes()
-    done = run_python(ROOT / 'basicsr' / 'train.py', options, '--auto_resume', preexec_fn=lambda: resource.setrlimit(
-        resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2)))  # yapf: disable
+    done = run_python(
+        ROOT / 'basicsr' / 'train.py', options, '--auto_resume',
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2)))
     assert done.returncode == 2
     assert 'exceed the allowed file size; what was already saved is kept' in done.stderr and 'Traceback' not in done.stderr
     assert (run / 'models' / 'net_g_4.pth').read_bytes() == before

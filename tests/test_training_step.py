@@ -16,9 +16,12 @@ from basicsr.utils.errors import UserError
 
 
 @pytest.mark.parametrize('options', [
-    {}, {'amp': 'bf16'}, {'amp': 'fp16'}, {'optim_g': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}},
+    {},
+    {'amp': 'bf16'},
+    {'amp': 'fp16'},
+    {'optim_g': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}},
     {'optim_g': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}},
-])  # yapf: disable
+])
 def test_a_recorded_step_is_the_step_bit_for_bit(tiny_model, options):
     """50 steps with warm-up, cosine, average, clipping, mixup, accumulation and two sizes of patches."""
     results = []
@@ -36,9 +39,11 @@ def test_a_recorded_step_is_the_step_bit_for_bit(tiny_model, options):
 
 @pytest.mark.parametrize('network', [
     {'type': 'MASRNet', 'embed_dim': 16, 'moe_hidden': [[8], [8], [8]]},
-    {'type': 'ImprovedLoRaGateRestormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1],
-     'num_refinement_blocks': 1},
-], ids=lambda options: options['type'])  # yapf: disable
+    {
+        'type': 'ImprovedLoRaGateRestormer', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1],
+        'num_refinement_blocks': 1
+    },
+], ids=lambda options: options['type'])
 def test_experts_and_random_routes(tiny_model, network):
     results, masr = [], network['type'] == 'MASRNet'
     losses = [{'type': 'LabLoss', 'loss_weight': 0.01}] + [{'type': 'MoEBalanceLoss', 'loss_weight': 0.5}] * masr
@@ -113,11 +118,11 @@ def test_what_stands_in_the_way_of_graphs(messages):
 
     assert _obstacle(False, gpu, net, adam, ImageCleanModel) is None
     assert _obstacle(True, gpu, net, adam, ImageCleanModel) is None  # the compiled network is recorded
-    for given, word in (((False, torch.device('cpu'), net, adam, ImageCleanModel), 'CPU'),
-                        (('reduce-overhead', gpu, net, adam, ImageCleanModel), 'graphs of its own'),
-                        ((False, gpu, DataParallel(net), adam, ImageCleanModel), 'several GPUs'),
-                        ((False, gpu, net, other, ImageCleanModel), 'RMSprop has no fused kernel'),
-                        ((False, gpu, net, adam, Derived), 'Derived does not say')):  # yapf: disable
+    for given, word in (((False, torch.device('cpu'), net, adam, ImageCleanModel),
+                         'CPU'), (('reduce-overhead', gpu, net, adam, ImageCleanModel), 'graphs of its own'),
+                        ((False, gpu, DataParallel(net), adam, ImageCleanModel),
+                         'several GPUs'), ((False, gpu, net, other, ImageCleanModel), 'RMSprop has no fused kernel'),
+                        ((False, gpu, net, adam, Derived), 'Derived does not say')):
         assert word in _obstacle(*given)
     opt = {'train': {'cuda_graphs': 'auto', 'compile': False}}
     assert step_recorder(opt, gpu, net, other, ImageCleanModel) is None

@@ -81,9 +81,13 @@ def _image(batch, height, width, channels, states, rank, g) -> list[torch.Tensor
     def draw(*shape):
         return torch.randn(*shape, generator=g)
 
-    return [draw(batch, height, width, channels), draw(batch, height, width, 4, rank + 2 * states),
-            draw(4, channels, rank), draw(4, channels), -draw(4 * channels, states).exp(),
-            draw(4 * channels)]  # yapf: disable
+    return [
+        draw(batch, height, width, channels),
+        draw(batch, height, width, 4, rank + 2 * states),
+        draw(4, channels, rank),
+        draw(4, channels), -draw(4 * channels, states).exp(),
+        draw(4 * channels)
+    ]
 
 
 def _sequence(batch, groups, width, states, length, softplus, g) -> list[torch.Tensor]:
@@ -92,9 +96,14 @@ def _sequence(batch, groups, width, states, length, softplus, g) -> list[torch.T
         return torch.randn(*shape, generator=g)
 
     channels = groups * width
-    return [draw(batch, channels, length), draw(batch, channels, length).abs(), -draw(channels, states).exp(),
-            draw(batch, groups, states, length), draw(batch, groups, states, length), draw(channels),
-            draw(channels).abs()]  # yapf: disable
+    return [
+        draw(batch, channels, length),
+        draw(batch, channels, length).abs(), -draw(channels, states).exp(),
+        draw(batch, groups, states, length),
+        draw(batch, groups, states, length),
+        draw(channels),
+        draw(channels).abs()
+    ]
 
 
 def _close(ours: torch.Tensor, theirs: torch.Tensor, low: torch.dtype, name: str) -> None:

@@ -24,7 +24,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def options(task_options):
     return task_options(COUNTS, val={'metrics': METRICS, 'val_freq': 2, 'save_img': True},
-                        logger={'use_tb_logger': True})  # yapf: disable
+                        logger={'use_tb_logger': True})
 
 
 def test_tasks_are_columns_and_the_mean_of_tasks_chooses_the_best(options, tmp_path):
@@ -61,8 +61,8 @@ def test_test_py_reports_each_image_with_its_task(options, tmp_path):
     assert run_test([str(options), f'path.pretrain_network_g={best}']) == 0
     results = tmp_path / 'results' / 'tiny'
     rows = rows_of(results / 'mixed.csv')
-    assert [(row['task'], row['image']) for row in rows] == [('dehaze', '0'), ('derain', '0'), ('derain', '1'),
-                                                             ('derain', '2')]
+    found = [(row['task'], row['image']) for row in rows]
+    assert found == [('dehaze', '0'), ('derain', '0'), ('derain', '1'), ('derain', '2')]
     values = defaultdict(list)
     for row in rows:
         values[row['task']].append(float(row['ssim']))

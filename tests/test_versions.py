@@ -31,8 +31,10 @@ def direct() -> list[Requirement]:
 
 def pins(file: str, python: str, system: str = 'linux') -> dict[str, str]:
     """Name to version, as pip would read the file there."""
-    where = {'python_version': python, 'python_full_version': f'{python}.9', 'sys_platform': system,
-             'platform_machine': 'x86_64' if system == 'linux' else 'arm64'}  # yapf: disable
+    where = {
+        'python_version': python, 'python_full_version': f'{python}.9', 'sys_platform': system,
+        'platform_machine': 'x86_64' if system == 'linux' else 'arm64'
+    }
     lines = [line for line in (ROOT / file).read_text(encoding='utf-8').splitlines() if not line.startswith('#')]
     found = [r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate(where)]
     assert all(re.fullmatch(r'==[\w.]+', str(r.specifier)) for r in found)

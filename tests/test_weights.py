@@ -27,19 +27,24 @@ def same(a: dict, b: dict) -> bool:
     return list(a) == list(b) and all(torch.equal(v, b[k]) for k, v in a.items())
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda s: s,
-    lambda s: {'params': s},
-    lambda s: {'params_ema': s},
-    lambda s: {'state_dict': s, 'epoch': 3},
-    lambda s: {'epoch': 3, 'model_state_dict': s, 'optimizer_state_dict': {'state': {}, 'param_groups': []},
-               'scaler_state_dict': {'scale': 2.}, 'val_psnr': 20.},
-    lambda s: {'params': {f'module.{k}': v for k, v in s.items()}},
-    lambda s: {f'module.{k}': v for k, v in s.items()},
-    lambda s: {'params': {f'_orig_mod.{k}': v for k, v in s.items()}},
-    lambda s: {'params': {k.replace('.Restorer.', '.denoiser.'): v for k, v in s.items()}},
-], ids=['bare', 'params', 'params_ema', 'state_dict', 'model_state_dict', 'params+module', 'bare+module', 'compiled',
-        'denoiser'])  # yapf: disable
+@pytest.mark.parametrize(
+    'wrap', [
+        lambda s: s,
+        lambda s: {'params': s},
+        lambda s: {'params_ema': s},
+        lambda s: {'state_dict': s, 'epoch': 3},
+        lambda s: {
+            'epoch': 3, 'model_state_dict': s, 'optimizer_state_dict': {'state': {}, 'param_groups': []},
+            'scaler_state_dict': {'scale': 2.}, 'val_psnr': 20.
+        },
+        lambda s: {'params': {f'module.{k}': v for k, v in s.items()}},
+        lambda s: {f'module.{k}': v for k, v in s.items()},
+        lambda s: {'params': {f'_orig_mod.{k}': v for k, v in s.items()}},
+        lambda s: {'params': {k.replace('.Restorer.', '.denoiser.'): v for k, v in s.items()}},
+    ], ids=[
+        'bare', 'params', 'params_ema', 'state_dict', 'model_state_dict', 'params+module', 'bare+module', 'compiled',
+        'denoiser'
+    ])
 @pytest.mark.parametrize('old_format', [False, True])
 def test_every_form_loads(net, tmp_path, wrap, old_format):
     file = tmp_path / 'w.pth'
@@ -110,10 +115,10 @@ def test_files_written_under_any_numpy_load(tmp_path, core):
 
 @pytest.mark.parametrize('module', [b'pathlib', b'pathlib._local'])
 @pytest.mark.parametrize('path, names', [(PurePosixPath('/data/x'), (b'PosixPath', b'PurePosixPath')),
-                                         (PureWindowsPath('D:/data'), (b'WindowsPath', b'PureWindowsPath'))])  # yapf: disable
+                                         (PureWindowsPath('D:/data'), (b'WindowsPath', b'PureWindowsPath'))])
 def test_paths_of_any_system_and_python_are_read_as_text(tmp_path, path, names, module):
     torch.save({'state_dict': {'net.a': torch.ones(2)}, 'hyper_parameters': {'root': path, 'lr': 1.}},
-               tmp_path / 'x.ckpt', _use_new_zipfile_serialization=False)  # yapf: disable
+               tmp_path / 'x.ckpt', _use_new_zipfile_serialization=False)
     data, written = (tmp_path / 'x.ckpt').read_bytes(), b'c%s\n%s\n' % (type(path).__module__.encode(), names[1])
     assert written in data
     for name in names:

@@ -41,12 +41,9 @@ def assert_same(one, two):
 
 
 PROGRESSIVE = {
-    'batch_size_per_gpu': 4,
-    'gt_size': 24,
-    'mini_batch_sizes': [4, 2],
-    'gt_sizes': [8, 24],
-    'iters': [30, 20]
+    'batch_size_per_gpu': 4, 'gt_size': 24, 'mini_batch_sizes': [4, 2], 'gt_sizes': [8, 24], 'iters': [30, 20]
 }
-EVERYTHING = {'total_iter': 50, 'ema_decay': 0.9, 'grad_clip_norm': 0.05, 'accumulate': 2,
-              'mixing_augs': {'mixup': True, 'use_identity': True},
-              'scheduler': {'type': 'TrueCosineAnnealingLR', 'T_max': 50}}  # yapf: disable
+EVERYTHING = {
+    'total_iter': 50, 'ema_decay': 0.9, 'grad_clip_norm': 0.05, 'accumulate': 2,
+    'mixing_augs': {'mixup': True, 'use_identity': True}, 'scheduler': {'type': 'TrueCosineAnnealingLR', 'T_max': 50}
+}

@@ -23,9 +23,7 @@ to_1tuple, to_2tuple, to_3tuple, to_4tuple = (to_ntuple(n) for n in range(1, 5))
 
 
 @torch.no_grad()
-def default_init_weights(module_list: nn.Module | list[nn.Module],
-                         scale: float = 1,
-                         bias_fill: float = 0,
+def default_init_weights(module_list: nn.Module | list[nn.Module], scale: float = 1, bias_fill: float = 0,
                          **kwargs: Any):
     """Kaiming-normal weights times `scale`, biases `bias_fill`, norms 1; for convolutions, linears and batch norms."""
     for module in module_list if isinstance(module_list, list) else [module_list]:
@@ -88,7 +86,7 @@ def pixel_unshuffle(x: Tensor, scale: int) -> Tensor:
 
 
 def flow_warp(x: Tensor, flow: Tensor, interp_mode: str = 'bilinear', padding_mode: str = 'zeros',
-              align_corners: bool = True) -> Tensor:  # yapf: disable
+              align_corners: bool = True) -> Tensor:
     """Sample x (n, c, h, w) at each pixel's position plus flow (n, h, w, 2), given as (dx, dy) in pixels."""
     h, w = x.shape[-2:]
     if x.shape[-2:] != flow.shape[1:3]:

@@ -15,8 +15,10 @@ def _retinexmamba(shapes: Shapes) -> dict[str, Any] | None:
     first = shapes.get(f'{restorer}encoder_layers.0.0.blocks.0.1.A_logs')
     if first is None:
         return None
-    blocks = [_count(shapes, restorer + part + r'\.blocks\.(\d+)\.') for part in
-              (r'encoder_layers\.0\.0', r'encoder_layers\.1\.0', 'bottleneck')]  # yapf: disable
+    blocks = [
+        _count(shapes, restorer + part + r'\.blocks\.(\d+)\.')
+        for part in (r'encoder_layers\.0\.0', r'encoder_layers\.1\.0', 'bottleneck')
+    ]
     return {
         'type': 'RetinexMamba',
         'n_feat': shapes[f'{restorer}embedding.weight'][0],
@@ -30,8 +32,10 @@ def _retinexformer(shapes: Shapes) -> dict[str, Any] | None:
     denoiser = 'body.0.denoiser.'
     if f'{denoiser}bottleneck.blocks.0.0.to_q.weight' not in shapes:
         return None
-    blocks = [_count(shapes, denoiser + part + r'\.blocks\.(\d+)\.') for part in
-              (r'encoder_layers\.0\.0', r'encoder_layers\.1\.0', 'bottleneck')]  # yapf: disable
+    blocks = [
+        _count(shapes, denoiser + part + r'\.blocks\.(\d+)\.')
+        for part in (r'encoder_layers\.0\.0', r'encoder_layers\.1\.0', 'bottleneck')
+    ]
     return {
         'type': 'RetinexFormer',
         'n_feat': shapes[f'{denoiser}embedding.weight'][0],
@@ -88,13 +92,16 @@ def _restormer(shapes: Shapes) -> dict[str, Any] | None:
         'dim': shapes['patch_embed.proj.weight'][0],
         'num_blocks': [_count(shapes, level + r'\.(\d+)\.') for level in _LEVELS],
         'num_refinement_blocks': _count(shapes, r'refinement\.(\d+)\.'),
-        'heads': [heads.get(f'{_LEVELS[0]}.0.', heads.get('refinement.0.', 1)),
-                  *(heads.get(f'{level}.0.', 1) for level in _LEVELS[1:])],
-        'ffn_expansion_factor': _simplest(max(h / w for w, h in hidden), lambda f: all(int(w * f) == h for w, h in hidden)),
+        'heads': [
+            heads.get(f'{_LEVELS[0]}.0.', heads.get('refinement.0.', 1)),
+            *(heads.get(f'{level}.0.', 1) for level in _LEVELS[1:])
+        ],
+        'ffn_expansion_factor': _simplest(max(h / w for w, h in hidden),
+                                          lambda f: all(int(w * f) == h for w, h in hidden)),
         'bias': f'{first}ffn.dwconv.bias' in shapes,
         'LayerNorm_type': 'WithBias' if f'{first}norm1.body.bias' in shapes else 'BiasFree',
         'dual_pixel_task': 'skip_conv.weight' in shapes,
-    }  # yapf: disable
+    }
     improved = 'csff1.conv_merge.weight' in shapes
     least = 4 if improved else 2
     ratios = {
@@ -130,24 +137,28 @@ def _isalux(shapes: Shapes) -> dict[str, Any] | None:
         'dim': shapes['patch_embed.weight'][0],
         'num_blocks': [_count(shapes, stage + r'\.(\d+)\.') for stage in stages],
         'num_refinement_blocks': _count(shapes, r'refinement\.(\d+)\.'),
-        'heads': [heads.get(f'{stages[0]}.0.', heads.get('refinement.0.', 1)),
-                  *(heads.get(f'{stage}.0.', 1) for stage in stages[1:])],
-        'ffn_expansion_factor': _simplest(max(h / w for w, h in hidden), lambda f: all(int(w * f) == h for w, h in hidden)),
+        'heads': [
+            heads.get(f'{stages[0]}.0.', heads.get('refinement.0.', 1)),
+            *(heads.get(f'{stage}.0.', 1) for stage in stages[1:])
+        ],
+        'ffn_expansion_factor': _simplest(max(h / w for w, h in hidden),
+                                          lambda f: all(int(w * f) == h for w, h in hidden)),
         'num_experts': shapes[f'{blocks[0]}ffn.gating_fc.weight'][0],
         'lora_r': max(reductions) if adapted else 0,
         'use_illumination': 'illum_adapters.0.weight' in shapes,
         'semantic': 'off' if semantic is None else 'torchvision' if semantic[1] == 21 else 'external',
         **({} if semantic is None else {'num_classes': semantic[1]}),
-    }  # yapf: disable
+    }
 
 
 def _masrnet(shapes: Shapes) -> dict[str, Any] | None:
     if 'multi_attention_1.q_proj.moe.w_gate' not in shapes or 'feature_extractor.patch_embed.weight' not in shapes:
         return None
     dim, stem, patch, _ = shapes['feature_extractor.patch_embed.weight']
-    hidden = [[shapes[f'{moe}.experts.layers.{i}.weight'][2] for i in
-               range(_count(shapes, moe + r'\.experts\.layers\.(\d+)\.weight') - 1)]
-              for moe in ('moe_1', 'moe_2', 'moe_3')]  # yapf: disable
+    hidden = [[
+        shapes[f'{moe}.experts.layers.{i}.weight'][2]
+        for i in range(_count(shapes, moe + r'\.experts\.layers\.(\d+)\.weight') - 1)
+    ] for moe in ('moe_1', 'moe_2', 'moe_3')]
     return {
         'type': 'MASRNet',
         'embed_dim': dim,
@@ -178,10 +189,7 @@ def _illrecnet(shapes: Shapes) -> dict[str, Any] | None:
         'kernel_size': kernel[2],
         'sigma': 5 if kernel[2] == 15 else 3,
         'embed_dim': dim,
-        'num_heads': {
-            (16, 1, 2): 2,
-            (32, 2, 3): 4
-        }.get((dim, hidden // dim, levels), 8),
+        'num_heads': {(16, 1, 2): 2, (32, 2, 3): 4}.get((dim, hidden // dim, levels), 8),
         'mlp_ratio': hidden // dim,
         'num_resolution': levels,
     }
@@ -225,4 +233,4 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 RULES: list[Callable[[Shapes], dict[str, Any] | None]] = [
     _retinexmamba, _retinexformer, _mst_plus_plus, _restormer, _isalux, _masrnet, _illrecnet, _srresnet
-]  # yapf: disable
+]

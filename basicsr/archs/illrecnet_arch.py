@@ -26,7 +26,7 @@ PRESETS = {
     'small': dict(zip(_NAMES, (15, 5, 16, 2, 1, 2, 0.2))),
     'base': dict(zip(_NAMES, (15, 5, 32, 4, 2, 3, 0.2))),
     'large': dict(zip(_NAMES, (15, 5, 64, 8, 4, 4, 0.2))),
-}  # yapf: disable
+}
 
 
 class Separation(nn.Module):
@@ -124,8 +124,8 @@ class Encoder(nn.Module):
         self.out_conv = nn.Conv2d(dim, channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        illumination, reflectance = (
-            self.in_conv(t.contiguous(memory_format=torch.channels_last)) for t in self.separate(image))
+        illumination, reflectance = (self.in_conv(t.contiguous(memory_format=torch.channels_last))
+                                     for t in self.separate(image))
         return self.out_conv(self.cttn(self.il_sttn(illumination), self.re_sttn(reflectance)))
 
 
@@ -188,8 +188,7 @@ class IllRecNet(nn.Module):
                  embed_dim: int | None = None, num_heads: int | None = None, mlp_ratio: int | None = None,
                  num_resolution: int | None = None, dropout_ratio: float | None = None,
                  preset: Literal['train_scripts', 'small', 'base', 'large'] = 'train_scripts',
-                 separation_trainable: bool = False, clamp_reflectance: bool = True,
-                 checkpoint: bool = False):  # yapf: disable
+                 separation_trainable: bool = False, clamp_reflectance: bool = True, checkpoint: bool = False):
         super().__init__()
         if preset not in PRESETS:
             raise ValueError(f"IllRecNet: preset must be one of {', '.join(PRESETS)}, not '{preset}'")
@@ -197,8 +196,10 @@ class IllRecNet(nn.Module):
         values = {**PRESETS[preset], **{name: value for name, value in given if value is not None}}
         _check(channels, **values)
         self.multiple = 2**values['num_resolution']
-        block = {'num_heads': values['num_heads'], 'mlp_ratio': values['mlp_ratio'],
-                 'dropout': values['dropout_ratio'], 'checkpoint': checkpoint}  # yapf: disable
+        block = {
+            'num_heads': values['num_heads'], 'mlp_ratio': values['mlp_ratio'], 'dropout': values['dropout_ratio'],
+            'checkpoint': checkpoint
+        }
         separate = Separation(values['kernel_size'], values['sigma'], separation_trainable, clamp_reflectance)
         self.encoder = Encoder(separate, channels, values['embed_dim'], **block)
         self.decoder = Decoder(channels, values['embed_dim'], values['num_resolution'], **block)
@@ -218,7 +219,7 @@ def _named(conv: nn.Module) -> nn.Sequential:
 
 
 def _check(channels: int, kernel_size: int, sigma: float, embed_dim: int, num_heads: int, mlp_ratio: int,
-           num_resolution: int, dropout_ratio: float) -> None:  # yapf: disable
+           num_resolution: int, dropout_ratio: float) -> None:
     """Raises `ValueError` for arguments from which no network can be built."""
     if channels != 3:
         raise ValueError(f'IllRecNet: channels must be 3, not {channels}')
@@ -226,13 +227,13 @@ def _check(channels: int, kernel_size: int, sigma: float, embed_dim: int, num_he
         raise ValueError(f'IllRecNet: kernel_size must be odd (the Gaussian has a centre), not {kernel_size}')
     if sigma <= 0:
         raise ValueError(f'IllRecNet: sigma must be above 0, not {sigma}')
-    for name, value in (('num_heads', num_heads), ('embed_dim', embed_dim), ('mlp_ratio', mlp_ratio),
-                        ('num_resolution', num_resolution)):  # yapf: disable
+    sizes = {'num_heads': num_heads, 'embed_dim': embed_dim, 'mlp_ratio': mlp_ratio, 'num_resolution': num_resolution}
+    for name, value in sizes.items():
         if value < 1:
             raise ValueError(f'IllRecNet: {name} must be at least 1, not {value}')
     if embed_dim % num_heads:
         raise ValueError(f'IllRecNet: embed_dim must be a multiple of num_heads; '
-                         f'{num_heads} heads do not divide {embed_dim} channels')  # yapf: disable
+                         f'{num_heads} heads do not divide {embed_dim} channels')
     if not 0 <= dropout_ratio < 1:
         raise ValueError(f'IllRecNet: dropout_ratio must be at least 0 and below 1, not {dropout_ratio}')
 

@@ -31,7 +31,7 @@ class LayerNorm(nn.LayerNorm):
     """Normalises over the channels of (..., C), or of (B, C, H, W) with `data_format='channels_first'`."""
 
     def __init__(self, normalized_shape: int, eps: float = 1e-6,
-                 data_format: Literal['channels_last', 'channels_first'] = 'channels_last'):  # yapf: disable
+                 data_format: Literal['channels_last', 'channels_first'] = 'channels_last'):
         if data_format not in ('channels_last', 'channels_first'):
             raise ValueError(f"LayerNorm: data_format must be 'channels_last' or 'channels_first', not '{data_format}'")
         super().__init__(normalized_shape, eps)
@@ -46,8 +46,8 @@ class LayerNorm(nn.LayerNorm):
 class TransformerBlock(nn.Module):
     """x + HISA(norm(x)), then x + MoE(norm(x)), on (B, H, W, C); the hidden width is int(dim * ffn_expansion_factor)."""
 
-    def __init__(self, dim: int, num_heads: int, ffn_expansion_factor: float = 2.66, num_experts: int = 4, top_k: int = 2,
-                 r: int = 4, illum: bool = True, sem: bool = True):  # yapf: disable
+    def __init__(self, dim: int, num_heads: int, ffn_expansion_factor: float = 2.66, num_experts: int = 4,
+                 top_k: int = 2, r: int = 4, illum: bool = True, sem: bool = True):
         super().__init__()
         self.norm1 = LayerNorm(dim)
         self.attn = HISA_MSA(dim, num_heads, r, illum, sem)
@@ -83,9 +83,10 @@ class ISALux(nn.Module):
     Source: arXiv 2508.17885, reconstructed. The defaults have 1,849,367 parameters, the segmenter not counted.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, dim: int = 32, num_blocks: Sequence[int] = (2, 2, 2),
-                 num_refinement_blocks: int = 0, heads: Sequence[int] = (1, 2, 4), ffn_expansion_factor: float = 2.66,
-                 num_experts: int = 4, top_k: int = 2, *, lora_r: int = 8, use_illumination: bool = True,
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, dim: int = 32,
+                 num_blocks: Sequence[int] = (2, 2, 2), num_refinement_blocks: int = 0,
+                 heads: Sequence[int] = (1, 2, 4), ffn_expansion_factor: float = 2.66, num_experts: int = 4,
+                 top_k: int = 2, *, lora_r: int = 8, use_illumination: bool = True,
                  semantic: str | Literal[False] | None = 'torchvision', num_classes: int = 21,
                  checkpoint: bool = False):  # yapf: disable
         super().__init__()
@@ -97,9 +98,8 @@ class ISALux(nn.Module):
         widths = [dim, dim * 2, dim * 4]
 
         def level(k: int, count: int) -> Blocks:
-            made = (
-                TransformerBlock(widths[k], heads[k], ffn_expansion_factor, num_experts, top_k, lora_r,
-                                 use_illumination, sem) for _ in range(count))
+            made = (TransformerBlock(widths[k], heads[k], ffn_expansion_factor, num_experts, top_k, lora_r,
+                                     use_illumination, sem) for _ in range(count))
             return Blocks(*made, checkpoint=checkpoint)
 
         self.num_classes = num_classes
@@ -193,20 +193,22 @@ def _level(blocks: Blocks, x: Tensor, F_Pi: Tensor | None, F_Ps: Tensor | None) 
 def _three(name: str, numbers: Sequence[int], least: int) -> tuple[int, ...]:
     if len(numbers) not in (3, 4) or min(numbers) < least:
         raise ValueError(f'ISALux: {name} needs three numbers (two levels, bottleneck) of at least {least}, '
-                         f'not {list(numbers)}')  # yapf: disable
+                         f'not {list(numbers)}')
     if len(numbers) == 4:
         warnings.warn(f'ISALux: {name} has three levels, the fourth number of {list(numbers)} is ignored', stacklevel=3)
     return tuple(numbers[:3])
 
 
-def _check(in_channels: int, out_channels: int, dim: int, num_refinement_blocks: int, heads: Sequence[int], factor: float,
-           semantic: str, num_classes: int) -> None:  # yapf: disable
+def _check(in_channels: int, out_channels: int, dim: int, num_refinement_blocks: int, heads: Sequence[int],
+           factor: float, semantic: str, num_classes: int) -> None:
     if in_channels != out_channels:
-        raise ValueError(f'ISALux: out_channels must equal in_channels ({in_channels}), because the result is a residual '
-                         f'to the input, not {out_channels}')  # yapf: disable
+        raise ValueError(
+            f'ISALux: out_channels must equal in_channels ({in_channels}), because the result is a residual '
+            f'to the input, not {out_channels}')
     if in_channels != 3 and semantic not in ('external', 'off'):
-        raise ValueError(f"ISALux: a segmenter needs RGB images; with {in_channels} channels semantic must be 'external' "
-                         "or 'off'")  # yapf: disable
+        raise ValueError(
+            f"ISALux: a segmenter needs RGB images; with {in_channels} channels semantic must be 'external' "
+            "or 'off'")
     if semantic == 'torchvision' and num_classes != 21:
         raise ValueError(f"ISALux: torchvision's segmenter has 21 classes, num_classes is {num_classes}")
     if num_refinement_blocks < 0:

@@ -32,12 +32,11 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
         f"{k}: {'x'.join(map(str, state[k].shape))} in the file, {'x'.join(map(str, shapes[k]))} in the network"
         for k in misfits
     ]
-    text = '; '.join(
-        part for part in (
-            _listed('missing in the file', missing),
-            _listed('unknown to the network', result.unexpected_keys),
-            _listed('of another shape', lines),
-        ) if part)
+    text = '; '.join(part for part in (
+        _listed('missing in the file', missing),
+        _listed('unknown to the network', result.unexpected_keys),
+        _listed('of another shape', lines),
+    ) if part)
     if strict:
         looks_like = detect(state)
         hint = f' The weights look like {_spell(looks_like)}.' if looks_like else ''

@@ -82,7 +82,7 @@ class RoutedAttention(TransposedAttention):
     """Gated attention whose input goes through DFRG first."""
 
     def __init__(self, dim: int, heads: int, bias: bool, gate: str | None, qkv: Pointwise, project_out: Pointwise,
-                 use_dfrg: bool):  # yapf: disable
+                 use_dfrg: bool):
         super().__init__(dim, heads, bias, gate, qkv, project_out)
         self.dfrg = DFRG(dim, qkv) if use_dfrg else None
 
@@ -131,7 +131,7 @@ class ImprovedLoRaGateRestormer(nn.Module):
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  gate_type: Literal['headwise', 'elementwise', 'None', 'none', ''] | None = 'elementwise',
                  use_dfrg: bool = True, lora_ffn_ratio: float | None = 0.5, lora_attn_ratio: float | None = 0.8,
-                 checkpoint: bool = False):  # yapf: disable
+                 checkpoint: bool = False):
         super().__init__()
         name = type(self).__name__
         check_restormer(name, inp_channels, out_channels, dim, num_blocks, heads, dual_pixel_task)
@@ -143,10 +143,9 @@ class ImprovedLoRaGateRestormer(nn.Module):
 
         def level(width: int, count: int, head_count: int) -> Blocks:
             return Blocks(
-                *(EnhancedBlock(
-                    RoutedAttention(width, head_count, bias, gate, wide, narrow, use_dfrg),
-                    GatedFeedForward(width, ffn_expansion_factor, bias, narrow), width, centred) for _ in range(count)),
-                checkpoint=checkpoint)
+                *(EnhancedBlock(RoutedAttention(width, head_count, bias, gate, wide, narrow, use_dfrg),
+                                GatedFeedForward(width, ffn_expansion_factor, bias, narrow), width, centred)
+                  for _ in range(count)), checkpoint=checkpoint)
 
         self.patch_embed = PatchEmbed(inp_channels, dim)
         self.encoder_level1 = level(dim, num_blocks[0], heads[0])
@@ -210,17 +209,15 @@ class LoRa_Gate_Restormer(RestormerUNet):
                  heads: Sequence[int] = (1, 2, 4, 8), ffn_expansion_factor: float = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  gate_type: Literal['headwise', 'elementwise', 'None', 'none', ''] | None = 'elementwise',
-                 lora_ffn_ratio: float | None = 0.5, lora_attn_ratio: float | None = 0.8,
-                 checkpoint: bool = False):  # yapf: disable
+                 lora_ffn_ratio: float | None = 0.5, lora_attn_ratio: float | None = 0.8, checkpoint: bool = False):
         name = type(self).__name__
         gate, centred = _options(name, gate_type, LayerNorm_type, lora_ffn_ratio, lora_attn_ratio)
         wide = low_rank(BetterLoRaConv, lora_attn_ratio, least=2)
         narrow = low_rank(BetterLoRaConv, lora_ffn_ratio, least=2)
 
         def block(width: int, head_count: int) -> TransformerBlock:
-            return TransformerBlock(
-                TransposedAttention(width, head_count, bias, gate, wide, narrow),
-                GatedFeedForward(width, ffn_expansion_factor, bias, narrow), width, centred)
+            return TransformerBlock(TransposedAttention(width, head_count, bias, gate, wide, narrow),
+                                    GatedFeedForward(width, ffn_expansion_factor, bias, narrow), width, centred)
 
         super().__init__(inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias,
                          dual_pixel_task, block, checkpoint)

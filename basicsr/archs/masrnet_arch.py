@@ -95,7 +95,7 @@ class MASRNet(nn.Module):
 
         def attention(noise: float, **more: Any) -> nn.Module:
             return self.attention_type(dim, num_experts, num_heads, sample_topk, eval_routing == 'sample', balance,
-                                       attn_dropout, noise, **more)  # yapf: disable
+                                       attn_dropout, noise, **more)
 
         def moe(i: int) -> MixtureOfExperts:
             return MixtureOfExperts(dim, moe_experts[i], moe_topk[i], moe_hidden[i], i > 0, balance)
@@ -129,8 +129,9 @@ class MASRNet(nn.Module):
             xavier(isp['decoder']['output'], gain=0.3)
         normal(self.isp_4['decoder']['output'], 0.3, bias=1.)
         self.color_transform = ColourTransform()
-        self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp = (
-            EnhancedFFN(channels, ffn_dropout) for channels in (1, 9, 1))
+        self.isp_final_1_mlp = EnhancedFFN(1, ffn_dropout)
+        self.isp_final_2_mlp = EnhancedFFN(9, ffn_dropout)
+        self.isp_final_4_mlp = EnhancedFFN(1, ffn_dropout)
         self.param_smoother = ParameterSmoother(9)
         self.boundary_smoother = BoundarySmoother(9)
         self.anti_checkerboard_gamma = AntiCheckerboard(1)
@@ -192,9 +193,8 @@ class MASRNet(nn.Module):
         """Exponent (B, 1, H, W), correction of the colour matrix (B, 9, H, W), factor of the saturation (B, 1, H, W)."""
         tokens = tokens.to(self.e_isp_expand.weight.dtype)
         maps = []
-        for token, isp, mlp in zip(
-                tokens.unbind(dim=2), (self.isp_1, self.isp_2, self.isp_4),
-            (self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp)):
+        for token, isp, mlp in zip(tokens.unbind(dim=2), (self.isp_1, self.isp_2, self.isp_4),
+                                   (self.isp_final_1_mlp, self.isp_final_2_mlp, self.isp_final_4_mlp)):
             decoder = isp['decoder']
             maps.append(mlp(self.window_map(decoder['output'](decoder['main'](token)), grid)))
         gamma, colour, saturation = maps
@@ -217,7 +217,7 @@ def _drop_foreign_keys(net: nn.Module, state: dict[str, Any], prefix: str, *_: A
 
 def _check(in_channels: int, embed_dim: int, patch_size: int, win_size: int, num_experts: int, num_heads: int,
            moe_experts: Sequence[int], moe_topk: Sequence[int], moe_hidden: Sequence[Sequence[int]],
-           quant_noise: Sequence[float], sample_topk: int, eval_routing: str) -> None:  # yapf: disable
+           quant_noise: Sequence[float], sample_topk: int, eval_routing: str) -> None:
     if patch_size * win_size != WINDOW:
         raise ValueError(f'MASRNet: patch_size * win_size must be {WINDOW} pixels, not {patch_size} * {win_size}')
     if in_channels != 3:
@@ -227,12 +227,12 @@ def _check(in_channels: int, embed_dim: int, patch_size: int, win_size: int, num
             f'MASRNet: embed_dim must be a multiple of 8 and of num_heads, not {embed_dim} with {num_heads}')
     if not 0 <= sample_topk <= num_heads <= num_experts:
         raise ValueError(f'MASRNet: sample_topk {sample_topk}, num_heads {num_heads}, num_experts {num_experts}:'
-                         ' each may be at most the next')  # yapf: disable
+                         ' each may be at most the next')
     if not len(moe_experts) == len(moe_topk) == len(moe_hidden) == 3 or not all(moe_hidden):
         raise ValueError('MASRNet: moe_experts, moe_topk and moe_hidden need one entry for each of three mixtures')
     if moe_topk[0] != _TOKENS or any(not 1 <= k <= e for k, e in zip(moe_topk, moe_experts)):
         raise ValueError(f'MASRNet: moe_topk must start with {_TOKENS} (gamma, colour, saturation) and be at most'
-                         f' moe_experts, not {list(moe_topk)} of {list(moe_experts)}')  # yapf: disable
+                         f' moe_experts, not {list(moe_topk)} of {list(moe_experts)}')
     if len(quant_noise) != 4 or not all(0 <= p < 1 for p in quant_noise):
         raise ValueError(f'MASRNet: quant_noise needs four probabilities below 1, not {list(quant_noise)}')
     if eval_routing not in ('argmax', 'sample'):

@@ -25,10 +25,10 @@ class MST_Plus_Plus(nn.Module):
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 30, stage: int = 1,
-                 checkpoint: bool = False):  # yapf: disable
+                 checkpoint: bool = False):
         super().__init__()
-        for name, value in (('n_feat', n_feat), ('stage', stage), ('in_channels', in_channels),
-                            ('out_channels', out_channels)):  # yapf: disable
+        sizes = {'n_feat': n_feat, 'stage': stage, 'in_channels': in_channels, 'out_channels': out_channels}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f'MST_Plus_Plus: {name} must be at least 1, not {value}')
 

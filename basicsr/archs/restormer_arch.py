@@ -34,14 +34,14 @@ class Restormer(RestormerUNet):
                  num_blocks: Sequence[int] = (4, 6, 6, 8), num_refinement_blocks: int = 4,
                  heads: Sequence[int] = (1, 2, 4, 8), ffn_expansion_factor: float = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
-                 checkpoint: bool = False):  # yapf: disable
+                 checkpoint: bool = False):
         if LayerNorm_type not in ('WithBias', 'BiasFree'):
             raise ValueError(f"Restormer: LayerNorm_type must be 'WithBias' or 'BiasFree', not '{LayerNorm_type}'")
 
         def block(width: int, head_count: int) -> TransformerBlock:
-            return TransformerBlock(
-                TransposedAttention(width, head_count, bias), GatedFeedForward(width, ffn_expansion_factor, bias),
-                width, LayerNorm_type == 'WithBias')
+            return TransformerBlock(TransposedAttention(width, head_count, bias),
+                                    GatedFeedForward(width, ffn_expansion_factor, bias), width,
+                                    LayerNorm_type == 'WithBias')
 
         super().__init__(inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias,
                          dual_pixel_task, block, checkpoint)

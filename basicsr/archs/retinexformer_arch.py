@@ -50,7 +50,7 @@ class RetinexFormer(nn.Module):
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
-                 num_blocks: Sequence[int] = (1, 2, 2), checkpoint: bool = False):  # yapf: disable
+                 num_blocks: Sequence[int] = (1, 2, 2), checkpoint: bool = False):
         super().__init__()
         if n_feat < 4 or n_feat % 4:
             raise ValueError(f'RetinexFormer: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')

@@ -67,29 +67,30 @@ class Restorer(nn.Module):
     """
 
     def __init__(self, in_dim: int = 3, out_dim: int = 3, dim: int = 40, level: int = 2,
-                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16,
-                 blocks: type[nn.Module] = IFSSM):  # yapf: disable
+                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, blocks: type[nn.Module] = IFSSM):
         super().__init__()
         self.embedding = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
         self.encoder_layers = nn.ModuleList()
         width, state = dim, d_state
         for i in range(level):
-            self.encoder_layers.append(nn.ModuleList([
-                blocks(width, width // dim, num_blocks[i], state),
-                nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
-                nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
-            ]))  # yapf: disable
+            self.encoder_layers.append(
+                nn.ModuleList([
+                    blocks(width, width // dim, num_blocks[i], state),
+                    nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
+                    nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
+                ]))
             width, state = width * 2, state * 2
         self.bottleneck = blocks(width, width // dim, num_blocks[-1], state)
         self.decoder_layers = nn.ModuleList()
         for i in range(level):
             # the published decoder halves its width here but the state size only after the level: 4N, then 2N
             half = width // 2
-            self.decoder_layers.append(nn.ModuleList([
-                Doubling(width, half),
-                PointwiseConv2d(width, half, bias=False),
-                blocks(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state)),
-            ]))  # yapf: disable
+            self.decoder_layers.append(
+                nn.ModuleList([
+                    Doubling(width, half),
+                    PointwiseConv2d(width, half, bias=False),
+                    blocks(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state)),
+                ]))
             width, state = half, state // 2
         self.mapping = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
         self.apply(_init_linear)
@@ -150,7 +151,7 @@ class RetinexMamba(nn.Module):
     stage_type, blocks = Stage, IFSSM  # what variants replace
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
-                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, checkpoint: bool = False):  # yapf: disable
+                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, checkpoint: bool = False):
         super().__init__()
         if n_feat % 4:
             raise ValueError(f'RetinexMamba: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')

@@ -17,11 +17,7 @@ class MSRResNet(nn.Module):
         num_feat: width. num_block: residual blocks. upscale: 1, 2, 3 or 4.
     """
 
-    def __init__(self,
-                 num_in_ch: int = 3,
-                 num_out_ch: int = 3,
-                 num_feat: int = 64,
-                 num_block: int = 16,
+    def __init__(self, num_in_ch: int = 3, num_out_ch: int = 3, num_feat: int = 64, num_block: int = 16,
                  upscale: int = 4):
         super().__init__()
         if upscale not in (1, 2, 3, 4):

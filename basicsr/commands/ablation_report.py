@@ -32,7 +32,7 @@ def collect(study: Study, costs: dict[str, dict[str, Any]], failures: dict[str, 
             **{metric: _spread({seed: m[metric] for seed, m in done.items()}) for metric in ('psnr', 'ssim')},
             'paper': study.paper[variant],
             'failed': {run.seed: failures.get(run.name) or _state(run) for run in runs if run.seed not in done},
-        })  # yapf: disable
+        })
     reference = next(row for row in rows if row['name'] == study.reference)
     for row in rows:
         for metric in ('psnr', 'ssim'):
@@ -45,8 +45,7 @@ def collect(study: Study, costs: dict[str, dict[str, Any]], failures: dict[str, 
         'protocol': PROTOCOL,
         'weights': 'last (models/net_g_latest.pth)',
         'seeds': [run.seed for run in study.by_variant()[study.reference]],
-        'iterations': sorted({run.opt['train']['total_iter']
-                              for run in study.runs}),
+        'iterations': sorted({run.opt['train']['total_iter'] for run in study.runs}),
         'data': [block['name'] for key, block in sorted(opt['datasets'].items()) if not key.startswith('train')],
         'images': max((_images(run) for run in study.runs), default=0),
         'variants': rows,
@@ -76,10 +75,7 @@ def _spread(values: dict[int, float]) -> dict[str, Any] | None:
     return {
         'mean': statistics.fmean(many),
         'std': statistics.stdev(many) if len(many) > 1 else None,
-        'by_seed': {
-            str(seed): value
-            for seed, value in values.items()
-        },
+        'by_seed': {str(seed): value for seed, value in values.items()},
     }
 
 
@@ -138,12 +134,12 @@ def _notes(report: dict[str, Any]) -> list[str]:
     seeds, several = report['seeds'], len(report['seeds']) > 1
     out = [
         f"{', '.join(report['data'])}, {report['images']} images, protocol {report['protocol']}, {report['weights']}"
-        f" weights after {' or '.join(f'{n:,}' for n in report['iterations'])} iterations; "
-        + (f"mean ± sample standard deviation over the seeds {', '.join(map(str, seeds))}."
-           if several else f'one seed ({seeds[0]}), so nothing is known about the spread.'),
+        f" weights after {' or '.join(f'{n:,}' for n in report['iterations'])} iterations; " +
+        (f"mean ± sample standard deviation over the seeds {', '.join(map(str, seeds))}."
+         if several else f'one seed ({seeds[0]}), so nothing is known about the spread.'),
         f"Differences are to '{report['reference']}'. MACs at 1x3x{MAC_SIZE}x{MAC_SIZE}: convolutions, matrix products and"
         ' the scan as executed.',
-    ]  # yapf: disable
+    ]
     timed = sorted({f"{row['size']} on {row['machine']}" for row in report['variants'] if row.get('machine')})
     if timed:
         out.append(f"Seconds per image: median, one network after the other, {'; '.join(timed)}.")
@@ -184,8 +180,10 @@ def latex(report: dict[str, Any]) -> str:
     """A `tabular` for `booktabs`."""
     head, *rows = ([_tex(cell) for cell in row] for row in _table(report))
     lines = [rf'{" & ".join(row)} \\' for row in rows]
-    return '\n'.join([*(f'% {note}' for note in _notes(report)), rf'\begin{{tabular}}{{l{"r" * (len(head) - 1)}}}', r'\toprule',
-                      rf'{" & ".join(head)} \\', r'\midrule', *lines, r'\bottomrule', r'\end{tabular}', ''])  # yapf: disable
+    return '\n'.join([
+        *(f'% {note}' for note in _notes(report)), rf'\begin{{tabular}}{{l{"r" * (len(head) - 1)}}}', r'\toprule',
+        rf'{" & ".join(head)} \\', r'\midrule', *lines, r'\bottomrule', r'\end{tabular}', ''
+    ])
 
 
 def _tex(text: str) -> str:
@@ -212,8 +210,10 @@ def write(report: dict[str, Any], folder: Path) -> list[Path]:
 def _write_csv(report: dict[str, Any], writer: Any) -> None:
     """Numbers without rounding, one column each."""
     plain = ('parameters', 'macs', 'macs_scan', 'seconds')
-    writer.writerow(['variant', *plain, *(f'{m}_{k}' for m in ('psnr', 'ssim') for k in ('mean', 'std', 'difference', 'paper')),
-                     'runs', 'failed'])  # yapf: disable
+    writer.writerow([
+        'variant', *plain, *(f'{m}_{k}' for m in ('psnr', 'ssim') for k in ('mean', 'std', 'difference', 'paper')),
+        'runs', 'failed'
+    ])
     for row in report['variants']:
         cells = [row['name'], *(row.get(key) for key in plain)]
         for metric in ('psnr', 'ssim'):
@@ -235,8 +235,8 @@ def _plot(report: dict[str, Any], path: Path) -> None:
             if row[metric]:
                 seeds = list(row[metric]['by_seed'].values())
                 axis.plot(seeds, [y] * len(seeds), 'o', color='0.7', markersize=4)
-                axis.errorbar(
-                    row[metric]['mean'], y, xerr=row[metric]['std'], fmt='o', color='C0', markersize=6, capsize=4)
+                axis.errorbar(row[metric]['mean'], y, xerr=row[metric]['std'], fmt='o', color='C0', markersize=6,
+                              capsize=4)
             if row['name'] == report['reference'] and row[metric]:
                 axis.axvline(row[metric]['mean'], color='C0', linewidth=0.8, alpha=0.5)
         axis.set_yticks(range(len(rows)), [row['name'] for row in rows])

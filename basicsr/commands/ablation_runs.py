@@ -56,7 +56,7 @@ def run_all(runs: Iterable[Run], gpus: list[str]) -> dict[str, str]:
     left = [run for run in runs if not (run.weights.is_file() and _evaluated(run))]
     print(f'{len(runs)} runs, {len(runs) - len(left)} of them finished before; '
           f'{sum(_iterations(run) for run in left if not run.weights.is_file())} iterations to train, '
-          f'{len(gpus)} at a time on {"the CPU" if gpus == [""] else "GPU " + ", ".join(gpus)}')  # yapf: disable
+          f'{len(gpus)} at a time on {"the CPU" if gpus == [""] else "GPU " + ", ".join(gpus)}')
     free: SimpleQueue[str] = SimpleQueue()
     for gpu in gpus:
         free.put(gpu)
@@ -99,8 +99,7 @@ def _train_and_evaluate(run: Run, gpu: str, children: set[subprocess.Popen]) -> 
         steps.insert(0, ['train', *options, '--auto_resume'])
     with run.log.open('wb') as file:
         child = subprocess.Popen([sys.executable, '-c', _COMMANDS, json.dumps(steps)], stdout=file,
-                                 stderr=subprocess.STDOUT,
-                                 env=os.environ | {'CUDA_VISIBLE_DEVICES': gpu})  # yapf: disable
+                                 stderr=subprocess.STDOUT, env=os.environ | {'CUDA_VISIBLE_DEVICES': gpu})
         children.add(child)
         code = child.wait()
         children.discard(child)

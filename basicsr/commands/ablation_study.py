@@ -166,7 +166,7 @@ def _find(text: str, study: Path) -> Path:
 
 
 def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds: int, total_iter: int | None,
-          root: Path) -> list[Run]:  # yapf: disable
+          root: Path) -> list[Run]:
     """The runs of one variant. Raises `UserError` for mistakes in its options, and for runs made with other options."""
     if read_yaml(file)[0].get('stages'):
         raise UserError(f"'{file}' has stages; a study takes files of one run")
@@ -205,7 +205,7 @@ def _check_record(run: Run) -> None:
     different = _differences(before, run.opt)
     if different:
         raise UserError(f"'{folder}' was trained with other options ({', '.join(different[:5])}); give the study"
-                        ' another name, or remove the folder')  # yapf: disable
+                        ' another name, or remove the folder')
 
 
 def _differences(a: Any, b: Any, path: str = '') -> list[str]:

@@ -59,14 +59,14 @@ def transform(img: Any, chosen: Draw, height: int, width: int) -> Any:
     if zoom > 1:
         size = max(width, round(wide * zoom)), max(height, round(high * zoom))
         img = cv2.resize(img, size, interpolation=cv2.INTER_LANCZOS4)
-    top, left = (round(part * (have - want)) for part, have, want in
-                 ((chosen.top, img.shape[0], height), (chosen.left, img.shape[1], width)))  # yapf: disable
+    top, left = (round(part * (have - want))
+                 for part, have, want in ((chosen.top, img.shape[0], height), (chosen.left, img.shape[1], width)))
     img = img[top:top + height, left:left + width]
     return cv2.bilateralFilter(img, *chosen.bilateral) if chosen.bilateral else img
 
 
 def augment_pairs(low: str, normal: str, output: str | Path, seed: int = 0, height: int = 400, width: int = 600,
-                  bilateral_prob: float = 0.5, suffix: str = 'jpg') -> int:  # yapf: disable
+                  bilateral_prob: float = 0.5, suffix: str = 'jpg') -> int:
     """Write one new pair for each pair, under the same names; returns how many.
 
     A pair's changes follow from `seed` and its name alone, whatever other files there are. Raises `UserError` for files
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         count = augment_pairs(args.input_low, args.input_normal, args.output, args.seed, args.height, args.width,
-                              args.bilateral_prob, args.format)  # yapf: disable
+                              args.bilateral_prob, args.format)
         print(f'{count} pairs written to {args.output}')
 
     return run_main(run)

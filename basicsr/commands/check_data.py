@@ -68,10 +68,10 @@ def _check(key: str, block: dict) -> list[str]:
                 f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
-          f' sizes: {common}')  # yapf: disable
+          f' sizes: {common}')
     if absent:
         print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
-              f" {', '.join(map(repr, absent))}")  # yapf: disable
+              f" {', '.join(map(repr, absent))}")
     return mistakes
 
 

@@ -36,8 +36,9 @@ class Comparison:
     def add(self, name: str, lq: np.ndarray, result: np.ndarray, gt: np.ndarray) -> None:
         """Measure RGB images (H, W, 3) in [0, 1] and draw them."""
         if not lq.shape == result.shape == gt.shape:
-            raise UserError(f"--comparison: input {lq.shape}, result {result.shape} and ground truth {gt.shape} of '{name}'"
-                            ' differ in size or channels')  # yapf: disable
+            raise UserError(
+                f"--comparison: input {lq.shape}, result {result.shape} and ground truth {gt.shape} of '{name}'"
+                ' differ in size or channels')
         self.names.append(name)
         self.original.append(self._values(lq, gt))
         self.enhanced.append(self._values(result, gt))
@@ -52,9 +53,8 @@ class Comparison:
     def summary(self) -> dict[str, float]:
         """Means over the images; a positive improvement is a better result, also of LPIPS, which is a distance."""
         metrics = ['psnr', 'ssim'] if self.missing else list(_LABELS)
-        original, enhanced = (
-            mean({k: row[k]
-                  for k in metrics} for row in rows) for rows in (self.original, self.enhanced))
+        original, enhanced = (mean({k: row[k] for k in metrics} for row in rows)
+                              for rows in (self.original, self.enhanced))
         out: dict[str, float] = {'total_images': len(self.names)}
         for group in (metrics[:2], metrics[2:]):
             out |= {f'avg_original_{k}': original[k] for k in group}

@@ -17,14 +17,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', metavar='INPUT', help='an image, or a folder of images')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
-    parser.add_argument('--weights', metavar='FILE',
-                        help='.pth or .safetensors, which says itself which network it belongs to, or a name of'
-                        ' `basicsr list weights`; default: those that come with the toolbox')  # yapf: disable
+    parser.add_argument(
+        '--weights', metavar='FILE',
+        help='.pth or .safetensors, which says itself which network it belongs to, or a name of'
+        ' `basicsr list weights`; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--tile_overlap', type=int, default=32, help='pixels shared by neighbouring tiles')
-    parser.add_argument(
-        '--self_ensemble', action='store_true', help='average over flips and rotations (8 times slower)')
+    parser.add_argument('--self_ensemble', action='store_true',
+                        help='average over flips and rotations (8 times slower)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     parser.add_argument('--amp', choices=['bf16', 'fp16'], help='half precision')
     parser.add_argument('--sheet', action='store_true', help='also write before/after pictures, *_sheet.png')
@@ -62,10 +63,11 @@ def build_restorer(args: argparse.Namespace) -> ImageRestorer:
     from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
     net = load_network(weights, network)
     if net.input_channels not in (None, 1, 3):
-        raise UserError(f"the network of '{weights}' takes images of {net.input_channels} channels; photos have 3 (RGB) or"
-                        ' are turned to 1 (grey). Data sets of such images are for: basicsr test')  # yapf: disable
+        raise UserError(
+            f"the network of '{weights}' takes images of {net.input_channels} channels; photos have 3 (RGB) or"
+            ' are turned to 1 (grey). Data sets of such images are for: basicsr test')
     return ImageRestorer(net, choose_device(args.device), args.tile, args.tile_overlap, args.self_ensemble,
-                         amp=args.amp, channels=net.input_channels)  # yapf: disable
+                         amp=args.amp, channels=net.input_channels)
 
 
 def _default(opt: str | None) -> str:

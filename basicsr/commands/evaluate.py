@@ -21,19 +21,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
     parser.add_argument('--weights', '--checkpoint', metavar='FILE',
-                        help='a file, or a name of `basicsr list weights`; default path.pretrain_network_g')  # yapf: disable
-    parser.add_argument(
-        '--degraded_dir', metavar='DIR', help='a folder of images instead of data sets of an option file')
-    parser.add_argument(
-        '--clean_dir', metavar='DIR', help='their ground truth, paired by name; without it: only restore')
+                        help='a file, or a name of `basicsr list weights`; default path.pretrain_network_g')
+    parser.add_argument('--degraded_dir', metavar='DIR',
+                        help='a folder of images instead of data sets of an option file')
+    parser.add_argument('--clean_dir', metavar='DIR',
+                        help='their ground truth, paired by name; without it: only restore')
     parser.add_argument('--dataset', help='name of the result folder, e.g. LOL_v1; default: of the data')
     parser.add_argument('--benchmarks', nargs='+', metavar='TASK', default=[],
-                        help='only these tasks, e.g. derain, SOTS, denoise (all noise levels), CDD11')  # yapf: disable
+                        help='only these tasks, e.g. derain, SOTS, denoise (all noise levels), CDD11')
     add_arguments(parser, 'PSNR and SSIM under every protocol')
     parser.add_argument('--result_dir', default='./results/', help='images go to RESULT_DIR/DATASET/OPTIONS/WEIGHTS')
     parser.add_argument('--output_dir', '--save_dir', default='', help='write images and metrics here instead')
-    parser.add_argument(
-        '--input_dir', default='', help=argparse.SUPPRESS)  # in published commands; the data come from the YAML
+    parser.add_argument('--input_dir', default='',
+                        help=argparse.SUPPRESS)  # in published commands; the data come from the YAML
     parser.add_argument('--gpus', default='', help="GPUs to use, e.g. '0' or '0,1'; default as num_gpu says")
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     parser.add_argument('--GT_mean', action='store_true', help='scale results to the brightness of the ground truth')
@@ -41,7 +41,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--no_images', action='store_true', help='measure only, write no images')
     parser.add_argument('--comparison', action='store_true',
-                        help='also pictures beside input and ground truth, and what is gained over the input')  # yapf: disable
+                        help='also pictures beside input and ground truth, and what is gained over the input')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
     args = parser.parse_intermixed_args(argv)
     for flag in ('benchmarks', 'metrics'):  # they take all words that follow
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.metrics.gt_mean import match_mean
     from basicsr.utils.img import imwrite
     args.dataset = args.dataset or '_'.join(data)
-    folder = Path(args.output_dir or Path(args.result_dir, args.dataset, *([Path(args.opt).stem] if args.opt else []),
-                                          file.stem))  # yapf: disable
+    folder = Path(args.output_dir
+                  or Path(args.result_dir, args.dataset, *([Path(args.opt).stem] if args.opt else []), file.stem))
     restorer = build_restorer(file, opt, None, args.device, args.tile, args.self_ensemble)
     if args.metrics:
         metrics = leave_out_unavailable(metrics, restorer.device)
@@ -92,13 +92,10 @@ def run(args: argparse.Namespace) -> None:
             counts[name] += 1
         if comparison.names:
             comparison.write()
-            print(f"{name}: compared with the input in {homes[name] / 'test_results.txt'}"
-                  + (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))  # yapf: disable
+            print(f"{name}: compared with the input in {homes[name] / 'test_results.txt'}" +
+                  (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
     settings = {
-        'weights': str(weights),
-        'GT_mean': args.GT_mean,
-        'self_ensemble': args.self_ensemble,
-        'tile': args.tile
+        'weights': str(weights), 'GT_mean': args.GT_mean, 'self_ensemble': args.self_ensemble, 'tile': args.tile
     }
     for name in [n for n in data if counts[n] and n not in {row.dataset for row in rows}]:
         done = 'nothing to measure' if args.no_images else f'{counts[name]} images written to {homes[name]}'
@@ -168,8 +165,7 @@ def _choose(data: dict[str, tuple], benchmarks: list[str]) -> dict[str, list[int
     from basicsr.data.loader import ImageLoader
     from basicsr.metrics.tasks import choose, task_of
     tasks = {
-        name:
-        dataset.tasks()
+        name: dataset.tasks()
         if hasattr(dataset, 'tasks') else [task_of(batch) for batch in ImageLoader(dataset, block, batch_size=1)]
         for name, (dataset, block) in data.items()
     }
@@ -179,8 +175,8 @@ def _choose(data: dict[str, tuple], benchmarks: list[str]) -> dict[str, list[int
 
 def _metrics(args: argparse.Namespace) -> Metrics:
     if args.metrics:
-        return choose_metrics(
-            args.metrics, args.protocol, args.set, with_gt=bool(args.clean_dir or not args.degraded_dir))
+        with_gt = bool(args.clean_dir or not args.degraded_dir)
+        return choose_metrics(args.metrics, args.protocol, args.set, with_gt)
     if args.protocol or args.set:
         raise UserError(f"--{'protocol' if args.protocol else 'set'} is for metrics named with --metrics")
     return all_protocols()

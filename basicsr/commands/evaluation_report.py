@@ -52,7 +52,7 @@ def report(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, 
 
 
 def _print_psnr_and_ssim(rows: list[Row], title: str, settings: dict[str, Any], datasets: dict[str, Means],
-                         tasks: dict[str, Means]) -> None:  # yapf: disable
+                         tasks: dict[str, Means]) -> None:
     with_tasks = {row.dataset for row in rows if row.task}
     for name, means in datasets.items():
         if name not in with_tasks:
@@ -77,8 +77,10 @@ def _tell_apart(rows: list[Row]) -> list[Row]:
 
 
 def _heading(title: str, images: int, settings: dict[str, Any]) -> str:
-    extras = [text for used, text in ((settings['GT_mean'], 'GT mean'), (settings['self_ensemble'], 'self-ensemble'),
-                                      (settings['tile'], f"tiles of {settings['tile']}")) if used]  # yapf: disable
+    extras = [
+        text for used, text in ((settings['GT_mean'], 'GT mean'), (settings['self_ensemble'], 'self-ensemble'),
+                                (settings['tile'], f"tiles of {settings['tile']}")) if used
+    ]
     return f'{title}: {images} images' + (f' ({", ".join(extras)})' if extras else '')
 
 
@@ -108,7 +110,7 @@ def _named_averages(tasks: dict[str, Means]) -> dict[str, Means]:
 
 
 def _write(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, datasets: dict[str, Means],
-           tasks: dict[str, Means]) -> None:  # yapf: disable
+           tasks: dict[str, Means]) -> None:
     """Columns for data set and task, and the means of each, only where there are several data sets, or tasks."""
     keys = list(dict.fromkeys(key for row in rows for key in row.values))  # without ground truth there are fewer
     several = len(datasets) > 1
@@ -127,12 +129,7 @@ def _write(rows: list[Row], title: str, settings: dict[str, Any], folder: Path, 
     if tasks:
         counts = Counter(row.task for row in rows)
         content['tasks'] = {
-            task: {
-                'benchmark': benchmark_of(task),
-                'images': counts[task],
-                **means
-            }
-            for task, means in tasks.items()
+            task: {'benchmark': benchmark_of(task), 'images': counts[task], **means} for task, means in tasks.items()
         }
         content['averages'] = averages(tasks)
         _write_tasks(folder / 'tasks.csv', tasks, counts, keys)

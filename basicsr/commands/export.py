@@ -14,21 +14,12 @@ _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.sele
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', required=True, metavar='FILE',
-                        help='.pth, .ckpt or .safetensors, or a name of `basicsr list weights`')  # yapf: disable
+                        help='.pth, .ckpt or .safetensors, or a name of `basicsr list weights`')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say their network')
-    parser.add_argument(
-        '-o',
-        '--output',
-        required=True,
-        metavar='FILE',
-        help='.safetensors: weights and options; .pt: TorchScript; .pt2: torch.export program; .onnx')
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        default=(256, 256),
-        metavar=('H', 'W'),
-        help='of the images that .pt, .pt2, .onnx take')
+    parser.add_argument('-o', '--output', required=True, metavar='FILE',
+                        help='.safetensors: weights and options; .pt: TorchScript; .pt2: torch.export program; .onnx')
+    parser.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'),
+                        help='of the images that .pt, .pt2, .onnx take')
     return parser.parse_args(argv)
 
 
@@ -42,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.inference.restorer import load_described
     if target.suffix not in FORMATS:
         raise UserError(f"-o '{target}': unknown type '{target.suffix}'.{nearest(target.suffix, FORMATS)} One of: "
-                        f"{', '.join(FORMATS)}")  # yapf: disable
+                        f"{', '.join(FORMATS)}")
     weights = find_weights(args.weights)
     if target.exists() and target.samefile(weights):
         raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")

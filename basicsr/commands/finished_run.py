@@ -48,7 +48,7 @@ def find_candidates(folder: Path) -> dict[str, Candidate]:
                 found[kind + suffix] = Candidate(folder / name, key, weights.state, weights.network, iterations)
     if not found:
         raise UserError(f"'{folder}' is not the folder of a finished run: it has neither"
-                        f" {' nor '.join(FILES.values())}")  # yapf: disable
+                        f" {' nor '.join(FILES.values())}")
     return found
 
 
@@ -78,8 +78,9 @@ def effective_changes(folder: Path, source: Path) -> dict[str, Any]:
     did = flatten(json.loads(file.read_text(encoding='utf-8')))
     said = load_options(source, is_train=True, check_files=False).opt | {'world_size': 1}
     says = flatten(json.loads(json.dumps(said)))
-    return {key: did.get(key) for key in sorted({*did, *says})
-            if did.get(key) != says.get(key) and not _LOCAL.search(key)}  # yapf: disable
+    return {
+        key: did.get(key) for key in sorted({*did, *says}) if did.get(key) != says.get(key) and not _LOCAL.search(key)
+    }
 
 
 def best(folder: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _measure(result: str, gt: str | None, metrics: Metrics, device: str) -> dict
 
 
 def _write(rows: dict[str, dict[str, float]], means: dict[str, float], metrics: Metrics,
-           args: argparse.Namespace) -> None:  # yapf: disable
+           args: argparse.Namespace) -> None:
     from basicsr.metrics import describe
     from basicsr.utils.files import atomic_write
     if args.csv:
@@ -68,7 +68,7 @@ def _write(rows: dict[str, dict[str, float]], means: dict[str, float], metrics: 
         summary = {k: {'mean': means[k], 'options': metrics[k], 'protocol': describe(metrics[k])} for k in means}
         with atomic_write(args.json, 'w') as file:
             json.dump({'results': args.result_dir, 'gt': args.gt_dir, 'images': len(rows), 'metrics': summary}, file,
-                      indent=2)  # yapf: disable
+                      indent=2)
 
 
 def main(argv: list[str] | None = None) -> int:

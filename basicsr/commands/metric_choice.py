@@ -17,10 +17,10 @@ _SAMPLE = (192, 224)  # pixels; the least that any metric needs is NIQE's two bl
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     """`--metrics`, `--protocol` and `--set`. `default`: what is measured without them, in words."""
     parser.add_argument('--metrics', nargs='+', metavar='NAME', default=[], help=f'default: {default}')
-    parser.add_argument(
-        '--protocol', help='of the metrics that have one, see `basicsr list protocols`; default basicsr')
-    parser.add_argument(
-        '--set', nargs='+', default=[], metavar='NAME.KEY=VALUE', help='arguments of a metric, e.g. lpips.net=vgg')
+    parser.add_argument('--protocol',
+                        help='of the metrics that have one, see `basicsr list protocols`; default basicsr')
+    parser.add_argument('--set', nargs='+', default=[], metavar='NAME.KEY=VALUE',
+                        help='arguments of a metric, e.g. lpips.net=vgg')
 
 
 def choose_metrics(names: list[str], protocol: str | None, settings: list[str], with_gt: bool) -> Metrics:
@@ -62,11 +62,7 @@ def all_protocols() -> Metrics:
     """PSNR and SSIM under every protocol: 'psnr retinexformer' and so on."""
     from basicsr.metrics import PROTOCOLS
     return {
-        f'{metric} {protocol}': {
-            'type': f'calculate_{metric}',
-            'protocol': protocol
-        }
-        for protocol in PROTOCOLS
+        f'{metric} {protocol}': {'type': f'calculate_{metric}', 'protocol': protocol} for protocol in PROTOCOLS
         for metric in ('psnr', 'ssim')
     }
 
@@ -97,8 +93,8 @@ def measure_all(result: np.ndarray, gt: np.ndarray | None, metrics: Metrics, dev
     """Values of RGB images in [0, 1]; without ground truth, of the metrics that need none."""
     from basicsr.metrics import measure, needs_gt
     return {
-        label: measure(result, gt if needs_gt(block) else None, block, device)
-        for label, block in metrics.items() if gt is not None or not needs_gt(block)
+        label: measure(result, gt if needs_gt(block) else None, block, device) for label, block in metrics.items()
+        if gt is not None or not needs_gt(block)
     }
 
 

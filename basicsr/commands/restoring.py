@@ -28,7 +28,7 @@ class Restored(NamedTuple):
 
 
 def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | None = None, device: str = 'auto',
-                   tile: int = 0, ensemble: bool = False) -> ImageRestorer:  # yapf: disable
+                   tile: int = 0, ensemble: bool = False) -> ImageRestorer:
     """The network of a weight file as an option file says it runs, or as the weights say.
 
     Args:
@@ -41,11 +41,11 @@ def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | N
         device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
         window = (opt.get('val') or {}).get('window_size') or 4
     return ImageRestorer(net, choose_device(device), tile, ensemble=ensemble, multiple=window,
-                         channels=net.input_channels)  # yapf: disable
+                         channels=net.input_channels)
 
 
 def restore_images(restorer: ImageRestorer, dataset: Dataset, block: dict[str, Any], title: str,
-                   indices: Iterable[int] | None = None) -> Iterator[Restored]:  # yapf: disable
+                   indices: Iterable[int] | None = None) -> Iterator[Restored]:
     """Every image of a data set, or those with these indices, one after the other. `title`: of the progress bar."""
     loader = ImageLoader(dataset, block, batch_size=1, sampler=indices)
     for batch in tqdm(loader, unit='image', desc=title, disable=not sys.stderr.isatty()):
@@ -55,7 +55,7 @@ def restore_images(restorer: ImageRestorer, dataset: Dataset, block: dict[str, A
 
 
 def measure_image(file: str, result: np.ndarray, gt: np.ndarray | None, metrics: Metrics,
-                  device: Any) -> dict[str, float]:  # yapf: disable
+                  device: Any) -> dict[str, float]:
     """`measure_all`, with the file named where images do not go together."""
     try:
         return measure_all(result, gt, metrics, device)

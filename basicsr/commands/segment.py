@@ -12,11 +12,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', metavar='FOLDER', help='images')
     parser.add_argument('-o', '--output', required=True, metavar='MAPS', help='folder for the maps, NAME.npy each')
-    parser.add_argument(
-        '--weights',
-        default='torchvision',
-        metavar='FILE',
-        help="of torchvision's lraspp_mobilenet_v3_large; default: 'torchvision' downloads them once")
+    parser.add_argument('--weights', default='torchvision', metavar='FILE',
+                        help="of torchvision's lraspp_mobilenet_v3_large; default: 'torchvision' downloads them once")
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     return parser.parse_args(argv)
 

@@ -16,7 +16,7 @@ START, END = '<!-- shipped weights -->', '<!-- end -->'
 _DIGITS = {'psnr': '.2f', 'ssim': '.3f'}
 _NONE = 'None yet: this version comes without trained weights. Train a network, or give the weights of others.'
 _HEAD = ('network', 'parameters', 'trained on', 'iterations', 'PSNR', 'SSIM', 'with GT-mean',
-         f'PSNR by {" / ".join(PROTOCOLS[1:])}; with GT-mean')  # yapf: disable
+         f'PSNR by {" / ".join(PROTOCOLS[1:])}; with GT-mean')
 
 
 def markdown(manifest: dict[str, Any]) -> str:
@@ -25,21 +25,28 @@ def markdown(manifest: dict[str, Any]) -> str:
     if not weights:
         return _NONE
     lines = [_row(_HEAD), '|' + '---|' * len(_HEAD), *(_row(_cells(name, weights[name])) for name in weights)]
-    notes = [_fill(f'Measured here by the protocol `{README_PROTOCOL}` unless another is named; in brackets what the paper'
-                   ' claims. GT-mean scales each result to the brightness of its ground truth, which only a benchmark'
-                   ' knows.')]  # yapf: disable
+    notes = [
+        _fill(f'Measured here by the protocol `{README_PROTOCOL}` unless another is named; in brackets what the paper'
+              ' claims. GT-mean scales each result to the brightness of its ground truth, which only a benchmark'
+              ' knows.')
+    ]
     notes += [_fill(_note(name, weights[name], name == manifest['default'])) for name in weights]
     return '\n\n'.join(['\n'.join(lines), *notes])
 
 
 def measured(manifest: dict[str, Any]) -> str:
     """METRICS.md beside the manifest: every candidate of every network, plain and with GT-mean, by every protocol."""
-    lines = ['# Measured', '', 'PSNR and SSIM of everything that a run has left, by three [protocols](../docs/metrics.md).'
-             ' Written by `scripts/publish_weights.py`.']  # yapf: disable
+    lines = [
+        '# Measured', '', 'PSNR and SSIM of everything that a run has left, by three [protocols](../docs/metrics.md).'
+        ' Written by `scripts/publish_weights.py`.'
+    ]
     for name, entry in manifest['weights'].items():
         metrics = entry['metrics']
-        lines += ['', f"## {name}", '', f"{metrics['images']} images of {metrics['dataset']}; what is shipped is in bold.", '',
-                  _row(('weights', 'iterations', '', *PROTOCOLS)), '|' + '---|' * (3 + len(PROTOCOLS))]  # yapf: disable
+        lines += [
+            '', f"## {name}", '', f"{metrics['images']} images of {metrics['dataset']}; what is shipped is in bold.",
+            '',
+            _row(('weights', 'iterations', '', *PROTOCOLS)), '|' + '---|' * (3 + len(PROTOCOLS))
+        ]
         for label, found in metrics['candidates'].items():
             shown = f'**{label}**' if label == entry['entry'] else label
             for kind in ('plain', 'GT-mean'):
@@ -81,7 +88,7 @@ def _cells(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     plain, gt_mean = found['plain'], found['GT-mean']
     claimed = {metric: f' ({paper[metric]:{digits}})' if paper else '' for metric, digits in _DIGITS.items()}
     psnr, ssim = (f'{plain[f"{metric} {README_PROTOCOL}"]:{digits}}{claimed[metric]}'
-                  for metric, digits in _DIGITS.items())  # yapf: disable
+                  for metric, digits in _DIGITS.items())
     brighter = ' / '.join(f'{gt_mean[f"{metric} {README_PROTOCOL}"]:{digits}}' for metric, digits in _DIGITS.items())
     others = '; '.join(' / '.join(f'{means[f"psnr {p}"]:.2f}' for p in PROTOCOLS[1:]) for means in (plain, gt_mean))
     data = entry['data'].rstrip('.').replace('|', '\\|')

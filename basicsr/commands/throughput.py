@@ -19,21 +19,10 @@ from basicsr.utils.errors import UserError, nearest, run_main
 # CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
 CANDIDATES = {
     'float32': {},
-    'bf16': {
-        'train.amp': 'bf16'
-    },
-    'bf16+eager': {
-        'train.amp': 'bf16',
-        'train.cuda_graphs': False
-    },
-    'bf16+compile': {
-        'train.amp': 'bf16',
-        'train.compile': True
-    },
-    'bf16+cuda-graphs': {
-        'train.amp': 'bf16',
-        'train.compile': 'reduce-overhead'
-    },
+    'bf16': {'train.amp': 'bf16'},
+    'bf16+eager': {'train.amp': 'bf16', 'train.cuda_graphs': False},
+    'bf16+compile': {'train.amp': 'bf16', 'train.compile': True},
+    'bf16+cuda-graphs': {'train.amp': 'bf16', 'train.compile': 'reduce-overhead'},
 }
 
 _WARMUP = 6  # three or four iterations before the step is recorded, the recording, and a replay
@@ -69,7 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--minutes', type=float, default=60, help='say how many iterations fit in this time')
     parser.add_argument('--iterations', type=int, default=20, help='timed for each candidate')
     parser.add_argument('--candidates', metavar='LIST', default='float32,bf16',
-                        help=f"of: {', '.join(CANDIDATES)}; default float32,bf16")  # yapf: disable
+                        help=f"of: {', '.join(CANDIDATES)}; default float32,bf16")
     parser.add_argument('--json', metavar='FILE', help='also write the figures here')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='options for all candidates')
     args = parser.parse_intermixed_args(argv)
@@ -91,8 +80,8 @@ def run(args: argparse.Namespace) -> None:
     print(heading(args.minutes), flush=True)
     for name in args.candidates:
         speeds.append(measure_apart(args.opt, args.overrides, name, args.iterations))
-        print(
-            line(speeds[-1], args.minutes), flush=True)  # each at once: the next one may take all the time that is left
+        print(line(speeds[-1], args.minutes),
+              flush=True)  # each at once: the next one may take all the time that is left
         ran = [speed for speed in speeds if not speed.failed]
         if args.json and ran:
             content = {'overrides': CANDIDATES[furthest(ran, args.minutes).name], 'speeds': [asdict(s) for s in speeds]}
@@ -103,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
     best = furthest(ran, args.minutes)
     options = ' '.join(f'{key}={value}' for key, value in CANDIDATES[best.name].items())
     print(f'gets furthest: {best.name}{f" ({options})" if options else ""}, {best.fits(args.minutes)} iterations in'
-          f' {args.minutes:g} minutes without validations')  # yapf: disable
+          f' {args.minutes:g} minutes without validations')
 
 
 def measure_apart(file: str | Path, overrides: list[str], name: str, iterations: int) -> Speed:
@@ -116,7 +105,7 @@ def measure_apart(file: str | Path, overrides: list[str], name: str, iterations:
 
 
 def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = _WARMUP,
-            alone: Callable[[float], AbstractContextManager] = nullcontext) -> Speed:  # yapf: disable
+            alone: Callable[[float], AbstractContextManager] = nullcontext) -> Speed:
     """Train `warmup + iterations` iterations of an option file as `CANDIDATES[name]`; no file is written.
 
     What is timed runs inside `alone`, which is given the seconds of the first iteration.
@@ -180,7 +169,7 @@ def line(speed: Speed, minutes: float) -> str:
     if speed.failed:
         return f'{speed.name:<18}failed: {speed.failed}'
     return (f'{speed.name:<18}{speed.iterations:8.3f}{speed.images:10.2f}{speed.first:11.1f}{speed.waiting:9.1%}'
-            f'{speed.memory:9.2f}{speed.fits(minutes):12d}')  # yapf: disable
+            f'{speed.memory:9.2f}{speed.fits(minutes):12d}')
 
 
 def _batches(loader: Any, sampler: Any) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from basicsr.utils.errors import nearest
 
 
 def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problems,
-                words: frozenset[str] = frozenset()) -> dict[str, Any] | None:  # yapf: disable
+                words: frozenset[str] = frozenset()) -> dict[str, Any] | None:
     """Validate one mapping. Returns the converted values, or None when there were mistakes.
 
     `words`: keys accepted although the schema does not list them, because a third-party class reads them.
@@ -43,8 +43,8 @@ def _explain(item: dict[str, Any], model: type[BaseModel], path: Path, problems:
     """Turn one pydantic error into the user's words."""
     loc = []
     for part in item['loc']:  # names of union members that pydantic inserts are no part of the option path
-        if isinstance(part, int) or not (part.startswith(('literal[', 'list[', 'tuple[', 'function-', 'dict[')) or part in
-                                         ('int', 'float', 'str', 'bool', 'constrained-int')):  # yapf: disable
+        if isinstance(part, int) or not (part.startswith(('literal[', 'list[', 'tuple[', 'function-', 'dict['))
+                                         or part in ('int', 'float', 'str', 'bool', 'constrained-int')):
             loc.append(part)
     here = (*path, *loc)
     told = [f for f in problems.found if f[0] == here and item['type'] != 'extra_forbidden']
@@ -74,8 +74,10 @@ def _keys_at(model: type[BaseModel], loc: list[str | int]) -> list[str]:
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
         if field is None:
             return []
-        inner = [a for a in (field.annotation, *typing.get_args(field.annotation))
-                 if isinstance(a, type) and issubclass(a, BaseModel)]  # yapf: disable
+        inner = [
+            a for a in (field.annotation, *typing.get_args(field.annotation))
+            if isinstance(a, type) and issubclass(a, BaseModel)
+        ]
         if not inner:
             return []
         model = inner[0]

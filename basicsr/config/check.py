@@ -51,7 +51,7 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
     for label in metrics:
         _component(metrics, label, METRIC_REGISTRY, ('val', 'metrics'), problems, skip=('img', 'img2'),
-                   extra={'better': (typing.Literal['higher', 'lower'] | None, None)})  # yapf: disable
+                   extra={'better': (typing.Literal['higher', 'lower'] | None, None)})
     _known_metric(val.get('best_metric'), metrics, ('val', 'best_metric'), problems)
     if is_train and isinstance(train, dict) and isinstance(train.get('early_stop'), dict):
         _early_stop(opt, train['early_stop'], val, metrics, problems)
@@ -59,7 +59,7 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
 
 
 def _component(holder: dict[str, Any], key: str | int, registry: Registry, path: Path, problems: Problems,
-               skip: tuple[str, ...], extra: dict[str, Any] | None = None) -> None:  # yapf: disable
+               skip: tuple[str, ...], extra: dict[str, Any] | None = None) -> None:
     """Check `holder[key]`, a mapping with `type` and arguments of the registered object, and convert its values."""
     block = holder.get(key) if isinstance(holder, dict) else holder[key]
     here = (*path, key)
@@ -84,8 +84,9 @@ def _dataset(blocks: dict[str, Any], key: str, scale: int, is_train: bool, probl
         problems.add(here, 'must be a mapping (key: value)')
         return
     if str(key).split('_')[0] not in ('train', 'val', 'test'):
-        problems.add(here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
-                     ' Allowed: train, val, val_1, ..., test, test_1, ...')  # yapf: disable
+        problems.add(
+            here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
+            ' Allowed: train, val, val_1, ..., test, test_1, ...')
     name = block.get('type')
     if name is None or str(name) not in DATASET_REGISTRY:
         problems.add((*here, 'type'), DATASET_REGISTRY.unknown(str(name)) if name else 'is required')
@@ -106,8 +107,7 @@ def _dataset(blocks: dict[str, Any], key: str, scale: int, is_train: bool, probl
     if block.get('cache'):
         _cache(block, key, here, problems)
     blocks[key] = checked if not signature.takes_opt else {
-        k: v
-        for k, v in checked.items() if k in block or v is not None
+        k: v for k, v in checked.items() if k in block or v is not None
     }
 
 
@@ -139,8 +139,8 @@ def _training(opt: dict[str, Any], train: dict[str, Any], problems: Problems) ->
     if 'train' not in (opt.get('datasets') or {}):
         problems.add(('datasets', 'train'), 'is required for training')
     _optimizer(train, 'optim_g', problems)
-    _component(
-        train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems, skip=('optimizer', 'total_iter', 'last_epoch'))
+    _component(train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems,
+               skip=('optimizer', 'total_iter', 'last_epoch'))
     for path, holder, key in loss_places(train):
         _component(holder, key, LOSS_REGISTRY, path, problems, skip=())
     if opt.get('model_type') in OUR_MODELS and not any(train.get(k) for k in (*_ONE_LOSS, 'losses')):
@@ -148,8 +148,8 @@ def _training(opt: dict[str, Any], train: dict[str, Any], problems: Problems) ->
     _schedule_lengths(train, problems)
     val, blocks = opt.get('val') or {}, opt.get('datasets') or {}
     if val.get('val_freq') and not any(str(key).startswith('val') for key in blocks):
-        problems.notice(('val', 'val_freq'), 'there is no datasets.val, so nothing is validated in training'
-                        + (' (test sets are for testing)' if len(blocks) > 1 else ''))  # yapf: disable
+        problems.notice(('val', 'val_freq'), 'there is no datasets.val, so nothing is validated in training' +
+                        (' (test sets are for testing)' if len(blocks) > 1 else ''))
 
 
 def loss_places(train: dict[str, Any]) -> Iterator[tuple[Path, Any, str | int]]:
@@ -174,7 +174,7 @@ def _known_metric(label: Any, metrics: dict[str, Any], where: Path, problems: Pr
 
 
 def _early_stop(opt: dict[str, Any], block: dict[str, Any], val: dict[str, Any], metrics: dict[str, Any],
-                problems: Problems) -> None:  # yapf: disable
+                problems: Problems) -> None:
     here = ('train', 'early_stop')
     _known_metric(block.get('metric'), metrics, (*here, 'metric'), problems)
     if not any(str(key).startswith('val') for key in opt.get('datasets') or {}):

@@ -9,15 +9,15 @@ from basicsr.utils.errors import UserError
 def parse_command_line(description: str, argv: list[str] | None = None) -> argparse.Namespace:
     """Returns `opt` (path), `launcher`, `auto_resume`, `debug` and `overrides` (list of 'path=value')."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument(
-        '-opt', '--opt', '-o', dest='files', action='append', default=[], metavar='YAML', help='option file')
-    parser.add_argument(
-        'rest', nargs='*', metavar='path=value', help='option file and/or overrides: train.total_iter=100')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='pytorch: under torchrun')
+    parser.add_argument('-opt', '--opt', '-o', dest='files', action='append', default=[], metavar='YAML',
+                        help='option file')
+    parser.add_argument('rest', nargs='*', metavar='path=value',
+                        help='option file and/or overrides: train.total_iter=100')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none',
+                        help='pytorch: under torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='continue from the newest .state of this run')
-    parser.add_argument(
-        '--debug', action='store_true', help="prefix the name with 'debug_', validate and save every 8 iterations")
+    parser.add_argument('--debug', action='store_true',
+                        help="prefix the name with 'debug_', validate and save every 8 iterations")
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='k1:k2=v', help="overrides in BasicSR's spelling")
     # launchers add this; the rank comes from the environment
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

@@ -27,20 +27,10 @@ def option_schema() -> dict[str, Any]:
     definitions |= {
         'Network': _component(ARCH_REGISTRY),
         'Loss': _component(LOSS_REGISTRY),
-        'Metric': _component(METRIC_REGISTRY, skip=('img', 'img2'), extra={'better': {
-            'enum': ['higher', 'lower']
-        }}),
+        'Metric': _component(METRIC_REGISTRY, skip=('img', 'img2'), extra={'better': {'enum': ['higher', 'lower']}}),
         'Scheduler': _component(SCHEDULER_REGISTRY, skip=('optimizer', 'last_epoch', 'total_iter')),
         'Dataset': _component(DATASET_REGISTRY, skip=('phase', ), extra=_loader_keys()),
-        'Optimizer': {
-            'type': 'object',
-            'required': ['type', 'lr'],
-            'properties': {
-                'type': {
-                    'enum': list(OPTIMIZERS)
-                }
-            }
-        },
+        'Optimizer': {'type': 'object', 'required': ['type', 'lr'], 'properties': {'type': {'enum': list(OPTIMIZERS)}}},
     }
     top, train = schema['properties'], definitions['TrainOptions']['properties']
     top['model_type']['examples'] = MODEL_REGISTRY.keys()
@@ -52,13 +42,8 @@ def option_schema() -> dict[str, Any]:
     for case in definitions['Loss']['allOf']:  # a loss made of losses
         if 'terms' in case['then']['properties']:
             case['then']['properties']['terms'] = {
-                'anyOf': [{
-                    'type': 'array',
-                    'items': _ref('Loss')
-                }, {
-                    'type': 'object',
-                    'additionalProperties': _ref('Loss')
-                }]
+                'anyOf': [{'type': 'array', 'items': _ref('Loss')},
+                          {'type': 'object', 'additionalProperties': _ref('Loss')}]
             }
     definitions['ValOptions']['properties']['metrics'] = {'type': 'object', 'additionalProperties': _ref('Metric')}
     return {'$schema': 'https://json-schema.org/draft/2020-12/schema', **schema}
@@ -77,12 +62,10 @@ def _plain(node: Any) -> Any:
         return node
     once = 'const' in node and node.get('enum') == [node['const']]
     kept = {
-        k: v
-        for k, v in node.items() if not ((k == 'enum' and once) or (k == 'additionalProperties' and v is True))
+        k: v for k, v in node.items() if not ((k == 'enum' and once) or (k == 'additionalProperties' and v is True))
     }
     return {
-        k: int(v) if k in _BOUNDS and isinstance(v, float) and v.is_integer() else _plain(v)
-        for k, v in kept.items()
+        k: int(v) if k in _BOUNDS and isinstance(v, float) and v.is_integer() else _plain(v) for k, v in kept.items()
     }
 
 

@@ -51,7 +51,7 @@ def load_options(path: str | Path, overrides: list[str] | None = None, **setting
 
 def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_train: bool | None,
                 root: Path | None = None, debug: bool = False, auto_resume: bool = False,
-                check_files: bool = True) -> list[LoadedOptions]:  # yapf: disable
+                check_files: bool = True) -> list[LoadedOptions]:
     """Read, adapt, check and complete the options of a run, or of every run of a file with `stages`.
 
     Args:
@@ -91,7 +91,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
 
 
 def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str], is_train: bool | None, root: Path,
-          debug: bool, auto_resume: bool, check_files: bool) -> LoadedOptions:  # yapf: disable
+          debug: bool, auto_resume: bool, check_files: bool) -> LoadedOptions:
     """One run. `stages`: names up to its own. With mistakes in `problems` the result is not of use."""
     reads_train_data = is_train is not False
     is_train = 'train' in data if is_train is None else is_train
@@ -209,7 +209,7 @@ def _last_weights(path: dict[str, Any], root: Path, run: str) -> Path:
 
 
 def _fine_tuning(path: dict[str, Any], root: Path, option_file: Path, problems: Problems, is_train: bool,
-                 check_files: bool) -> None:  # yapf: disable
+                 check_files: bool) -> None:
     """Turn `fine_tune_from` into `pretrain_network_g`: the last weights of an earlier run, or a file. Training only."""
     given = path.pop('fine_tune_from', None)
     if not isinstance(given, str) or not is_train:
@@ -227,8 +227,9 @@ def _fine_tuning(path: dict[str, Any], root: Path, option_file: Path, problems: 
         path['pretrain_network_g'] = str(weights)
     else:
         runs = sorted(w.parts[-3] for w in _experiments(path, root).glob('*/models/net_g_latest.pth'))
-        problems.add(here, f"'{given}' is neither a weight file nor a run that has ended ('{weights}' is not there)."
-                     f"{nearest(given, runs)} Runs: {', '.join(runs) or 'none'}")  # yapf: disable
+        problems.add(
+            here, f"'{given}' is neither a weight file nor a run that has ended ('{weights}' is not there)."
+            f"{nearest(given, runs)} Runs: {', '.join(runs) or 'none'}")
 
 
 def _folders(opt: dict[str, Any], root: Path) -> None:
@@ -237,9 +238,11 @@ def _folders(opt: dict[str, Any], root: Path) -> None:
         custom = path.get('experiments_root')
         path['tb_logger'] = str((Path(custom).expanduser() if custom else root) / 'tb_logger' / opt['name'])
         run = _experiments(path, root) / opt['name']
-        path |= {'experiments_root': str(run), 'models': str(run / 'models'), 'log': str(run),
-                 'training_states': str(run / 'training_states'), 'visualization': str(run / 'visualization'),
-                 'best': str(run / 'best')}  # yapf: disable
+        path |= {
+            'experiments_root': str(run), 'models': str(run / 'models'), 'log': str(run),
+            'training_states': str(run / 'training_states'), 'visualization': str(run / 'visualization'),
+            'best': str(run / 'best')
+        }
     else:
         run = Path(path.get('results_root') or root / 'results').expanduser() / opt['name']
         path |= {'results_root': str(run), 'log': str(run), 'visualization': str(run / 'visualization')}

@@ -74,7 +74,5 @@ def flatten(value: Any, path: str = '') -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {path: value}
     return {
-        k: v
-        for key, inner in value.items()
-        for k, v in flatten(inner, f'{path}.{key}' if path else str(key)).items()
+        k: v for key, inner in value.items() for k, v in flatten(inner, f'{path}.{key}' if path else str(key)).items()
     }

@@ -33,8 +33,8 @@ class Source:
 
     def move(self, origin: Path, path: Path, made: int) -> None:
         """Note that `path` and all below it come from where `origin`, or something that it is a part of, was written."""
-        lines, overrides = ({(*path, *p[len(origin):]): where for p, where in places.items() if p[:len(origin)] == origin}
-                            for places in (self.lines, self.overrides))  # yapf: disable
+        lines, overrides = ({(*path, *p[len(origin):]): where for p, where in places.items()
+                             if p[:len(origin)] == origin} for places in (self.lines, self.overrides))
         if path not in lines and path not in overrides:
             wholes = [origin[:end] for end in range(1, len(origin)) if origin[:end] in self.overrides]
             if wholes:

@@ -141,14 +141,12 @@ class DistOptions(Block):
 
 class Options(Block):
     """One run: data, network, training, validation, logging."""
-    name: str | None = Field(
-        None,
-        coerce_numbers_to_str=True,
-        description='names the folders of the run, default: the name of the option file')
+    name: str | None = Field(None, coerce_numbers_to_str=True,
+                             description='names the folders of the run, default: the name of the option file')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
     scale: Int = Field(1, gt=0, description='ground truth size divided by input size')
-    num_gpu: Literal['auto'] | Natural = Field(
-        'auto', description="'auto': every visible GPU, else the CPU; 0: the CPU")
+    num_gpu: Literal['auto'] | Natural = Field('auto',
+                                               description="'auto': every visible GPU, else the CPU; 0: the CPU")
     manual_seed: Natural | None = None
     use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
     find_unused_parameters: bool = False

@@ -29,9 +29,12 @@ def shortened(opt: dict[str, Any], total_iter: int) -> dict[str, Any]:
     if data.get('iters'):
         changes['datasets.train.iters'] = shrink(data['iters'])
     logger, val = opt.get('logger') or {}, opt.get('val') or {}
-    for key, value, parts in (('logger.save_checkpoint_freq', logger.get('save_checkpoint_freq', 5000), 5),
-                              ('logger.print_freq', logger.get('print_freq', 100), 10),
-                              ('val.val_freq', val.get('val_freq'), 1)):  # yapf: disable
+    distances = (
+        ('logger.save_checkpoint_freq', logger.get('save_checkpoint_freq', 5000), 5),
+        ('logger.print_freq', logger.get('print_freq', 100), 10),
+        ('val.val_freq', val.get('val_freq'), 1),
+    )
+    for key, value, parts in distances:
         if value:
             changes[key] = min(value, -(-total_iter // parts))
     return changes

@@ -15,11 +15,11 @@ from basicsr.config.schema import Int, TaskName, as_number
 from basicsr.registry import Entry, Registry
 
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
-_NAMES = {
-    n: getattr(typing, n)
-    for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')
-} | {'Sequence': Sequence, 'int': Int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
-     'dict': dict, 'None': None, 'Path': Path, 'TaskName': TaskName}  # yapf: disable
+_NAMES = {n: getattr(typing, n)
+          for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
+              'Sequence': Sequence, 'int': Int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
+              'dict': dict, 'None': None, 'Path': Path, 'TaskName': TaskName
+          }
 
 
 class Signature(typing.NamedTuple):
@@ -31,7 +31,7 @@ class Signature(typing.NamedTuple):
 
 
 def model_for(registry: Registry, name: str, skip: Sequence[str] = (), extra: dict[str, Any] | None = None,
-              allow: bool = False) -> type[BaseModel]:  # yapf: disable
+              allow: bool = False) -> type[BaseModel]:
     """A pydantic model of the options that `registry[name]` accepts.
 
     Args:

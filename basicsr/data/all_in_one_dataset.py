@@ -34,13 +34,13 @@ class AllInOneDataset(TaskSamples):
     def __init__(self, de_type: list[TaskName], dataroot: str | None = None,
                  roots: dict[str, str | list[str]] | None = None, ratios: dict[str, int] | None = None,
                  gt_size: int | None = 128, geometric_augs: bool = True, crop16: bool = False, seed: int = 0,
-                 phase: str = 'train'):  # yapf: disable
+                 phase: str = 'train'):
         tasks = canonical(de_type, 'de_type')
         if not tasks:
             raise UserError('de_type: give at least one task')
         places = {task: given for name, given in (roots or {}).items() for task in canonical([name], 'roots')}
-        super().__init__([look_up(t, dataroot, phase == 'train', places.get(t)) for t in tasks], gt_size, geometric_augs,
-                         16 if crop16 else 1, seed, phase == 'train')  # yapf: disable
+        super().__init__([look_up(t, dataroot, phase == 'train', places.get(t)) for t in tasks], gt_size,
+                         geometric_augs, 16 if crop16 else 1, seed, phase == 'train')
         if self.training:
             self.samples = repeated(self.found, ratios or {})
 

@@ -53,7 +53,9 @@ def _denoise(sigma: float) -> Task:
     return Task(
         train=(('denoising/WaterlooED', 'denoising/BSD400'), ('train/denoising/WED', 'train/denoising/BSD400')),
         test=(('denoising/cBSD68/original_png', ), ('test/BSD68/original_png', ), ('test/BSD68', )),
-        ratio=3, sigma=sigma)  # yapf: disable
+        ratio=3,
+        sigma=sigma,
+    )
 
 
 TASKS = {
@@ -63,22 +65,36 @@ TASKS = {
     'derain': Task(
         train=(('deraining/RainTrainL', ), ('train/deraining/Rain100L', )),
         test=(('deraining/Rain100L', ), ('test/Rain100L', )),
-        sides=(Sides(('rainy', ), 'gt'), Sides(('input', ), 'target')), ratio=120),
+        sides=(Sides(('rainy', ), 'gt'), Sides(('input', ), 'target')),
+        ratio=120,
+    ),
     'dehaze': Task(
         train=(('dehazing/RESIDE', ), ('train/dehazing/RESIDE', ), ('train/dehazing/OTS', )),
         test=(('dehazing/SOTS/outdoor', ), ('dehazing/SOTS/indoor', ), ('test/SOTS/outdoor', ), ('test/SOTS/indoor', ),
               ('test/SOTS', )),
-        sides=(Sides(('part1', 'part2', 'part3', 'part4'), 'clear'), Sides(('hazy', ), 'clear'), Sides(('hazy', ), 'gt'),
-               Sides(('input', ), 'target')), ratio=1, many=True),
+        sides=(
+            Sides(('part1', 'part2', 'part3', 'part4'), 'clear'),
+            Sides(('hazy', ), 'clear'),
+            Sides(('hazy', ), 'gt'),
+            Sides(('input', ), 'target'),
+        ),
+        ratio=1,
+        many=True,
+    ),
     'deblur': Task(
         train=(('deblurring/GoPro/crop/train', ), ('train/deblurring/GoPro', )),
         test=(('deblurring/GoPro/test', ), ('test/GoPro', )),
-        sides=(Sides(('input_crops', ), 'target_crops'), Sides(('input', ), 'target'), Sides(('blur', ), 'sharp')), ratio=5),
+        sides=(Sides(('input_crops', ), 'target_crops'), Sides(('input', ), 'target'), Sides(('blur', ), 'sharp')),
+        ratio=5,
+    ),
     'synllie': Task(
         train=(('llie/LOLv1/Train', ), ('train/lol/LOL-v1', )),
         test=(('llie/LOLv1/Test', ), ('test/LOL', )),
-        sides=(Sides(('input', ), 'target'), Sides(('low', ), 'high')), ratio=20),
-}  # yapf: disable
+        sides=(Sides(('input', ), 'target'), Sides(('low', ), 'high')),
+        ratio=20,
+    ),
+}
+
 
 def canonical(names: Iterable[str], option: str) -> list[str]:
     """Task names with other names replaced, each once, in the order given. Raises `UserError` for an unknown one."""

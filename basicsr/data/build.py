@@ -19,7 +19,7 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader | ResidentLoader,
     dataset = build_dataset(block)
     per_process = block['batch_size_per_gpu'] * (1 if opt['dist'] else max(opt['num_gpu'], 1))
     sampler = EnlargedSampler(dataset, opt['world_size'], opt['rank'], block.get('dataset_enlarge_ratio', 1),
-                              opt['manual_seed'], at_least=per_process)  # yapf: disable
+                              opt['manual_seed'], at_least=per_process)
     if block.get('cache') == 'device':
         device = torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu')
         loader = ResidentLoader(dataset, block, sampler, per_process, device)
@@ -32,7 +32,7 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader | ResidentLoader,
     absent = dataset.absent() if hasattr(dataset, 'absent') else []
     if absent:
         get_root_logger().warning(f"Training set '{block['name']}' goes without {counted(len(absent), 'folder')} of the"
-                                  f" published data: {', '.join(map(repr, absent))}")  # yapf: disable
+                                  f" published data: {', '.join(map(repr, absent))}")
     return loader, sampler
 
 

@@ -32,7 +32,7 @@ class CDD11Dataset(TaskSamples):
     """
 
     def __init__(self, dataroot: str, subset: str = 'all', gt_size: int | None = 128, geometric_augs: bool = True,
-                 phase: str = 'train'):  # yapf: disable
+                 phase: str = 'train'):
         folder = _split_folder(dataroot, 'train' if phase == 'train' else 'test')
         super().__init__([_look_up(folder, f) for f in _chosen(subset)], gt_size, geometric_augs, 1, 0,
                          phase == 'train')

@@ -32,7 +32,7 @@ class DualPixelDefocusDataset(Dataset):
 
     def __init__(self, dataroot_gt: str, dataroot_lqL: str, dataroot_lqR: str, filename_tmpl: str = '{}',
                  gt_size: int | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
-                 phase: str = 'train'):  # yapf: disable
+                 phase: str = 'train'):
         views = {'dataroot_lqL': dataroot_lqL, 'dataroot_lqR': dataroot_lqR}
         self.reader = ImageReader(io_backend, views | {'dataroot_gt': dataroot_gt})
         found, mistakes = [], []

@@ -44,7 +44,7 @@ class GaussianDenoisingDataset(Dataset):
     def __init__(self, dataroot_gt: str | list[str], sigma_type: Literal['constant', 'random', 'choice'] = 'constant',
                  sigma_range: float | list[float] = 25., sigma_test: float = 25., in_ch: Literal[1, 3] = 3,
                  gt_size: int | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
-                 seed: int = 0, phase: str = 'train'):  # yapf: disable
+                 seed: int = 0, phase: str = 'train'):
         if sigma_test < 0:
             raise UserError(f'sigma_test: {sigma_test} must not be negative')
         roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)
@@ -97,9 +97,7 @@ def _sigmas(kind: str, given: float | list[float]) -> list[float]:
     if kind not in wanted:
         raise UserError(f"sigma_type '{kind}' is not supported; one of: {', '.join(wanted)}")
     good = {
-        'constant': len(values) == 1,
-        'random': len(values) == 2 and values[0] <= values[-1],
-        'choice': bool(values)
+        'constant': len(values) == 1, 'random': len(values) == 2 and values[0] <= values[-1], 'choice': bool(values)
     }
     if not good[kind] or min(values) < 0:
         raise UserError(

@@ -69,11 +69,11 @@ def _collate(samples: list[Any]) -> Any:
         if len(shapes) < 2:
             raise
         return Failed(f'images of a batch differ in size ({error.__class__.__name__}): {sorted(shapes)}; set gt_size to'
-                      ' crop them, or batch_size_per_gpu: 1')  # yapf: disable
+                      ' crop them, or batch_size_per_gpu: 1')
 
 
 def build_dataloader(dataset: Dataset, dataset_opt: dict[str, Any], num_gpu: int = 1, dist: bool = False,
-                     sampler: Sampler | None = None, seed: int | None = None) -> ImageLoader:  # yapf: disable
+                     sampler: Sampler | None = None, seed: int | None = None) -> ImageLoader:
     """The loader of one dataset block.
 
     Training: `batch_size_per_gpu` and `num_worker_per_gpu` per process (times `num_gpu` without a launcher), the last
@@ -83,15 +83,10 @@ def build_dataloader(dataset: Dataset, dataset_opt: dict[str, Any], num_gpu: int
     workers = dataset_opt.get('num_worker_per_gpu') or 0
     if dataset_opt['phase'] != 'train':
         rank, world = get_dist_info()
-        return ImageLoader(
-            dataset,
-            dataset_opt,
-            batch_size=1,
-            sampler=ShardSampler(dataset, world, rank),
-            num_workers=workers,
-            pin_memory=pin)
+        return ImageLoader(dataset, dataset_opt, batch_size=1, sampler=ShardSampler(dataset, world, rank),
+                           num_workers=workers, pin_memory=pin)
     factor = 1 if dist else max(num_gpu, 1)
     workers *= factor
     return ImageLoader(dataset, dataset_opt, batch_size=dataset_opt['batch_size_per_gpu'] * factor, sampler=sampler,
                        num_workers=workers, drop_last=True, pin_memory=pin,
-                       persistent_workers=bool(dataset_opt.get('persistent_workers')) and workers > 0)  # yapf: disable
+                       persistent_workers=bool(dataset_opt.get('persistent_workers')) and workers > 0)

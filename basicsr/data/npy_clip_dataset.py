@@ -42,7 +42,7 @@ class ClipDataset(Dataset, ABC):
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, train_size: list[int] | None = (960, 512),
                  gt_size: int | None = None, use_flip: bool = False, use_rot: bool = False, cache_data: bool = False,
-                 cache_gib: float = 4.0, phase: str = 'train'):  # yapf: disable
+                 cache_gib: float = 4.0, phase: str = 'train'):
         if train_size is not None and (len(train_size) != 2 or min(train_size) < 1):
             raise UserError(f'train_size: {list(train_size)} must be [width, height]')
         if cache_gib < 0:
@@ -82,11 +82,7 @@ class ClipDataset(Dataset, ABC):
                 gt, lq = gt[::-1], lq[::-1]
         check_sizes(gt, lq, 1, gt_path)
         return {
-            'lq': self.to_tensor(lq),
-            'gt': self.to_tensor(gt),
-            'lq_path': lq_path,
-            'gt_path': gt_path,
-            'name': name
+            'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path, 'name': name
         }
 
     def _find_pairs(self) -> list[Pair]:
@@ -96,7 +92,7 @@ class ClipDataset(Dataset, ABC):
         split = 'training' if self.training else 'test'
         if not wanted:
             raise UserError(f"'{self.dataroot_lq}' holds {len(lqs)} clips, none of them for {split}:"
-                            f' {", ".join(list(lqs)[:5])}')  # yapf: disable
+                            f' {", ".join(list(lqs)[:5])}')
         pairs, mistakes = [], []
         for clip in wanted:
             if clip not in lqs or clip not in gts:
@@ -113,7 +109,7 @@ class ClipDataset(Dataset, ABC):
 
     def _pairs_of(self, clip: str, lq: Path, gt: Path) -> list[Pair]:
         lqs, gts = ([f for f in natsorted(folder.glob('*.npy'), key=lambda p: p.name) if self.use_frame(f)]
-                    for folder in (lq, gt))  # yapf: disable
+                    for folder in (lq, gt))
         for folder, frames in ((lq, lqs), (gt, gts)):
             if not frames:
                 raise UserError(f"there are no .npy frames in '{folder}'")
@@ -155,7 +151,7 @@ class SMIDDataset(ClipDataset):
             file = next((p for p in places if p.is_file()), None)
             if file is None:
                 raise UserError("there is no list of the test clips, one name a line; looked for"
-                                f" {', '.join(map(repr, map(str, places)))}")  # yapf: disable
+                                f" {', '.join(map(repr, map(str, places)))}")
             lines = file.read_text(encoding='utf-8-sig').splitlines()
             self.listed = {Path(line.split()[0]).name for line in lines if line.strip()}
             absent = natsorted(c for c in self.listed if not (root / c).is_dir())
@@ -178,8 +174,7 @@ class SDSDDataset(ClipDataset):
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, testing_dir: str | list[str],
                  train_size: list[int] | None = (960, 512), gt_size: int | None = None, use_flip: bool = False,
-                 use_rot: bool = False, cache_data: bool = False, cache_gib: float = 4.0,
-                 phase: str = 'train'):  # yapf: disable
+                 use_rot: bool = False, cache_data: bool = False, cache_gib: float = 4.0, phase: str = 'train'):
         names = testing_dir.split(',') if isinstance(testing_dir, str) else testing_dir
         self.testing = {str(n).strip() for n in names} - {''}
         super().__init__(dataroot_gt, dataroot_lq, train_size, gt_size, use_flip, use_rot, cache_data, cache_gib, phase)
@@ -199,7 +194,7 @@ class SDSDDataset(ClipDataset):
             return [by_name.get(p.stem, gt) for p, gt in zip(lqs, gts)]
         alone = natsorted(names ^ by_name.keys())
         raise UserError(f"'{lqs[0].parent}' has {len(lqs)} frames and '{gts[0].parent}' {len(gts)}; without partner:"
-                        f' {", ".join(alone)}')  # yapf: disable
+                        f' {", ".join(alone)}')
 
 
 def _whole(clip: str) -> str:

@@ -48,11 +48,11 @@ class PairedImageDataset(Dataset):
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
                  meta_info_file: str | None = None, pair_range: str | None = None, filename_tmpl: str = '{}',
-                 pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None, gt_size: int | None = None,
-                 use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
-                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 scale: int = 1, recursive: bool = False, dataroot_sem: str | None = None, sem_classes: int = 21,
-                 phase: str = 'train'):  # yapf: disable
+                 pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None,
+                 gt_size: int | None = None, use_hflip: bool = False, use_rot: bool = False,
+                 geometric_augs: bool = False, mean: list[float] | None = None, std: list[float] | None = None,
+                 color: str | None = None, scale: int = 1, recursive: bool = False, dataroot_sem: str | None = None,
+                 sem_classes: int = 21, phase: str = 'train'):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
             raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")

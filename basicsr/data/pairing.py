@@ -23,9 +23,8 @@ def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path
     return images
 
 
-def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}',
-                 meta_info_file: str | None = None, option: str = 'dataroot_lq',
-                 recursive: bool = False) -> list[tuple[str, str]]:  # yapf: disable
+def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', meta_info_file: str | None = None,
+                 option: str = 'dataroot_lq', recursive: bool = False) -> list[tuple[str, str]]:
     """(input, ground truth) paths in natural order of the ground truth.
 
     A ground truth `stem.ext` belongs to the input `filename_tmpl.format(stem)` of any image type. With
@@ -106,7 +105,7 @@ def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
 
 
 def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
-              option: str = 'dataroot_lq', by: str = 'name') -> str:  # yapf: disable
+              option: str = 'dataroot_lq', by: str = 'name') -> str:
     parts = []
     if alone:
         parts.append(f"{len(alone)} of dataroot_gt '{dataroot_gt}' have no input: {', '.join(alone)}")
@@ -114,8 +113,9 @@ def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: 
         parts.append(f"{len(left)} of {option} '{dataroot_lq}' have no ground truth: {', '.join(left)}")
     hint = ''
     if not paired and by == 'name':
-        hint = ("; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png, or pair_by: number"
-                " for low7.png and normal7.png")  # yapf: disable
+        hint = (
+            "; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png, or pair_by: number"
+            " for low7.png and normal7.png")
     return f"images do not pair by {by} ({paired} pairs found). {'. '.join(parts)}{hint}"
 
 

@@ -69,14 +69,15 @@ class ResidentLoader:
     """
 
     def __init__(self, dataset: PairedImageDataset, opt: dict[str, Any], sampler: EnlargedSampler, batch_size: int,
-                 device: torch.device):  # yapf: disable
+                 device: torch.device):
         if type(dataset) is not PairedImageDataset or dataset.maps or not dataset.to_tensor.is_plain:
-            raise UserError('datasets.train.cache: device is for PairedImageDataset, without dataroot_sem, color, mean and'
-                            ' std')  # yapf: disable
+            raise UserError(
+                'datasets.train.cache: device is for PairedImageDataset, without dataroot_sem, color, mean and'
+                ' std')
         if not dataset.gt_size:
             raise UserError('datasets.train.cache: device needs gt_size: batches are cut from the images')
-        self.dataset, self.pairs, self.sampler, self.batch_size = SeededSamples(dataset,
-                                                                                opt), dataset, sampler, batch_size
+        self.dataset, self.pairs = SeededSamples(dataset, opt), dataset
+        self.sampler, self.batch_size = sampler, batch_size
         self.gt_size, self.scale = dataset.gt_size, dataset.scale
         lqs, gts = zip(*self._read())
         self.shapes = [lq.shape[:2] for lq in lqs]
@@ -115,5 +116,7 @@ class ResidentLoader:
                 windows.append(Window(int(index), *random_window(*self.shapes[index], side), self.pairs.random_turn()))
         larger = [Window(w.image, w.top * self.scale, w.left * self.scale, w.turn) for w in windows]
         lq_paths, gt_paths = zip(*(self.pairs.paths[i] for i in indices))
-        return {'lq': self.lqs.cut(windows, side), 'gt': self.gts.cut(larger, self.gt_size),
-                'lq_path': list(lq_paths), 'gt_path': list(gt_paths)}  # yapf: disable
+        return {
+            'lq': self.lqs.cut(windows, side), 'gt': self.gts.cut(larger, self.gt_size), 'lq_path': list(lq_paths),
+            'gt_path': list(gt_paths)
+        }

@@ -38,7 +38,7 @@ class EnlargedSampler(Sampler):
     """
 
     def __init__(self, dataset: Sized, num_replicas: int = 1, rank: int = 0, ratio: float = 1, seed: int = 0,
-                 at_least: int = 1):  # yapf: disable
+                 at_least: int = 1):
         self.size, self.num_replicas, self.rank, self.seed = len(dataset), num_replicas, rank, seed
         self.num_samples = max(math.ceil(self.size * ratio / num_replicas), at_least)
         self.epoch, self.start = 0, 0

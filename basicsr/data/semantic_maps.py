@@ -29,7 +29,7 @@ class SemanticMaps:
     def __init__(self, folder: str, images: list[str], classes: int):
         if not Path(folder).is_dir():
             raise UserError(f"dataroot_sem: '{folder}' is not a folder; make the maps with: basicsr segment IMAGES -o"
-                            f' {folder} --weights torchvision')  # yapf: disable
+                            f' {folder} --weights torchvision')
         files = sorted(p for p in Path(folder).iterdir() if p.suffix in _SUFFIXES and not p.name.startswith('.'))
         self.files, self.classes = by_stem(files, folder, 'dataroot_sem'), classes
         missing = [name for name in images if name not in self.files]

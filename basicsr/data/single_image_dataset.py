@@ -31,7 +31,7 @@ class SingleImageDataset(Dataset):
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
                  mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 recursive: bool = False, dataroot_sem: str | None = None, sem_classes: int = 21):  # yapf: disable
+                 recursive: bool = False, dataroot_sem: str | None = None, sem_classes: int = 21):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)

@@ -34,17 +34,16 @@ class StagedImageDataset(ConcatDataset):
     """
 
     def __init__(self, dataroot: str, stage: Literal['train', 'valid', 'bench', 'infer'], gt_size: int | None = None,
-                 use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
-                 phase: str = 'train'):  # yapf: disable
+                 use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False, phase: str = 'train'):
         parts = []
         self.names, folders = zip(*_sets(Path(dataroot), stage).items())
         for folder in folders:
             if stage == 'infer' and not (folder / 'high').is_dir():
                 parts.append(SingleImageDataset(str(folder / 'low'), recursive=True))
             else:
-                parts.append(PairedImageDataset(str(folder / 'high'), str(folder / 'low'), gt_size=gt_size,
-                                                use_hflip=use_hflip, use_rot=use_rot, geometric_augs=geometric_augs,
-                                                recursive=True, phase=phase))  # yapf: disable
+                parts.append(
+                    PairedImageDataset(str(folder / 'high'), str(folder / 'low'), gt_size=gt_size, use_hflip=use_hflip,
+                                       use_rot=use_rot, geometric_augs=geometric_augs, recursive=True, phase=phase))
         super().__init__(parts)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:

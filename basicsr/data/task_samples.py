@@ -39,7 +39,7 @@ class TaskSamples(Dataset):
     """
 
     def __init__(self, found: list[Found], gt_size: int | None, geometric_augs: bool, crop_multiple: int, seed: int,
-                 training: bool):  # yapf: disable
+                 training: bool):
         self.samples = [s for f in found for s in f.samples]
         self.found, self.training, self.seed = found, training, seed
         self.gt_size, self.geometric_augs, self.crop_multiple = gt_size, geometric_augs, crop_multiple
@@ -92,9 +92,6 @@ class TaskSamples(Dataset):
             rng = np.random if self.training else noise_generator(Path(gt_path).stem, self.seed)
             lq = add_gaussian_noise(gt, TASKS[task].sigma, rng)
         return {
-            'lq': self.to_tensor(lq),
-            'gt': self.to_tensor(gt),
-            'lq_path': lq_path or gt_path,
-            'gt_path': gt_path,
+            'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path or gt_path, 'gt_path': gt_path,
             'task': task
         }

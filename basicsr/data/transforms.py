@@ -26,8 +26,7 @@ class Turn(NamedTuple):
 
 # rotated by 90 degrees counter-clockwise `mode // 2` times, then flipped upside down if `mode` is odd
 DIHEDRAL = (Turn(), Turn(vflip=True), Turn(hflip=True, transpose=True), Turn(transpose=True),
-            Turn(hflip=True, vflip=True), Turn(hflip=True), Turn(vflip=True, transpose=True),
-            Turn(True, True, True))  # yapf: disable
+            Turn(hflip=True, vflip=True), Turn(hflip=True), Turn(vflip=True, transpose=True), Turn(True, True, True))
 
 
 def random_window(height: int, width: int, size: int) -> tuple[int, int]:

@@ -19,8 +19,8 @@ from basicsr.archs.layers.ss2d import SS2D
 # modules whose weights and biases are cast under autocast, and nothing else is done with; of these classes, not of
 # subclasses
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-         PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm,
-         Doubling, PixelAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)  # yapf: disable
+         PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm, Doubling,
+         PixelAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)
 _SOME = {SS2D: ('x_proj_weight', )}  # and of these only some
 
 
@@ -90,7 +90,7 @@ def _cast(tensors: Any, dtype: torch.dtype) -> list[Tensor]:
 
 
 def _forward(module: nn.Module, forward: Callable[..., Any], weights: dict[str, Tensor | None], device: str, *args: Any,
-             **kwargs: Any) -> Any:  # yapf: disable
+             **kwargs: Any) -> Any:
     if not torch.is_autocast_enabled(device):
         return forward(module, *args, **kwargs)
     own = module._parameters

@@ -23,7 +23,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
     ]
     if missing:
         raise UserError(f"'{path}' is no training state (it lacks {', '.join(missing)}); weights belong in"
-                        ' path.pretrain_network_g')  # yapf: disable
+                        ' path.pretrain_network_g')
     return state
 
 

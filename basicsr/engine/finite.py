@@ -74,6 +74,6 @@ def _judge(iteration: int, names: Sequence[str], finite: Sequence[bool], paths: 
     bad = [name for name, good in zip(names, finite) if not good]
     bad = [name for name in bad if name != GRADIENT_NORM] or bad
     if bad:
-        raise UserError(f"{', '.join(bad)} is not finite at iteration {iteration} (rank {get_dist_info()[0]}), so training"
-                        f" stops; weights are as of the last checkpoint. Files of this batch: {', '.join(paths) or 'unknown'}"
-                        )  # yapf: disable
+        raise UserError(
+            f"{', '.join(bad)} is not finite at iteration {iteration} (rank {get_dist_info()[0]}), so training"
+            f" stops; weights are as of the last checkpoint. Files of this batch: {', '.join(paths) or 'unknown'}")

@@ -14,7 +14,7 @@ from basicsr.utils.replay import CudaRecorder
 
 
 def step_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module, optimizer: torch.optim.Optimizer,
-                  model: type) -> CudaRecorder | None:  # yapf: disable
+                  model: type) -> CudaRecorder | None:
     """What records the training step of `model`, or None; one line in the log says why not, on a GPU.
 
     Raises `UserError` where the options demand graphs that cannot be.
@@ -41,7 +41,7 @@ def image_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module) ->
 
 
 def _obstacle(compile_mode: Any, device: torch.device, net: nn.Module, optimizer: torch.optim.Optimizer,
-              model: type) -> str | None:  # yapf: disable
+              model: type) -> str | None:
     if device.type != 'cuda':
         return 'this run is on the CPU'
     if isinstance(net, DistributedDataParallel):

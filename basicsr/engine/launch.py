@@ -122,21 +122,21 @@ def open_log(opt: Dict, loaded: LoadedOptions) -> None:
 def environment() -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
     return (f'retinexmamba {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}, {gpu},'
-            f' {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads')  # yapf: disable
+            f' {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads')
 
 
 def shadowing() -> str | None:
     """A sentence when another distribution installed a package called `basicsr` as well."""
     others = sorted({
-        f'{d} {metadata.version(d)}'
-        for d in metadata.packages_distributions().get('basicsr', []) if d.lower() != 'retinexmamba'
+        f'{d} {metadata.version(d)}' for d in metadata.packages_distributions().get('basicsr', [])
+        if d.lower() != 'retinexmamba'
     })
     if not others:
         return None
     here = Path(__file__).resolve().parents[1]
     return (f"another package called basicsr is installed ({', '.join(others)}); this run uses '{here}'."
             ' Scripts that say "import basicsr" elsewhere may get the other one:'
-            f' pip uninstall {others[0].split()[0]}')  # yapf: disable
+            f' pip uninstall {others[0].split()[0]}')
 
 
 def _write_options(opt: Dict) -> None:

@@ -27,7 +27,7 @@ class MessageLogger:
         self.tb_logger, self.logger = tb_logger, get_root_logger()
         self.start_iter, self.start_time = start_iter, time.time()
         self.bar = tqdm(total=self.total, initial=start_iter, unit='it', desc=self.name[:20], dynamic_ncols=True,
-                        disable=opt['rank'] != 0 or not sys.stderr.isatty())  # yapf: disable
+                        disable=opt['rank'] != 0 or not sys.stderr.isatty())
 
     def advance(self) -> None:
         """One more iteration on the bar; the losses on it are those of the last message."""
@@ -73,4 +73,4 @@ def init_wandb(opt: dict[str, Any]) -> Any:
     options = opt['logger']['wandb']
     resume_id = options.get('resume_id')
     return wandb.init(id=resume_id or wandb.util.generate_id(), resume='allow' if resume_id else 'never',
-                      name=opt['name'], config=opt, project=options['project'], sync_tensorboard=True)  # yapf: disable
+                      name=opt['name'], config=opt, project=options['project'], sync_tensorboard=True)

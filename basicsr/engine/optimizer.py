@@ -69,7 +69,7 @@ class DeviceRates:
         """Within this block the groups hold the tensors."""
         groups = self.optimizer.param_groups
         changes = [{'lr': rate} | {k: True for k in ('capturable', ) if k in group}
-                   for rate, group in zip(self.tensors, groups)]  # yapf: disable
+                   for rate, group in zip(self.tensors, groups)]
         before = [{k: group[k] for k in change} for change, group in zip(changes, groups)]
         for group, change in zip(groups, changes):
             group.update(change)
@@ -84,8 +84,9 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     """`state_dict` as a plain optimizer has it; any version can load it."""
     state = optimizer.state_dict()
     plain = {'fused': None}
-    return state | {'param_groups': [group | {k: v for k, v in plain.items() if k in group}
-                                     for group in state['param_groups']]}  # yapf: disable
+    return state | {
+        'param_groups': [group | {k: v for k, v in plain.items() if k in group} for group in state['param_groups']]
+    }
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:

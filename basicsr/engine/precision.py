@@ -27,7 +27,7 @@ class Precision:
         self.scaler.scale(loss).backward()
 
     def clip(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter],
-             clip_norm: float | None) -> Tensor:  # yapf: disable
+             clip_norm: float | None) -> Tensor:
         """Unscale, and clip where `clip_norm` is given. Returns the gradient norm before clipping."""
         self.scaler.unscale_(optimizer)
         norm_of = getattr(nn.utils, 'get_total_norm', None)  # of a late PyTorch
@@ -47,7 +47,7 @@ class Precision:
         self.scaler.update()
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter],
-             clip_norm: float | None) -> Tensor:  # yapf: disable
+             clip_norm: float | None) -> Tensor:
         """`clip` and `update`."""
         norm = self.clip(optimizer, parameters, clip_norm)
         self.update(optimizer)

@@ -42,8 +42,9 @@ def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader]) -> None:
             continue
         given = len(sample['lq'])
         if given != wanted:
-            raise UserError(f"datasets.{loader.dataset.opt['block']}: images have {given} channels ('{sample['lq_path']}'),"
-                            f" but network_g ({opt['network_g']['type']}) takes {wanted}")  # yapf: disable
+            raise UserError(
+                f"datasets.{loader.dataset.opt['block']}: images have {given} channels ('{sample['lq_path']}'),"
+                f" but network_g ({opt['network_g']['type']}) takes {wanted}")
 
 
 def _parts(opt: dict[str, Any]) -> Iterator[tuple[Callable[[dict[str, Any]], Any], dict[str, Any]]]:

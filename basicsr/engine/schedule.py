@@ -34,8 +34,8 @@ class MultiStepRestartLR(ClosedFormLR):
         restarts, restart_weights: iterations of restarts and the factor of the base rate from there on.
     """
 
-    def __init__(self, optimizer: Optimizer, milestones: list[int], gamma: float = 0.1,
-                 restarts: list[int] = (0, ), restart_weights: list[float] = (1, ), last_epoch: int = -1):  # yapf: disable
+    def __init__(self, optimizer: Optimizer, milestones: list[int], gamma: float = 0.1, restarts: list[int] = (0, ),
+                 restart_weights: list[float] = (1, ), last_epoch: int = -1):
         if len(restarts) != len(restart_weights):
             raise ValueError(f'{len(restarts)} restarts but {len(restart_weights)} restart_weights')
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -60,7 +60,7 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
     """
 
     def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
-                 eta_mins: list[float] = (0, ), last_epoch: int = -1):  # yapf: disable
+                 eta_mins: list[float] = (0, ), last_epoch: int = -1):
         if not len(periods) == len(restart_weights) == len(eta_mins):
             raise ValueError(
                 f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
@@ -80,7 +80,7 @@ class CosineAnnealingRestartLR(CosineAnnealingRestartCyclicLR):
     """The same with one minimum for all cycles (BasicSR)."""
 
     def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
-                 eta_min: float = 0, last_epoch: int = -1):  # yapf: disable
+                 eta_min: float = 0, last_epoch: int = -1):
         super().__init__(optimizer, periods, restart_weights, [eta_min] * len(periods), last_epoch)
 
 
@@ -121,7 +121,7 @@ class LinearWarmupCosineAnnealingLR(ClosedFormLR):
     """
 
     def __init__(self, optimizer: Optimizer, total_iter: int, warmup_iter: int, eta_min: float = 0,
-                 last_epoch: int = -1):  # yapf: disable
+                 last_epoch: int = -1):
         if not 0 <= warmup_iter < total_iter:
             raise ValueError(f'a warm-up of {warmup_iter} iterations does not fit into {total_iter}')
         self.total_iter, self.warmup_iter, self.eta_min = total_iter, warmup_iter, eta_min
@@ -148,7 +148,7 @@ class SteepCosineLR(ClosedFormLR):
     """
 
     def __init__(self, optimizer: Optimizer, total_iter: int, warmup_iter: int, steepness: float = 10,
-                 acceleration: float = 3, min_factor: float = 1e-3, last_epoch: int = -1):  # yapf: disable
+                 acceleration: float = 3, min_factor: float = 1e-3, last_epoch: int = -1):
         if not 0 <= warmup_iter < total_iter:
             raise ValueError(f'a warm-up of {warmup_iter} iterations does not fit into {total_iter}')
         self.total_iter, self.warmup_iter = total_iter, warmup_iter

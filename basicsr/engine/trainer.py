@@ -38,7 +38,7 @@ class Trainer:
 
     def __init__(self, opt: Dict, model: Any, train_loader: ImageLoader, sampler: EnlargedSampler,
                  val_loaders: list[ImageLoader], resume_state: dict[str, Any] | None = None,
-                 callbacks: Sequence[Callback] = (), started: float | None = None):  # yapf: disable
+                 callbacks: Sequence[Callback] = (), started: float | None = None):
         self.opt, self.model = opt, model
         self.loader, self.sampler, self.val_loaders = train_loader, sampler, val_loaders
         self.total = opt['train']['total_iter']
@@ -79,8 +79,9 @@ class Trainer:
             try:
                 self._train()
             except OutOfTime:
-                get_root_logger().info(f'Training pauses at iteration {self.iteration} of {self.total}: {self.time_limit:g}'
-                                       ' minutes are over; --auto_resume goes on from here')  # yapf: disable
+                get_root_logger().info(
+                    f'Training pauses at iteration {self.iteration} of {self.total}: {self.time_limit:g}'
+                    ' minutes are over; --auto_resume goes on from here')
                 self._plot()
                 return False
             except Stop as reason:
@@ -140,12 +141,7 @@ class Trainer:
         log = self.model.get_current_log()  # not at every iteration: a GPU would have to end it first
         rates = self.model.get_current_learning_rate()
         self.message({
-            'epoch': self.epoch,
-            'iter': self.iteration,
-            'lrs': rates,
-            'time': iter_time,
-            'data_time': data_time,
-            **log
+            'epoch': self.epoch, 'iter': self.iteration, 'lrs': rates, 'time': iter_time, 'data_time': data_time, **log
         })
         if self.is_master:
             self.losses.add(self.iteration, {'lr': rates[0], **log})
@@ -153,9 +149,7 @@ class Trainer:
     def _save(self) -> None:
         get_root_logger().info('Saving models and training states.')
         self.model.run_state = {
-            'epoch': self.epoch,
-            'batches_done': self.batches_done,
-            'batch_size': self.loader.batch_size
+            'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size
         }
         if self.early_stop:
             self.model.run_state['early_stop'] = self.early_stop.state

@@ -30,7 +30,7 @@ class Plain(nn.Module):
     """A network whose output is one tensor: of several images, the last."""
 
     def __init__(self, net: nn.Module, check: Callable[[Tensor, list[int]], Tensor] | None = None,
-                 shape: tuple[int, ...] = ()):  # yapf: disable
+                 shape: tuple[int, ...] = ()):
         super().__init__()
         self.net, self.check, self.shape = net, check, list(shape)
 
@@ -93,10 +93,11 @@ def write_onnx(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ..
     program = _program(net, inputs)
     own = _own_operators(program)
     if own:
-        raise UserError(f"{options['type']} cannot be written as .onnx, which has no operator for {', '.join(sorted(own))};"
-                        ' write .pt2, .pt or .safetensors')  # yapf: disable
-    onnx = torch.onnx.export(
-        program, input_names=list(_INPUT_NAMES[:len(inputs)]), output_names=['result'], verbose=False)
+        raise UserError(
+            f"{options['type']} cannot be written as .onnx, which has no operator for {', '.join(sorted(own))};"
+            ' write .pt2, .pt or .safetensors')
+    onnx = torch.onnx.export(program, input_names=list(_INPUT_NAMES[:len(inputs)]), output_names=['result'],
+                             verbose=False)
     for node in onnx.model.graph:  # PyTorch 2.6 has True for 1, which protobuf 7 does not write
         for name, attribute in list(node.attributes.items()):
             if isinstance(getattr(attribute, 'value', None), bool):
@@ -150,9 +151,7 @@ def _program(net: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.Exporte
 def _own_operators(program: torch.export.ExportedProgram) -> set[str]:
     graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
     return {
-        found[1]
-        for graph in graphs
-        for node in graph.nodes if (found := re.match(r'basicsr\.(\w+)', str(node.target)))
+        found[1] for graph in graphs for node in graph.nodes if (found := re.match(r'basicsr\.(\w+)', str(node.target)))
     }
 
 

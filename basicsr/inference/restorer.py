@@ -44,8 +44,8 @@ class ImageRestorer:
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
-                 ensemble: bool = False, multiple: int = 1, amp: str | None = None,
-                 channels: int | None = None, graphs: bool = True):  # yapf: disable
+                 ensemble: bool = False, multiple: int = 1, amp: str | None = None, channels: int | None = None,
+                 graphs: bool = True):
         if tile and tile <= 2 * tile_overlap:
             raise UserError(f'tile {tile} must be more than twice its overlap {tile_overlap}')
         self.device = torch.device(device)
@@ -56,7 +56,7 @@ class ImageRestorer:
         prepare(self.net, self.device, self.amp, training=False)
         recorder = CudaRecorder(self.device) if graphs and self.device.type == 'cuda' else None
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
-                                 state=lambda: python_state(self.net))  # yapf: disable
+                                 state=lambda: python_state(self.net))
 
     def __call__(self, img: np.ndarray, guide: np.ndarray | None = None) -> np.ndarray:
         """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, 1].
@@ -118,7 +118,7 @@ def load_network(weights: str | Path, network: dict[str, Any] | None = None, key
 
 
 def load_described(weights: str | Path, network: dict[str, Any] | None = None,
-                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:  # yapf: disable
+                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:

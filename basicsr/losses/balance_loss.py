@@ -28,5 +28,5 @@ class MoEBalanceLoss(nn.Module):
         value = getattr(net, 'auxiliary_loss', None)
         if value is None:
             raise UserError(f'MoEBalanceLoss: {type(net).__name__} has no balance loss; take it out of train.losses'
-                            ' (a network of mixtures of experts has none under DataParallel: use torchrun)')  # yapf: disable
+                            ' (a network of mixtures of experts has none under DataParallel: use torchrun)')
         return self.loss_weight * value

@@ -35,7 +35,7 @@ class ImageNetFeatures(nn.Module):
     """
 
     def __init__(self, network: str, names: list[str], modules: Iterable[nn.Module], layers: Iterable[str],
-                 use_input_norm: bool = True, range_norm: bool = False, weights: str | Path | None = None):  # yapf: disable
+                 use_input_norm: bool = True, range_norm: bool = False, weights: str | Path | None = None):
         super().__init__()
         self.names, self.layers = names, set(layers)
         file = Path(weights).expanduser() if weights else find_weights(network)

@@ -26,10 +26,7 @@ def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator: an element-wise loss `f(pred, target, **kwargs)` also takes `weight` and `reduction`."""
 
     @functools.wraps(loss_func)
-    def wrapper(pred: Tensor,
-                target: Tensor,
-                weight: Tensor | None = None,
-                reduction: str = 'mean',
+    def wrapper(pred: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = 'mean',
                 **kwargs) -> Tensor:
         return weight_reduce_loss(loss_func(pred, target, **kwargs), weight, reduction)
 

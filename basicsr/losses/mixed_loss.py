@@ -25,7 +25,7 @@ _ALL_IN_ONE = {
         'type': 'EdgeLoss',
         'loss_weight': 0.05,
     },
-}  # yapf: disable
+}
 
 
 @LOSS_REGISTRY.register()

@@ -28,15 +28,9 @@ class PerceptualLoss(nn.Module):
         weights: weight file; None finds torchvision's in `pretrained_weights/` or torch's cache, or downloads it.
     """
 
-    def __init__(self,
-                 layer_weights: dict[str, float] | None = None,
-                 vgg_type: Literal['vgg16', 'vgg19'] = 'vgg19',
-                 use_input_norm: bool = True,
-                 range_norm: bool = False,
-                 perceptual_weight: float = 1.0,
-                 style_weight: float = 0.0,
-                 criterion: Literal['l1', 'l2', 'fro'] = 'l1',
-                 weights: str | None = None):
+    def __init__(self, layer_weights: dict[str, float] | None = None, vgg_type: Literal['vgg16', 'vgg19'] = 'vgg19',
+                 use_input_norm: bool = True, range_norm: bool = False, perceptual_weight: float = 1.0,
+                 style_weight: float = 0.0, criterion: Literal['l1', 'l2', 'fro'] = 'l1', weights: str | None = None):
         super().__init__()
         if criterion not in _CRITERIA:
             raise ValueError(f"criterion '{criterion}' is not supported; one of: {', '.join(_CRITERIA)}")

@@ -67,10 +67,7 @@ class CharbonnierLoss(PixelLoss):
             Retinexformer code: mean of sqrt((pred - target)^2 + eps^2), eps 1e-3; it ignores loss_weight and reduction.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 reduction: str = 'mean',
-                 eps: float | None = None,
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', eps: float | None = None,
                  form: Literal['basicsr', 'restormer'] = 'basicsr'):
         if form not in _CHARBONNIER_EPS:
             raise ValueError(f"form '{form}' is not supported; one of: {', '.join(_CHARBONNIER_EPS)}")

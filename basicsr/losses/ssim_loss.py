@@ -19,9 +19,10 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # contrast-structure can be negative, a product with zero has no gradient, and powers below one are steep near it
 _FLOOR = 1e-4
 
+Padding = Literal['valid', 'replicate', 'reflect']
 
-def ssim_maps(pred: Tensor, target: Tensor,
-              padding: Literal['valid', 'replicate', 'reflect'] = 'valid') -> tuple[Tensor, Tensor]:  # yapf: disable
+
+def ssim_maps(pred: Tensor, target: Tensor, padding: Padding = 'valid') -> tuple[Tensor, Tensor]:
     """SSIM and its contrast-structure factor for each window, (B, C, h, w) each (Wang et al. 2004).
 
     Args:
@@ -64,11 +65,8 @@ class SSIMLoss(PixelLoss):
         clamp_map: clamp the SSIM of each window to [0, 1]; negative ones get no gradient.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 reduction: str = 'mean',
-                 padding: Literal['valid', 'replicate', 'reflect'] = 'valid',
-                 clamp_map: bool = False):
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean',
+                 padding: Literal['valid', 'replicate', 'reflect'] = 'valid', clamp_map: bool = False):
         super().__init__(loss_weight, reduction)
         if padding not in ('valid', 'replicate', 'reflect'):
             raise ValueError(f"padding '{padding}' is not supported; one of: valid, replicate, reflect")

@@ -38,7 +38,7 @@ class VGGFeatures(ImageNetFeatures):
     """
 
     def __init__(self, layers: Iterable[str], vgg_type: str = 'vgg19', use_input_norm: bool = True,
-                 range_norm: bool = False, weights: str | Path | None = None):  # yapf: disable
+                 range_norm: bool = False, weights: str | Path | None = None):
         if vgg_type not in _BLOCKS:
             raise ValueError(f"vgg_type '{vgg_type}' is not supported; one of: {', '.join(_BLOCKS)}")
         names, layers = layer_names(vgg_type), set(layers)

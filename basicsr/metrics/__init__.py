@@ -25,7 +25,7 @@ __all__ = [
     'PROTOCOLS', 'better', 'calculate_brisque', 'calculate_delta_e', 'calculate_lpips', 'calculate_mae',
     'calculate_metric', 'calculate_niqe', 'calculate_psnr', 'calculate_rmse', 'calculate_ssim', 'describe', 'measure',
     'needs_gt'
-]  # yapf: disable
+]
 
 
 def better(opt: dict[str, Any]) -> str:

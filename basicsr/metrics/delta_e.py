@@ -10,7 +10,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 def calculate_delta_e(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
-                      **kwargs) -> float:  # yapf: disable
+                      **kwargs) -> float:
     """CIEDE2000 of sRGB images under D65, mean over pixels; about 1 is just noticeable, 100 is black to white.
 
     Args:

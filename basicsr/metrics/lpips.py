@@ -27,15 +27,17 @@ _LAYERS = {
 }
 # AlexNet as torchvision has it (Krizhevsky 2014), and the channels, kernel, stride and padding of its convolutions
 _ALEXNET = ['conv1', 'relu1', 'pool1', 'conv2', 'relu2', 'pool2', 'conv3', 'relu3', 'conv4', 'relu4', 'conv5', 'relu5']
-_CONVOLUTIONS = {'conv1': (64, 11, 4, 2), 'conv2': (192, 5, 1, 2), 'conv3': (384, 3, 1, 1), 'conv4': (256, 3, 1, 1),
-                 'conv5': (256, 3, 1, 1)}  # yapf: disable
+_CONVOLUTIONS = {
+    'conv1': (64, 11, 4, 2), 'conv2': (192, 5, 1, 2), 'conv3': (384, 3, 1, 1), 'conv4': (256, 3, 1, 1),
+    'conv5': (256, 3, 1, 1)
+}
 _SMALLEST = 32
 
 
 @METRIC_REGISTRY.register()
 def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                     net: Literal['alex', 'vgg'] = 'alex', weights: str | None = None, device: str | None = None,
-                    **kwargs) -> float:  # yapf: disable
+                    **kwargs) -> float:
     """LPIPS distance; 0 for equal images.
 
     Args:
@@ -58,7 +60,7 @@ def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inp
     network = _network(net, weights, device)
     # float32 in full: TF32, which convolutions use by default, changes the third digit
     with torch.inference_mode(), torch.autocast(torch.device(device).type, enabled=False), \
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # yapf: disable
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return network(*(_tensor(x).to(device) for x in (a, b))).item()
 
 

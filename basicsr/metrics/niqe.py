@@ -19,7 +19,7 @@ _PARAMETERS = Path(__file__).parent / 'data' / 'niqe_pris_params.npz'
 
 @METRIC_REGISTRY.register()
 def calculate_niqe(img: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
-                   convert_to: Literal['y', 'gray'] = 'y', **kwargs) -> float:  # yapf: disable
+                   convert_to: Literal['y', 'gray'] = 'y', **kwargs) -> float:
     """Distance of an image's block statistics from those of pristine photographs, as BasicSR defines it.
 
     Args:

@@ -46,23 +46,22 @@ class Protocol:
 
 
 PROTOCOLS = {
-    p.name: p
-    for p in (
+    p.name: p for p in (
         Protocol('basicsr', 'RGB, rounded to 8 bits, SSIM per channel on valid windows'),
         Protocol('restormer-rgb3d', 'RGB, not rounded, SSIM with one 3-D window and replicated borders',
                  psnr_rounds=False, ssim_rounds=False, ssim='volume'),
         Protocol('retinexformer', 'RGB, PSNR not rounded, SSIM rounded to 8 bits per channel on valid windows',
                  psnr_rounds=False, identical=100.),
-        Protocol('matlab-y', 'luma rounded to 8 bits (rgb2ycbcr), SSIM with replicated borders',
-                 luma=True, luma_rounds=True, ssim='replicate'),
+        Protocol('matlab-y', 'luma rounded to 8 bits (rgb2ycbcr), SSIM with replicated borders', luma=True,
+                 luma_rounds=True, ssim='replicate'),
         Protocol('all-in-one', 'RGB, not rounded, SSIM per channel on valid windows with sample covariance',
                  psnr_rounds=False, ssim_rounds=False, sample_covariance=True),
-        Protocol('all-in-one-uniform', 'as all-in-one, SSIM with the 7x7 uniform window',
-                 psnr_rounds=False, ssim_rounds=False, sample_covariance=True, window='uniform'),
+        Protocol('all-in-one-uniform', 'as all-in-one, SSIM with the 7x7 uniform window', psnr_rounds=False,
+                 ssim_rounds=False, sample_covariance=True, window='uniform'),
         Protocol('pyiqa', 'RGB, not rounded, PSNR at most 80 dB; SSIM on the Y of YIQ rounded to 8 bits, valid windows',
                  psnr_rounds=False, ssim_rounds=False, identical=80., mse_offset=1e-8, ssim_yiq=True),
     )
-}  # yapf: disable
+}
 
 
 def get_protocol(name: str) -> Protocol:
@@ -84,7 +83,7 @@ def describe(opt: dict) -> str:
 
 
 def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rounds: bool,
-            luma_rounds: bool) -> np.ndarray:  # yapf: disable
+            luma_rounds: bool) -> np.ndarray:
     """BGR or grey image in [0, 255] to float64 (H, W, C) as the protocol compares it."""
     if input_order not in ('HWC', 'CHW'):
         raise ValueError(f"input_order '{input_order}' is not supported; 'HWC' or 'CHW'")
@@ -104,7 +103,7 @@ def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rou
 
 
 def prepared_pair(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str, test_y_channel: bool,
-                  protocol: Protocol | None, metric: str) -> tuple[np.ndarray, np.ndarray]:  # yapf: disable
+                  protocol: Protocol | None, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Both images as the protocol compares them; without one, as they are (BasicSR: the caller has rounded)."""
     if np.shape(img) != np.shape(img2):
         raise ValueError(f'images differ in shape: {np.shape(img)} and {np.shape(img2)}')

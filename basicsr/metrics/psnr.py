@@ -13,8 +13,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
-                                     'all-in-one-uniform', 'pyiqa'] | None = None,
-                   **kwargs) -> float:  # yapf: disable
+                                     'all-in-one-uniform', 'pyiqa'] | None = None, **kwargs) -> float:
     """10 log10(255^2 / MSE) in dB, the MSE over all pixels and channels together, in float64.
 
     Args:

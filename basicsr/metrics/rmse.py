@@ -9,7 +9,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 def calculate_rmse(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
-                   test_y_channel: bool = False, **kwargs) -> float:  # yapf: disable
+                   test_y_channel: bool = False, **kwargs) -> float:
     """Square root of the mean squared difference over all pixels and channels, in float64; 0 to 255.
 
     Arguments as `calculate_psnr`. Raises `ValueError` for images of different shapes.

@@ -18,8 +18,7 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
-                                     'all-in-one-uniform', 'pyiqa'] | None = None,
-                   **kwargs) -> float:  # yapf: disable
+                                     'all-in-one-uniform', 'pyiqa'] | None = None, **kwargs) -> float:
     """Mean SSIM; arguments as `calculate_psnr`. Without a protocol: per channel, windows inside the image only.
 
     Raises:

@@ -47,8 +47,7 @@ def mean(values: Iterable[Means]) -> Means:
     """The mean of each metric, over those that have it."""
     values = list(values)
     return {
-        key: float(np.mean([v[key] for v in values if key in v]))
-        for key in dict.fromkeys(k for v in values for k in v)
+        key: float(np.mean([v[key] for v in values if key in v])) for key in dict.fromkeys(k for v in values for k in v)
     }
 
 
@@ -56,8 +55,8 @@ def averages(means: dict[str, Means]) -> dict[str, Means]:
     """The published averages that have all their columns; without any, the mean of the tasks that there are."""
     known = {task_called(task) or task: values for task, values in means.items()}
     whole = {
-        name: mean(known[task] for task in columns)
-        for name, columns in AVERAGES.items() if known.keys() >= set(columns)
+        name: mean(known[task] for task in columns) for name, columns in AVERAGES.items()
+        if known.keys() >= set(columns)
     }
     return whole or {'mean of the tasks present': mean(means.values())}
 

@@ -79,8 +79,8 @@ class BaseModel:
             net.compile(mode=None if train['compile'] is True else train['compile'])
         if self.opt['dist'] and any(p.requires_grad for p in net.parameters()):
             ids = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
-            return DistributedDataParallel(
-                net, device_ids=ids, find_unused_parameters=self.opt.get('find_unused_parameters', False))
+            return DistributedDataParallel(net, device_ids=ids,
+                                           find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 and not self.opt['dist'] else net
 
     def get_bare_model(self, net: nn.Module) -> nn.Module:
@@ -126,10 +126,7 @@ class BaseModel:
 
     # --- files -----------------------------------------------------------------------------------------------------
 
-    def load_network(self,
-                     net: nn.Module,
-                     load_path: str,
-                     strict: bool = True,
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
                      param_key: str | None = 'params') -> None:
         """Read weights into a network, saying which entry of the file was taken."""
         weights = load_weights(load_path, param_key)
@@ -139,7 +136,7 @@ class BaseModel:
 
     @master_only
     def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
-                     param_key: str | list[str] = 'params') -> None:  # yapf: disable
+                     param_key: str | list[str] = 'params') -> None:
         """Write `models/net_<label>_<iter>.pth` (`latest` for -1) with what the network is beside its weights."""
         nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
@@ -159,9 +156,11 @@ class BaseModel:
         if current_iter == -1:
             return
         rng = gather(get_rng_state())
-        state = {'epoch': epoch, 'iter': current_iter, 'rng': rng, 'run_state': plain(self.run_state),
-                 'optimizers': [optimizer_state(o) for o in self.optimizers],
-                 'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()}  # yapf: disable
+        state = {
+            'epoch': epoch, 'iter': current_iter, 'rng': rng, 'run_state': plain(self.run_state),
+            'optimizers': [optimizer_state(o) for o in self.optimizers],
+            'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()
+        }
         if self.opt['rank'] == 0:
             save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
 

@@ -59,7 +59,7 @@ class ImageCleanModel(SRModel):
         weight = torch.distributions.Beta(beta, beta).sample().item()
         order = _without_waiting(torch.randperm(len(self.lq)), self.lq.device)
         self.lq, self.gt, *self.guides = (weight * t + (1 - weight) * t[order]
-                                          for t in (self.lq, self.gt, *self.guides))  # yapf: disable
+                                          for t in (self.lq, self.gt, *self.guides))
 
 
 def _without_waiting(index: torch.Tensor, device: torch.device) -> torch.Tensor:

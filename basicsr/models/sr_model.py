@@ -52,8 +52,8 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
         prepare(self.get_bare_model(self.net_g), self.device, self.precision.dtype, self.is_train)
         whole = self.net_g is self.get_bare_model(self.net_g) and not (opt.get('train') or {}).get('compile')
         self.cast_weights = CastWeights(self.net_g, self.precision.dtype if whole else None, self.device.type)
-        self.tested = Replayed(self._restore, image_recorder(opt, self.device, self.net_g), 'validation', warmup=1, limit=2,
-                               evict=True)  # yapf: disable
+        self.tested = Replayed(self._restore, image_recorder(opt, self.device, self.net_g), 'validation', warmup=1,
+                               limit=2, evict=True)
         if self.is_train:
             self.init_training_settings()
             if self.optimizers:

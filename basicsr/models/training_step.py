@@ -58,7 +58,7 @@ class StepMixin:
         losses = [loss for _, loss in (*self.cri_more, *self.cri_net)] + [self.cri_pix, self.cri_perceptual]
         modules = [m for m in (self.net_g, *losses) if isinstance(m, nn.Module)]
         self.replayed = Replayed(self.step, recorder, 'training', state=lambda: python_state(*modules),
-                                 on_failure=self.precision.start_over)  # yapf: disable
+                                 on_failure=self.precision.start_over)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One optimizer step on the batch, in `train.accumulate` parts. The host does not wait for it to end."""

@@ -53,7 +53,7 @@ class ValidationMixin:
         name = dataloader.dataset.opt['name']
         rows: list[ImageResult] = []
         bar = tqdm(total=len(dataloader), unit='image', desc=f'validate {name}', leave=False,
-                   disable=get_dist_info()[0] != 0 or not val.get('pbar', True) or None)  # yapf: disable
+                   disable=get_dist_info()[0] != 0 or not val.get('pbar', True) or None)
         for i, data in enumerate(dataloader):
             self.feed_data(data)
             self.padded_test()
@@ -136,11 +136,14 @@ class ValidationMixin:
             content['params_ema'] = self.cpu_state(self.net_g_ema)
         save_weights(folder / 'net_g_best.pth', content | self.identity())
         with atomic_write(folder / 'best.json', 'w') as file:
-            json.dump({'dataset': dataset_name, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
-                       'protocol': describe(self.opt['val']['metrics'][metric])}, file, indent=2)  # yapf: disable
+            json.dump(
+                {
+                    'dataset': dataset_name, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
+                    'protocol': describe(self.opt['val']['metrics'][metric])
+                }, file, indent=2)
 
     def _save_image(self, visuals: dict[str, torch.Tensor], task: str, stem: str, dataset: str,
-                    current_iter: int | str) -> None:  # yapf: disable
+                    current_iter: int | str) -> None:
         folder = Path(self.opt['path']['visualization'])
         rgb2bgr = (self.opt.get('val') or {}).get('rgb2bgr', True)
         if self.is_train:

@@ -24,8 +24,8 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     """
     dtype = dtype or torch.float32
     exact = {m for part in net.modules() if getattr(part, 'exact', False) for m in part.modules()}
-    kinds = dict.fromkeys((*m.scan_kind, torch.float32 if m in exact else dtype) for m in net.modules()
-                          if hasattr(m, 'scan_kind'))  # yapf: disable
+    kinds = dict.fromkeys(
+        (*m.scan_kind, torch.float32 if m in exact else dtype) for m in net.modules() if hasattr(m, 'scan_kind'))
     if not kinds or device.type != 'cuda':
         return 0
     backend = choose('ss2d', torch.empty(0, device=device, dtype=dtype))

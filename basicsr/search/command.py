@@ -15,15 +15,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', required=True, metavar='YAML', help='option file that every trial starts from')
     parser.add_argument('--space', required=True, metavar='YAML', help='what to try, see docs/search.md')
-    parser.add_argument(
-        '--trials', required=True, type=int, metavar='N', help='end when the study has N finished trials')
-    parser.add_argument(
-        '--storage', metavar='URL', help='database, default sqlite:/// and study.db in the folder of results')
-    parser.add_argument(
-        '--study', metavar='NAME', help='name of the study and of its folders, default the name of the run')
+    parser.add_argument('--trials', required=True, type=int, metavar='N',
+                        help='end when the study has N finished trials')
+    parser.add_argument('--storage', metavar='URL',
+                        help='database, default sqlite:/// and study.db in the folder of results')
+    parser.add_argument('--study', metavar='NAME',
+                        help='name of the study and of its folders, default the name of the run')
     parser.add_argument('--metric', metavar='LABEL', help='label in val.metrics, default val.best_metric')
-    parser.add_argument(
-        'overrides', nargs='*', metavar='path=value', help='e.g. num_gpu=1; they go into best.yml as well')
+    parser.add_argument('overrides', nargs='*', metavar='path=value',
+                        help='e.g. num_gpu=1; they go into best.yml as well')
     args = parser.parse_intermixed_args(argv)
     if args.trials < 1:
         raise UserError(f'--trials {args.trials}: must be at least 1')
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         if completed:
             print('\n'.join(write_results(search, folder)))
             print(f'{search.finished()} of {search.trials} trials are finished; train with the best options:\n'
-                  f'  python basicsr/train.py --opt {folder / "best.yml"}')  # yapf: disable
+                  f'  python basicsr/train.py --opt {folder / "best.yml"}')
     if not completed:
         raise UserError(f'none of {search.finished()} trials was completed{describe_failures(search.study)}')
 
@@ -70,7 +70,7 @@ def prepare(args: argparse.Namespace) -> tuple[Search, Path]:
     from basicsr.search.run import Search
     from basicsr.search.study import make_pruner, open_study
     study = open_study(args.storage or f'sqlite:///{folder / "study.db"}', name, direction,
-                       {'options': data, 'space file': space.content, 'metric': metric})  # yapf: disable
+                       {'options': data, 'space file': space.content, 'metric': metric})
     total = opt['train']['total_iter']
     study.pruner = make_pruner(space.pruner, opt['val'].get('val_freq') or total, total)
     return Search(study, space, Path(args.opt), args.overrides, metric, args.trials), folder

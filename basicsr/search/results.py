@@ -29,9 +29,12 @@ def write_results(search: Search, folder: Path) -> list[str]:
     params = {path: search.space.parameters[path].decode(v) for path, v in best.params.items()}
     write_best_options(search, params, folder / 'best.yml')
     with atomic_write(folder / 'best_params.json', 'w') as file:
-        json.dump({'study': study.study_name, 'trial': best.number, 'run': f'{study.study_name}_trial{best.number}',
-                   'metric': search.metric, 'value': best.value, 'params': params, 'fixed': search.space.fixed,
-                   'trial_only': search.space.trial_only}, file, indent=2)  # yapf: disable
+        json.dump(
+            {
+                'study': study.study_name, 'trial': best.number, 'run': f'{study.study_name}_trial{best.number}',
+                'metric': search.metric, 'value': best.value, 'params': params, 'fixed': search.space.fixed,
+                'trial_only': search.space.trial_only
+            }, file, indent=2)
     lines = table(search)
     _picture(optuna.visualization.matplotlib.plot_optimization_history, folder / 'history.png', study)
     if sum(t.state == TrialState.COMPLETE for t in study.get_trials(deepcopy=False)) < 2:
@@ -39,7 +42,7 @@ def write_results(search: Search, folder: Path) -> list[str]:
     else:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()  # the one that needs no further package
         _picture(optuna.visualization.matplotlib.plot_param_importances, folder / 'importance.png', study,
-                 evaluator=evaluator)  # yapf: disable
+                 evaluator=evaluator)
     return lines
 
 
@@ -52,7 +55,7 @@ def write_best_options(search: Search, params: dict[str, Any], target: Path) -> 
     for key, value in data.items():
         data[key] = _pinned(value, str(key), search.option_file)
     header = (f'# {search.option_file.name} with the best of {search.finished()} trials: {search.metric}'
-              f' {search.study.best_value:.4f} in trial {search.study.best_trial.number}\n')  # yapf: disable
+              f' {search.study.best_value:.4f} in trial {search.study.best_trial.number}\n')
     with atomic_write(target, 'w') as file:
         file.write(header + yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
@@ -62,8 +65,8 @@ def table(search: Search) -> list[str]:
     parameters = search.space.parameters
     heads = [path.removeprefix('train.') for path in parameters]
     widths = [max(len(head), 10) for head in heads]
-    lines = [f'{"trial":>5}  {"state":<8} {search.metric:>10} {"iter":>8}  ' +
-             '  '.join(f'{h:>{w}}' for h, w in zip(heads, widths))]  # yapf: disable
+    tried = '  '.join(f'{h:>{w}}' for h, w in zip(heads, widths))
+    lines = [f'{"trial":>5}  {"state":<8} {search.metric:>10} {"iter":>8}  {tried}']
     for trial in filter(finished, search.study.get_trials(deepcopy=False)):
         value = f'{trial.value:.4f}' if trial.state == TrialState.COMPLETE else ''
         cells = [_text(parameters[p].decode(trial.params[p])) if p in trial.params else '' for p in parameters]

@@ -60,7 +60,7 @@ class Search:
     """
 
     def __init__(self, study: optuna.Study, space: Space, option_file: Path, overrides: list[str], metric: str,
-                 trials: int):  # yapf: disable
+                 trials: int):
         self.study, self.space, self.option_file = study, space, option_file
         self.base, self.metric, self.trials = overrides, metric, trials
 
@@ -86,7 +86,7 @@ class Search:
             raise _Surplus
         values = {path: p.suggest(trial, path) for path, p in self.space.parameters.items()}
         get_root_logger().info(f'Trial {trial.number} ({self.finished()} of {self.trials} finished): '
-                               f'{", ".join(as_overrides(values))}')  # yapf: disable
+                               f'{", ".join(as_overrides(values))}')
         torch.cuda.empty_cache()  # what an earlier trial has left
         report = Report(trial, self.metric)
         try:
@@ -113,6 +113,7 @@ class Search:
 
 def describe_failures(study: optuna.Study) -> str:
     """Why trials failed: the reason of the last one."""
-    errors = [t.user_attrs[ERROR] for t in study.get_trials(deepcopy=False, states=[TrialState.FAIL])
-              if ERROR in t.user_attrs]  # yapf: disable
+    errors = [
+        t.user_attrs[ERROR] for t in study.get_trials(deepcopy=False, states=[TrialState.FAIL]) if ERROR in t.user_attrs
+    ]
     return f'; the last that failed: {errors[-1]}' if errors else ''

@@ -42,7 +42,7 @@ def open_study(storage: str, name: str, direction: str, identity: dict[str, Any]
         keys = [k for k in dict.fromkeys([*theirs, *mine]) if theirs.get(k) != mine.get(k)]
         changes = ', '.join(f'{k}: {theirs.get(k)} then, {mine.get(k)} now' for k in keys[:4])
         raise UserError(f"'{storage}' holds a study '{name}' of other options or another space ({changes}"
-                        f"{', ...' if len(keys) > 4 else ''}); go on with those, or give another --study")  # yapf: disable
+                        f"{', ...' if len(keys) > 4 else ''}); go on with those, or give another --study")
     return study
 
 
@@ -73,14 +73,14 @@ def fail_dead_trials(study: optuna.Study) -> None:
 
 def finished(trial: FrozenTrial) -> bool:
     """Completed, pruned, or failed by itself."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (trial.state == TrialState.FAIL
-                                                                       and ERROR in trial.user_attrs)
+    failed = trial.state == TrialState.FAIL and ERROR in trial.user_attrs
+    return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def taken(study: optuna.Study, before: int | None = None) -> int:
     """Trials that are finished or running; those with a number below `before`, if given."""
     return sum(1 for t in study.get_trials(deepcopy=False)
-               if (before is None or t.number < before) and (finished(t) or t.state == TrialState.RUNNING))  # yapf: disable
+               if (before is None or t.number < before) and (finished(t) or t.state == TrialState.RUNNING))
 
 
 def _open(url: str) -> optuna.storages.RDBStorage:
@@ -95,7 +95,7 @@ def _open(url: str) -> optuna.storages.RDBStorage:
             if attempt == attempts - 1 or ('already exists' not in str(error) and 'UNIQUE' not in str(error)):
                 reason = str(getattr(error, 'orig', None) or error).partition('\n')[0]
                 raise UserError(f"--storage '{url}' cannot be used: {reason}; "
-                                'a file is given as sqlite:///FILE.db') from error  # yapf: disable
+                                'a file is given as sqlite:///FILE.db') from error
             time.sleep(0.2)
     raise AssertionError
 

@@ -32,14 +32,12 @@ def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None) -> 
 def _slurm_environment(port: int | None) -> None:
     if 'SLURM_PROCID' not in os.environ:
         raise UserError('--launcher slurm needs to run under srun (SLURM_PROCID is not set)')
-    nodes = subprocess.run(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']],
-                           capture_output=True,
-                           text=True,
-                           check=True)
+    nodes = subprocess.run(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], capture_output=True,
+                           text=True, check=True)
     os.environ.setdefault('MASTER_ADDR', nodes.stdout.split()[0])
     os.environ.setdefault('MASTER_PORT', str(port or 29500))
     os.environ.update(RANK=os.environ['SLURM_PROCID'], WORLD_SIZE=os.environ['SLURM_NTASKS'],
-                      LOCAL_RANK=os.environ.get('SLURM_LOCALID', '0'))  # yapf: disable
+                      LOCAL_RANK=os.environ.get('SLURM_LOCALID', '0'))
 
 
 def is_dist() -> bool:

@@ -56,7 +56,7 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
 
 
 def scandir(dir_path: str, suffix: str | tuple[str, ...] | None = None, recursive: bool = False,
-            full_path: bool = False) -> Iterator[str]:  # yapf: disable
+            full_path: bool = False) -> Iterator[str]:
     """Paths of the visible files below `dir_path` in natural order, relative to it unless `full_path` (BasicSR)."""
     root = Path(dir_path)
     paths = root.rglob('*') if recursive else root.iterdir()

@@ -33,7 +33,7 @@ class _BarFriendly(logging.StreamHandler):
 
 
 def get_root_logger(logger_name: str = 'basicsr', log_level: int = logging.INFO,
-                    log_file: str | Path | None = None) -> logging.Logger:  # yapf: disable
+                    log_file: str | Path | None = None) -> logging.Logger:
     """The logger of that name, set up on first use; `log_file` adds a file (rank 0 only), which
     also gets what was logged before."""
     logger = logging.getLogger(logger_name)

@@ -90,7 +90,7 @@ class _Joiner(io.RawIOBase):
 
 
 def cut(files: Mapping[str, Path], folder: Path, label: str, size: int,
-        wanted: Container[int] | None = None) -> list[str]:  # yapf: disable
+        wanted: Container[int] | None = None) -> list[str]:
     """Pack files into parts, with their list.
 
     Args:

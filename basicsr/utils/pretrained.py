@@ -57,7 +57,7 @@ def find_weights(name_or_path: str | Path) -> Path:
     if str(name_or_path) not in known:
         names = f" Names: {', '.join(known)}" if known else ''
         raise UserError(f"there is no weight file '{name_or_path}', and no weights of that name come with the toolbox."
-                        f"{nearest(str(name_or_path), known)}{names}")  # yapf: disable
+                        f"{nearest(str(name_or_path), known)}{names}")
     file = where / known[str(name_or_path)]['file']
     _check(file, known[str(name_or_path)], str(name_or_path))
     return file

@@ -41,7 +41,7 @@ class Replayed:
 
     def __init__(self, function: Callable[..., Any], recorder: Any, label: str, warmup: int = 3, limit: int = 8,
                  evict: bool = False, state: Callable[[], dict[str, Any]] = dict,
-                 on_failure: Callable[[], None] | None = None):  # yapf: disable
+                 on_failure: Callable[[], None] | None = None):
         self.function, self.recorder, self.label = function, recorder, label
         self.warmup, self.limit, self.evict = warmup, limit, evict
         self.state, self.on_failure = state, on_failure

@@ -24,7 +24,7 @@ class FileClient:
     """
 
     def __init__(self, backend: str = 'disk', db_paths: str | list[str] | None = None,
-                 client_keys: str | list[str] = 'default', **kwargs: Any):  # yapf: disable
+                 client_keys: str | list[str] = 'default', **kwargs: Any):
         if backend not in ('disk', 'lmdb'):
             raise UserError(f"io_backend type '{backend}' is not supported; one of: disk, lmdb")
         self.backend = backend

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 # the eleven degradations of CDD-11, which are also its folders
 CDD11 = ('low', 'haze', 'rain', 'snow', 'low_haze', 'low_rain', 'low_snow', 'haze_rain', 'haze_snow', 'low_haze_rain',
-         'low_haze_snow')  # yapf: disable
+         'low_haze_snow')
 # task: (benchmark, further names of it), in the order of result tables
 BENCHMARKS = {
     'dehaze': ('SOTS', 'dehazing'),
@@ -16,10 +16,7 @@ BENCHMARKS = {
     'denoise_50': ('BSD68 sigma 50', 'BSD68_50', 'CBSD68_50'),
     'deblur': ('GoPro', 'deblurring'),
     'synllie': ('LOL', 'LOLv1', 'llie', 'low_light'),
-} | {
-    task: (f'CDD11 {task}', )
-    for task in CDD11
-}
+} | {task: (f'CDD11 {task}', ) for task in CDD11}
 _DENOISE = ('denoise_15', 'denoise_25', 'denoise_50')
 GROUPS = {'denoise': _DENOISE, 'denoising': _DENOISE, 'bsd68': _DENOISE, 'cdd11': CDD11}
 

@@ -34,10 +34,12 @@ def _windows_path(*parts: str) -> str:
 
 
 # paths among the hyper-parameters, in the places where Python's versions keep the classes; read as text anywhere
-_PATH_CLASSES = {'PosixPath': _posix_path, 'PurePosixPath': _posix_path, 'WindowsPath': _windows_path,
-                 'PureWindowsPath': _windows_path}  # yapf: disable
-_PATHS = [(as_text, f'{module}.{name}')
-          for module in ('pathlib', 'pathlib._local') for name, as_text in _PATH_CLASSES.items()]  # yapf: disable
+_PATH_CLASSES = {
+    'PosixPath': _posix_path, 'PurePosixPath': _posix_path, 'WindowsPath': _windows_path,
+    'PureWindowsPath': _windows_path
+}
+_PATHS = [(as_text, f'{module}.{name}') for module in ('pathlib', 'pathlib._local')
+          for name, as_text in _PATH_CLASSES.items()]
 
 
 @dataclass
@@ -140,7 +142,7 @@ def safetensors_bytes(state: dict[str, torch.Tensor], network: dict[str, Any], *
     """What `save_safetensors` writes."""
     from safetensors.torch import save
     return save({k: v.contiguous() for k, v in state.items()},
-                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})  # yapf: disable
+                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})
 
 
 def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ def _per_channel(x: Tensor, channels: int) -> Tensor:
 
 
 def published_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-                   delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:  # yapf: disable
+                   delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:
     """The loop: two tensors of (batch, channels, length, states), then one Python step per position.
 
     Args:
@@ -47,7 +47,7 @@ def published_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
 
 
 def mambapy_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-                 delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:  # yapf: disable
+                 delta_bias: Tensor | None = None, delta_softplus: bool = True) -> Tensor:
     """The same by the parallel scan of mambapy (pip install mambapy), a PyTorch-only Mamba.
 
     Raises:
@@ -56,7 +56,7 @@ def mambapy_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
     from mambapy.pscan import pscan  # optional, a benchmark must run without it
     groups = B.shape[1]
     u, delta = (t.transpose(1, 2).unflatten(2, (groups, -1))[..., None]
-                for t in (u.float(), _steps(delta.float(), delta_bias, delta_softplus)))  # yapf: disable
+                for t in (u.float(), _steps(delta.float(), delta_bias, delta_softplus)))
     B, C = (t.float().permute(0, 3, 1, 2) for t in (B, C))  # (batch, length, groups, states)
     decay, update = torch.exp(delta * A.unflatten(0, (groups, -1))), delta * B[..., None, :] * u
     states = pscan(decay.flatten(2, 3), update.flatten(2, 3)).unflatten(2, (groups, -1))
@@ -66,7 +66,7 @@ def mambapy_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 
 
 def published_ss2d(x: Tensor, x_proj_weight: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-                   scan: Callable[..., Tensor] = published_scan) -> Tensor:  # yapf: disable
+                   scan: Callable[..., Tensor] = published_scan) -> Tensor:
     """Four traversals of an image as VMamba and RetinexMamba publish them, with a permuted copy for each.
 
     Args:
@@ -88,13 +88,14 @@ def published_ss2d(x: Tensor, x_proj_weight: Tensor, dt_w: Tensor, dt_b: Tensor,
     projected = torch.einsum('bkel,kce->bkcl', xs, x_proj_weight)
     dt, B, C = projected.split([dt_w.shape[2], states, states], dim=2)
     dt = torch.einsum('bkrl,ker->bkel', dt, dt_w)
-    y = scan(
-        xs.float().reshape(batch, -1, length),
-        dt.contiguous().float().view(batch, -1, length), A.float(), B.float().contiguous(), C.float().contiguous(),
-        D.float(), dt_b.float().flatten(), delta_softplus=True).view(batch, 4, channels, length)  # yapf: disable
+    y = scan(xs.float().reshape(batch, -1, length),
+             dt.contiguous().float().view(batch, -1, length), A.float(),
+             B.float().contiguous(),
+             C.float().contiguous(), D.float(),
+             dt_b.float().flatten(), delta_softplus=True).view(batch, 4, channels, length)
 
     back = y[:, 2:].flip(-1)  # of rows, of columns
     down, up = (t.reshape(batch, channels, width, height).transpose(2, 3).contiguous().view(batch, channels, length)
-                for t in (y[:, 1], back[:, 1]))  # yapf: disable
+                for t in (y[:, 1], back[:, 1]))
     y = y[:, 0] + back[:, 0] + down + up
     return y.transpose(1, 2).contiguous().view(batch, height, width, channels)

@@ -43,10 +43,9 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, mult: int = 4):
         super().__init__()
         hidden = dim * mult
-        self.net = nn.Sequential(
-            nn.Conv2d(dim, hidden, 1, bias=False), nn.GELU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False), nn.GELU(),
-            nn.Conv2d(hidden, dim, 1, bias=False))  # yapf: disable
+        self.net = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False), nn.GELU(),
+                                 nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False), nn.GELU(),
+                                 nn.Conv2d(hidden, dim, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
@@ -63,16 +62,15 @@ class IlluminationGuidedAttention(nn.Module):
         self.to_v = nn.Linear(dim, dim, bias=False)
         self.rescale = nn.Parameter(torch.ones(heads, 1, 1))
         self.proj = nn.Linear(dim, dim)
-        self.pos_emb = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False), nn.GELU(),
-            nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False))  # yapf: disable
+        self.pos_emb = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False), nn.GELU(),
+                                     nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False))
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         b, h, w, c = x.shape
         x = x.reshape(b, h * w, c)
         value = self.to_v(x)
         q, k, v, light = (t.reshape(b, h * w, self.heads, -1).permute(0, 2, 1, 3)
-                          for t in (self.to_q(x), self.to_k(x), value, illumination))  # yapf: disable
+                          for t in (self.to_q(x), self.to_k(x), value, illumination))
         q, k, v = (t.transpose(-2, -1) for t in (q, k, v * light))  # (b, heads, channels of a head, pixels)
         q, k = F.normalize(q, dim=-1, p=2), F.normalize(k, dim=-1, p=2)
         attention = (k @ q.transpose(-2, -1) * self.rescale).softmax(dim=-1)
@@ -88,8 +86,8 @@ class IGAB(nn.Module):
     def __init__(self, dim: int, heads: int, num_blocks: int):
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList([IlluminationGuidedAttention(dim, heads), PreNorm(dim, FeedForward(dim))])
-            for _ in range(num_blocks))  # yapf: disable
+            nn.ModuleList([IlluminationGuidedAttention(dim, heads),
+                           PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)

@@ -133,8 +133,8 @@ class IFSSM(nn.Module):
     def __init__(self, dim: int, heads: int, num_blocks: int, d_state: int, scan: Scan):
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList([IFA(dim, heads), SS2D(dim, d_state, scan), PreNorm(dim, FeedForward(dim))])
-            for _ in range(num_blocks))  # yapf: disable
+            nn.ModuleList([IFA(dim, heads), SS2D(dim, d_state, scan),
+                           PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
 
     def forward(self, x: Tensor, illumination: Tensor) -> Tensor:
         for attention, ss2d, ffn in self.blocks:
@@ -165,7 +165,7 @@ class RetinexMamba(nn.Module):
     """(B, 3, H, W), H and W multiples of 4, to the same. The defaults are the official options: 4,589,001 parameters."""
 
     def __init__(self, n_feat: int = 40, stage: int = 1, num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16,
-                 scan: Scan = published_scan):  # yapf: disable
+                 scan: Scan = published_scan):
         super().__init__()
         self.body = nn.Sequential(*(Stage(n_feat, num_blocks, d_state, scan) for _ in range(stage)))
 

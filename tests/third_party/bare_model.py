@@ -1,5 +1,5 @@
 # ruff: noqa
-# yapf: disable
+
 from copy import deepcopy
 
 from basicsr.archs import build_network

@@ -1,5 +1,5 @@
 # ruff: noqa
-# yapf: disable
+
 import os.path as osp
 
 from torch.utils import data as data

@@ -1,5 +1,5 @@
 # ruff: noqa
-# yapf: disable
+
 from pathlib import Path
 
 from basicsr.data.paired_image_dataset import PairedImageDataset

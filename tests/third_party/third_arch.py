@@ -1,5 +1,5 @@
 # ruff: noqa
-# yapf: disable
+
 import torch
 from torch import nn as nn
 from torch.nn import functional as F
@@ -10,6 +10,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 
 class Helper(nn.Module):
+
     def __init__(self, num_feat):
         super(Helper, self).__init__()
         self.weight = nn.Parameter(torch.zeros(1, num_feat, 1, 1))

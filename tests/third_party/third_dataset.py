@@ -1,5 +1,5 @@
 # ruff: noqa
-# yapf: disable
+
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils.registry import DATASET_REGISTRY
 

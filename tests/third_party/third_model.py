@@ -1,5 +1,5 @@
 # ruff: noqa
-# yapf: disable
+
 from collections import OrderedDict
 
 from basicsr.losses import build_loss

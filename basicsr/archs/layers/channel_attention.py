@@ -64,7 +64,7 @@ def affinity_of(products: Products, scale: Tensor) -> Tensor:
 
 
 def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
-           residual: Tensor | None = None) -> Tensor:  # yapf: disable
+           residual: Tensor | None = None) -> Tensor:
     """out_i = sum_j affinity_ij v_j in each head, then the projection `weight` (O, C), `bias` (O) where given.
 
     (B, H, W, C) to the same, or to (B, H, W, O). `residual` (B, H, W, O) is added.

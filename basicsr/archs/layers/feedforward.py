@@ -55,7 +55,7 @@ class GatedFeedForward(nn.Module):
     """
 
     def __init__(self, dim: int, ffn_expansion_factor: float = 2.66, bias: bool = False,
-                 conv: Callable[..., nn.Module] = PointwiseConv2d):  # yapf: disable
+                 conv: Callable[..., nn.Module] = PointwiseConv2d):
         super().__init__()
         hidden = int(dim * ffn_expansion_factor)
         self.project_in = conv(dim, hidden * 2, bias=bias)

@@ -40,9 +40,8 @@ class EnhancedFFN(nn.Module):
     def __init__(self, channels: int, dropout: float):
         super().__init__()
         self.residual_weight = nn.Parameter(torch.tensor(0.1))
-        self.net = nn.Sequential(
-            nn.Linear(channels, channels), nn.GELU(), nn.Dropout(dropout), nn.Linear(channels, channels),
-            nn.Dropout(dropout))  # yapf: disable
+        self.net = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Dropout(dropout),
+                                 nn.Linear(channels, channels), nn.Dropout(dropout))
         for layer in (self.net[0], self.net[3]):
             xavier(layer, gain=0.3)
 

@@ -77,7 +77,7 @@ class MixtureOfExperts(RoutedExperts):
         """(..., D) to (..., D), or (..., k, D) without merging; and the balance loss while training."""
         tokens = x.flatten(0, -2)
         routing = route(gate_logits(tokens, self.w_gate, _LOGIT_LIMIT), self.k, by_expert=not self.merge,
-                        balance=self.balance if self.training else None)  # yapf: disable
+                        balance=self.balance if self.training else None)
         outputs = self.output_experts(self.experts(tokens.expand(len(self.w_atten_gate), -1, -1)))
         outputs = _pick(outputs, routing) * routing.gates.unsqueeze(-1).to(outputs.dtype)
         outputs = outputs.sum(dim=1) if self.merge else outputs
@@ -98,7 +98,7 @@ class MixtureOfAttention(nn.Module):
     """
 
     def __init__(self, dim: int, experts: int, heads: int, sampled: int, sample_in_eval: bool, balance: BalanceWeights,
-                 dropout: float, quant_noise: float, learned_gate: bool = True, neighbours: int = 0):  # yapf: disable
+                 dropout: float, quant_noise: float, learned_gate: bool = True, neighbours: int = 0):
         super().__init__()
         width = dim // heads
         self.heads, self.sampled, self.sample_in_eval, self.balance = heads, sampled, sample_in_eval, balance
@@ -111,7 +111,7 @@ class MixtureOfAttention(nn.Module):
         self.pos_bias = nn.Embedding(neighbours, heads) if neighbours else None
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, gate_keys: Tensor | None = None,
-                arrange: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor | None]:  # yapf: disable
+                arrange: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
         """Tokens of each window attend to S keys of theirs.
 
         Args:

@@ -85,8 +85,8 @@ def attention_operator(q: Tensor, k: Tensor, v: Tensor, seed: Tensor, dropout: f
 
 
 @torch.library.custom_op('basicsr::pixel_attention_backward', mutates_args=())
-def attention_backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsum: Tensor, seed: Tensor,
-                                dropout: float) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
+def attention_backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsum: Tensor,
+                                seed: Tensor, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v. With P the softmax and D the mask: dS = P * (D * (dO v^T) - sum(dO * O))."""
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     scale = q.shape[-1]**-0.5
@@ -140,7 +140,7 @@ def _backward_flops(grad, q, k, *args, out_shape=None, **kwargs) -> int:
 # PyTorch's counter knows its own kernels for GPUs; whether it knows the one for CPUs depends on its version
 for _forward, _gradient in ((torch.ops.basicsr.pixel_attention, torch.ops.basicsr.pixel_attention_backward),
                             (torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
-                             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward)):  # yapf: disable
+                             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward)):
     for _operator, _formula in ((_forward, _forward_flops), (_gradient, _backward_flops)):
         if _operator not in flop_registry:
             register_flop_formula(_operator)(_formula)

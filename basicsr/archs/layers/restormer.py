@@ -80,7 +80,7 @@ class RestormerUNet(nn.Module):
 
     def __init__(self, inp_channels: int, out_channels: int, dim: int, num_blocks: Sequence[int],
                  num_refinement_blocks: int, heads: Sequence[int], bias: bool, dual_pixel_task: bool, block: MakeBlock,
-                 checkpoint: bool):  # yapf: disable
+                 checkpoint: bool):
         super().__init__()
         check_restormer(type(self).__name__, inp_channels, out_channels, dim, num_blocks, heads, dual_pixel_task)
 
@@ -126,11 +126,11 @@ class RestormerUNet(nn.Module):
 
 
 def check_restormer(name: str, inp_channels: int, out_channels: int, dim: int, num_blocks: Sequence[int],
-                    heads: Sequence[int], dual_pixel_task: bool) -> None:  # yapf: disable
+                    heads: Sequence[int], dual_pixel_task: bool) -> None:
     """Raises `ValueError` for arguments from which no network of this shape can be built."""
     if len(num_blocks) != 4 or len(heads) != 4:
         raise ValueError(f'{name}: num_blocks and heads need four numbers (three levels and the latent one), '
-                         f'not {list(num_blocks)} and {list(heads)}')  # yapf: disable
+                         f'not {list(num_blocks)} and {list(heads)}')
     if min(num_blocks) < 0 or min(heads) < 1:
         raise ValueError(f'{name}: num_blocks must not be negative and heads must be at least 1')
     if dim < 2 or dim % 2:
@@ -140,4 +140,4 @@ def check_restormer(name: str, inp_channels: int, out_channels: int, dim: int, n
             raise ValueError(f'{name}: {count} heads do not divide the {dim * 2**i} channels of level {i + 1}')
     if inp_channels != out_channels and not dual_pixel_task:
         raise ValueError(f'{name}: out_channels must equal inp_channels ({inp_channels}), because the result is a '
-                         f'residual to the input, not {out_channels}; dual_pixel_task has no residual')  # yapf: disable
+                         f'residual to the input, not {out_channels}; dual_pixel_task has no residual')

@@ -43,7 +43,7 @@ def gate_logits(x: Tensor, keys: Tensor, limit: float | None = None) -> Tensor:
 
 
 def route(logits: Tensor, k: int, sampled: int = 0, by_expert: bool = False,
-          balance: BalanceWeights | None = None) -> Routing:  # yapf: disable
+          balance: BalanceWeights | None = None) -> Routing:
     """Send each token to k experts; its gates are their probabilities, normalised to a sum of 1.
 
     Args:

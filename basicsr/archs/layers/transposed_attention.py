@@ -25,7 +25,7 @@ class TransposedAttention(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, bias: bool = False, gate: str | None = None,
-                 qkv: Pointwise = PointwiseConv2d, project_out: Pointwise = PointwiseConv2d):  # yapf: disable
+                 qkv: Pointwise = PointwiseConv2d, project_out: Pointwise = PointwiseConv2d):
         super().__init__()
         self.gate_size = {None: 0, 'headwise': num_heads, 'elementwise': dim}[gate]
         width = 3 * dim + self.gate_size

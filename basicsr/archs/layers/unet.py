@@ -32,11 +32,12 @@ class TwoLevelUNet(nn.Module):
         self.bottleneck = body(dim * 2**levels, num_blocks[-1])
         self.decoder_layers = nn.ModuleList()
         for width, blocks in ((dim * 2**i, num_blocks[i]) for i in reversed(range(levels))):
-            self.decoder_layers.append(nn.ModuleList([
-                Doubling(width * 2, width),
-                PointwiseConv2d(width * 2, width, bias=False),
-                body(width, blocks),
-            ]))  # yapf: disable
+            self.decoder_layers.append(
+                nn.ModuleList([
+                    Doubling(width * 2, width),
+                    PointwiseConv2d(width * 2, width, bias=False),
+                    body(width, blocks),
+                ]))
         self.mapping = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
         self.apply(init_linear)
 

@@ -154,7 +154,7 @@ class Module:
             function = self.functions.get(name) or self._function(name, shared)
             stream = c_void_p(torch.cuda.current_stream(self.device).cuda_stream)
             _ask('cuLaunchKernel', function, programs, 1, 1, threads, 1, 1, shared, stream,
-                 (c_void_p * 1)(ctypes.addressof(argument)), None)  # yapf: disable
+                 (c_void_p * 1)(ctypes.addressof(argument)), None)
 
     def _function(self, name: str, shared: int) -> c_void_p:
         function = c_void_p()

@@ -78,8 +78,10 @@ ROOMY = (
     (16, 8, (Plan(48), Plan(48, part=16), Plan(48, part=8), Plan(48, part=24, output=3))),
     (16, ANY, (Plan(48, ends=3, output=3), Plan(48, part=16, ends=3, output=3))),
     (32, ANY, (Plan(36, ends=3, output=3), Plan(36, ends=4, output=3), Plan(36, part=36, ends=3, output=3))),
-    (ANY, ANY, (Plan(32, tile=4, half=2, part=8, ends=3, output=3), Plan(32, tile=4, half=2, part=16, ends=3,
-                                                                         output=2))),
+    (ANY, ANY, (
+        Plan(32, tile=4, half=2, part=8, ends=3, output=3),
+        Plan(32, tile=4, half=2, part=16, ends=3, output=2),
+    )),
 )
 SCARCE = (
     (16, 8, (Plan(24), Plan(24, part=8), Plan(24, part=24, output=3))),
@@ -140,9 +142,11 @@ def store(arch: str, kind: Kind, plan: Plan) -> None:
 
 def constants(kind: Kind, plan: Plan) -> dict[str, object]:
     """The macros that `scan.cuh` is compiled with."""
-    return {'STATES': kind.states, 'RANK': kind.rank, 'TYPE': TYPES[kind.dtype], 'EVEN': int(kind.even),
-            'CHUNK': plan.chunk, 'TILE': plan.tile, 'HALF': plan.half, 'PART': plan.part, 'WARPS': plan.warps,
-            'ENDS_BLOCKS': plan.ends, 'OUTPUT_BLOCKS': plan.output, 'GRADIENT_BLOCKS': plan.gradients}  # yapf: disable
+    return {
+        'STATES': kind.states, 'RANK': kind.rank, 'TYPE': TYPES[kind.dtype], 'EVEN': int(kind.even),
+        'CHUNK': plan.chunk, 'TILE': plan.tile, 'HALF': plan.half, 'PART': plan.part, 'WARPS': plan.warps,
+        'ENDS_BLOCKS': plan.ends, 'OUTPUT_BLOCKS': plan.output, 'GRADIENT_BLOCKS': plan.gradients
+    }
 
 
 def shared_bytes(kernel: str, kind: Kind, plan: Plan) -> int:

@@ -11,8 +11,8 @@ from basicsr.ops.cuda.driver import Module, architecture
 from basicsr.ops.cuda.plans import THREADS, Kind, Plan, candidates, choose, machine_code, shared_bytes
 from basicsr.utils.errors import UserError
 
-TENSORS = ('value', 'dy', 'rows', 'weight', 'bias', 'rate', 'direct', 'starts', 'arriving', 'sums', 'total', 'out', 'd_rows',
-           'of_block', 'of_chunk', 'd_rest')  # yapf: disable
+TENSORS = ('value', 'dy', 'rows', 'weight', 'bias', 'rate', 'direct', 'starts', 'arriving', 'sums', 'total', 'out',
+           'd_rows', 'of_block', 'of_chunk', 'd_rest')
 SIZES = ('batch', 'height', 'width', 'channels', 'chunks', 'blocks', 'parameters', 'direction', 'adjoint')
 
 
@@ -50,9 +50,10 @@ class Scan:
         self.blocks = -(-self.channels // (16 * self.plan.warps))
         # gradients of A, of the step's weight and bias and of D, in rows from which four can be written at once
         self.parameters = -(-self.channels * (self.kind.states_4 + self.kind.rank + 2) // 4) * 4
-        self.sizes = {'batch': self.batch, 'height': height, 'width': width, 'channels': self.channels,
-                      'chunks': self.chunks, 'blocks': self.blocks,
-                      'parameters': self.parameters}  # yapf: disable
+        self.sizes = {
+            'batch': self.batch, 'height': height, 'width': width, 'channels': self.channels, 'chunks': self.chunks,
+            'blocks': self.blocks, 'parameters': self.parameters
+        }
         self.tensors = {'value': aligned(x), 'rows': x_dbl.contiguous()}
         for name, tensor in (('weight', dt_w), ('bias', dt_b), ('rate', A), ('direct', D)):
             self.tensors[name] = aligned(tensor.float())
@@ -68,7 +69,7 @@ class Scan:
     def launch(self, kernel: str, programs: int, direction: int = 0, adjoint: bool = False) -> None:
         if programs:
             problem = Problem(**{name: t.data_ptr() for name, t in self.tensors.items()}, **self.sizes,
-                              direction=direction, adjoint=int(adjoint))  # yapf: disable
+                              direction=direction, adjoint=int(adjoint))
             threads = THREADS.get(kernel, 32 * self.plan.warps)
             self.module.launch(kernel, programs, threads, shared_bytes(kernel, self.kind, self.plan), problem)
 
@@ -107,7 +108,7 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-             starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the six inputs."""
     scan = Scan(x, x_dbl, dt_w, dt_b, A, D)
     kind, tensors = scan.kind, scan.tensors

@@ -14,9 +14,8 @@ class Sequence(ctypes.Structure):
     """Mirror of the struct of the same name in scan.c."""
     _fields_ = [(name, c_int64) for name in ('batch', 'channels', 'groups', 'length')]
     _fields_ += [(name, c_int32) for name in ('states', 'softplus')]
-    _fields_ += [(name, POINTER(c_float)) for name in (
-        'u', 'delta', 'A', 'B', 'C', 'D', 'bias', 'y', 'last', 'starts', 'dy', 'du', 'd_delta', 'dB', 'dC', 'dA', 'dD',
-        'd_bias')]  # yapf: disable
+    _fields_ += [(name, POINTER(c_float)) for name in ('u', 'delta', 'A', 'B', 'C', 'D', 'bias', 'y', 'last', 'starts',
+                                                       'dy', 'du', 'd_delta', 'dB', 'dC', 'dA', 'dD', 'd_bias')]
 
 
 def state_count(batch: int, channels: int, length: int, groups: int, states: int) -> int:
@@ -24,17 +23,15 @@ def state_count(batch: int, channels: int, length: int, groups: int, states: int
 
 
 def _arguments(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
-              **outputs: Tensor | None) -> Sequence:  # yapf: disable
+               **outputs: Tensor | None) -> Sequence:
     batch, channels, length = u.shape
     arrays = {'u': u, 'delta': delta, 'A': A, 'B': B, 'C': C, 'D': D, 'bias': bias, **outputs}
-    return Sequence(batch, channels, B.shape[1], length, A.shape[1], int(softplus), **{
-        k: pointer(v)
-        for k, v in arrays.items()
-    })
+    return Sequence(batch, channels, B.shape[1], length, A.shape[1], int(softplus),
+                    **{k: pointer(v) for k, v in arrays.items()})
 
 
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
-                     save: bool) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
+            save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """See `basicsr.ops.selective_scan.selective_scan`; returns y, the last states, and the saved states."""
     inputs = [t.contiguous() for t in (u, delta, A, B, C, D, bias)]
     batch, channels, length = u.shape
@@ -46,14 +43,12 @@ def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
 
 
 def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
-                      softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the seven tensors."""
     dy, *inputs = [t.contiguous() for t in (dy, u, delta, A, B, C, D, bias)]
     u, delta, A, B, C, D, bias = inputs
     grads = {
-        'du': torch.empty_like(u),
-        'd_delta': torch.empty_like(delta),
-        'dB': torch.empty_like(B),
+        'du': torch.empty_like(u), 'd_delta': torch.empty_like(delta), 'dB': torch.empty_like(B),
         'dC': torch.empty_like(C)
     }
     batch = u.shape[0]

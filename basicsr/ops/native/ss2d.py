@@ -42,7 +42,7 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-                  starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the six inputs."""
     dy, *inputs = [t.contiguous() for t in (dy, x, x_dbl, dt_w, dt_b, A, D)]
     batch, workers = x.shape[0], threads()

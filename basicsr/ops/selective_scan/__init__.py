@@ -17,7 +17,7 @@ _OUTSIDE = {'reference': selective_scan_reference, 'mamba_ssm': mamba_ssm_scan}
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
                    delta_bias: Tensor | None = None, delta_softplus: bool = True, z: Tensor | None = None,
-                   return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # yapf: disable
+                   return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     r"""Scan a sequence with input-dependent state updates.
 
     With dt = softplus(delta + delta_bias), per channel e and state s, starting from h = 0:
@@ -82,8 +82,8 @@ def _with_groups(B: Tensor, C: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return spread(B), spread(C)
 
 
-def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
-                  z: Tensor | None) -> None:  # yapf: disable
+def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+                  delta_bias: Tensor | None, z: Tensor | None) -> None:
     batch, channels, length = u.shape
     _check(A.dim() == 2 and len(A) == channels, f'A has shape {tuple(A.shape)}, expected ({channels}, states)')
     for name, x in (('delta', delta), ('z', z)):
@@ -92,8 +92,9 @@ def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: 
     states = A.shape[1]
     for name, x in (('B', B), ('C', C)):
         fits = x.dim() == 4 and x.shape[0] == batch and x.shape[2:] == (states, length) and channels % x.shape[1] == 0
-        _check(fits, f'{name} has shape {tuple(x.shape)}, expected ({batch}, groups, {states}, {length}) '
-               f'with groups dividing {channels}')  # yapf: disable
+        _check(
+            fits, f'{name} has shape {tuple(x.shape)}, expected ({batch}, groups, {states}, {length}) '
+            f'with groups dividing {channels}')
     _check(B.shape == C.shape, f'B and C differ: {tuple(B.shape)} and {tuple(C.shape)}')
     for name, x in (('D', D), ('delta_bias', delta_bias)):
         shape = () if x is None else tuple(x.shape)

@@ -31,11 +31,7 @@ class Chunks:
         backward: make the buffers of the adjoint too.
     """
 
-    def __init__(self,
-                 like: Tensor,
-                 shape: tuple[int, int, int, int],
-                 length: int,
-                 rate: Tensor,
+    def __init__(self, like: Tensor, shape: tuple[int, int, int, int], length: int, rate: Tensor,
                  backward: bool = False):
         self.size = chunk_size(shape, length)
         self.parts = [slice(i, min(i + self.size, length)) for i in range(0, length, self.size)]
@@ -64,7 +60,7 @@ class Chunks:
         return (C.unsqueeze(3) @ states[1:]).squeeze(3), states[-1].clone()
 
     def backward(self, dt: Tensor, u: Tensor, B: Tensor, C: Tensor, dy: Tensor, start: Tensor,
-                 carry: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+                 carry: Tensor) -> tuple[Tensor, ...]:
         """Gradients (d_dt, d_u, dB, dC, d_rate) and the carry for the chunk before.
 
         `carry`: decay times adjoint of the position after the chunk.

@@ -34,7 +34,7 @@ def _module(u: Tensor, A: Tensor) -> ModuleType:
 
 @torch.library.custom_op('basicsr::selective_scan', mutates_args=())
 def scan_operator(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
-                  save: bool) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
+                  save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """y, the last states (batch, channels, states), and with `save` the states that the backward starts from."""
     return _module(u, A).forward(u, delta, A, B, C, D, bias, softplus, save)
 
@@ -48,9 +48,9 @@ def _(u, delta, A, B, C, D, bias, softplus, save):
 
 
 @torch.library.custom_op('basicsr::selective_scan_backward', mutates_args=())
-def scan_backward_operator(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
-                           starts: Tensor, softplus: bool) -> tuple[
-                               Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # yapf: disable
+def scan_backward_operator(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
+                           bias: Tensor, starts: Tensor,
+                           softplus: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the seven tensors."""
     return _module(u, A).backward(dy, u, delta, A, B, C, D, bias, softplus, starts)
 

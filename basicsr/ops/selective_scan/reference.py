@@ -8,7 +8,7 @@ from torch import Tensor
 
 def selective_scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
                              delta_bias: Tensor | None = None, delta_softplus: bool = True,
-                             return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # yapf: disable
+                             return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """See `basicsr.ops.selective_scan.selective_scan`; B and C (batch, groups, states, length).
 
     Differentiable by autograd, in the dtype of its inputs.

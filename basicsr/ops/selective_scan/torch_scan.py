@@ -14,7 +14,7 @@ def state_count(batch: int, channels: int, length: int, groups: int, states: int
 
 
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, use_softplus: bool,
-            save: bool) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
+            save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """See `selective_scan`; returns y, the last states (batch, channels, states), and the saved states."""
     dtype = u.dtype
     u, delta, B, C = in_float32(u, delta, B, C)
@@ -35,7 +35,7 @@ def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
 
 
 def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
-             use_softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             use_softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the seven tensors."""
     dtypes = u.dtype, delta.dtype, B.dtype, C.dtype
     dy, u, delta, B, C = in_float32(dy, u, delta, B, C)

@@ -19,8 +19,7 @@ def _row(x, j, i):
 
 
 @triton.jit
-def _raw_step(delta, row, weight, bias, offset, k, channels, e, mask, both, RANK: tl.constexpr,
-              DELTA: tl.constexpr):  # yapf: disable
+def _raw_step(delta, row, weight, bias, offset, k, channels, e, mask, both, RANK: tl.constexpr, DELTA: tl.constexpr):
     """Step of a tile before softplus, (positions, channels)."""
     dt = tl.zeros(both.shape, tl.float32) + tl.load(bias + k * channels + e, mask=mask, other=0.0)[None, :]
     if DELTA:
@@ -46,10 +45,10 @@ def _over_channels(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @kernel
 def gradient_kernel(value, grad, delta, rows, weight, bias, rate, direct, states, adjoints, total, out, d_step, d_rows,
-                    d_rate, length, height, width, channels, row_width, group_step, per_batch, blocks, tiles,
-                    slots, scans, first, count, is_first, is_last, STATES: tl.constexpr, RANK: tl.constexpr,
+                    d_rate, length, height, width, channels, row_width, group_step, per_batch, blocks, tiles, slots,
+                    scans, first, count, is_first, is_last, STATES: tl.constexpr, RANK: tl.constexpr,
                     BLOCK: tl.constexpr, TILE: tl.constexpr, DELTA: tl.constexpr, IMAGE: tl.constexpr,
-                    SOFTPLUS: tl.constexpr):  # yapf: disable
+                    SOFTPLUS: tl.constexpr):
     """Gradients of one tile of positions, state after state, each lane scanning its channel in both directions of time.
 
     `states` and `adjoints` (scans, slots, STATES, channels): state before the tile, adjoint arriving from after it.

@@ -86,7 +86,7 @@ def _flags(e, mask, is_first, is_last):
 
 @triton.jit
 def _read(value, delta, row, position, row_width, row_step, e, mask, n, r, STATES: tl.constexpr, RANK: tl.constexpr,
-          DELTA: tl.constexpr, COEFFICIENT: tl.constexpr, OUTPUT: tl.constexpr):  # yapf: disable
+          DELTA: tl.constexpr, COEFFICIENT: tl.constexpr, OUTPUT: tl.constexpr):
     """What one position needs: value, step or its low-rank form, B (or C), and C for the output."""
     offset = position.to(tl.int64) * row_width + e
     row += position.to(tl.int64) * row_step
@@ -104,11 +104,11 @@ def _read(value, delta, row, position, row_width, row_step, e, mask, n, r, STATE
 
 
 @kernel
-def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, sums, total, out, length, height, width,
-                 channels, row_width, group_step, per_batch, blocks, chunks, chunk, tile, first, count, is_first, is_last,
-                 STATES: tl.constexpr, RANK: tl.constexpr, PAD: tl.constexpr, RANK_PAD: tl.constexpr,
+def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states, sums, total, out, length, height,
+                 width, channels, row_width, group_step, per_batch, blocks, chunks, chunk, tile, first, count, is_first,
+                 is_last, STATES: tl.constexpr, RANK: tl.constexpr, PAD: tl.constexpr, RANK_PAD: tl.constexpr,
                  BLOCK: tl.constexpr, MODE: tl.constexpr, ADJOINT: tl.constexpr, DELTA: tl.constexpr,
-                 IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr):  # yapf: disable
+                 IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr):
     """One chunk, position by position; `value` is u, or dy for the adjoint.
 
     MODE 'ends' starts from zero and writes the end state to `states`, the sum of steps to `sums`. The others start from
@@ -125,7 +125,7 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
     b_step = tl.load(bias + k * channels + e, mask=mask, other=0.0)
     if not DELTA:
         w = tl.load(weight + k * RANK * channels + r[:, None] * channels + e[None, :],
-                    mask=(r < RANK)[:, None] & mask[None, :], other=0.0)  # yapf: disable
+                    mask=(r < RANK)[:, None] & mask[None, :], other=0.0)
     row_step = per_batch * (RANK + 2 * STATES)
     value += batch * length * row_width + k * group_step
     delta += batch * length * row_width + k * group_step
@@ -150,7 +150,7 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
     position = minor * stride + rank // span
     COEFFICIENT: tl.constexpr = RANK + STATES if ADJOINT else RANK
     v, step, b, c = _read(value, delta, rows, position, row_width, row_step, e, mask, n, r, STATES, RANK, DELTA,
-                          COEFFICIENT, MODE == 'output')  # yapf: disable
+                          COEFFICIENT, MODE == 'output')
     for i in range(chunk // tile):
         t = chunk // tile - 1 - i if ADJOINT else i
         if MODE == 'tiles':
@@ -164,8 +164,8 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
             after = tl.where(minor < 0, after - 1 + span * stride, after)
             minor = tl.where(minor == span, 0, tl.where(minor < 0, span - 1, minor))
             after = tl.minimum(tl.maximum(after, 0), length - 1)
-            v2, step2, b2, c2 = _read(value, delta, rows, after, row_width, row_step, e, mask, n, r, STATES, RANK, DELTA,
-                                      COEFFICIENT, MODE == 'output')  # yapf: disable
+            v2, step2, b2, c2 = _read(value, delta, rows, after, row_width, row_step, e, mask, n, r, STATES, RANK,
+                                      DELTA, COEFFICIENT, MODE == 'output')
             if DELTA:
                 dt = step + b_step
             else:
@@ -193,7 +193,7 @@ def sweep_kernel(value, delta, rows, weight, bias, rate, direct, starts, states,
 
 @kernel
 def carry_kernel(ends, sums, rate, starts, last, chunks, channels, per_batch, blocks, states, is_reversed,
-                 BLOCK: tl.constexpr, STEPS: tl.constexpr):  # yapf: disable
+                 BLOCK: tl.constexpr, STEPS: tl.constexpr):
     """Chunk ends (each from zero) to chunk starts, and the state after the last; `is_reversed` for the adjoint.
 
     STEPS chunks are read at a time: one wait for memory each would dominate a long scan.
@@ -217,7 +217,6 @@ def carry_kernel(ends, sums, rate, starts, last, chunks, channels, per_batch, bl
         end += tl.where((j == 0)[:, None], decay * h[None, :], 0.0)
         _, after = tl.associative_scan((decay, end), 0, _after)
         following = slot + tl.where(is_reversed != 0, -1, 1)
-        tl.store(starts + following[:, None] * size + i[None, :], after,
-                 mask=(c + 1 < chunks)[:, None] & mask[None, :])  # yapf: disable
+        tl.store(starts + following[:, None] * size + i[None, :], after, mask=(c + 1 < chunks)[:, None] & mask[None, :])
         h = tl.sum(tl.where((j == STEPS - 1)[:, None], after, 0.0), 0)
     tl.store(last + scan.to(tl.int64) * size + i, h, mask=mask)

@@ -57,8 +57,8 @@ class Launch:
     def identity(self) -> tuple:
         """What decides which compiled kernel it needs; sizes are no part of it."""
         constants = tuple((k, v) for k, v in self.arguments.items() if k.isupper())
-        return (self.kernel.fn.__name__, tuple(t.dtype for t in self.tensors.values()), constants,
-                tuple(self.options.items()))  # yapf: disable
+        return (self.kernel.fn.__name__, tuple(t.dtype
+                                               for t in self.tensors.values()), constants, tuple(self.options.items()))
 
 
 _recording: ContextVar[list[Launch] | None] = ContextVar('recording', default=None)
@@ -76,7 +76,7 @@ def recorded() -> Iterator[list[Launch]]:
 
 
 def launch(kernel: Any, programs: int, tensors: dict[str, Tensor], warps: int, registers: int | None = None,
-           **arguments: Any) -> None:  # yapf: disable
+           **arguments: Any) -> None:
     """Start a kernel; all programs in the first grid dimension, the only one that may exceed 65535."""
     options = {'num_warps': warps, 'maxnreg': registers, 'enable_fp_fusion': True}
     recording = _recording.get()
@@ -146,7 +146,7 @@ class Scans:
         tensors = {'ends': ends, 'sums': sums, 'rate': self.scaled_rate, 'starts': starts, 'last': last}
         launch(carry_kernel, blocks * self.batch * self.per_batch, tensors, CARRY_WARPS, chunks=self.chunks,
                channels=self.channels, per_batch=self.per_batch, blocks=blocks, states=self.states,
-               is_reversed=int(adjoint), BLOCK=CARRY_BLOCK, STEPS=CARRY_STEPS)  # yapf: disable
+               is_reversed=int(adjoint), BLOCK=CARRY_BLOCK, STEPS=CARRY_STEPS)
         return starts, last
 
     def output(self, starts: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class Scans:
             yield self._gradients(dy, starts, arriving, first, count, total, d_value)
 
     def _gradients(self, dy: Tensor, starts: Tensor, arriving: Tensor, first: int, count: int, total: Tensor,
-                   d_value: Tensor) -> Gradients:  # yapf: disable
+                   d_value: Tensor) -> Gradients:
         new, scans = self.rate.new_empty, self.batch * count
         tiles, slots = -(-self.length // TILE), self.chunks * (self.chunk // TILE)
         states, adjoints = (new(scans, slots, self.states, self.channels) for _ in range(2))
@@ -178,10 +178,12 @@ class Scans:
         d_rows = new(self.blocks, self.batch, count, 2 * self.states, self.length)
         d_rate = new(self.batch, count, tiles, self.states, self.channels)
         tensors, rest = self._common(self.value, first, count)
-        tensors |= {'grad': dy, 'states': states, 'adjoints': adjoints, 'total': total, 'out': d_value, 'd_step': d_step,
-                    'd_rows': d_rows, 'd_rate': d_rate}  # yapf: disable
+        tensors |= {
+            'grad': dy, 'states': states, 'adjoints': adjoints, 'total': total, 'out': d_value, 'd_step': d_step,
+            'd_rows': d_rows, 'd_rate': d_rate
+        }
         launch(gradient_kernel, self.blocks * tiles * scans, tensors, 1, GRADIENT_REGISTERS, **rest, tiles=tiles,
-               slots=slots, scans=scans, TILE=TILE)  # yapf: disable
+               slots=slots, scans=scans, TILE=TILE)
         rows = d_rows.sum(0).transpose(2, 3)
         rows = _to_pixels(rows, first, self.height, self.width) if self.image else rows
         return Gradients(first, d_step, rows, d_rate.sum((0, 2)))
@@ -195,7 +197,7 @@ class Scans:
         return out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
 
     def _sweep(self, mode: str, value: Tensor, first: int, count: int, adjoint: bool = False,
-               **buffers: Tensor) -> None:  # yapf: disable
+               **buffers: Tensor) -> None:
         """One launch of the sweep over the scans first .. first + count of each batch element."""
         tensors, rest = self._common(value, first, count)
         names = ('starts', 'states', 'sums', 'total', 'out')
@@ -203,23 +205,39 @@ class Scans:
         pad, rank_pad = (triton.next_power_of_2(max(n, 1)) for n in (self.states, self.rank))
         launch(sweep_kernel, self.blocks * self.chunks * self.batch * count, tensors, max(1, pad // SWEEP_STATES),
                SWEEP_REGISTERS if pad + rank_pad <= SWEEP_SMALL else None, **rest, chunks=self.chunks, chunk=self.chunk,
-               tile=TILE if mode == 'tiles' else self.chunk, PAD=pad, RANK_PAD=rank_pad, MODE=mode,
-               ADJOINT=adjoint)  # yapf: disable
+               tile=TILE if mode == 'tiles' else self.chunk, PAD=pad, RANK_PAD=rank_pad, MODE=mode, ADJOINT=adjoint)
 
     def _common(self, value: Tensor, first: int, count: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Arguments that the sweep and the gradient kernel share: tensors, and the rest."""
         tensors = {
-            'value': value, 'delta': self.value if self.delta is None else self.delta, 'rows': self.rows,
-            'weight': self.bias if self.weight is None else self.weight, 'bias': self.bias, 'rate': self.scaled_rate,
+            'value': value,
+            'delta': self.value if self.delta is None else self.delta,
+            'rows': self.rows,
+            'weight': self.bias if self.weight is None else self.weight,
+            'bias': self.bias,
+            'rate': self.scaled_rate,
             'direct': self.direct,
-        }  # yapf: disable
+        }
         rest = {
-            'length': self.length, 'height': self.height, 'width': self.width, 'channels': self.channels,
-            'row_width': self.row_width, 'group_step': self.group_step, 'per_batch': self.per_batch,
-            'blocks': self.blocks, 'first': first, 'count': count, 'is_first': int(first == 0),
-            'is_last': int(first + count == self.per_batch), 'STATES': self.states, 'RANK': self.rank, 'BLOCK': BLOCK,
-            'DELTA': self.delta is not None, 'IMAGE': self.image, 'SOFTPLUS': self.softplus,
-        }  # yapf: disable
+            'length': self.length,
+            'height': self.height,
+            'width': self.width,
+            'channels': self.channels,
+            'row_width': self.row_width,
+            'group_step': self.group_step,
+            'per_batch': self.per_batch,
+            'blocks': self.blocks,
+            'first': first,
+            'count': count,
+            'is_first': int(first == 0),
+            'is_last': int(first + count == self.per_batch),
+            'STATES': self.states,
+            'RANK': self.rank,
+            'BLOCK': BLOCK,
+            'DELTA': self.delta is not None,
+            'IMAGE': self.image,
+            'SOFTPLUS': self.softplus,
+        }
         return tensors, rest
 
 

@@ -12,8 +12,7 @@ def state_count(batch: int, channels: int, length: int, groups: int, states: int
     return saved_states(batch, groups, channels // groups, length, states)
 
 
-def _scans(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
-           softplus: bool) -> Scans:  # yapf: disable
+def _scans(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool) -> Scans:
     """Turn to channels-last: copies of what is read once, so that the kernels read it with whole warps."""
     groups, length = B.shape[1], u.shape[2]
     width = u.shape[1] // groups
@@ -21,7 +20,7 @@ def _scans(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
     rows = torch.cat([B, C], dim=2).permute(0, 3, 1, 2).contiguous()
     bias, direct = (x.float().reshape(groups, width).contiguous() for x in (bias, D))
     return Scans(_turn(u), _turn(delta), rows, None, bias, rate, direct, 1, length, width, image=False,
-                 softplus=softplus)  # yapf: disable
+                 softplus=softplus)
 
 
 def _turn(x: Tensor) -> Tensor:
@@ -29,7 +28,7 @@ def _turn(x: Tensor) -> Tensor:
 
 
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
-            save: bool) -> tuple[Tensor, Tensor, Tensor]:  # yapf: disable
+            save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """See `selective_scan`; returns y, the last states (batch, channels, states), and the saved states."""
     scans = _scans(u, delta, A, B, C, D, bias, softplus)
     starts, last = scans.starts(scans.value)
@@ -43,7 +42,7 @@ def _turn_last(last: Tensor, batch: int, A: Tensor) -> Tensor:
 
 
 def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor,
-             softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             softplus: bool, starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the seven tensors."""
     scans = _scans(u, delta, A, B, C, D, bias, softplus)
     dy, d_value = _turn(dy), torch.empty_like(scans.value)

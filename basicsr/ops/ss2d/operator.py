@@ -35,7 +35,7 @@ def _module(x: Tensor, A: Tensor) -> ModuleType:
 
 @torch.library.custom_op('basicsr::ss2d_scan', mutates_args=())
 def ss2d_operator(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-                  save: bool) -> tuple[Tensor, Tensor]:  # yapf: disable
+                  save: bool) -> tuple[Tensor, Tensor]:
     """y, and with `save` the states that the backward starts from."""
     return _module(x, A).forward(x, x_dbl, dt_w, dt_b, A, D, save)
 
@@ -43,14 +43,13 @@ def ss2d_operator(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tenso
 @ss2d_operator.register_fake
 def _(x, x_dbl, dt_w, dt_b, A, D, save):
     count = _module(x, A).state_count(*x.shape, A.shape[1]) if save else 0
-    return torch.empty_like(
-        x, memory_format=torch.contiguous_format), x.new_empty(
-            count, dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(
+        count, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 @torch.library.custom_op('basicsr::ss2d_scan_backward', mutates_args=())
 def ss2d_backward_operator(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-                           starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # yapf: disable
+                           starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six inputs."""
     return _module(x, A).backward(dy, x, x_dbl, dt_w, dt_b, A, D, starts)
 

@@ -69,7 +69,7 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-             starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the six inputs."""
     dtypes = x.dtype, x_dbl.dtype
     dy, x, x_dbl = in_float32(dy, x, x_dbl)
@@ -99,7 +99,6 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
         rows = torch.cat([d_low, dB, dC], dim=-1)
         for k, index in enumerate(image.order):
             dx_dbl[index[part], :, k] = rows[:, :, k]
-    return (dx.transpose(0, 1).reshape(x.shape).to(dtypes[0]), dx_dbl.transpose(0,
-                                                                                1).reshape(x_dbl.shape).to(dtypes[1]),
-            d_weight.transpose(1, 2).contiguous(), d_bias.reshape(dt_b.shape), d_rate.transpose(1, 2).reshape(A.shape),
-            d_direct.reshape(D.shape))
+    dx, dx_dbl = dx.transpose(0, 1).reshape(x.shape), dx_dbl.transpose(0, 1).reshape(x_dbl.shape)
+    return (dx.to(dtypes[0]), dx_dbl.to(dtypes[1]), d_weight.transpose(1, 2).contiguous(), d_bias.reshape(dt_b.shape),
+            d_rate.transpose(1, 2).reshape(A.shape), d_direct.reshape(D.shape))

@@ -18,17 +18,8 @@ def _scans(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: T
     weight = dt_w.float().transpose(1, 2).contiguous()
     bias, direct = (t.float().reshape(4, channels).contiguous() for t in (dt_b, D))
     return Scans(
-        x.flatten(1, 2).contiguous(),
-        None,
-        x_dbl.flatten(1, 2).contiguous(),
-        weight,
-        bias,
-        rate,
-        direct,
-        height,
-        width,
-        group_step=0,
-        image=True)
+        x.flatten(1, 2).contiguous(), None,
+        x_dbl.flatten(1, 2).contiguous(), weight, bias, rate, direct, height, width, group_step=0, image=True)
 
 
 def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
@@ -40,7 +31,7 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
-             starts: Tensor) -> tuple[Tensor, ...]:  # yapf: disable
+             starts: Tensor) -> tuple[Tensor, ...]:
     """Gradients of the six inputs."""
     scans = _scans(x, x_dbl, dt_w, dt_b, A, D)
     dy = dy.reshape(scans.value.shape).contiguous()
