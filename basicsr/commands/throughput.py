@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ CANDIDATES = {
     'bf16': {'train.amp': 'bf16'},
     'bf16+eager': {'train.amp': 'bf16', 'train.cuda_graphs': False},
     'bf16+compile': {'train.amp': 'bf16', 'train.compile': True},
-    'bf16+cuda-graphs': {'train.amp': 'bf16', 'train.compile': 'reduce-overhead'},
+    'bf16+reduce-overhead': {'train.amp': 'bf16', 'train.compile': 'reduce-overhead'},
 }
 
 _WARMUP = 6  # three or four iterations before the step is recorded, the recording, and a replay
@@ -67,8 +69,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         if name not in CANDIDATES:
             raise UserError(
                 f"--candidates: there is no '{name}'.{nearest(name, CANDIDATES)} One of: {', '.join(CANDIDATES)}")
-    if args.iterations < 1 or args.minutes <= 0:
+    if args.iterations < 1 or not (args.minutes > 0 and math.isfinite(args.minutes)):
         raise UserError('--iterations must be at least 1, and --minutes above 0')
+    if args.json and (Path(args.json).is_dir() or not os.access(Path(args.json).absolute().parent, os.W_OK)):
+        raise UserError(f"--json: '{args.json}' cannot be written")
     return args
 
 
@@ -149,7 +153,8 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
             took = now() - started
         model.get_current_log()  # raises when the losses were not finite
     except Exception as error:  # a compiler that is missing, too little memory, a loss that is not finite
-        traceback.print_exc()
+        if not isinstance(error, UserError):
+            traceback.print_exc()
         return Speed(name, failed=f'{type(error).__name__}: {" ".join(str(error).split())[:160]}')
     memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.
     return Speed(name, iterations / took, iterations * loader.batch_size / took, first, waited / took, memory)
