@@ -21,7 +21,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
-from unittest import mock
 
 import torch
 from common import report

@@ -10,9 +10,9 @@ from training_steps import EVERYTHING, NETWORK, PROGRESSIVE, SMALL, batch, steps
 from basicsr.archs import build_network
 from basicsr.archs.srresnet_arch import MSRResNet
 from basicsr.config import load_options
-from basicsr.engine.launch import start_run
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.models import build_model
+from basicsr.training.launch import start_run
 from basicsr.utils.errors import UserError
 from basicsr.utils.replay import CudaRecorder, Replayed
 
