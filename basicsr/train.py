@@ -26,15 +26,19 @@ def train_pipeline(root_path: str | Path | None = None, argv: list[str] | None =
     stages = load_stages(args.opt, args.overrides, is_train=True, root=Path(root_path) if root_path else None,
                          debug=args.debug, auto_resume=args.auto_resume)
     # everything above takes no torch, so that mistakes in the options are reported at once
+    from basicsr.engine.checkpoint import Finished
     from basicsr.training.launch import unfinished
     from basicsr.training.preflight import check_stages
     from basicsr.training.run import train
     from basicsr.utils.dist import shutdown
-    stages = unfinished(stages)
-    check_stages(stages)
-    for i, loaded in enumerate(stages):
-        if not train(loaded, args.launcher, later=stages[i + 1:], started=started):
-            break
+    try:
+        stages = unfinished(stages)
+        check_stages(stages)
+        for i, loaded in enumerate(stages):
+            if not train(loaded, args.launcher, later=stages[i + 1:], started=started):
+                break
+    except Finished as reason:
+        sys.stderr.write(f'{reason}\n')
     shutdown()
 
 

@@ -24,11 +24,12 @@ from pathlib import Path
 
 STARTED = time.monotonic()
 CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(CHECKOUT)
+sys.path[:1] = [str(CHECKOUT), str(CHECKOUT / 'scripts')]
+
+from pieces.packages import download, inspect_machine, install
+from pieces.parts import collect, cut, join, remove, waiting
 
 from basicsr.utils.errors import UserError, run_main
-from basicsr.utils.packages import download, inspect_machine, install
-from basicsr.utils.parts import collect, cut, join, remove, waiting
 
 
 def probe(args: argparse.Namespace) -> None:

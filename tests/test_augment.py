@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from basicsr.cli import main as basicsr
-from basicsr.commands.augment import Draw, draw, transform
+from basicsr.data.augmented_copies import Draw, draw, transform
 from basicsr.utils.img import imread, imwrite
 
 PLAIN = Draw(scale=1.5, angle=0., top=0.5, left=0.5, bilateral=None)

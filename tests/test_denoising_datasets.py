@@ -8,11 +8,11 @@ import torch
 import yaml
 
 from basicsr.commands.check_data import main as check_data
-from basicsr.commands.lmdb import make_lmdb
 from basicsr.config import load_options
 from basicsr.data import build_dataset
 from basicsr.data.degradations import add_gaussian_noise
 from basicsr.data.loader import ImageLoader, build_dataloader
+from basicsr.data.packing import make_lmdb
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.utils.errors import UserError
 

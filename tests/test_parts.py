@@ -1,12 +1,16 @@
 """Files in parts: what is cut is joined again; parts that are missing, damaged or of another packing."""
 import json
 import os
+import sys
 import tarfile
 
 import pytest
+from conftest import ROOT
 
 from basicsr.utils.errors import UserError
-from basicsr.utils.parts import collect, cut, join, remove, waiting
+
+sys.path.append(str(ROOT / 'scripts'))
+from pieces.parts import collect, cut, join, remove, waiting
 
 SIZE = 30_000
 

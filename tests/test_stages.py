@@ -100,8 +100,8 @@ def test_a_stopped_run_skips_what_has_ended_and_resumes_the_rest(staged, stop_af
     assert f"a stage that has ended is skipped: '{first}'" in log.read_text()
     runs = [tmp_path / 'experiments' / name for name in ('straight_all', 'tiny_all')]
     assert losses(runs[0]) == losses(runs[1]) and same(*map(weights, runs))
-    assert train([options, '--auto_resume']) == 2
-    assert 'nothing is left to do' in capsys.readouterr().err
+    assert train([options, '--auto_resume']) == 0
+    assert 'every stage is finished' in capsys.readouterr().err
 
 
 def test_later_stages_of_an_earlier_start_are_not_mistaken_for_finished(staged, starts, stop_after_saving, tmp_path):

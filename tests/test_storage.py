@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from basicsr.commands.lmdb import main, make_lmdb
+from basicsr.commands.lmdb import main
 from basicsr.data.loader import ImageLoader
+from basicsr.data.packing import make_lmdb
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.errors import UserError
@@ -81,7 +82,7 @@ def test_database_grows_beyond_its_first_size(tmp_path, monkeypatch):
     folder = folder_of(tmp_path / 'in', [f'{i}.png' for i in range(40)], (40, 40))  # 200 kB of noise
     with monkeypatch.context() as patch:
         patch.setattr(lmdb, 'open', lambda path, map_size: lmdb.Environment(path, map_size=1 << 16))
-        patch.setattr('basicsr.commands.lmdb._COMMIT_BYTES', 60_000)
+        patch.setattr('basicsr.data.packing._COMMIT_BYTES', 60_000)
         assert make_lmdb(folder, tmp_path / 'out.lmdb') == 40
     disk, base = SingleImageDataset(folder), SingleImageDataset(f'{tmp_path}/out.lmdb')
     assert len(base) == 40 and all(torch.equal(a['lq'], b['lq']) for a, b in zip(disk, base))

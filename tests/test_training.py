@@ -136,8 +136,9 @@ def test_resume_from_a_state_without_weights(tiny_options, tmp_path):
 def test_nothing_left_to_resume_is_said(tiny_options, capsys):
     options = str(tiny_options())
     assert train([options]) == 0
-    assert train([options, '--auto_resume']) == 2
-    assert 'nothing is left to do' in capsys.readouterr().err
+    assert train([options, '--auto_resume']) == 0  # as it was asked for, and no mistake
+    said = capsys.readouterr().err
+    assert 'nothing is left to do' in said and "'tiny' is finished" in said and 'error' not in said
 
 
 def test_non_finite_loss_stops_and_names_the_files(tiny_options, tmp_path, capsys):

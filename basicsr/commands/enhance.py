@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from basicsr.utils.errors import UserError, describe_os_error, run_main
+from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.pretrained import default_weights, describe_weights, find_weights
 
 if TYPE_CHECKING:
@@ -33,17 +33,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    jobs = _jobs(Path(args.input), Path(args.output))
-    from tqdm import tqdm
-    restorer = build_restorer(args)
-    failed = []
-    for source, target in tqdm(jobs, unit='image', disable=len(jobs) < 2 or not sys.stderr.isatty()):
-        try:
-            enhance_file(restorer, source, target, args.sheet)
-        except UserError as error:
-            failed.append(str(error))
-        except OSError as error:
-            failed.append(f'{source.name}: {describe_os_error(error)}')
+    from basicsr.inference.photos import enhance_files, jobs_of
+    jobs = jobs_of(Path(args.input), Path(args.output))
+    failed = enhance_files(build_restorer(args), jobs, args.sheet)
     for message in failed:
         sys.stderr.write(f'error: {message}\n')
     if len(jobs) > 1:
@@ -78,52 +70,6 @@ def _default(opt: str | None) -> str:
         raise UserError('which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)')
     get_root_logger().info(f'no --weights given: taking {name}, {describe_weights(name)}')
     return name
-
-
-def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: bool = False) -> None:
-    """Read, restore, write; a 16-bit input gives a 16-bit output where the format can hold it."""
-    import numpy as np
-
-    from basicsr.utils.image_header import read_header
-    from basicsr.utils.img import decode_image, imwrite, to_float
-    from basicsr.utils.logger import get_root_logger
-    data = source.read_bytes()
-    img = decode_image(data, str(source))
-    for remark in read_header(data).remarks():
-        get_root_logger().info(f'{source.name} is {remark}')
-    result = restorer(to_float(img)[..., ::-1])[..., ::-1]
-    deep = img.dtype == np.uint16 and target.suffix.lower() in ('.png', '.tif', '.tiff')
-    peak, dtype = (65535, np.uint16) if deep else (255, np.uint8)
-    imwrite((result * peak).round().astype(dtype), target)
-    get_root_logger().info(f'wrote {target}')
-    if sheet:
-        result = np.broadcast_to(result, (*result.shape[:2], 3))  # grey beside the colours it came from
-        before_after = np.hstack([to_float(img), result]) if img.shape == result.shape else result
-        imwrite((before_after * 255).round().astype(np.uint8), target.with_name(f'{target.stem}_sheet.png'))
-
-
-def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """(input, output) paths. An output that looks like a file name is one, when there is one input."""
-    from basicsr.utils.files import IMAGE_SUFFIXES, list_images
-    if not source.exists():
-        raise UserError(f"there is no file or folder '{source}'")
-    if source.is_dir():
-        images = list_images(source)
-        if not images:
-            raise UserError(f"there are no images in '{source}' (known types: {', '.join(IMAGE_SUFFIXES)})")
-        if target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir():
-            raise UserError(f"'{source}' is a folder, so -o must name a folder, not the file '{target}'")
-    else:
-        images = [source]
-    to_file = not source.is_dir() and target.suffix and not target.is_dir()
-    jobs = [(p, target if to_file else target / p.name) for p in images]
-    for image, out in jobs:
-        if out.suffix.lower() not in IMAGE_SUFFIXES:
-            raise UserError(
-                f"cannot write '{out}': unknown image type '{out.suffix}'; one of: {', '.join(IMAGE_SUFFIXES)}")
-        if out.exists() and out.samefile(image):
-            raise UserError(f"the output '{out}' would overwrite its input; choose another -o")
-    return jobs
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,6 +9,10 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.weights import read_file
 
 
+class Finished(Exception):
+    """What is to be resumed has ended. The text says so."""
+
+
 def newest_state(folder: str | Path) -> Path | None:
     """The `.state` file of the highest iteration; files with other names are ignored."""
     found = [(int(p.stem), p) for p in Path(folder).glob('*.state') if re.fullmatch(r'\d+', p.stem)]

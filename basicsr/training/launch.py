@@ -17,6 +17,7 @@ from addict import Dict
 
 from basicsr import __version__
 from basicsr.config import LoadedOptions, dict2str, freeze
+from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
@@ -29,14 +30,14 @@ def unfinished(stages: list[LoadedOptions]) -> list[LoadedOptions]:
     """The runs that are left of an option file's stages: with `auto_resume`, from the first that has not ended.
 
     Only that one can be resumed; `make_folders` archives what the folders of later ones hold from an earlier start.
-    Raises `UserError` when every stage has ended.
+    Raises `Finished` when every stage has ended.
     """
     if len(stages) == 1 or not stages[0].opt['auto_resume']:
         return stages
     last = [Path(stage.opt['path']['models']) / 'net_g_latest.pth' for stage in stages]
     done = list(takewhile(Path.is_file, last))
     if len(done) == len(stages):
-        raise UserError(f"every stage has ended ('{done[-1]}' is there), so nothing is left to do")
+        raise Finished(f"every stage is finished, the last weights are '{done[-1]}'; nothing is left to do")
     stages = stages[len(done):]
     stages[0].notices += [f"a stage that has ended is skipped: '{file}'" for file in done]
     return stages
@@ -114,9 +115,21 @@ def open_log(opt: Dict, loaded: LoadedOptions) -> None:
     logger.debug(dict2str(opt))
     for registry, name in ((ARCH_REGISTRY, opt['network_g']['type']), (MODEL_REGISTRY, opt['model_type'])):
         logger.info(f"{registry.noun} '{name}' from {registry.where(name)}")
+    logger.info(_places(opt))
     if opt['rank'] == 0 and opt['is_train']:
         _copy_options(loaded, Path(opt['path']['experiments_root']))
         _write_options(opt)
+
+
+def _places(opt: Dict) -> str:
+    """Where everything of the run goes."""
+    path = opt['path']
+    if not opt['is_train']:
+        return f"Results go to '{path['results_root']}'"
+    more = f"; TensorBoard reads '{path['tb_logger']}'" if (opt.get('logger') or {}).get('use_tb_logger') else ''
+    return (
+        f"Everything of this run goes to '{path['experiments_root']}': weights to models/ and best/, training states to"
+        f' training_states/, pictures to visualization/, tables and curves beside the log{more}')
 
 
 def environment() -> str:

@@ -11,7 +11,7 @@ from addict import Dict
 from basicsr.data.loader import ImageLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
-from basicsr.engine.checkpoint import newest_state, read_state
+from basicsr.engine.checkpoint import Finished, newest_state, read_state
 from basicsr.evaluation.evaluate import Results as Measured
 from basicsr.evaluation.validation import log_results, validate
 from basicsr.models.validation import validates_itself
@@ -223,15 +223,21 @@ class Trainer:
 
 
 def find_resume_state(opt: Dict | dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """The state to continue from: `path.resume_state`, or with `auto_resume` the newest of this run."""
+    """The state to continue from: `path.resume_state`, or with `auto_resume` the newest of this run.
+
+    Raises `Finished` for a run that has ended, and `UserError` for a state beyond the end of this one.
+    """
     newest = newest_state(opt['path']['training_states']) if opt.get('auto_resume') else None
     given = newest or opt['path'].get('resume_state')
     if given is None:
         return None
     state = read_state(given)
     total = opt['train']['total_iter']
-    ended = newest is None or (Path(opt['path']['models']) / 'net_g_latest.pth').is_file()
-    if state['iter'] >= total and ended:  # else it was stopped in the last validation
-        raise UserError(
-            f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
-    return Path(given), state
+    last = Path(opt['path']['models']) / 'net_g_latest.pth'
+    if state['iter'] < total or (newest and not last.is_file()):  # it may have been stopped in the last validation
+        return Path(given), state
+    if newest:
+        raise Finished(f"'{opt['name']}' is finished: {state['iter']} of {total} iterations, its weights are '{last}';"
+                       ' nothing is left to do')
+    raise UserError(
+        f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")

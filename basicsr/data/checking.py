@@ -1,0 +1,75 @@
+"""Checking data before training: pairs, sizes, damaged files."""
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from basicsr.config import LoadedOptions
+from basicsr.config.signatures import read_signature
+from basicsr.data import build_dataset
+from basicsr.data.loader import Failed, SeededSamples
+from basicsr.data.task_samples import Incomplete
+from basicsr.registry import DATASET_REGISTRY
+from basicsr.utils.errors import UserError, counted
+
+
+def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
+    """Read every data set of the runs of an option file once, print what is there, and return what is wrong."""
+    seen, mistakes = [], []
+    for stage in stages:
+        blocks = {key: block for key, block in stage.opt['datasets'].items() if block not in seen}
+        seen += blocks.values()
+        if len(stages) > 1 and blocks:
+            print(f"stage '{stage.opt['name']}':")
+        found = []
+        for key, block in blocks.items():
+            try:
+                found += _check(key, block)
+            except UserError as error:
+                found.append(str(error))
+        mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]
+    return mistakes
+
+
+def _check(key: str, block: dict) -> list[str]:
+    """Read every sample of a block once, whole; print a summary and return the mistakes."""
+    mistakes = []
+    try:
+        dataset = build_dataset(block | _whole_images(block))
+    except Incomplete as error:  # what pairs is read all the same
+        dataset = error.dataset
+        mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
+    absent = dataset.absent() if hasattr(dataset, 'absent') else []
+    if hasattr(dataset, 'summary'):  # several tasks, whose images an epoch repeats
+        if not mistakes:
+            print(f'datasets.{key}:\n{dataset.summary()}')
+        dataset = dataset.stored()
+    dataset = SeededSamples(dataset, block)
+    sizes: Counter[str] = Counter()
+    for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
+        sample = dataset[i]
+        if isinstance(sample, Failed):
+            mistakes.append(f'datasets.{key}: {sample.message}')
+            continue
+        h, w = sample['lq'].shape[-2:]
+        sizes[f'{w}x{h}'] += 1
+        if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
+            mistakes.append(
+                f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
+    common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
+    print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
+          f' sizes: {common}')
+    if absent:
+        print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
+              f" {', '.join(map(repr, absent))}")
+    return mistakes
+
+
+def _whole_images(block: dict) -> dict:
+    """Changes to a block for samples as they are stored: training pairs uncropped and, unlike test pairs, untrimmed."""
+    if block['phase'] != 'train' or read_signature(DATASET_REGISTRY.index()[block['type']]).takes_opt:
+        return {'phase': 'test'}
+    return {'gt_size': None, 'use_hflip': False, 'use_rot': False, 'geometric_augs': False}

@@ -1,0 +1,124 @@
+"""The one loop from samples to results."""
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from basicsr.commands.evaluate import main as evaluate_command
+from basicsr.data.samplers import ShardSampler
+from basicsr.evaluation import evaluate as module
+from basicsr.evaluation.evaluate import Images, Results, evaluate
+from basicsr.evaluation.weights import folders_of, result_folder
+from basicsr.test import main as run_test
+from basicsr.train import main as train_command
+from basicsr.utils.errors import UserError
+
+METRICS = {'psnr': {'type': 'calculate_psnr'}, 'mae': {'type': 'calculate_mae'}}
+
+
+def samples(count: int, tasks: tuple[str, ...] = ('', )) -> list[dict]:
+    rng = np.random.RandomState(0)
+    return [{
+        'lq': rng.rand(12, 14, 3), 'gt': rng.rand(12, 14, 3), 'lq_path': [f'{i}.png'], 'task': [tasks[i % len(tasks)]]
+    } for i in range(count)]
+
+
+def restore(sample: dict) -> Images:
+    return Images(sample['lq'], sample['lq'] * 0.7, sample['gt'])
+
+
+@pytest.mark.parametrize('tasks', [('', ), ('derain', 'dehaze', 'derain')])
+@pytest.mark.parametrize('world', [2, 3, 5])
+def test_shared_out_over_processes_it_is_the_same_to_the_last_digit(monkeypatch, tasks, world):
+    everything = samples(7, tasks)
+    alone = evaluate(restore, everything, METRICS)
+    parts = [
+        evaluate(restore, [everything[i] for i in ShardSampler(everything, world, rank)], METRICS).rows
+        for rank in range(world)
+    ]
+    monkeypatch.setattr(module, 'gather', lambda rows: parts)
+    shared = evaluate(restore, everything[:1], METRICS)
+    assert [row.name for row in shared.rows] == [str(i) for i in range(7)]
+    assert shared.rows == alone.rows and shared.means == alone.means and shared.tasks == alone.tasks
+
+
+def test_without_ground_truth_only_what_needs_none_is_measured():
+    given = [{k: v for k, v in s.items() if k != 'gt'} for s in samples(2)]
+    found = evaluate(lambda s: Images(s['lq'], s['lq'], None), given, METRICS)
+    assert found == Results([], 2) and found.means == {}
+
+
+def test_images_that_do_not_go_together_are_named():
+    sample = samples(1)[0] | {'gt': np.zeros((3, 3, 3))}
+    with pytest.raises(UserError, match=r"'0\.png': images differ in shape"):
+        evaluate(restore, [sample], METRICS)
+
+
+def test_what_takes_the_place_of_a_result_is_measured_and_shown():
+    seen = []
+    found = evaluate(restore, samples(1), METRICS, adjust=lambda result, gt: gt, watch=seen.append)
+    assert found.means['mae'] == 0 and np.array_equal(seen[0].images.result, seen[0].images.gt)
+    assert seen[0].values == found.rows[0].values and seen[0].file == '0.png'
+
+
+def test_training_testing_and_evaluating_give_the_same_numbers(tiny_options, tmp_path):
+    """One road: the images' sides are no multiples of what the network pads to."""
+    metrics = {label: {'type': f'calculate_{label}', 'protocol': 'retinexformer'} for label in ('psnr', 'ssim')}
+    options = str(tiny_options('one', train={'total_iter': 2}, val={'val_freq': 2, 'metrics': metrics}))
+    assert train_command(['--opt', options]) == 0
+    weights = tmp_path / 'experiments' / 'one' / 'models' / 'net_g_latest.pth'
+    with (tmp_path / 'experiments' / 'one' / 'metrics.csv').open() as file:
+        trained = next(csv.DictReader(file))
+    assert run_test(['--opt', options, f'path.pretrain_network_g={weights}']) == 0
+    tested = json.loads((tmp_path / 'results' / 'one' / 'toy.json').read_text())['metrics']
+    assert evaluate_command(['--opt', options, '--weights', str(weights), '--output_dir', str(tmp_path / 'o')]) == 0
+    evaluated = json.loads((tmp_path / 'o' / 'metrics.json').read_text())
+    for label in metrics:
+        assert float(trained[f'toy/{label}']) == tested[label]['mean'] == evaluated[f'{label} retinexformer']
+
+
+def test_two_weight_files_of_one_name_never_share_a_folder(tmp_path):
+    files = [tmp_path / run / 'models' / 'net_g_latest.pth'
+             for run in ('a', 'b')] + [tmp_path / 'x' / 'a' / 'models' / 'net_g_latest.pth']
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b'')
+    above, homes = tmp_path / 'results', []
+    for file in files:
+        homes.append(result_folder(above, file))
+        homes[-1].mkdir(parents=True)
+        (homes[-1] / 'weights.json').write_text(json.dumps({'weights': str(file.resolve())}))
+    assert [h.name for h in homes[:2]] == ['net_g_latest', 'b_net_g_latest'] and len(set(homes)) == 3
+    assert [result_folder(above, file) for file in files] == homes  # each comes back to its own
+    assert len(set(folders_of(tmp_path / 'new', files))) == 3
+
+
+def test_several_weight_files_make_one_table(tiny_options, tmp_path, capsys):
+    options = str(tiny_options('two', train={'total_iter': 2}))
+    assert train_command(['--opt', options]) == 0
+    first = tmp_path / 'experiments' / 'two' / 'models' / 'net_g_latest.pth'
+    second = tmp_path / 'epoch=1.pth'
+    content = torch.load(first, weights_only=True)
+    content['params'] = {k: v * 0.5 for k, v in content['params'].items()}
+    torch.save(content, second)
+    capsys.readouterr()
+    assert evaluate_command([
+        '--opt', options, '--weights',
+        str(first),
+        str(second), 'num_gpu=0', '--metrics', 'psnr', 'mae', '--result_dir',
+        str(tmp_path / 'r')
+    ]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[lines.index(next(line for line in reversed(lines) if line.split() == ['psnr', 'mae'])):]
+    assert [line.split()[0] for line in table[1:4]] == [str(first), str(second), 'better']
+    means = [
+        json.loads((tmp_path / 'r' / 'toy' / 'two' / stem / 'metrics.json').read_text())['psnr']
+        for stem in ('net_g_latest', 'epoch=1')
+    ]
+    assert [float(line.split()[1]) for line in table[1:3]] == [round(m, 4) for m in means] and means[0] != means[1]
+    refused = ['--opt', options, '--weights', str(first), str(second), '--output_dir', str(tmp_path / 'o')]
+    assert evaluate_command(refused) == 2 and '--output_dir is the folder of one' in capsys.readouterr().err
