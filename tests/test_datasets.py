@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from basicsr.data import build_dataset
+from basicsr.data import build_dataset, transforms
 from basicsr.data.loader import ImageLoader, build_dataloader
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.samplers import EnlargedSampler
@@ -81,6 +81,14 @@ def test_crop_pads_by_reflection_and_reaches_every_position():
     random.seed(1)  # and every position is reached
     seen = {tuple(paired_random_crop(coded(6, 5), coded(6, 5), 4)[0][0, 0, :2].tolist()) for _ in range(200)}
     assert seen == {(y, x) for y in range(3) for x in range(2)}
+
+
+def test_a_patch_above_the_size_of_pictures_is_said_once(messages):
+    transforms._say_padded.cache_clear()
+    for _ in range(3):
+        paired_random_crop(np.zeros((8, 9, 3)), np.zeros((8, 9, 3)), 8)
+        paired_random_crop(np.zeros((8, 9, 3)), np.zeros((8, 9, 3)), 10)
+    assert messages == ['gt_size: 10 is above the size of some pictures, which are padded by reflection']
 
 
 @pytest.mark.parametrize('options', [{'gt_size': 8}, {'gt_size': None}, {'gt_size': 8, 'scale': 2}], ids=str)

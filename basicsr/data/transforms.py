@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.data import get_worker_info
 
 from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
 
 
 class Turn(NamedTuple):
@@ -99,6 +102,8 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     lqs = img_lqs if isinstance(img_lqs, list) else [img_lqs]
     check_sizes(gts[0], lqs[0], scale, gt_path)
     size = gt_patch_size // scale
+    if min(gts[0].shape[:2]) < gt_patch_size:
+        _say_padded(gt_patch_size)
     gts = [pad_to_size(g, gt_patch_size, gt_patch_size) for g in gts]
     lqs = [pad_to_size(x, size, size) for x in lqs]
     h, w = lqs[0].shape[:2]
@@ -107,6 +112,14 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     top, left = top * scale, left * scale
     gts = [g[top:top + gt_patch_size, left:left + gt_patch_size] for g in gts]
     return (gts if isinstance(img_gts, list) else gts[0]), (lqs if isinstance(img_lqs, list) else lqs[0])
+
+
+@cache
+def _say_padded(size: int) -> None:
+    """Once for each size, by one of the loader's workers."""
+    worker = get_worker_info()
+    if worker is None or worker.id == 0:
+        get_root_logger().warning(f'gt_size: {size} is above the size of some pictures, which are padded by reflection')
 
 
 def augment(imgs, hflip: bool = True, rotation: bool = True):
