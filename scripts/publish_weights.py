@@ -28,8 +28,8 @@ from basicsr.commands.finished_run import (
 from basicsr.commands.metric_choice import all_protocols
 from basicsr.commands.restoring import build_restorer, measure_image, restore_images
 from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme
-from basicsr.config import load_options
-from basicsr.config.yaml_reader import read_yaml
+from basicsr.config import load_options, load_stages
+from basicsr.config.base import read_options
 from basicsr.data import build_dataset
 from basicsr.metrics.gt_mean import match_mean
 from basicsr.metrics.tasks import mean
@@ -146,9 +146,18 @@ def _published_options(source: Path, root: Path) -> str:
     ours = root / 'Options' / source.name
     if not ours.is_file():
         raise UserError(f"'{ours}' is missing: put the option file there, so that others can train these weights")
-    if read_yaml(ours)[0] != read_yaml(source)[0]:
+    # in the same words or, where one leaves to a base or a default what the other says, with the same effect
+    if all(read(ours) != read(source) for read in (_written, _effective)):
         raise UserError(f"'{ours}' says something else than '{source}', which trained these weights")
     return ours.relative_to(root).as_posix()
+
+
+def _written(file: Path) -> dict[str, Any]:
+    return read_options(file)[0]
+
+
+def _effective(file: Path) -> list[dict[str, Any]]:
+    return [run.opt for run in load_stages(file, is_train=True, check_files=False)]
 
 
 def _choose(ship: str | None, candidates: dict[str, Candidate]) -> str:

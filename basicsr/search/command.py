@@ -52,16 +52,16 @@ def run(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> tuple[Search, Path]:
     """Check everything and open the study. Returns the search and the folder of its results."""
+    from basicsr.config.base import read_options
     from basicsr.config.overrides import apply_overrides
     from basicsr.config.report import Problems
-    from basicsr.config.yaml_reader import read_yaml
     from basicsr.engine.early_stop import better_is
     from basicsr.search.space import check_space, read_space
     space = read_space(args.space)
     opt = check_space(space, args.space, args.opt, args.overrides)
     metric = _metric(opt, args)
     direction = space.direction or {'higher': 'maximize', 'lower': 'minimize'}[better_is(opt['val']['metrics'], metric)]
-    data, source = read_yaml(args.opt)
+    data, source = read_options(args.opt)
     apply_overrides(data, args.overrides, Problems(source))
     base_name = Path(opt['path']['experiments_root']).name
     name = args.study or base_name
