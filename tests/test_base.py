@@ -308,6 +308,13 @@ def test_the_schema_asks_files_on_a_base_for_nothing(write, tmp_path):
     assert check.is_valid(whole)
 
 
+def test_the_example_of_the_docs(write):
+    text = (ROOT / 'docs' / 'options.md').read_text(encoding='utf-8').split('## One file on another')[1]
+    opt = load(write('my_lol.yml', text.split('```yaml\n')[1].split('```')[0]))
+    assert opt['train']['pixel_opt'] == {'type': 'MSELoss'} and 'mixing_augs' not in opt['train']
+    assert opt['datasets']['train']['batch_size_per_gpu'] == 4 and opt['datasets']['train']['gt_size'] == 128
+
+
 def test_variants_of_the_tree_say_only_what_differs():
     files = [f for folder in ('Options', 'Ablation_Model') for f in (ROOT / folder).glob('*.yml')]
     based = {f: read_yaml(f)[0] for f in files if isinstance(read_yaml(f)[0].get('base'), str)}

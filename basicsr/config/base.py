@@ -5,6 +5,7 @@ does so as a whole, since its keys are the arguments of another class. `key: ~` 
 """
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def _find_base(given: Any, file: Path, where: str) -> Path:
     if found is None or not found.is_file():
         close = nearest(given, (other.name for other in file.parent.glob('*.y*ml') if other != file))
         raise UserError(f"{where}: there is no option file '{given}' (looked in {looked_in([file])}){close}")
-    return found
+    short = Path(os.path.normpath(found))  # for messages: without a/../b, unless a is a link to elsewhere
+    return short if short.is_file() and short.samefile(found) else found
 
 
 def _merge(base: dict[str, Any], source: Source, own: dict[str, Any], above: Source,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.config.check import loss_places
+from basicsr.config.overrides import split_path
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source
 from basicsr.registry import (
@@ -85,7 +86,7 @@ def pin_files(value: Any, source: Source, where: OptionPath = ()) -> Any:
     if isinstance(value, list):
         return [pin_files(v, source, (*where, i)) for i, v in enumerate(value)]
     # part by part, as of `roots: {rain: folder}` and of the keys of stages
-    keys = [word for part in where if isinstance(part, str) for word in part.split('.')]
+    keys = [str(key) for part in where for key in split_path(str(part))]
     named = any(key.startswith(_FILE_KEYS) or key.endswith('_files') for key in keys)
     if isinstance(value, str) and named and find_path(value) is None:
         found = find_value(value, where, source)
