@@ -26,9 +26,11 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
         raise UserError(f"'{args.opt}' has no val or test data set")
     _choose_weights(loaded)
     from basicsr.data.build import build_val_data
-    from basicsr.engine.launch import make_folders, open_log, start_run
-    from basicsr.engine.report import write_report
+    from basicsr.evaluation.files import write_test
+    from basicsr.evaluation.validation import log_results, validate
     from basicsr.models import build_model
+    from basicsr.models.validation import validates_itself
+    from basicsr.training.launch import make_folders, open_log, start_run
     from basicsr.utils.dist import shutdown
     from basicsr.utils.logger import get_root_logger
     opt = start_run(loaded, args.launcher)
@@ -36,11 +38,19 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     model = build_model(opt)
     make_folders(opt, resuming=False)  # last, so that a start that fails leaves earlier results as they are
     open_log(opt, loaded)
+    val = opt.get('val') or {}
+    metrics, save_img = val.get('metrics') or {}, val.get('save_img', False)
     for loader in loaders:
         name = loader.dataset.opt['name']
         get_root_logger().info(f'Testing {name}...')
-        model.validation(loader, opt['name'], None, (opt.get('val') or {}).get('save_img', False))
-        write_report(opt, name, model)
+        if validates_itself(model):
+            model.validation(loader, opt['name'], None, save_img)
+            continue
+        with model.validating():
+            found = validate(model, loader, opt['name'], None, save_img)
+        log_results(name, found, metrics, opt['name'])
+        if opt['rank'] == 0:
+            write_test(Path(opt['path']['results_root']), name, found, metrics, opt['path'].get('pretrain_network_g'))
     shutdown()
 
 

@@ -20,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from basicsr.utils.files import atomic_write
+
 
 def alternate(functions: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
     """Median seconds of each function; they take turns, so that a slow spell of the machine hits all."""
@@ -68,14 +70,20 @@ def results_file() -> Path:
     return ROOT / 'benchmarks' / 'results' / f'{name}.json'
 
 
-def store(topic: str, rows: list[dict[str, Any]], file: Path, **settings: Any) -> None:
-    """Replace `topic` in a result file; other topics stay. A kill leaves the old file or the new one."""
+def store(topic: str, rows: list[dict[str, Any]], file: Path, finished: bool = True, **settings: Any) -> None:
+    """Replace `topic` in a result file; other topics stay. A kill leaves the old file or the new one.
+
+    While it is not `finished`, what an earlier run found stays beside it as 'TOPIC before'.
+    """
     content = json.loads(file.read_text()) if file.is_file() else {'machine': machine()}
-    content[topic] = {**_versions(), **settings, 'rows': rows}
-    file.parent.mkdir(exist_ok=True)
-    unfinished = file.with_suffix('.tmp')  # by hand: on a bare machine the package may lack what its files need
-    unfinished.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(unfinished, file)
+    earlier = content.get(topic)
+    if finished:
+        content.pop(f'{topic} before', None)
+    elif earlier and not earlier.get('unfinished'):
+        content[f'{topic} before'] = earlier
+    content[topic] = {**_versions(), **settings, **({} if finished else {'unfinished': True}), 'rows': rows}
+    with atomic_write(file, 'w') as out:
+        out.write(json.dumps(content, indent=1) + '\n')
 
 
 @cache

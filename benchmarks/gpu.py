@@ -9,6 +9,7 @@ the same sections run with tiny shapes on the CPU, as a rehearsal; its rows go t
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ BEGAN = time.time()
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sections', nargs='+', choices=SECTIONS, default=[], metavar='NAME',
-                        help=f"of {', '.join(SECTIONS)}, in this order; default: {', '.join(DEFAULT)}")
+                        help=f"of {', '.join(SECTIONS)}, run in the order given; default: {', '.join(DEFAULT)}")
     parser.add_argument('--tune', action='store_true',
                         help='also measure the candidates of the scan; store the fastest')
     parser.add_argument('--profile', action='store_true', help='kernels of a step, resident programs, reasons to wait')
@@ -40,6 +41,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--wheels', metavar='DIR', help='packages that are missing here: *.whl, or an installed folder')
     parser.add_argument('--out', metavar='FILE', help='result file; default results/<machine>.json')
     args = parser.parse_args(argv)
+    for flag in ('golden', 'mamba', 'wheels'):
+        if getattr(args, flag) and not Path(getattr(args, flag)).is_dir():
+            parser.error(f"--{flag}: '{getattr(args, flag)}' is no folder")
+    if args.golden and not any((Path(args.golden) / place / 'golden.py').is_file() for place in ('.', '../tools')):
+        parser.error(f"--golden: there is no golden.py in '{args.golden}', nor in the folder 'tools' beside it")
+    if not (args.seconds > 0 and math.isfinite(args.seconds)):
+        parser.error('--seconds must be above 0')
+    if args.out and Path(args.out).is_dir():
+        parser.error(f"--out: '{args.out}' is a folder")
     extra = [name for name in ('tune', 'profile') if getattr(args, name)]
     args.sections += extra if args.sections else [name for name in SECTIONS if name in (*DEFAULT, *extra)]
     args.sections = list(dict.fromkeys(args.sections))
@@ -95,7 +105,12 @@ def main(argv: list[str] | None = None) -> int:
             print()
             print_table(f'gpu {name}', rows)
     say(f'rows are in {file}')
-    return 1 if any(row.get('right') == 'no' for rows in tables.values() for row in rows) else 0
+    return 1 if any(wrong(name, row) for name, rows in tables.items() for row in rows) else 0
+
+
+def wrong(section: str, row: dict[str, Any]) -> bool:
+    """Whether a row says that kernels are not right, or could not be looked at."""
+    return row.get('right') == 'no' or (section == 'correct' and 'failed' in row)
 
 
 def run(args: argparse.Namespace, device: str, file: Path, scratch: str) -> dict[str, list[dict[str, Any]]]:
@@ -108,14 +123,25 @@ def run(args: argparse.Namespace, device: str, file: Path, scratch: str) -> dict
     for name in args.sections:
         rows = tables[name] = []
 
-        def add(row: dict[str, Any], name: str = name, rows: list[dict[str, Any]] = rows) -> None:
-            rows.append(row)
-            store(f'gpu {name}', rows, file, seconds=args.seconds, load_average=os.getloadavg()[0])
-            say(f'{name}: {line(row)}')
+        def keep(finished: bool, name: str = name, rows: list[dict[str, Any]] = rows) -> None:
+            settings = {'seconds': args.seconds, 'load_average': os.getloadavg()[0]}
+            try:
+                store(f'gpu {name}', rows, file, finished, **settings)
+            except (OSError, ValueError) as error:  # a full disk, a damaged file: what is printed is left
+                say(f'{name}: not written to {file}: {error}')
 
-        run_section(SECTIONS[name], Context(device, options,
-                                            time.time() + args.seconds), add,
-                    lambda text, name=name: say(f'{name}: {text}'))
+        def add(row: dict[str, Any], name: str = name, rows: list[dict[str, Any]] = rows, keep: Any = keep) -> None:
+            rows.append(row)
+            say(f'{name}: {line(row)}')
+            keep(finished=False)
+
+        missing = run_section(SECTIONS[name], Context(device, options,
+                                                      time.time() + args.seconds), add,
+                              lambda text, name=name: say(f'{name}: {text}'))
+        if missing and name == 'correct':
+            add({'what': '; '.join(missing), 'failed': 'not reached'})
+        if rows:
+            keep(finished=not missing)
     if build:
         build.kill()
     return tables

@@ -28,11 +28,11 @@ from gpu_run import Context, Row, Task, die_with_parent
 from gpu_timing import eager, kernels, launches_and_busy, peak, replayed
 
 from basicsr.archs import build_network
-from basicsr.commands.throughput import CANDIDATES, measure
 from basicsr.config import load_options
 from basicsr.data.build import build_train_data
-from basicsr.engine.launch import start_run
 from basicsr.models import build_model
+from basicsr.training.launch import start_run
+from basicsr.training.throughput import CANDIDATES, measure
 from basicsr.utils.logger import get_root_logger
 
 # one loss for all: those of some need weights that are downloaded

@@ -118,7 +118,7 @@ def compare(name: str, shape: Shape, dtype: torch.dtype, context: Context, compi
                 for f, t in ((ours, mine), (published, theirs))]
         times = [replayed(run, context.device) for run in runs]
         row |= {f'ours {what}': times[0], f'published {what}': times[1], f'{what} ratio': times[1] / times[0]}
-    if 'both ratio' in row:
+    if 'both ratio' in row and not context.tiny:  # a rehearsal has another peer
         target = AT_LEAST_FOR.get(name, AT_LEAST)
         row |= {'target': f'>= {target:g}', 'met': 'yes' if row['both ratio'] >= target else 'no'}
     yield row

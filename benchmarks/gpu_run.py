@@ -55,9 +55,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def run_section(module: str, context: Context, add: Callable[[Row], None], say: Callable[[str], None]) -> None:
-    """Run the tasks of a section until they or the time are over; every row goes to `add` at once."""
+def run_section(module: str, context: Context, add: Callable[[Row], None], say: Callable[[str], None]) -> list[str]:
+    """Run the tasks of a section until they or the time are over; every row goes to `add` at once.
+
+    Returns what was not reached, or cut off.
+    """
     plan: list[str] = []
+    cut = None
     while True:
         known = len(context.begun)
         outcome = _listen(module, context, add, plan)
@@ -65,7 +69,8 @@ def run_section(module: str, context: Context, add: Callable[[Row], None], say: 
             break
         begun = context.begun[known:]
         if context.left <= 0:
-            say(f'cut off: {begun[-1] if begun else "the start"}')
+            cut = begun[-1] if begun else 'the start'
+            say(f'cut off: {cut}')
             break
         add({'what': begun[-1] if begun else module, 'failed': outcome})
         if not begun or context.left < START_SECONDS:  # what cannot even start is not tried for ever
@@ -73,6 +78,12 @@ def run_section(module: str, context: Context, add: Callable[[Row], None], say: 
     missing = [label for label in plan if label not in context.begun]
     if missing:
         say(f'not reached: {"; ".join(missing)}')
+    return [cut, *missing] if cut else missing
+
+
+def task_seconds(context: Context) -> float:
+    """How long the task that was begun last may take for its next row."""
+    return TASK_SECONDS
 
 
 def _listen(module: str, context: Context, add: Callable[[Row], None], plan: list[str]) -> str:
@@ -85,9 +96,10 @@ def _listen(module: str, context: Context, add: Callable[[Row], None], plan: lis
     try:
         while True:
             # a process may take its time to start and to plan, a task may not
-            wait_for = min(context.left, since + TASK_SECONDS - time.time() if planned else context.left)
+            patience = task_seconds(context)
+            wait_for = min(context.left, since + patience - time.time() if planned else context.left)
             if not here.poll(max(wait_for, 0)):
-                return 'the time of the section was over' if context.left <= 0 else f'no row in {TASK_SECONDS} s'
+                return 'the time of the section was over' if context.left <= 0 else f'no row in {patience} s'
             what, value = here.recv()
             if what == 'plan':
                 plan[:], planned = value, True

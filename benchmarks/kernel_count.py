@@ -21,7 +21,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
-from unittest import mock
 
 import torch
 from common import report
@@ -109,33 +108,13 @@ def count_step(options: dict[str, Any], size: int = 128, amp: torch.dtype | None
     counted = KernelCount()
     with torch.device('meta'):
         net = build_network(options)
-    with fake_cuda(counted), _choices_of_experts():
+    with fake_cuda(counted):
         net = to_fake_cuda(net).train()
         x = torch.rand(batch, 3, size, size, device='cuda')
         counted.clear()
         with CastWeights(net, amp if cast_once else None, 'cuda')():
             training_step(net, x, amp)
     return counted
-
-
-def _choices_of_experts() -> Any:
-    """ISALux asks the router's choices of the GPU, which fake tensors do not know: two of four, different for each image."""
-    from basicsr.archs.layers.mixture_of_experts import MOE_FFN
-    route = MOE_FFN.route
-
-    class Chosen:
-
-        def __init__(self, count: int, of: int):
-            self.rows = [[i % of, (i + 1) % of] for i in range(count)]
-
-        def tolist(self) -> list[list[int]]:
-            return self.rows
-
-    def known(self: Any, u: Tensor) -> tuple[Tensor, Chosen]:
-        gates, chosen = route(self, u)
-        return gates, Chosen(len(chosen), len(self.experts))
-
-    return mock.patch.object(MOE_FFN, 'route', known)
 
 
 def _tensors(*parts: Any) -> Iterable[Tensor]:

@@ -16,7 +16,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from basicsr.commands.finished_run import (
+from basicsr.config import load_options, load_stages
+from basicsr.config.base import read_options
+from basicsr.data import build_dataset
+from basicsr.evaluation.data_sets import DataSet
+from basicsr.evaluation.evaluate import Restored, evaluate, measure_all
+from basicsr.evaluation.metric_choice import all_protocols
+from basicsr.evaluation.restoring import build_restorer, by_restorer
+from basicsr.metrics.gt_mean import match_mean
+from basicsr.metrics.tasks import mean
+from basicsr.publishing.finished_run import (
     FILES,
     Candidate,
     best,
@@ -25,14 +34,7 @@ from basicsr.commands.finished_run import (
     find_candidates,
     option_file,
 )
-from basicsr.commands.metric_choice import all_protocols
-from basicsr.commands.restoring import build_restorer, measure_image, restore_images
-from basicsr.commands.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme
-from basicsr.config import load_options, load_stages
-from basicsr.config.base import read_options
-from basicsr.data import build_dataset
-from basicsr.metrics.gt_mean import match_mean
-from basicsr.metrics.tasks import mean
+from basicsr.publishing.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme
 from basicsr.utils.errors import UserError, nearest, run_main
 from basicsr.utils.files import atomic_write
 from basicsr.utils.pretrained import LIMIT, read_manifest
@@ -131,13 +133,16 @@ def measure(restorer, dataset, block: dict[str, Any], title: str) -> dict[str, d
     """For each image `{plain: {...}, GT-mean: {...}}` of the one result; PSNR and SSIM by the protocols of the table."""
     metrics = {label: options for label, options in all_protocols().items() if options['protocol'] in PROTOCOLS}
     rows = {}
-    for _, name, file, _, result, gt in restore_images(restorer, dataset, block, title):
+
+    def watch(seen: Restored) -> None:
+        _, result, gt = seen.images
         if gt is None:
-            raise UserError(f"'{file}' has no ground truth; a test set needs one")
-        rows[name] = {
-            kind: measure_image(file, image, gt, metrics, restorer.device)
-            for kind, image in (('plain', result), ('GT-mean', match_mean(result, gt)))
-        }
+            raise UserError(f"'{seen.file}' has no ground truth; a test set needs one")
+        brighter = measure_all(match_mean(result, gt), gt, metrics, restorer.device, seen.file)
+        rows[seen.name] = {'plain': seen.values, 'GT-mean': brighter}
+
+    loader = DataSet(dataset, block).loader()
+    evaluate(by_restorer(restorer), loader, metrics, device=restorer.device, watch=watch, title=title)
     return rows
 
 

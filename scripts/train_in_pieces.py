@@ -249,7 +249,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         else:
             sub.add_argument('--iterations', type=int, default=20, help='timed for each candidate')
             sub.add_argument('--candidates', metavar='LIST', default='float32,bf16',
-                             help='of: float32, bf16, bf16+eager, bf16+compile, bf16+cuda-graphs')
+                             help='of: float32, bf16, bf16+eager, bf16+compile, bf16+reduce-overhead')
     args = parser.parse_args(argv)
     args.root = args.root.resolve()
     args.pieces = args.root / '.pieces'

@@ -89,8 +89,8 @@ def tiny_model(tiny_options):
     small = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 
     def build(network: dict[str, Any] | None = None, data: dict[str, Any] | None = None, **train: Any) -> Any:
-        from basicsr.engine.launch import start_run
         from basicsr.models import build_model
+        from basicsr.training.launch import start_run
         options = tiny_options(network_g=network or small, datasets={'train': data or {}}, train=train)
         return build_model(start_run(load_options(options, is_train=True)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 
-from basicsr.engine.early_stop import Stop
+from basicsr.training.early_stop import Stop
 
 SPACE = """
 space:

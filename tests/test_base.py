@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import GOOD_OPTIONS, ROOT, run_python
 
-from basicsr.commands.ablation_study import read_study
+from basicsr.ablation.study import read_study
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.config import load_options, load_stages
 from basicsr.config.base import read_options

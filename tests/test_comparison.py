@@ -9,8 +9,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from basicsr.archs import build_network
-from basicsr.commands.comparison import Comparison
 from basicsr.commands.evaluate import main as evaluate
+from basicsr.evaluation.comparison import Comparison
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, to_float
 from basicsr.utils.weights import save_weights
@@ -27,7 +27,7 @@ def without(img, img2, **kwargs):
 @pytest.fixture(autouse=True)
 def lpips(monkeypatch):
     """Sets the LPIPS of a test; there is none at first."""
-    name = 'basicsr.commands.comparison.calculate_lpips'
+    name = 'basicsr.evaluation.comparison.calculate_lpips'
     monkeypatch.setattr(name, without)
     return lambda function: monkeypatch.setattr(name, function)
 
@@ -78,7 +78,7 @@ def test_pictures_have_three_panels_of_the_images_themselves(tmp_path):
 
 def test_titles_hold_both_metrics(images, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr('basicsr.commands.comparison._draw', lambda path, panels: drawn.append(list(panels)))
+    monkeypatch.setattr('basicsr.evaluation.comparison._draw', lambda path, panels: drawn.append(list(panels)))
     comparison = Comparison(tmp_path)
     comparison.add('x', *images)
     old, new = comparison.original[0], comparison.enhanced[0]

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import option_error as message
 
-from basicsr.engine.early_stop import EarlyStop, Stop, improves
+from basicsr.engine.best import improves
 from basicsr.registry import METRIC_REGISTRY
 from basicsr.train import main as train
+from basicsr.training.early_stop import EarlyStop, Stop
 
 
 def stopper(**changes):

@@ -10,8 +10,8 @@ from conftest import ROOT, run_python
 
 # imports go one way: a package may import those before it in this list, and itself
 ORDER = [
-    'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'inference', 'engine', 'models',
-    'commands', 'entry'
+    'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference', 'evaluation',
+    'engine', 'models', 'training', 'ablation', 'search', 'publishing', 'commands', 'entry'
 ]
 PACKAGE = ROOT / 'basicsr'
 
@@ -45,7 +45,8 @@ def test_imports_go_one_way():
 
 
 def test_inference_imports_nothing_that_trains():
-    assert [w for a, b, w in arrows() if a == 'inference' and b in ('engine', 'models', 'losses', 'data')] == []
+    trains = ('engine', 'models', 'training', 'losses', 'data')
+    assert [w for a, b, w in arrows() if a == 'inference' and b in trains] == []
 
 
 def test_archs_know_tensors_only():

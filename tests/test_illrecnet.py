@@ -10,12 +10,12 @@ from conftest import ROOT, run_python
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from basicsr.ablation.costs import count_macs
 from basicsr.archs import build_network, detect
 from basicsr.archs.illrecnet_arch import Separation
 from basicsr.archs.layers import pixel_attention as module
 from basicsr.archs.layers.pixel_attention import PixelAttention, pixel_attention
 from basicsr.archs.loading import load_into
-from basicsr.commands.ablation_costs import count_macs
 from basicsr.utils.weights import load_weights
 
 TINY = {'type': 'IllRecNet', 'embed_dim': 8, 'num_heads': 4, 'mlp_ratio': 2, 'num_resolution': 2}

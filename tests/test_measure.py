@@ -9,8 +9,8 @@ import pytest
 from conftest import GOOD_OPTIONS, ROOT, option_error
 
 from basicsr.cli import main
+from basicsr.engine.best import BestMetrics
 from basicsr.metrics import better, calculate_niqe, calculate_psnr, calculate_rmse, calculate_ssim, measure, needs_gt
-from basicsr.models.validation import ValidationMixin
 from basicsr.registry import METRIC_REGISTRY
 from basicsr.train import main as train
 from basicsr.utils.img import imread
@@ -150,17 +150,13 @@ def test_metrics_without_ground_truth_measure_data_without_one(tiny_options, tmp
     assert row['pairs/niqe'] == row['photos/niqe'] and row['pairs/psnr'] and 'photos/psnr' not in row
 
 
-def test_the_first_data_set_that_has_the_chosen_metric_decides(monkeypatch):
-    model = ValidationMixin()
-    saved = []
-    model.opt = {'val': {'best_metric': 'psnr', 'metrics': {m: {'type': f'calculate_{m}'} for m in ('niqe', 'psnr')}}}
-    monkeypatch.setattr(model, 'save_best', lambda *args: saved.append(args[:2]), raising=False)
+def test_the_first_data_set_that_has_the_chosen_metric_decides():
+    best = BestMetrics({m: {'type': f'calculate_{m}'} for m in ('niqe', 'psnr')}, 'psnr')
     found = [('photos', 'niqe', 4), ('pairs', 'niqe', 5), ('pairs', 'psnr', 20), ('more', 'psnr', 25),
              ('pairs', 'psnr', 19), ('photos', 'niqe', 3), ('pairs', 'psnr', 21)]
-    for dataset, metric, value in found:
-        model._update_best_metric_result(dataset, metric, value, 1)
+    saved = [(dataset, metric) for dataset, metric, value in found if best.report(dataset, metric, value, 1)]
     assert saved == [('pairs', 'psnr')] * 2
-    assert model.best_metric_results['photos']['niqe'] == {'better': 'lower', 'val': 3, 'iter': 1}
+    assert best.table['photos']['niqe'] == {'better': 'lower', 'val': 3, 'iter': 1}
 
 
 def test_options_of_the_new_metrics_are_checked(load):

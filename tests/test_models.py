@@ -9,8 +9,8 @@ from torch import nn
 
 from basicsr.config import load_options
 from basicsr.engine.ema import update_ema
-from basicsr.engine.launch import start_run
 from basicsr.models import build_model
+from basicsr.training.launch import start_run
 
 NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 

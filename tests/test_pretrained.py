@@ -16,10 +16,12 @@ from basicsr.cli import main as basicsr
 from basicsr.commands.enhance import main as enhance
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.commands.export import main as export
-from basicsr.commands.restoring import build_restorer, measure_image, restore_images
-from basicsr.commands.shipped_weights import markdown, measured, split_readme
 from basicsr.config import load_options
 from basicsr.data import build_dataset
+from basicsr.evaluation.data_sets import DataSet
+from basicsr.evaluation.evaluate import evaluate as evaluate_all
+from basicsr.evaluation.restoring import build_restorer, by_restorer
+from basicsr.publishing.shipped_weights import markdown, measured, split_readme
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
 from basicsr.utils.pretrained import LIMIT, default_weights, find_weights, read_manifest
@@ -278,9 +280,10 @@ def reproduce(entry, folder, count=2):
     block = opt['datasets'][entry['metrics']['block']]
     restorer = build_restorer(folder / entry['file'], opt, device='cpu')
     metrics = {'psnr': {'type': 'calculate_psnr', 'protocol': 'retinexformer'}}
-    for image in restore_images(restorer, build_dataset(block), block, block['name'], range(count)):
-        value = measure_image(image.file, image.result, image.gt, metrics, 'cpu')['psnr']
-        assert value == pytest.approx(entry['metrics']['per_image'][image.name], abs=.01)
+    found = evaluate_all(by_restorer(restorer), DataSet(build_dataset(block), block, range(count)).loader(), metrics)
+    assert len(found.rows) == count
+    for row in found.rows:
+        assert row.values['psnr'] == pytest.approx(entry['metrics']['per_image'][row.name], abs=.01)
 
 
 @pytest.mark.skipif(not (ROOT / 'data' / 'LOLv1').is_dir(), reason='needs LOL-v1 at data/LOLv1')

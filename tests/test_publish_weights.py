@@ -14,9 +14,9 @@ from test_pretrained import NETWORK, check_entry, reproduce
 
 from basicsr.archs import build_network
 from basicsr.commands.evaluate import main as evaluate
-from basicsr.commands.finished_run import FILES
-from basicsr.commands.shipped_weights import END, START, markdown, measured, split_readme
 from basicsr.config import load_options
+from basicsr.publishing.finished_run import FILES
+from basicsr.publishing.shipped_weights import END, START, markdown, measured, split_readme
 from basicsr.train import train_pipeline
 from basicsr.utils import pretrained
 from basicsr.utils.weights import load_weights, read_file, save_weights

@@ -14,9 +14,9 @@ optuna = pytest.importorskip('optuna')
 
 from searches import SPACE, database, files_of, scripted, states  # noqa: E402
 
+from basicsr.commands.search import main as search  # noqa: E402
 from basicsr.search import run as search_run  # noqa: E402
 from basicsr.search import study as studies  # noqa: E402
-from basicsr.search.command import main as search  # noqa: E402
 from basicsr.search.space import read_space  # noqa: E402
 
 

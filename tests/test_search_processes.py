@@ -15,10 +15,10 @@ pytest.importorskip('optuna')
 
 from searches import SPACE, database, files_of, scripted, states
 
+from basicsr.commands.search import main as search
+from basicsr.commands.search import parse, prepare
 from basicsr.search import run as search_run
 from basicsr.search import study as studies
-from basicsr.search.command import main as search
-from basicsr.search.command import parse, prepare
 
 
 @pytest.fixture

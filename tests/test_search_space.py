@@ -7,8 +7,8 @@ from conftest import ROOT, run_python
 
 optuna = pytest.importorskip('optuna')
 
+from basicsr.commands.search import prepare  # noqa: E402
 from basicsr.search import study as studies  # noqa: E402
-from basicsr.search.command import prepare  # noqa: E402
 from basicsr.search.space import PrunerOptions, SamplerOptions, check_space, read_space  # noqa: E402
 from basicsr.utils.errors import UserError  # noqa: E402
 

@@ -18,10 +18,10 @@ from basicsr.commands.segment import main as segment
 from basicsr.config import load_options
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.single_image_dataset import SingleImageDataset
-from basicsr.engine.launch import start_run
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.models import build_model
 from basicsr.train import main as train
+from basicsr.training.launch import start_run
 from basicsr.utils.errors import UserError
 from basicsr.utils.weights import save_weights
 

@@ -10,9 +10,9 @@ from conftest import option_error
 
 from basicsr.commands.check_data import main as check_data
 from basicsr.config import load_options, load_stages
-from basicsr.engine.trainer import Trainer
 from basicsr.test import main as run_test
 from basicsr.train import main as train
+from basicsr.training.trainer import Trainer
 
 NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 STAGES = [{'name': 'first', 'train.total_iter': 3},

@@ -167,14 +167,16 @@ def test_what_cannot_be_written(tmp_path):
         imfrombytes(b'')
 
 
-def test_atomic_write(tmp_path):
+def test_atomic_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'umask',
+                        None)  # all threads have the same: changing it for a moment opens their files to all
     path = tmp_path / 'sub' / 'file.txt'
     with atomic_write(path, 'w') as file:
         file.write('ä\n')
         assert not path.exists()
     assert path.read_bytes() == 'ä\n'.encode()
     (tmp_path / 'plain').touch()
-    assert path.stat().st_mode == (tmp_path / 'plain').stat().st_mode  # temporary files are private at first
+    assert path.stat().st_mode == (tmp_path / 'plain').stat().st_mode
     for error in (RuntimeError, KeyboardInterrupt, OSError):
         with pytest.raises(error), atomic_write(path, 'w') as file:
             file.write('half')

@@ -23,9 +23,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run() -> int:
     import torch
 
-    from basicsr.engine.launch import environment, shadowing
     from basicsr.ops.backend import BACKENDS, VARIABLE
     from basicsr.ops.native import library as native
+    from basicsr.training.launch import environment, shadowing
     print(environment())
     print('system:      ', platform.platform())
     print('packages:    ', ', '.join(f'{name} {_version(name)}' for name in _PACKAGES))

@@ -1,4 +1,4 @@
-"""Restore data sets and measure: evaluate --opt X.yml --weights W.pth, or --weights W.pth --degraded_dir D"""
+"""Restore data sets and measure: evaluate --opt X.yml --weights W.pth ..., or --weights W.pth --degraded_dir D"""
 from __future__ import annotations
 
 import argparse
@@ -6,13 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from basicsr.commands.metric_choice import (
-    Metrics,
-    add_arguments,
-    all_protocols,
-    choose_metrics,
-    leave_out_unavailable,
-)
+from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.pretrained import find_weights
 
@@ -20,8 +14,9 @@ from basicsr.utils.pretrained import find_weights
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
-    parser.add_argument('--weights', '--checkpoint', metavar='FILE',
-                        help='a file, or a name of `basicsr list weights`; default path.pretrain_network_g')
+    parser.add_argument('--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
+                        help='files, or names of `basicsr list weights`: several make one table;'
+                        ' default path.pretrain_network_g')
     parser.add_argument('--degraded_dir', metavar='DIR',
                         help='a folder of images instead of data sets of an option file')
     parser.add_argument('--clean_dir', metavar='DIR',
@@ -44,10 +39,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='also pictures beside input and ground truth, and what is gained over the input')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
     args = parser.parse_intermixed_args(argv)
-    for flag in ('benchmarks', 'metrics'):  # they take all words that follow
+    for flag in ('benchmarks', 'metrics', 'weights'):  # they take all words that follow
         words = getattr(args, flag)
-        args.overrides += [word for word in words if '=' in word]
-        setattr(args, flag, [word for word in words if '=' not in word])
+        others = [word for word in words if '=' in word and not (flag == 'weights' and Path(word).is_file())]
+        args.overrides += others
+        setattr(args, flag, [word for word in words if word not in others])
     return args
 
 
@@ -55,53 +51,29 @@ def run(args: argparse.Namespace) -> None:
     if args.gpus:
         os.environ['CUDA_VISIBLE_DEVICES'] = args.gpus
     opt = _options(args)
-    weights = args.weights or (opt['path'].get('pretrain_network_g') if opt else None)
-    if weights is None:
+    given = args.weights or ([opt['path']['pretrain_network_g']] if opt and opt['path'].get('pretrain_network_g') else [])
+    if not given:
         raise UserError('give --weights FILE')
-    file = find_weights(weights)
-    data = _folders(args) if args.degraded_dir else _data_sets(opt, args.opt)
-    chosen = _choose(data, args.benchmarks)
-    metrics = _metrics(args)
-    from basicsr.commands.comparison import Comparison
-    from basicsr.commands.evaluation_report import Row, report
-    from basicsr.commands.restoring import build_restorer, measure_image, restore_images
-    from basicsr.metrics.gt_mean import match_mean
-    from basicsr.utils.img import imwrite
-    args.dataset = args.dataset or '_'.join(data)
-    folder = Path(args.output_dir
-                  or Path(args.result_dir, args.dataset, *([Path(args.opt).stem] if args.opt else []), file.stem))
-    restorer = build_restorer(file, opt, None, args.device, args.tile, args.self_ensemble)
-    if args.metrics:
-        metrics = leave_out_unavailable(metrics, restorer.device)
-    homes = {name: folder / name if len(data) > 1 else folder for name in data}
-    rows, counts = [], dict.fromkeys(data, 0)
-    for name, (dataset, block) in data.items():
-        if hasattr(dataset, 'summary'):  # which of several possible folders the images of a task come from
-            print(f'{name}:\n{dataset.summary()}')
-        comparison = Comparison(homes[name], not args.no_images)
-        for task, image, path, lq, result, gt in restore_images(restorer, dataset, block, name, chosen[name]):
-            if gt is not None and args.GT_mean:
-                result = match_mean(result, gt)
-            values = measure_image(path, result, gt, metrics, restorer.device)
-            if values:
-                rows.append(Row(name, task, image, values))
-            if gt is not None and args.comparison:
-                comparison.add('/'.join(filter(None, (task, image))), lq, result, gt)
-            if not args.no_images:
-                imwrite((result[..., ::-1] * 255).round().astype('uint8'), homes[name] / task / f'{image}.png')
-            counts[name] += 1
-        if comparison.names:
-            comparison.write()
-            print(f"{name}: compared with the input in {homes[name] / 'test_results.txt'}" +
-                  (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
-    settings = {
-        'weights': str(weights), 'GT_mean': args.GT_mean, 'self_ensemble': args.self_ensemble, 'tile': args.tile
-    }
-    for name in [n for n in data if counts[n] and n not in {row.dataset for row in rows}]:
-        done = 'nothing to measure' if args.no_images else f'{counts[name]} images written to {homes[name]}'
-        print(f'{name}: no ground truth; {done}')
-    if rows:
-        report(rows, args.dataset, settings, folder, metrics if args.metrics else None)
+    files = [find_weights(name) for name in given]
+    if len(files) > 1 and args.output_dir:
+        raise UserError('--output_dir is the folder of one weight file; several have theirs below --result_dir')
+    from basicsr.evaluation import data_sets, weights
+    data = (data_sets.of_folders(args.degraded_dir, args.clean_dir, args.dataset)
+            if args.degraded_dir else data_sets.of_options(opt, args.opt))
+    if args.benchmarks:
+        data = data_sets.only_tasks(data, args.benchmarks)
+    title = args.dataset or '_'.join(data)
+    evaluation = weights.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
+                                    args.GT_mean, not args.no_images, args.comparison)
+    above = Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else []))
+    homes = [Path(args.output_dir)] if args.output_dir else weights.folders_of(above, files)
+    found = {}
+    for name, file, home in zip(given, files, homes):
+        if len(files) > 1:
+            print(f'{name}:')
+        found[str(name)] = evaluation.run(str(name), file, home)
+    if len(files) > 1:
+        print('\n'.join(weights.side_by_side(found)))
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -118,68 +90,15 @@ def _options(args: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-def _data_sets(opt: dict[str, Any], file: str) -> dict[str, tuple]:
-    """(data set, its block) of every val and test block, by name."""
-    from basicsr.data import build_dataset
-    out = {}
-    for key in sorted(k for k in opt['datasets'] if not k.startswith('train')):
-        block = opt['datasets'][key]
-        name = block['name'] if block['name'] not in out else key
-        out[name] = build_dataset(block), block
-    if not out:
-        raise UserError(f"'{file}' has no val or test data set")
-    return out
-
-
-def _folders(args: argparse.Namespace) -> dict[str, tuple]:
-    """One data set of the folders on the command line."""
-    from basicsr.data.single_image_dataset import SingleImageDataset
-    for flag in ('degraded_dir', 'clean_dir'):
-        if getattr(args, flag) and not Path(getattr(args, flag)).is_dir():
-            raise UserError(f"--{flag}: '{getattr(args, flag)}' is not a folder")
-    name = args.dataset or Path(args.degraded_dir).resolve().name
-    dataset = _pairs(args, name) if args.clean_dir else SingleImageDataset(dataroot_lq=args.degraded_dir)
-    return {name: (dataset, {})}
-
-
-def _pairs(args: argparse.Namespace, name: str):
-    """Files of equal names; else those of known benchmarks: 'rain-7' and 'norain-7', '0001_0.8_0.2' and '0001'."""
-    from basicsr.data.all_in_one_tasks import pair_stems
-    from basicsr.data.paired_image_dataset import PairedImageDataset
-    from basicsr.data.task_samples import TaskSamples
-    from basicsr.utils.files import list_images
-    try:
-        return PairedImageDataset(dataroot_gt=args.clean_dir, dataroot_lq=args.degraded_dir, phase='test')
-    except UserError as error:
-        for many in (False, True):
-            found = pair_stems(list_images(Path(args.degraded_dir)), list_images(Path(args.clean_dir)), name, many)
-            if found.samples and not found.mistakes:
-                return TaskSamples([found], None, False, 1, 0, training=False)
-        raise UserError(str(error).partition('; if names differ')[0]) from error  # the hint is for option files
-
-
-def _choose(data: dict[str, tuple], benchmarks: list[str]) -> dict[str, list[int] | None]:
-    """The indices of each data set to evaluate; None for all of it."""
-    if not benchmarks:
-        return dict.fromkeys(data)
-    from basicsr.data.loader import ImageLoader
-    from basicsr.metrics.tasks import choose, task_of
-    tasks = {
-        name: dataset.tasks()
-        if hasattr(dataset, 'tasks') else [task_of(batch) for batch in ImageLoader(dataset, block, batch_size=1)]
-        for name, (dataset, block) in data.items()
-    }
-    chosen = choose(benchmarks, {task for found in tasks.values() for task in found if task})
-    return {name: [i for i, task in enumerate(found) if task in chosen] for name, found in tasks.items()}
-
-
-def _metrics(args: argparse.Namespace) -> Metrics:
+def _metrics(args: argparse.Namespace) -> Any:
+    """Those chosen; None without a choice."""
     if args.metrics:
+        from basicsr.evaluation.metric_choice import choose_metrics
         with_gt = bool(args.clean_dir or not args.degraded_dir)
         return choose_metrics(args.metrics, args.protocol, args.set, with_gt)
     if args.protocol or args.set:
         raise UserError(f"--{'protocol' if args.protocol else 'set'} is for metrics named with --metrics")
-    return all_protocols()
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:

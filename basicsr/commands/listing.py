@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
         for protocol in PROTOCOLS.values():
             print(f'  {protocol.name:<32}{protocol.summary}')
     if args.kind in (None, 'weights'):
-        from basicsr.commands.shipped_weights import listing
+        from basicsr.publishing.shipped_weights import listing
         print('weights:', *listing(), sep='\n')
 
 

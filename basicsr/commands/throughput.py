@@ -3,53 +3,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+import math
+import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from basicsr.training.throughput import CANDIDATES, Speed, furthest, heading, line, measure_apart
 from basicsr.utils.errors import UserError, nearest, run_main
-
-# CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
-CANDIDATES = {
-    'float32': {},
-    'bf16': {'train.amp': 'bf16'},
-    'bf16+eager': {'train.amp': 'bf16', 'train.cuda_graphs': False},
-    'bf16+compile': {'train.amp': 'bf16', 'train.compile': True},
-    'bf16+cuda-graphs': {'train.amp': 'bf16', 'train.compile': 'reduce-overhead'},
-}
-
-_WARMUP = 6  # three or four iterations before the step is recorded, the recording, and a replay
-
-
-@dataclass
-class Speed:
-    """What one candidate does.
-
-    Attributes:
-        iterations, images: per second.
-        first: seconds of the first iteration, compilation included; CUDA graphs are recorded after it.
-        waiting: share of the time in which the next batch was not there yet.
-        memory: GiB of the GPU at most, 0 on the CPU.
-        failed: why there are no figures.
-    """
-    name: str
-    iterations: float = 0
-    images: float = 0
-    first: float = 0
-    waiting: float = 0
-    memory: float = 0
-    failed: str = ''
-
-    def fits(self, minutes: float) -> int:
-        """Iterations that end within `minutes`."""
-        return max(0, int((60 * minutes - self.first) * self.iterations))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -67,8 +27,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         if name not in CANDIDATES:
             raise UserError(
                 f"--candidates: there is no '{name}'.{nearest(name, CANDIDATES)} One of: {', '.join(CANDIDATES)}")
-    if args.iterations < 1 or args.minutes <= 0:
+    if args.iterations < 1 or not (args.minutes > 0 and math.isfinite(args.minutes)):
         raise UserError('--iterations must be at least 1, and --minutes above 0')
+    if args.json and (Path(args.json).is_dir() or not os.access(Path(args.json).absolute().parent, os.W_OK)):
+        raise UserError(f"--json: '{args.json}' cannot be written")
     return args
 
 
@@ -76,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.config import load_options
     from basicsr.utils.files import atomic_write
     load_options(args.opt, args.overrides, is_train=True)  # its mistakes, before torch is there
-    speeds = []
+    speeds: list[Speed] = []
     print(heading(args.minutes), flush=True)
     for name in args.candidates:
         speeds.append(measure_apart(args.opt, args.overrides, name, args.iterations))
@@ -93,91 +55,6 @@ def run(args: argparse.Namespace) -> None:
     options = ' '.join(f'{key}={value}' for key, value in CANDIDATES[best.name].items())
     print(f'gets furthest: {best.name}{f" ({options})" if options else ""}, {best.fits(args.minutes)} iterations in'
           f' {args.minutes:g} minutes without validations')
-
-
-def measure_apart(file: str | Path, overrides: list[str], name: str, iterations: int) -> Speed:
-    """`measure` in a process of its own: neither a crash nor memory that is kept touches the next candidate."""
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
-        try:
-            return pool.submit(measure, file, overrides, name, iterations).result()
-        except BrokenProcessPool:
-            return Speed(name, failed='the process was killed; too little memory?')
-
-
-def measure(file: str | Path, overrides: list[str], name: str, iterations: int = 20, warmup: int = _WARMUP,
-            alone: Callable[[float], AbstractContextManager] = nullcontext) -> Speed:
-    """Train `warmup + iterations` iterations of an option file as `CANDIDATES[name]`; no file is written.
-
-    What is timed runs inside `alone`, which is given the seconds of the first iteration.
-    """
-    import torch
-
-    from basicsr.config import load_options
-    from basicsr.data.build import build_train_data
-    from basicsr.engine.launch import start_run
-    from basicsr.models import build_model
-    changes = [f'{key}={value}' for key, value in CANDIDATES[name].items()]
-    opt = start_run(load_options(file, [*overrides, *changes], is_train=True))
-    on_gpu = opt['num_gpu'] != 0
-
-    def now() -> float:
-        if on_gpu:
-            torch.cuda.synchronize()
-        return time.monotonic()
-
-    try:
-        loader, sampler = build_train_data(opt)
-        model, batches = build_model(opt), _batches(loader, sampler)
-        started, waited, first = now(), 0., 0.
-
-        def train(i: int) -> None:
-            nonlocal waited
-            asked = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - asked
-            model.feed_data(batch)
-            model.optimize_parameters(i)
-
-        for i in range(1, warmup + 1):
-            train(i)
-            if i == 1:
-                first = now() - started
-        with alone(first):
-            started, waited = now(), 0.
-            for i in range(warmup + 1, warmup + iterations + 1):
-                train(i)
-            took = now() - started
-        model.get_current_log()  # raises when the losses were not finite
-    except Exception as error:  # a compiler that is missing, too little memory, a loss that is not finite
-        traceback.print_exc()
-        return Speed(name, failed=f'{type(error).__name__}: {" ".join(str(error).split())[:160]}')
-    memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.
-    return Speed(name, iterations / took, iterations * loader.batch_size / took, first, waited / took, memory)
-
-
-def furthest(speeds: list[Speed], minutes: float) -> Speed:
-    """What ends most iterations in the time, compilation included."""
-    return max(speeds, key=lambda speed: (speed.fits(minutes), speed.iterations))
-
-
-def heading(minutes: float) -> str:
-    return f'{"":<18}{"iter/s":>8}{"images/s":>10}{"first (s)":>11}{"waiting":>9}{"GPU GiB":>9}{f"in {minutes:g} min":>12}'
-
-
-def line(speed: Speed, minutes: float) -> str:
-    """A candidate's figures below `heading`; the last is how many iterations fit in `minutes`."""
-    if speed.failed:
-        return f'{speed.name:<18}failed: {speed.failed}'
-    return (f'{speed.name:<18}{speed.iterations:8.3f}{speed.images:10.2f}{speed.first:11.1f}{speed.waiting:9.1%}'
-            f'{speed.memory:9.2f}{speed.fits(minutes):12d}')
-
-
-def _batches(loader: Any, sampler: Any) -> Iterator[dict[str, Any]]:
-    epoch = 0
-    while True:
-        sampler.set_epoch(epoch)
-        yield from loader
-        epoch += 1
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,1 +1,1 @@
-"""What a run is made of beside the model: schedules, precision, moving averages, checkpoints, logs, the training loop."""
+"""Services of a training that have no loop: precision, optimizers, schedules, averages, checkpoints, CUDA graphs."""

@@ -50,7 +50,7 @@ def measure(result: np.ndarray, gt: np.ndarray | None, opt: dict[str, Any], devi
     Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where the option `protocol` decides. `device` is
     where metrics that are networks run, unless their options say it.
     """
-    images = [np.clip(x, 0, 1)[..., ::-1] * 255. for x in (result, gt) if x is not None]
+    images = [np.clip(np.asarray(x, np.float64), 0, 1)[..., ::-1] * 255. for x in (result, gt) if x is not None]
     if 'protocol' not in opt:
         images = [np.rint(x).astype(np.uint8) for x in images]
     if device is not None and 'device' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters:

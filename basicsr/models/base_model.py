@@ -16,6 +16,7 @@ from basicsr.archs.loading import load_into
 from basicsr.engine.checkpoint import weights_beside
 from basicsr.engine.ema import update_ema
 from basicsr.engine.optimizer import build_optimizer, load_optimizer_state, optimizer_state
+from basicsr.models.validation import Alone, Driver, ValidationMethods
 from basicsr.registry import SCHEDULER_REGISTRY, build
 from basicsr.utils.dist import gather, is_dist, master_only
 from basicsr.utils.errors import UserError
@@ -24,14 +25,14 @@ from basicsr.utils.seed import get_rng_state, set_rng_state
 from basicsr.utils.weights import load_weights, save_weights
 
 
-class BaseModel:
+class BaseModel(ValidationMethods):
     """BasicSR's model contract. Subclasses define `feed_data`, `optimize_parameters`, `test` and `save`.
 
     Attributes:
         opt: frozen options. device: where networks run. is_train: whether training settings exist.
         optimizers, schedulers: what a training state holds.
         log_dict: floats of the last iteration, by name.
-        run_state: set by the training loop before `save`; goes into the `.state` file as it is.
+        driver: the training loop, once it has attached itself.
     """
 
     def __init__(self, opt: dict[str, Any]):
@@ -41,14 +42,13 @@ class BaseModel:
         self.schedulers: list[Any] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.log_dict: dict[str, float] = OrderedDict()
-        self.run_state: dict[str, Any] = {}
+        self.driver: Driver = Alone(opt)
 
     # --- the loop's view -------------------------------------------------------------------------------------------
 
-    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> Any:
-        """Measure one validation set; `current_iter` is the iteration, or the run's name when testing."""
-        run = self.dist_validation if self.opt['dist'] else self.nondist_validation
-        return run(dataloader, current_iter, tb_logger, save_img)
+    def padded_test(self) -> None:
+        """`test` on an input of any size."""
+        self.test()
 
     def get_current_log(self) -> dict[str, float]:
         return self.log_dict
@@ -157,12 +157,17 @@ class BaseModel:
             return
         rng = gather(get_rng_state())
         state = {
-            'epoch': epoch, 'iter': current_iter, 'rng': rng, 'run_state': plain(self.run_state),
+            'epoch': epoch, 'iter': current_iter, 'rng': rng, **plain(self.driver.state_dict()),
             'optimizers': [optimizer_state(o) for o in self.optimizers],
             'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()
         }
         if self.opt['rank'] == 0:
             save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
+
+    def network_states(self) -> dict[str, dict[str, torch.Tensor]]:
+        """`params`, and `params_ema` where there is an average, as weight files hold them; empty without `net_g`."""
+        nets = {'params': getattr(self, 'net_g', None), 'params_ema': getattr(self, 'net_g_ema', None)}
+        return {key: self.cpu_state(net) for key, net in nets.items() if net is not None}
 
     def extra_state(self) -> dict[str, Any]:
         """What a subclass adds to the training state."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,16 +18,16 @@ from basicsr.losses import build_loss
 from basicsr.losses.loss_util import named_values, number_names, short_name
 from basicsr.models.base_model import BaseModel
 from basicsr.models.training_step import StepMixin
-from basicsr.models.validation import ValidationMixin
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
+from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr.utils.replay import Replayed
 
 
 @MODEL_REGISTRY.register()
-class SRModel(StepMixin, ValidationMixin, BaseModel):
+class SRModel(StepMixin, BaseModel):
     """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses.
 
     `replayable` says that `step` of this very class does nothing but tensor operations, which CUDA graphs replay; a
@@ -39,6 +40,7 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
     cri_more: Sequence[tuple[str, Callable]] = ()
     cri_net: Sequence[tuple[str, Callable]] = ()
     ema_decay = 0
+    guides: Sequence[Tensor] = ()  # what the network is given beside `lq`, of its size
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
@@ -145,12 +147,24 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
             output = self._tested_net()(*inputs)
         return (output[-1] if isinstance(output, (list, tuple)) else output).float()
 
-    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> Any:
+    @contextmanager
+    def validating(self) -> Iterator[None]:
         self.watch.drain()
         try:
-            return super().validation(dataloader, current_iter, tb_logger, save_img)
+            yield
         finally:
             self.tested.clear()  # training needs the memory more than the next validation needs the recording
+
+    def padded_test(self) -> None:
+        """`test()` on the input padded to `val.window_size`; the result is cropped back."""
+        window = (self.opt.get('val') or {}).get('window_size', 0)
+        h, w = self.lq.shape[-2:]
+        original, guides, scale = self.lq, self.guides, self.opt.get('scale', 1)
+        if window > 1:
+            self.lq, *self.guides = (pad_to_multiple(t, window) for t in (original, *guides))
+        self.test()
+        self.lq, self.guides = original, guides
+        self.output = self.output[..., :h * scale, :w * scale]
 
     def get_current_visuals(self) -> dict[str, Tensor]:
         out = OrderedDict(lq=self.lq.detach().cpu(), result=self.output.detach().cpu())
@@ -168,10 +182,7 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
         self.save_training_state(epoch, current_iter)
 
     def extra_state(self) -> dict[str, Any]:
-        state = {'params': self.cpu_state(self.net_g), 'best': self.best_metric_results}
-        if hasattr(self, 'net_g_ema'):
-            state['params_ema'] = self.cpu_state(self.net_g_ema)
-        return state | {'amp_scaler': self.precision.scaler.state_dict()}
+        return {**self.network_states(), 'amp_scaler': self.precision.scaler.state_dict()}
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         super().resume_training(resume_state)
@@ -184,7 +195,6 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
                 load_into(self.net_g_ema, resume_state['params_ema'], 'training state')
             else:
                 self.model_ema(0)
-        self.best_metric_results = resume_state.get('best') or {}
 
     @staticmethod
     def _loss_name(options: dict[str, Any]) -> str:

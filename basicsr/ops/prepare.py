@@ -13,8 +13,8 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     Without it they are compiled one after the other, each when the first step comes to it.
 
     Args:
-        net: its modules say what they scan by an attribute `scan_kind`, (states, rank); what lies in a part that is `exact`
-            scans in float32 under autocast.
+        net: its modules say what they scan by an attribute `scan_kind`, (states, rank, channels); what lies in a part that
+            is `exact` scans in float32 under autocast.
         device: where it will run; nothing is compiled ahead for a CPU.
         dtype: of autocast, None for float32.
         training: with the backward.
@@ -32,8 +32,8 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     if backend == 'cuda':
         from basicsr.ops.cuda.plans import Kind
         from basicsr.ops.cuda.prepare import compile_kinds
-        return compile_kinds([Kind(*kind) for kind in kinds], device)
+        return compile_kinds([Kind(n, r, t, channels % 2 == 0) for n, r, channels, t in kinds], device)
     if backend != 'triton':
         return 0
     from basicsr.ops.selective_scan.triton_compile import ScanKind, compile_scans
-    return compile_scans([ScanKind(*kind, training) for kind in kinds], device)
+    return compile_scans([ScanKind(n, r, t, training) for n, r, _, t in kinds], device)

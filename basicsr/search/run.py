@@ -13,10 +13,11 @@ from optuna.trial import TrialState
 
 from basicsr.config import load_options
 from basicsr.config.overrides import as_overrides
-from basicsr.engine.early_stop import Results, Stop, first_result, improves
+from basicsr.engine.best import improves
 from basicsr.search.space import Space
 from basicsr.search.study import ERROR, fail_dead_trials, finished, make_sampler, taken
-from basicsr.train import train
+from basicsr.training.early_stop import Results, Stop, first_result
+from basicsr.training.run import train
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import close_log_file, get_root_logger
 

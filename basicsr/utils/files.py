@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,11 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:32]}.', suffix='.tmp')
+    name = str(path.with_name(f'.{path.name[:32]}.{secrets.token_hex(6)}.tmp'))
+    # not by `tempfile`, whose files are private, and the permissions of a new file cannot be asked for without a moment in
+    # which other threads would make files that everybody may write
+    handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666)
     try:
-        # mkstemp makes private files; give the usual permissions that a plain open() would have given
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
         with os.fdopen(handle, mode, **({} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''})) as file:
             yield file
             file.flush()

@@ -74,6 +74,12 @@ def imwrite(img: np.ndarray, file_path: str | Path, params: list[int] | None = N
     return True
 
 
+def to_bytes(img: np.ndarray, rgb2bgr: bool = True) -> np.ndarray:
+    """RGB or grey (H, W, C) in [0, 1], clamped, to the 8-bit BGR that `imwrite` takes."""
+    img = img[..., ::-1] if rgb2bgr else img
+    return np.ascontiguousarray((img.clip(0, 1) * 255).round().astype(np.uint8))
+
+
 def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
     """BasicSR's reader: 'color' (8-bit BGR), 'grayscale' or 'unchanged'; float32 gives [0, 1]."""
     img = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[flag]) if content else None

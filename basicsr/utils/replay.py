@@ -108,6 +108,7 @@ class Replayed:
             self.stop(wait)
         elif not wait:
             self._calls[key] += 1
+            self._before.pop(key, None)
         return result
 
     def _record(self, key: Any, inputs: tuple[Tensor, ...]) -> Any:

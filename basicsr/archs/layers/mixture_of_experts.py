@@ -25,8 +25,9 @@ class Expert(FeedForward):
 class MOE_FFN(nn.Module):
     """Mixture of experts: each image chooses `top_k` of them by its mean features; their weights then sum to 1.
 
-    An expert sees only the images that chose it, so an image's result does not depend on its batch. A compiler or tracer
-    gets the same sum with every expert evaluated, because its graph cannot depend on the choice.
+    An expert sees only the images that chose it, so an image's result does not depend on its batch. On a GPU, and for a
+    compiler or tracer, every expert is evaluated and what was not chosen weighs nothing: the host would wait for the choice
+    longer than the experts take, and neither a graph of kernels nor one of operators can depend on it.
 
     Experts that nobody in a batch chose get gradients of zero instead of none, so that DistributedDataParallel needs no
     `find_unused_parameters`, and one process takes the same optimizer steps as several.
@@ -43,7 +44,7 @@ class MOE_FFN(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """(B, H, W, C) to the same."""
         gates, chosen = self.route(u)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if u.is_cuda or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return sum(_run(expert, u, gates[:, n]) for n, expert in enumerate(self.experts))
         choices = chosen.tolist()
         out = 0

@@ -44,9 +44,9 @@ class SS2D(nn.Module):
         self.out_proj = PointwiseLinear(inner, d_model, bias=False)
 
     @property
-    def scan_kind(self) -> tuple[int, int]:
-        """(states, rank): what decides which kernels the scan needs (see `basicsr.ops.prepare`)."""
-        return self.d_state, self.dt_rank
+    def scan_kind(self) -> tuple[int, int, int]:
+        """(states, rank, channels): what decides which kernels the scan needs (see `basicsr.ops.prepare`)."""
+        return self.d_state, self.dt_rank, self.d_inner
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d_model, H, W), channels-last in memory, to the same."""

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import torch
 
+from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 
 # of the driver's interface
 FUNCTION_SHARED, DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED = 8, 97, 81
 
+_DIGEST = 32  # bytes of a SHA-256
 
-class CudaError(RuntimeError):
-    """NVRTC or the driver refused."""
+
+class CudaError(UserError):
+    """NVRTC or the driver refused: something is wrong with this machine, or with the kernels for it."""
 
 
 @cache
@@ -40,8 +43,12 @@ def nvrtc() -> ctypes.CDLL | None:
 
 @cache
 def driver() -> ctypes.CDLL:
-    lib = ctypes.CDLL('libcuda.so.1')
-    lib.cuInit(0)
+    try:
+        lib = ctypes.CDLL('libcuda.so.1')
+    except OSError as error:
+        raise CudaError(f"the driver of the GPU cannot be loaded: {error}") from error
+    if lib.cuInit(0):
+        raise CudaError('the driver of the GPU does not start; nvidia-smi may say why')
     return lib
 
 
@@ -78,13 +85,14 @@ def compiled(source: str, arch: str, **constants: object) -> bytes:
     major, minor = c_int(), c_int()
     lib.nvrtcVersion(byref(major), byref(minor))
     told = '\n'.join([source, *options, f'{major.value}.{minor.value}'])
-    file = cache_folder() / f'{hashlib.sha256(told.encode()).hexdigest()}.cubin'
-    if file.is_file():
-        return file.read_bytes()
+    name = f'{hashlib.sha256(told.encode()).hexdigest()}.{"cubin" if target.startswith("sm") else "ptx"}'
+    code = _kept(name)
+    if code is not None:
+        return code
     # in a thread that ends, because old versions leave theirs with the locale 'C', where files are ASCII
     with ThreadPoolExecutor(1) as pool:
         code = pool.submit(_compile, lib, source, options, target).result()
-    _keep(file, code)
+    _keep(name, code)
     return code
 
 
@@ -129,13 +137,26 @@ def _text(size_of: Callable, read: Callable, program: c_void_p) -> bytes:
 
 
 def cache_folder() -> Path:
+    """Raises `RuntimeError` for a user who has no home."""
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'basicsr', 'kernels')
 
 
-def _keep(file: Path, code: bytes) -> None:
-    """Into the cache; a folder that cannot be written only costs time."""
-    with suppress(OSError), atomic_write(file) as unfinished:
-        unfinished.write(code)
+# a cache that cannot be read or written, and a file in it that is damaged, only cost time
+
+
+def _kept(name: str) -> bytes | None:
+    """From the cache; a file begins with the hash of what follows."""
+    with suppress(OSError, RuntimeError):
+        content = (cache_folder() / name).read_bytes()
+        code = content[_DIGEST:]
+        if code and hashlib.sha256(code).digest() == content[:_DIGEST]:
+            return code
+    return None
+
+
+def _keep(name: str, code: bytes) -> None:
+    with suppress(OSError, RuntimeError), atomic_write(cache_folder() / name) as unfinished:
+        unfinished.write(hashlib.sha256(code).digest() + code)
 
 
 class Module:

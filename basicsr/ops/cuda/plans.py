@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from basicsr.ops.backend import SHARED
 from basicsr.ops.cuda.driver import compiled, shared_memory
+from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
+from basicsr.utils.logger import get_root_logger
 
 FOLDER = Path(__file__).parent
 SOURCES = ('gpu.cuh', 'scan.cuh', 'forward.cuh', 'gradients.cuh')  # one program, in this order
@@ -116,28 +120,57 @@ def forced(plan: Plan | None) -> Iterator[None]:
 
 
 def choose(kind: Kind, arch: str) -> Plan:
-    """The plan of a kind on an architecture ('sm_90')."""
-    if _forced:
-        return _forced[0]
-    first = candidates(kind)[0]
-    found = tuned().get(arch, {}).get(kind.name, first)
-    return found if found.chunk == first.chunk else first
+    """The plan of a kind on an architecture ('sm_90'): the candidate that was found fastest, else the first.
+
+    Raises `UserError` for a scan that no block of this GPU has room for.
+    """
+    return _forced[0] if _forced else _fastest(kind, arch)
 
 
 @cache
-def tuned() -> dict[str, dict[str, Plan]]:
-    """Architecture and kind to the fastest plan, as measured."""
-    content = json.loads(TUNED.read_text(encoding='utf-8')) if TUNED.is_file() else {}
-    return {arch: {name: Plan(**row) for name, row in rows.items()} for arch, rows in content.items()}
+def _fastest(kind: Kind, arch: str) -> Plan:
+    listed, row = candidates(kind), tuned().get(arch, {}).get(kind.name)
+    plan = next((p for p in listed if asdict(p) == row), listed[0])  # whatever else stands in the file is not run
+    narrower = (replace(plan, warps=warps) for warps in range(plan.warps - 1, 0, -1))
+    found = next((p for p in (plan, *narrower) if shared_bytes('gradients', kind, p) <= room()), None)
+    if found is None:
+        raise UserError(
+            f'a scan with {kind.states} states of rank {kind.rank} does not fit into the shared memory of this'
+            ' GPU; BASICSR_SCAN=triton runs it without the CUDA kernels')
+    return found
+
+
+@cache
+def room() -> int:
+    """Bytes of shared memory that a block may have on every GPU of this process; the least that is supported without one."""
+    return min((shared_memory(i)[0] for i in range(torch.cuda.device_count())),
+               default=227 << 10 if roomy() else SHARED)
+
+
+@cache
+def tuned() -> dict[str, dict[str, dict[str, int]]]:
+    """Architecture and kind to the fastest plan, as measured. A file that cannot be read is as good as none."""
+    try:
+        content = json.loads(TUNED.read_text(encoding='utf-8')) if TUNED.is_file() else {}
+        return {arch: dict(rows) for arch, rows in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        get_root_logger().warning(f"'{TUNED}' is damaged and not used; python benchmarks/gpu.py --tune writes it")
+        return {}
+
+
+def forget() -> None:
+    """Read the table again when it is next needed."""
+    tuned.cache_clear()
+    _fastest.cache_clear()
 
 
 def store(arch: str, kind: Kind, plan: Plan) -> None:
     """Write what was found fastest; other entries stay."""
-    content = json.loads(TUNED.read_text(encoding='utf-8')) if TUNED.is_file() else {}
+    content = deepcopy(tuned())
     content.setdefault(arch, {})[kind.name] = asdict(plan)
     with atomic_write(TUNED, 'w') as file:  # every scan reads the table, so half of one must never be there
         file.write(json.dumps(content, indent=1, sort_keys=True) + '\n')
-    tuned.cache_clear()
+    forget()
 
 
 def constants(kind: Kind, plan: Plan) -> dict[str, object]:

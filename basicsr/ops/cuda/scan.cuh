@@ -31,6 +31,7 @@
 #define GRAD_ROW (BLOCK + 2)            // of dy in shared memory: neighbouring positions in other banks
 #define RATES_SHARED (GROUPS > 2)
 #define TILES (CHUNK / TILE)
+static_assert(CHUNK % TILE == 0 && TILE % HALF == 0 && CHUNK % PART == 0 && PART % 4 == 0, "loops end with what they walk over");
 #define AHEAD 16                        // chunks that `carry` reads at once
 #define SPREAD 144                      // floats of what a warp sums over channels, for one position and B or C
 

@@ -1,10 +1,10 @@
 """What may end a run before `train.total_iter`: callbacks of the training loop, and the one that waits for progress."""
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from basicsr.engine.best import improves
 from basicsr.metrics import better
 from basicsr.utils.errors import UserError
 
@@ -20,18 +20,6 @@ class Callback(Protocol):
 
     def on_validation(self, iteration: int, results: Results) -> None:
         """`results`: data set to metric to value, in the order of the validation sets. May raise `Stop`."""
-
-
-def better_is(metrics: Mapping[str, Mapping[str, Any]], label: str) -> str:
-    """'higher' or 'lower': the direction of the metric `label` of `val.metrics`."""
-    return better(metrics[label])
-
-
-def improves(value: float, best: float | None, better: str, min_delta: float = 0) -> bool:
-    """Whether `value` is better than `best` by more than `min_delta`. NaN never is; all else is better than none or NaN."""
-    if math.isnan(value) or best is None or math.isnan(best):
-        return not math.isnan(value)
-    return (value - best if better == 'higher' else best - value) > min_delta
 
 
 def first_result(results: Results, metric: str) -> float:
@@ -53,7 +41,7 @@ class EarlyStop:
     def __init__(self, opt: dict[str, Any], state: dict[str, Any] | None = None):
         options, val = opt['train']['early_stop'], opt['val']
         self.metric = options.get('metric') or val.get('best_metric') or next(iter(val['metrics']))
-        self.better = better_is(val['metrics'], self.metric)
+        self.better = better(val['metrics'][self.metric])
         self.patience, self.min_delta = options['patience'], options.get('min_delta', 0)
         self.state = dict(state or {'best': None, 'iter': 0, 'waited': 0})
 

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop. It owns the position in the run, the best values, early stopping, and what a resume needs of them."""
 from __future__ import annotations
 
 import time
@@ -10,10 +10,15 @@ from addict import Dict
 
 from basicsr.data.loader import ImageLoader
 from basicsr.data.samplers import EnlargedSampler
+from basicsr.engine.best import BestMetrics
 from basicsr.engine.checkpoint import newest_state, read_state
-from basicsr.engine.curves import Table, plot
-from basicsr.engine.early_stop import Callback, EarlyStop, Stop
-from basicsr.engine.message_logger import MessageLogger, init_tb_logger, init_wandb
+from basicsr.evaluation.evaluate import Results as Measured
+from basicsr.evaluation.validation import log_results, validate
+from basicsr.models.validation import validates_itself
+from basicsr.training.best_weights import save_best
+from basicsr.training.curves import Table, plot
+from basicsr.training.early_stop import Callback, EarlyStop, Results, Stop
+from basicsr.training.message_logger import MessageLogger, init_tb_logger, init_wandb
 from basicsr.utils.dist import barrier, gather
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
@@ -50,11 +55,16 @@ class Trainer:
         self.print_freq = logger_opt.get('print_freq', 100)
         self.save_freq = logger_opt.get('save_checkpoint_freq', 5000)
         self.val_freq = (opt.get('val') or {}).get('val_freq') if val_loaders else None
-        position = (resume_state or {}).get('run_state') or {}
-        self.early_stop = EarlyStop(opt, position.get('early_stop')) if opt['train'].get('early_stop') else None
+        val = opt.get('val') or {}
+        self.best = BestMetrics(val.get('metrics') or {}, val.get('best_metric'))
+        self.early_stop = EarlyStop(opt) if opt['train'].get('early_stop') else None
         self.callbacks = [*callbacks, *([self.early_stop] if self.early_stop else [])]
+        self._reported: Results = {}
         if resume_state:
-            self._resume(resume_state)
+            self.load_state_dict(resume_state)
+            self.model.resume_training(resume_state)
+        if hasattr(model, 'attach'):  # a model of BasicSR's contract that is none of ours keeps its own best
+            model.attach(self)
         # a state is written before the validation of its iteration, which is therefore done again
         self.validates_first = bool(resume_state and self.val_freq and self.iteration % self.val_freq == 0)
         self.is_master = opt['rank'] == 0
@@ -148,43 +158,68 @@ class Trainer:
 
     def _save(self) -> None:
         get_root_logger().info('Saving models and training states.')
-        self.model.run_state = {
-            'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size
-        }
-        if self.early_stop:
-            self.model.run_state['early_stop'] = self.early_stop.state
         self.model.save(self.epoch, self.iteration)
 
     def _validate(self) -> None:
-        values, by_dataset = {}, {}
         save_img = (self.opt.get('val') or {}).get('save_img', False)
+        values: dict[str, float] = {}
+        self._reported = {}
         for loader in self.val_loaders:
-            self.model.validation(loader, self.iteration, self.tb_logger, save_img)
             name = loader.dataset.opt['name']
-            results = getattr(self.model, 'metric_results', None) or {}
-            values |= {f'{name}/{metric}': value for metric, value in results.items()}
-            for task, means in (getattr(self.model, 'task_results', None) or {}).items():
-                values |= {f'{name}/{task}/{metric}': value for metric, value in means.items()}
-            by_dataset.setdefault(name, dict(results))
+            found = self._measure(loader, name, save_img)
+            values |= {f'{name}/{metric}': value for metric, value in self._reported.get(name, {}).items()}
+            values |= {f'{name}/{task}/{k}': v for task, means in found.tasks.items() for k, v in means.items()}
+            self._reported.setdefault(name, {})
         if self.is_master and values:
             self.metrics.add(self.iteration, values)
             self._plot()
         barrier()
         for callback in self.callbacks:
-            callback.on_validation(self.iteration, by_dataset)
+            callback.on_validation(self.iteration, self._reported)
+
+    def _measure(self, loader: ImageLoader, name: str, save_img: bool) -> Measured:
+        """Evaluate our models; a model that validates itself does so, and says or leaves what it found."""
+        if validates_itself(self.model):
+            self.model.validation(loader, self.iteration, self.tb_logger, save_img)
+            for metric, value in (getattr(self.model, 'metric_results', None) or {}).items():
+                if metric not in self._reported.get(name, {}):
+                    self.report(name, metric, float(value), self.iteration)
+            return Measured()
+        with self.model.validating():
+            found = validate(self.model, loader, self.iteration, self.tb_logger, save_img)
+        for metric, value in found.means.items():
+            self.report(name, metric, value, self.iteration)
+        metrics = (self.opt.get('val') or {}).get('metrics') or {}
+        log_results(name, found, metrics, self.iteration, self.tb_logger, self.best.table.get(name))
+        return found
+
+    def report(self, dataset: str, metric: str, value: float, iteration: int) -> None:
+        """Take the value of a metric on a validation set; weights that are better than all before are written."""
+        self._reported.setdefault(dataset, {})[metric] = value
+        if self.best.report(dataset, metric, value, iteration) and self.is_master:
+            save_best(self.model, self.opt, dataset, metric, self.best.table[dataset][metric])
 
     def _plot(self) -> None:
         if self.is_master:
             plot(self.losses, self.metrics, self.folder / 'curves.png', self.opt['name'])
 
-    def _resume(self, state: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """What training states hold of the run beside the model's own."""
+        position = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
+        stop = {'early_stop': self.early_stop.state} if self.early_stop else {}
+        return {'run_state': position | stop, 'best': self.best.table}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a training state, of this toolbox or of BasicSR, which knows no more than `epoch` and `iter`."""
         self.iteration, self.epoch = state['iter'], state['epoch']
         position = state.get('run_state') or {}
         if position.get('batch_size', self.loader.batch_size) == self.loader.batch_size:
             self.batches_done = position.get('batches_done', 0)
         if self.batches_done >= len(self.loader):  # saved after the last batch of an epoch
             self.epoch, self.batches_done = self.epoch + 1, 0
-        self.model.resume_training(state)
+        self.best.table = state.get('best') or {}
+        if self.early_stop and position.get('early_stop'):
+            self.early_stop.state = dict(position['early_stop'])
 
 
 def find_resume_state(opt: Dict | dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:

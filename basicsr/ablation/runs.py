@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from basicsr.commands.ablation_study import Run
+from basicsr.ablation.study import Run
 from basicsr.registry import PACKAGE
 from basicsr.utils.errors import UserError
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from basicsr.commands.ablation_costs import MAC_SIZE
-from basicsr.commands.ablation_study import Run, Study
+from basicsr.ablation.costs import MAC_SIZE
+from basicsr.ablation.study import Run, Study
 from basicsr.utils.files import atomic_write
 
 PROTOCOL = 'retinexformer'

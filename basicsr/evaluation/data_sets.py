@@ -1,0 +1,73 @@
+"""What is evaluated: the data sets of an option file, or two folders; all of it, or some tasks."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch.utils.data import Dataset
+
+from basicsr.data import build_dataset
+from basicsr.data.all_in_one_tasks import pair_stems
+from basicsr.data.loader import ImageLoader
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.data.single_image_dataset import SingleImageDataset
+from basicsr.data.task_samples import TaskSamples
+from basicsr.metrics.tasks import choose, task_of
+from basicsr.utils.errors import UserError
+from basicsr.utils.files import list_images
+
+
+class DataSet(NamedTuple):
+    """A data set, its block of options, and the indices to evaluate; None for all."""
+    data: Dataset
+    block: dict[str, Any]
+    indices: list[int] | None = None
+
+    def loader(self) -> ImageLoader:
+        return ImageLoader(self.data, self.block, batch_size=1, sampler=self.indices)
+
+
+def of_options(opt: dict[str, Any], file: str) -> dict[str, DataSet]:
+    """Every val and test block, by name. Raises `UserError` where there is none."""
+    found: dict[str, DataSet] = {}
+    for key in sorted(k for k in opt['datasets'] if not k.startswith('train')):
+        block = opt['datasets'][key]
+        found[block['name'] if block['name'] not in found else key] = DataSet(build_dataset(block), block)
+    if not found:
+        raise UserError(f"'{file}' has no val or test data set")
+    return found
+
+
+def of_folders(degraded: str, clean: str | None, name: str | None) -> dict[str, DataSet]:
+    """A folder of images, paired with its ground truth where there is one, under its own name or another."""
+    for flag, folder in (('degraded_dir', degraded), ('clean_dir', clean)):
+        if folder and not Path(folder).is_dir():
+            raise UserError(f"--{flag}: '{folder}' is not a folder")
+    name = name or Path(degraded).resolve().name
+    return {name: DataSet(_pairs(degraded, clean, name) if clean else SingleImageDataset(dataroot_lq=degraded), {})}
+
+
+def _pairs(degraded: str, clean: str, name: str) -> Dataset:
+    """Files of equal names; else those of known benchmarks: 'rain-7' and 'norain-7', '0001_0.8_0.2' and '0001'."""
+    try:
+        return PairedImageDataset(dataroot_gt=clean, dataroot_lq=degraded, phase='test')
+    except UserError as error:
+        for many in (False, True):
+            found = pair_stems(list_images(Path(degraded)), list_images(Path(clean)), name, many)
+            if found.samples and not found.mistakes:
+                return TaskSamples([found], None, False, 1, 0, training=False)
+        raise UserError(str(error).partition('; if names differ')[0]) from error  # the hint is for option files
+
+
+def only_tasks(data: dict[str, DataSet], wanted: Iterable[str]) -> dict[str, DataSet]:
+    """Of each data set the images of these tasks, named as `metrics.tasks.choose` understands them."""
+    tasks = {
+        name: one.data.tasks() if hasattr(one.data, 'tasks') else [task_of(batch) for batch in one.loader()]
+        for name, one in data.items()
+    }
+    chosen = choose(wanted, {task for found in tasks.values() for task in found if task})
+    return {
+        name: one._replace(indices=[i for i, task in enumerate(tasks[name]) if task in chosen])
+        for name, one in data.items()
+    }

@@ -1,0 +1,97 @@
+"""Results as files: a CSV with a line for each image, one with a line for each task, JSON with means and averages."""
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from basicsr.evaluation.evaluate import Metrics, Results, Row
+from basicsr.metrics import describe
+from basicsr.metrics.tasks import Means, averages, benchmark_of, means_by_task
+from basicsr.utils.files import atomic_write
+
+Rows = Sequence[tuple[str, Row]]  # name of the data set, image
+
+
+def rows_of(results: Mapping[str, Results]) -> Rows:
+    """All images. A task that a second data set has, too, is named after both: it is a column of its own."""
+    owners: dict[str, str] = {}
+    return [(name, row if not row.task or owners.setdefault(row.task, name) == name else row._replace(
+        task=f'{row.task} ({name})')) for name, found in results.items() for row in found.rows]
+
+
+def tasks_of(rows: Rows) -> dict[str, Means]:
+    """The mean of each metric for each task, over all data sets that have tasks."""
+    return means_by_task((row.task, row.values) for _, row in rows if row.task)
+
+
+def named_averages(tasks: dict[str, Means]) -> dict[str, Means]:
+    return {name if 'mean' in name else f'{name} average': values for name, values in averages(tasks).items()}
+
+
+def write_images(file: str | Path, rows: Rows) -> None:
+    """A line for each image; columns for data set and task only where there are several, or tasks."""
+    keys = list(dict.fromkeys(key for _, row in rows for key in row.values))  # without ground truth there are fewer
+    several, tasks = len({name for name, _ in rows}) > 1, any(row.task for _, row in rows)
+    with atomic_write(file, 'w') as out:
+        writer = csv.writer(out)
+        writer.writerow([*['dataset'] * several, *['task'] * tasks, 'image', *keys])
+        for name, (task, image, values) in rows:
+            writer.writerow([*[name] * several, *[task] * tasks, image, *_cells(values, keys)])
+
+
+def write_tasks(file: Path, rows: Rows) -> None:
+    """A line for each task, then one for each average."""
+    tasks, counts = tasks_of(rows), Counter(row.task for _, row in rows)
+    keys = list(dict.fromkeys(key for _, row in rows for key in row.values))
+    lines = [(task, benchmark_of(task), counts[task], means) for task, means in tasks.items()]
+    lines += [(name, '', '', means) for name, means in named_averages(tasks).items()]
+    with atomic_write(file, 'w') as out:
+        writer = csv.writer(out)
+        writer.writerow(['task', 'benchmark', 'images', *keys])
+        writer.writerows([*line, *_cells(means, keys)] for *line, means in lines)
+
+
+def write_evaluation(folder: Path, results: Mapping[str, Results], title: str, settings: dict[str, Any]) -> None:
+    """`metrics.csv`, `metrics.json` and, with tasks, `tasks.csv` of data sets that were measured together."""
+    rows = rows_of(results)
+    tasks, counts = tasks_of(rows), Counter(row.task for _, row in rows)
+    content: dict[str, Any] = {'dataset': title, 'images': len(rows), **settings}
+    if len(results) > 1:
+        content['datasets'] = {name: {'images': len(found.rows), **found.means} for name, found in results.items()}
+    else:
+        content |= next(iter(results.values())).means
+    if tasks:
+        content['tasks'] = {
+            task: {'benchmark': benchmark_of(task), 'images': counts[task], **means}
+            for task, means in tasks.items()
+        }
+        content['averages'] = averages(tasks)
+        write_tasks(folder / 'tasks.csv', rows)
+    write_images(folder / 'metrics.csv', rows)
+    _write_json(folder / 'metrics.json', content)
+
+
+def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weights: str | None) -> None:
+    """`<name>.csv` and `<name>.json` of one data set of `basicsr test`."""
+    if not results.rows:
+        return
+    summary: dict[str, dict[str, Any]] = {}
+    for label, value in results.means.items():
+        summary[label] = {'mean': value, 'protocol': describe(metrics[label])}
+        if results.tasks:
+            summary[label]['tasks'] = {task: values[label] for task, values in results.tasks.items()}
+    write_images(folder / f'{name}.csv', [(name, row) for row in sorted(results.rows, key=lambda row: row[:2])])
+    _write_json(folder / f'{name}.json', {'dataset': name, 'weights': weights, 'metrics': summary})
+
+
+def _cells(values: Means, keys: Sequence[str]) -> list[str]:
+    return [f'{values[k]:.6f}' if k in values else '' for k in keys]
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    with atomic_write(file, 'w') as out:
+        json.dump(content, out, indent=2)

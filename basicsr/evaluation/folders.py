@@ -1,0 +1,49 @@
+"""Measuring images that are there already: a folder, or two whose images belong together."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from basicsr.data.pairing import image_folder, pair_by_name
+from basicsr.evaluation.evaluate import Batch, Images, Metrics, Results, evaluate
+from basicsr.metrics import describe
+from basicsr.utils.files import atomic_write
+from basicsr.utils.img import imread, to_float
+
+
+def measure_folders(results: str, gt: str | None, metrics: Metrics, filename_tmpl: str = '{}',
+                    device: str = 'cpu') -> Results:
+    """Metrics of every image of a folder, of its partner in a second one where that is given.
+
+    Args:
+        results, gt: folders. Partners have equal names, or those of `filename_tmpl`, e.g. '{}_mine' for results.
+        device: where metrics run that are networks.
+    """
+    if gt:
+        pairs = pair_by_name(results, gt, filename_tmpl, option='RESULT_DIR')
+    else:
+        pairs = [(str(path), '') for path in image_folder(results, 'RESULT_DIR')]
+    samples = [{'lq_path': [result], 'gt_path': [truth], 'name': [Path(truth or result).stem]} for result, truth in pairs]
+    return evaluate(_read, samples, metrics, device=device)
+
+
+def summary(found: Results, metrics: Metrics) -> dict[str, dict]:
+    """The mean of each metric with what it means."""
+    return {k: {'mean': v, 'options': metrics[k], 'protocol': describe(metrics[k])} for k, v in found.means.items()}
+
+
+def write_summary(file: str, results: str, gt: str | None, found: Results, metrics: Metrics) -> None:
+    content = {'results': results, 'gt': gt, 'images': len(found.rows), 'metrics': summary(found, metrics)}
+    with atomic_write(file, 'w') as out:
+        json.dump(content, out, indent=2)
+
+
+def _read(sample: Batch) -> Images:
+    result, gt = (_image(path) if path else None for path, in (sample['lq_path'], sample['gt_path']))
+    return Images(result, result, gt)
+
+
+def _image(path: str) -> np.ndarray:
+    return to_float(imread(path))[..., ::-1]

@@ -1,0 +1,57 @@
+"""What restores a sample in an evaluation: a network as people use it, or a model as it is trained."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from basicsr.evaluation.evaluate import Batch, Images, Restore
+from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
+
+
+def by_restorer(restorer: ImageRestorer) -> Restore:
+    """As `basicsr enhance` restores: in tiles, as an ensemble, as the restorer says."""
+
+    def restore(batch: Batch) -> Images:
+        lq, gt, guide = (array(batch[key]) if key in batch else None for key in ('lq', 'gt', 'sem'))
+        return Images(lq, restorer(lq, guide), gt)
+
+    return restore
+
+
+def by_model(model: Any) -> Restore:
+    """By BasicSR's contract: what the model was fed with, and what it shows then, which it may have changed."""
+
+    def restore(batch: Batch) -> Images:
+        model.feed_data(batch)
+        model.padded_test()
+        visuals = model.get_current_visuals()
+        lq, result, gt = (array(visuals[key]) if key in visuals else None for key in ('lq', 'result', 'gt'))
+        return Images(lq, result, gt)
+
+    return restore
+
+
+def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | None = None, device: str = 'auto',
+                   tile: int = 0, ensemble: bool = False) -> ImageRestorer:
+    """The network of a weight file as an option file says it runs, or as the weights say.
+
+    Args:
+        key: entry of the file, default what the options say.
+    """
+    window = 0
+    if opt is None:
+        net = load_network(weights, key=key)
+    else:
+        net = load_network(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
+        device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
+        window = (opt.get('val') or {}).get('window_size', 0)
+    return ImageRestorer(net, choose_device(device), tile, ensemble=ensemble, multiple=window or 4,
+                         channels=net.input_channels)
+
+
+def array(image: Tensor) -> np.ndarray:
+    """(1, C, H, W) to (H, W, C) float32."""
+    return image[0].permute(1, 2, 0).float().numpy()

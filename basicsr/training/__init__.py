@@ -1,0 +1,1 @@
+"""What drives a model: the start of a run, the loop, its logs and curves, early stopping, resuming."""

@@ -1,0 +1,40 @@
+"""One training run, from its options to its last weights."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from basicsr.config import LoadedOptions
+from basicsr.data.build import build_train_data, build_val_data
+from basicsr.models import build_model
+from basicsr.training.early_stop import Callback
+from basicsr.training.launch import make_folders, open_log, start_run
+from basicsr.training.preflight import check_channels
+from basicsr.training.trainer import Trainer, find_resume_state
+from basicsr.utils.dist import barrier
+from basicsr.utils.logger import close_log_file
+
+
+def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (),
+          later: Sequence[LoadedOptions] = (), started: float | None = None) -> bool:
+    """Train a run. `callbacks` learn the results of validations and may end it.
+
+    `later`: the stages that follow; what an earlier start left of them is archived. `started`: when the time of
+    `train.time_limit` began, by `time.monotonic`, default now. Returns False when the run was
+    interrupted by `train.time_limit` and is to be resumed.
+    """
+    opt = start_run(loaded, launcher)
+    resume = find_resume_state(opt)
+    train_loader, sampler = build_train_data(opt)
+    val_loaders = build_val_data(opt)
+    check_channels(opt, [train_loader, *val_loaders])
+    model = build_model(opt)
+    if resume:
+        model.load_resumed_networks(*resume)
+    # last, so that a start that fails leaves earlier runs as they are
+    make_folders(opt, resuming=resume is not None, later=later)
+    open_log(opt, loaded)
+    trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks, started)
+    ended = trainer.run()
+    close_log_file()
+    barrier()  # the next stage reads what this one wrote
+    return ended
