@@ -16,8 +16,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from basicsr.config import load_options
-from basicsr.config.yaml_reader import read_yaml
+from basicsr.config import load_options, load_stages
+from basicsr.config.base import read_options
 from basicsr.data import build_dataset
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Restored, evaluate, measure_all
@@ -151,9 +151,18 @@ def _published_options(source: Path, root: Path) -> str:
     ours = root / 'Options' / source.name
     if not ours.is_file():
         raise UserError(f"'{ours}' is missing: put the option file there, so that others can train these weights")
-    if read_yaml(ours)[0] != read_yaml(source)[0]:
+    # in the same words or, where one leaves to a base or a default what the other says, with the same effect
+    if all(read(ours) != read(source) for read in (_written, _effective)):
         raise UserError(f"'{ours}' says something else than '{source}', which trained these weights")
     return ours.relative_to(root).as_posix()
+
+
+def _written(file: Path) -> dict[str, Any]:
+    return read_options(file)[0]
+
+
+def _effective(file: Path) -> list[dict[str, Any]]:
+    return [run.opt for run in load_stages(file, is_train=True, check_files=False)]
 
 
 def _choose(ship: str | None, candidates: dict[str, Candidate]) -> str:

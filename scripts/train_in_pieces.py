@@ -54,11 +54,14 @@ def wheels(args: argparse.Namespace) -> None:
 
 def pack(args: argparse.Namespace) -> None:
     """The folders and files of all data sets of the option file, each once."""
-    from basicsr.config import find_path
+    from basicsr.config.base import read_options
+    from basicsr.config.files import find_value
+    from basicsr.config.overrides import split_path
     _options(args, check_files=True)
     names, files = {}, {}
-    for text in _data(args).values():
-        source = find_path(text, beside=Path(args.opt))
+    places = read_options(args.opt)[1]
+    for key, text in _data(args).items():
+        source = find_value(text, split_path(key), places)
         name = names.setdefault(text, f'{len(names)}/{source.name}')
         below = [source] if source.is_file() else sorted(p for p in source.rglob('*') if p.is_file())
         files |= {(Path('.pieces/data') / name / p.relative_to(source)).as_posix(): p for p in below}
@@ -165,8 +168,8 @@ def _choices(args: argparse.Namespace, run: str) -> Path:
 
 def _data(args: argparse.Namespace) -> dict[str, str]:
     """Option path and value of everything that names data, as the file and the command line say it."""
-    from basicsr.config.yaml_reader import read_yaml
-    content = read_yaml(Path(args.opt))[0]
+    from basicsr.config.base import read_options
+    content = read_options(args.opt)[0]
     if content.get('stages'):
         raise UserError(f"'{args.opt}' has stages; only files of one run can be trained in pieces")
     blocks = content.get('datasets') if isinstance(content.get('datasets'), dict) else {}

@@ -10,7 +10,7 @@ from basicsr.archs import build_network
 from basicsr.archs.layers.isp_map import window_map
 from basicsr.archs.masrnet_arch import MASRNet
 from basicsr.archs.retinexmamba_arch import RetinexMamba
-from basicsr.config.yaml_reader import read_yaml
+from basicsr.config.base import read_options
 from basicsr.ops.ss2d.reference import ss2d_reference
 from basicsr.registry import ARCH_REGISTRY, Registry
 
@@ -77,7 +77,7 @@ FILES = sorted(ROOT.glob('Ablation_Model/*.yml'))
 
 
 def options(name):
-    return read_yaml(ROOT / 'Ablation_Model' / f'{name}.yml')[0]
+    return read_options(ROOT / 'Ablation_Model' / f'{name}.yml')[0]
 
 
 def test_every_variant_is_counted():

@@ -87,6 +87,18 @@ def test_a_run_of_the_trainer_is_understood(project, tmp_path):
     assert entry['metrics']['candidates']['last']['iterations'] == 4
 
 
+def test_the_option_file_of_a_variant(project, tmp_path, capsys):
+    """A run keeps it merged, or as it was written before it had a base; the published one names the base."""
+    options, run = project / 'Options', tmp_path / 'experiments' / 'tiny'
+    shutil.move(options / 'tiny.yml', options / 'recipe.yml')
+    (options / 'tiny.yml').write_text('base: recipe.yml\ntrain: {accumulate: 1}\n')
+    assert publish(project) == 0 and entry_of(project)['options'] == 'Options/tiny.yml'
+    (run / 'tiny.yml').write_text(load_options(options / 'tiny.yml', is_train=True).text)
+    assert publish(project) == 0 and entry_of(project)['changes'] == {'manual_seed': 8, 'world_size': 2}
+    (options / 'recipe.yml').write_text((options / 'recipe.yml').read_text().replace('n_feat: 4', 'n_feat: 8'))
+    assert publish(project) == 2 and 'says something else' in capsys.readouterr().err
+
+
 def test_what_it_writes_is_true(project, tmp_path):
     assert publish(project, '--paper', '24.03', '0.827', 'the larger network') == 0
     entry, folder = entry_of(project), project / 'pretrained_weights'

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from basicsr.config import find_path, load_options
+from basicsr.config.base import read_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import as_overrides
 from basicsr.config.report import Problems, raise_mistakes
@@ -168,7 +169,7 @@ def _find(text: str, study: Path) -> Path:
 def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds: int, total_iter: int | None,
           root: Path) -> list[Run]:
     """The runs of one variant. Raises `UserError` for mistakes in its options, and for runs made with other options."""
-    if read_yaml(file)[0].get('stages'):
+    if read_options(file)[0].get('stages'):
         raise UserError(f"'{file}' has stages; a study takes files of one run")
 
     def load(changes: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:

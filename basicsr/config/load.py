@@ -9,39 +9,28 @@ from typing import Any
 
 from addict import Dict
 
-from basicsr.config.check import check_options, loss_places
+from basicsr.config.base import option_text, read_options
+from basicsr.config.check import check_options
 from basicsr.config.dialects import adapt
+from basicsr.config.files import add_source_files, find_value, resolve_files
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
-from basicsr.config.yaml_reader import read_yaml
-from basicsr.registry import (
-    ARCH_REGISTRY,
-    DATASET_REGISTRY,
-    LOSS_REGISTRY,
-    METRIC_REGISTRY,
-    MODEL_REGISTRY,
-    project_root,
-)
+from basicsr.registry import project_root
 from basicsr.utils.errors import nearest
-from basicsr.utils.pretrained import find_weights, read_manifest
-
-_FILES = {
-    'arch_files': ARCH_REGISTRY,
-    'model_files': MODEL_REGISTRY,
-    'dataset_files': DATASET_REGISTRY,
-    'loss_files': LOSS_REGISTRY,
-    'metric_files': METRIC_REGISTRY,
-}
 
 
 @dataclass
 class LoadedOptions:
-    """Checked options, what to tell the user about them, and where they came from."""
+    """Checked options, what to tell the user about them, and where they came from.
+
+    `text`: an option file that says the same as `file`, without needing its bases.
+    """
     opt: dict[str, Any]
     file: Path
     notices: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: list(sys.argv))
+    text: str = ''
 
 
 def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:
@@ -55,7 +44,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
     """Read, adapt, check and complete the options of a run, or of every run of a file with `stages`.
 
     Args:
-        path: YAML file in this toolbox's, BasicSR's or the Restormer family's dialect.
+        path: YAML file in this toolbox's, BasicSR's or the Restormer family's dialect, perhaps on a `base` in any of them.
         overrides: `path=value` entries.
         is_train: training needs the `train` block; testing ignores what only training reads. None: by that block.
         root: where `experiments/` and `results/` are made, default `project_root()`.
@@ -65,7 +54,8 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
         UserError: lists every mistake with file, line, option path and, where it is not one of all, stage.
     """
     path = Path(path).expanduser()
-    data, source = read_yaml(path)
+    data, source = read_options(path)
+    whole = option_text(path, data, source)
     problems = Problems(source)
     apply_overrides(data, [o for o in overrides or [] if o.startswith('stages')], problems)
     overrides = [o for o in overrides or [] if not o.startswith('stages')]
@@ -79,9 +69,10 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
         if names:
             enter_stage(run, i, problems)
         apply_overrides(run, overrides, problems)
-        runs.append(
-            _load(run, path, problems, names[:i + 1], is_train, root or project_root(), debug, auto_resume,
-                  check_files))
+        loaded = _load(run, path, problems, names[:i + 1], is_train, root or project_root(), debug, auto_resume,
+                       check_files)
+        loaded.text = whole
+        runs.append(loaded)
         for text in dict.fromkeys(problems.texts()):
             mistakes.setdefault(text, []).append(i)
     raise_mistakes(
@@ -95,15 +86,17 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     """One run. `stages`: names up to its own. With mistakes in `problems` the result is not of use."""
     reads_train_data = is_train is not False
     is_train = 'train' in data if is_train is None else is_train
-    _third_party_files(data, path, problems)
+    add_source_files(data, problems)
+    if data.pop('base', None) is not None:
+        problems.add(('base', ), 'stands in option files alone; an override or a stage comes too late for it')
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
     if isinstance(opt.get('path'), dict):
         if stages and is_train and opt['path'].get('resume_state'):
             problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
-        _fine_tuning(opt['path'], root, path, problems, is_train, check_files)
-    _resolve_files(opt, path, problems if check_files else None, reads_train_data)
+        _fine_tuning(opt['path'], root, problems, is_train, check_files)
+    resolve_files(opt, problems.source, problems if check_files else None, reads_train_data)
     if problems.found:
         return LoadedOptions(opt, path)
     opt['name'] = _run_name(opt.get('name') or stem, debug)
@@ -140,62 +133,6 @@ def dict2str(opt: dict[str, Any], indent: int = 1) -> str:
     return out
 
 
-def find_path(text: str, beside: Path | None = None) -> Path | None:
-    """An existing file or folder: as given, else below the checkout, else beside the option file."""
-    given = Path(text).expanduser()
-    for candidate in (given, project_root() / given, *([beside.parent / given] if beside else [])):
-        if candidate.exists():
-            return candidate
-    return None
-
-
-def _third_party_files(data: dict[str, Any], path: Path, problems: Problems) -> None:
-    for key, registry in _FILES.items():
-        given = data.get(key)
-        for i, file in enumerate(given if isinstance(given, list) else []):
-            found = find_path(str(file), beside=path)
-            if found is None or not found.is_file():
-                problems.add((key, i), f"there is no file '{file}' (looked in {_looked_in(path)})")
-            else:
-                registry.add_file(found)
-
-
-def _looked_in(path: Path) -> str:
-    return ', '.join(dict.fromkeys(f"'{p}'" for p in (Path.cwd(), project_root(), path.resolve().parent)))
-
-
-def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, with_train: bool) -> None:
-    """Make data and weight paths absolute, so that they work from any working directory."""
-    files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
-    named = [(('path', key), opt.get('path') or {}) for key in files]
-    for key, block in (opt.get('datasets') or {}).items():
-        if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
-            keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']
-            named += [(('datasets', key, k), block) for k in keys]
-    for place, blocks, key in loss_places(opt.get('train') or {}) if with_train else ():
-        if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
-            named.append(((*place, key, 'weights'), blocks[key]))
-    for where, holder in named:
-        if where[-1] in holder:
-            holder[where[-1]] = _absolute(holder[where[-1]], where, path, problems)
-
-
-def _absolute(value: Any, where: tuple, path: Path, problems: Problems | None) -> Any:
-    """A path, or the paths in a list or mapping, made absolute; one that does not exist is reported and kept."""
-    if isinstance(value, list):
-        return [_absolute(v, (*where, i), path, problems) for i, v in enumerate(value)]
-    if isinstance(value, dict):
-        return {k: _absolute(v, (*where, k), path, problems) for k, v in value.items()}
-    if not isinstance(value, str):
-        return value
-    found = find_path(value, beside=path)
-    if found is None and where == ('path', 'pretrain_network_g') and value in read_manifest()['weights']:
-        found = find_weights(value)
-    if found is None and problems is not None:
-        problems.add(where, f"'{value}' does not exist (looked in {_looked_in(path)})")
-    return value if found is None else str(found.resolve())
-
-
 def _run_name(name: str, debug: bool) -> str:
     return f'debug_{name}' if debug and not name.startswith('debug') else name
 
@@ -208,8 +145,7 @@ def _last_weights(path: dict[str, Any], root: Path, run: str) -> Path:
     return _experiments(path, root) / run / 'models' / 'net_g_latest.pth'
 
 
-def _fine_tuning(path: dict[str, Any], root: Path, option_file: Path, problems: Problems, is_train: bool,
-                 check_files: bool) -> None:
+def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train: bool, check_files: bool) -> None:
     """Turn `fine_tune_from` into `pretrain_network_g`: the last weights of an earlier run, or a file. Training only."""
     given = path.pop('fine_tune_from', None)
     if not isinstance(given, str) or not is_train:
@@ -220,7 +156,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, option_file: Path, problems: 
     if path.get('strict_load_g') is False:
         problems.add(here,
                      'takes all weights or none; for a part of them use pretrain_network_g and strict_load_g: false')
-    weights, file = _last_weights(path, root, given), find_path(given, beside=option_file)
+    weights, file = _last_weights(path, root, given), find_value(given, here, problems.source)
     if not weights.is_file() and file is not None and file.is_file():
         weights = file
     if weights.is_file() or not check_files:

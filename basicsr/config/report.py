@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from basicsr.utils.errors import UserError, counted, nearest
 
@@ -17,12 +18,24 @@ def dotted(path: Sequence[str | int]) -> str:
     return out
 
 
+class Line(NamedTuple):
+    file: str
+    number: int
+
+    def __str__(self) -> str:
+        return f'{self.file}:{self.number}'
+
+
 @dataclass
 class Source:
-    """Where each option came from: a line of the file, or an override on the command line."""
+    """Where each option came from: a line of the file or of one of its bases, or an override on the command line.
+
+    `bases`: the files that the option file builds on, the nearest first.
+    """
     file: str
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[Path, Line] = field(default_factory=dict)
     overrides: dict[Path, str] = field(default_factory=dict)
+    bases: list[str] = field(default_factory=list)
 
     def override(self, path: Path, text: str, made: int) -> None:
         """Note that `path`, all below it, and the blocks made for it come from the override `text`.
@@ -41,7 +54,11 @@ class Source:
                 overrides[path] = self.overrides[wholes[-1]]
         self._replace(path, made, lines, overrides)
 
-    def _replace(self, path: Path, made: int, lines: dict[Path, int], overrides: dict[Path, str]) -> None:
+    def take(self, path: Path, other: Source) -> None:
+        """Note that `path` and all below it come from where `other` has them."""
+        self._replace(path, len(path), {p: line for p, line in other.lines.items() if p[:len(path)] == path}, {})
+
+    def _replace(self, path: Path, made: int, lines: dict[Path, Line], overrides: dict[Path, str]) -> None:
         """Forget what was written at `path` and below before; note `lines` and `overrides` instead."""
         for places, new in ((self.lines, lines), (self.overrides, overrides)):
             for old in [p for p in places if p[:len(path)] == path]:
@@ -56,9 +73,22 @@ class Source:
             if path in self.overrides:
                 return f"override '{self.overrides[path]}'"
             if path in self.lines:
-                return f'{self.file}:{self.lines[path]}'
+                return str(self.lines[path])
             path = path[:-1]
         return self.file
+
+    def file_of(self, path: Path) -> str:
+        """The file in which an option stands; for an override the option file."""
+        while path and path not in self.overrides:
+            if path in self.lines:
+                return self.lines[path].file
+            path = path[:-1]
+        return self.file
+
+    def order(self, path: Path) -> tuple[int, int]:
+        """By this options are in the order of the file, before those of its bases."""
+        line = self.lines.get(path) or self.lines.get(path[:-1]) or Line(self.file, 0)
+        return [self.file, *self.bases].index(line.file), line.number
 
 
 @dataclass
@@ -80,8 +110,7 @@ class Problems:
 
     def texts(self) -> list[str]:
         """Place, option and message of every mistake, in the order of the file."""
-        lines = self.source.lines
-        ordered = sorted(self.found, key=lambda p: lines.get(p[0], lines.get(p[0][:-1], 0)))
+        ordered = sorted(self.found, key=lambda p: self.source.order(p[0]))
         return [f'{self.source.place(path)}: {dotted(path) or "options"}: {text}' for path, text in ordered]
 
 

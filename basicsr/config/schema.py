@@ -143,6 +143,7 @@ class Options(Block):
     """One run: data, network, training, validation, logging."""
     name: str | None = Field(None, coerce_numbers_to_str=True,
                              description='names the folders of the run, default: the name of the option file')
+    base: str | None = Field(None, description='another option file; here only what differs')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
     scale: Int = Field(1, gt=0, description='ground truth size divided by input size')
     num_gpu: Literal['auto'] | Natural = Field('auto',

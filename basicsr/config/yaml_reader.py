@@ -1,4 +1,4 @@
-"""YAML with line numbers, with `1e-4` as a number, and without silent duplicates."""
+"""YAML with line numbers, with `1e-4` as a number, and without silent duplicates; and the same written."""
 from __future__ import annotations
 
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from basicsr.config.report import Source
+from basicsr.config.report import Line, Source
 from basicsr.utils.errors import UserError
 
 # YAML 1.1 wants a dot in a float, so PyYAML reads 1e-4 as a string; this is the number syntax of YAML 1.2
@@ -26,7 +26,19 @@ class _Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
-_Loader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('-+.0123456789'))
+class _Dumper(yaml.SafeDumper):
+    """Blocks line by line, lists of values in one line, nothing by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        flat = not any(isinstance(value, dict) for value in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=flat)
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('-+.0123456789'))
 
 
 def parse_value(text: str) -> Any:
@@ -34,11 +46,16 @@ def parse_value(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
+def dump_yaml(data: dict[str, Any]) -> str:
+    """YAML that `read_yaml` reads as `data` again."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
     """Read a mapping from a YAML file.
 
-    Returns the mapping and the line of every option in it. Raises `UserError` for a missing file, a syntax error,
-    a duplicate key, or a document that is no mapping.
+    Returns the mapping as it stands there, `base` and all, and the line of every option in it. Raises `UserError` for a
+    missing file, a syntax error, a duplicate key, or a document that is no mapping.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,20 +89,20 @@ def _mark(node: yaml.Node, path: tuple, source: Source) -> None:
         first: dict[str, int] = {}
         # merged blocks ('<<: *name') before the keys that replace some of theirs
         for key, value in sorted(node.value, key=lambda item: item[0].tag != _MERGE):
-            line = key.start_mark.line + 1
+            line = Line(source.file, key.start_mark.line + 1)
             if key.tag == _MERGE:
                 for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     _mark(merged, path, source)
                 continue
             if not isinstance(key, yaml.ScalarNode):
-                raise UserError(f'{source.file}:{line}: a key must be a word')
+                raise UserError(f'{line}: a key must be a word')
             if key.value in first:
-                raise UserError(f"{source.file}:{line}: '{key.value}' is given twice, first on line {first[key.value]}")
-            first[key.value] = source.lines[(*path, key.value)] = line
+                raise UserError(f"{line}: '{key.value}' is given twice, first on line {first[key.value]}")
+            first[key.value], source.lines[(*path, key.value)] = line.number, line
             _mark(value, (*path, key.value), source)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            source.lines.setdefault((*path, i), value.start_mark.line + 1)
+            source.lines.setdefault((*path, i), Line(source.file, value.start_mark.line + 1))
             _mark(value, (*path, i), source)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from basicsr.config.base import read_options
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
-from basicsr.config.yaml_reader import read_yaml
 from basicsr.metrics import better
 from basicsr.search.results import write_results
 from basicsr.search.run import Search, describe_failures
@@ -42,7 +42,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     opt = check_space(space, space_file, option_file, overrides)
     label = _metric(opt, option_file, metric)
     direction = space.direction or {'higher': 'maximize', 'lower': 'minimize'}[better(opt['val']['metrics'][label])]
-    data, source = read_yaml(option_file)
+    data, source = read_options(option_file)
     apply_overrides(data, overrides, Problems(source))
     run = Path(opt['path']['experiments_root'])
     name = study_name or run.name

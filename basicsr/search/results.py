@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import TrialState
 
-from basicsr.config.load import find_path
+from basicsr.config.base import read_options
+from basicsr.config.files import pin_files
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
-from basicsr.config.yaml_reader import read_yaml
+from basicsr.config.yaml_reader import dump_yaml
 from basicsr.search.run import Search
 from basicsr.search.study import ERROR, finished, quiet
 from basicsr.utils.files import atomic_write
-
-_FILE_KEYS = ('dataroot', 'meta_info', 'roots', 'pretrain_network', 'resume_state', 'fine_tune_from', 'weights')
 
 
 def write_results(search: Search, folder: Path) -> list[str]:
@@ -48,16 +46,14 @@ def write_results(search: Search, folder: Path) -> list[str]:
 
 def write_best_options(search: Search, params: dict[str, Any], target: Path) -> None:
     """The option file with the overrides of the search, what it fixes, and the best values; not what trials alone use."""
-    data, source = read_yaml(search.option_file)
+    data, source = read_options(search.option_file)
     chosen = search.space.fixed | params
     apply_overrides(data, [*search.base, *(f'{k}={json.dumps(v)}' for k, v in chosen.items())], Problems(source))
     data['name'] = f'{search.study.study_name}_best'
-    for key, value in data.items():
-        data[key] = _pinned(value, str(key), search.option_file)
     header = (f'# {search.option_file.name} with the best of {search.finished()} trials: {search.metric}'
               f' {search.study.best_value:.4f} in trial {search.study.best_trial.number}\n')
     with atomic_write(target, 'w') as file:
-        file.write(header + yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+        file.write(header + dump_yaml(pin_files(data, source)))
 
 
 def table(search: Search) -> list[str]:
@@ -80,19 +76,6 @@ def table(search: Search) -> list[str]:
 
 def _text(value: Any) -> str:
     return f'{value:.4g}' if isinstance(value, float) else json.dumps(value)
-
-
-def _pinned(value: Any, key: str, option_file: Path) -> Any:
-    """Files that are found beside the option file only, made absolute; other values as they are."""
-    if isinstance(value, dict):
-        named = key.startswith(_FILE_KEYS)  # e.g. `roots: {rain: folder}`
-        return {k: _pinned(v, key if named else str(k), option_file) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_pinned(v, key, option_file) for v in value]
-    if isinstance(value, str) and (key.startswith(_FILE_KEYS) or key.endswith('_files')) and find_path(value) is None:
-        found = find_path(value, beside=option_file)
-        return value if found is None else str(found.resolve())
-    return value
 
 
 def _picture(draw: Any, target: Path, study: optuna.Study, **kwargs: Any) -> None:

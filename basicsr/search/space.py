@@ -10,6 +10,7 @@ import optuna
 from pydantic import Field
 
 from basicsr.config import load_options
+from basicsr.config.base import read_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import apply_overrides, as_overrides
 from basicsr.config.report import Problems, raise_mistakes
@@ -125,7 +126,7 @@ def check_space(space: Space, space_file: str | Path, option_file: str | Path, o
 
     Raises `UserError` for paths that do not exist, values that are not allowed, and option files of several runs.
     """
-    data, source = read_yaml(option_file)
+    data, source = read_options(option_file)
     apply_overrides(data, overrides, Problems(source))
     if 'stages' in data:
         raise UserError(f"'{option_file}' has stages; a search needs an option file of one run")

@@ -99,7 +99,8 @@ def make_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ())
 
 
 def open_log(opt: Dict, loaded: LoadedOptions) -> None:
-    """Log file with environment, notices and options; beside it a copy of the option file, and all options as JSON."""
+    """Log file with environment, notices and options; beside it the option file, without need of a base, and all
+    options as JSON."""
     kind = 'train' if opt['is_train'] else 'test'
     if opt['rank'] == 0:
         Path(opt['path']['log']).mkdir(parents=True, exist_ok=True)
@@ -164,4 +165,4 @@ def _copy_options(loaded: LoadedOptions, folder: Path) -> None:
         return
     header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(loaded.command)}\n\n'
     with atomic_write(target, 'w') as file:
-        file.write(header + loaded.file.read_text(encoding='utf-8-sig'))
+        file.write(header + loaded.text)

@@ -1,0 +1,114 @@
+"""The files and folders that options name: where they are looked for."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from basicsr.config.check import loss_places
+from basicsr.config.overrides import split_path
+from basicsr.config.report import Path as OptionPath
+from basicsr.config.report import Problems, Source
+from basicsr.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    project_root,
+)
+from basicsr.utils.pretrained import find_weights, read_manifest
+
+_SOURCES = {
+    'arch_files': ARCH_REGISTRY,
+    'model_files': MODEL_REGISTRY,
+    'dataset_files': DATASET_REGISTRY,
+    'loss_files': LOSS_REGISTRY,
+    'metric_files': METRIC_REGISTRY,
+}
+# beginnings of keys whose values are files, wherever they stand
+_FILE_KEYS = ('dataroot', 'meta_info', 'roots', 'pretrain_network', 'resume_state', 'fine_tune_from', 'weights')
+
+
+def find_path(text: str, beside: Path | None = None) -> Path | None:
+    """An existing file or folder: as given, else below the checkout, else beside the option file."""
+    given = Path(text).expanduser()
+    for candidate in (given, project_root() / given, *([beside.parent / given] if beside else [])):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def find_value(text: str, where: OptionPath, source: Source) -> Path | None:
+    """`find_path` for the value of an option: beside the file where it stands, a base perhaps, then the option file."""
+    found = (find_path(text, beside=file) for file in _beside(where, source))
+    return next((path for path in found if path is not None), None)
+
+
+def looked_in(files: Iterable[Path]) -> str:
+    folders = (Path.cwd(), project_root(), *(file.resolve().parent for file in files))
+    return ', '.join(dict.fromkeys(f"'{folder}'" for folder in folders))
+
+
+def add_source_files(data: dict[str, Any], problems: Problems) -> None:
+    """Make the classes of `arch_files` and its like known to the registries."""
+    for key, registry in _SOURCES.items():
+        given = data.get(key)
+        for i, file in enumerate(given if isinstance(given, list) else []):
+            found = find_value(str(file), (key, i), problems.source)
+            if found is None or not found.is_file():
+                places = looked_in(_beside((key, i), problems.source))
+                problems.add((key, i), f"there is no file '{file}' (looked in {places})")
+            else:
+                registry.add_file(found)
+
+
+def resolve_files(opt: dict[str, Any], source: Source, problems: Problems | None, with_train: bool) -> None:
+    """Make data and weight paths absolute, so that they work from any working directory."""
+    files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
+    named = [(('path', key), opt.get('path') or {}) for key in files]
+    for key, block in (opt.get('datasets') or {}).items():
+        if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
+            keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']
+            named += [(('datasets', key, k), block) for k in keys]
+    for place, blocks, key in loss_places(opt.get('train') or {}) if with_train else ():
+        if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
+            named.append(((*place, key, 'weights'), blocks[key]))
+    for where, holder in named:
+        if where[-1] in holder:
+            holder[where[-1]] = _absolute(holder[where[-1]], where, source, problems)
+
+
+def pin_files(value: Any, source: Source, where: OptionPath = ()) -> Any:
+    """Options with files that are found beside an option file only made absolute, for an option file elsewhere."""
+    if isinstance(value, dict):
+        return {k: pin_files(v, source, (*where, str(k))) for k, v in value.items()}
+    if isinstance(value, list):
+        return [pin_files(v, source, (*where, i)) for i, v in enumerate(value)]
+    # part by part, as of `roots: {rain: folder}` and of the keys of stages
+    keys = [str(key) for part in where for key in split_path(str(part))]
+    named = any(key.startswith(_FILE_KEYS) or key.endswith('_files') for key in keys)
+    if isinstance(value, str) and named and find_path(value) is None:
+        found = find_value(value, where, source)
+        return value if found is None else str(found.resolve())
+    return value
+
+
+def _beside(where: OptionPath, source: Source) -> list[Path]:
+    return [Path(file) for file in dict.fromkeys((source.file_of(where), source.file))]
+
+
+def _absolute(value: Any, where: OptionPath, source: Source, problems: Problems | None) -> Any:
+    """A path, or the paths in a list or mapping, made absolute; one that does not exist is reported and kept."""
+    if isinstance(value, list):
+        return [_absolute(v, (*where, i), source, problems) for i, v in enumerate(value)]
+    if isinstance(value, dict):
+        return {k: _absolute(v, (*where, k), source, problems) for k, v in value.items()}
+    if not isinstance(value, str):
+        return value
+    found = find_value(value, where, source)
+    if found is None and where == ('path', 'pretrain_network_g') and value in read_manifest()['weights']:
+        found = find_weights(value)
+    if found is None and problems is not None:
+        problems.add(where, f"'{value}' does not exist (looked in {looked_in(_beside(where, source))})")
+    return value if found is None else str(found.resolve())
