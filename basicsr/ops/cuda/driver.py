@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from basicsr.utils.files import atomic_write
+from basicsr.ops import kernel_cache
 
 # of the driver's interface
 FUNCTION_SHARED, DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED = 8, 97, 81
@@ -77,14 +75,14 @@ def compiled(source: str, arch: str, **constants: object) -> bytes:
     options = [f'--gpu-architecture={target}', '--std=c++17', *(f'-D{k}={v}' for k, v in constants.items())]
     major, minor = c_int(), c_int()
     lib.nvrtcVersion(byref(major), byref(minor))
-    told = '\n'.join([source, *options, f'{major.value}.{minor.value}'])
-    file = cache_folder() / f'{hashlib.sha256(told.encode()).hexdigest()}.cubin'
-    if file.is_file():
+    key = kernel_cache.digest('\n'.join([source, *options, f'{major.value}.{minor.value}']))
+    for file in kernel_cache.find(key, '.cubin'):
         return file.read_bytes()
     # in a thread that ends, because old versions leave theirs with the locale 'C', where files are ASCII
     with ThreadPoolExecutor(1) as pool:
         code = pool.submit(_compile, lib, source, options, target).result()
-    _keep(file, code)
+    with suppress(OSError):  # a folder that cannot be written only costs time
+        kernel_cache.keep(key, '.cubin', code)
     return code
 
 
@@ -126,16 +124,6 @@ def _text(size_of: Callable, read: Callable, program: c_void_p) -> bytes:
     text = ctypes.create_string_buffer(size.value)
     read(program, text)
     return text.raw
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'basicsr', 'kernels')
-
-
-def _keep(file: Path, code: bytes) -> None:
-    """Into the cache; a folder that cannot be written only costs time."""
-    with suppress(OSError), atomic_write(file) as unfinished:
-        unfinished.write(code)
 
 
 class Module:
