@@ -15,6 +15,8 @@ from basicsr.ops import kernel_cache
 
 # of the driver's interface
 FUNCTION_SHARED, DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED = 8, 97, 81
+# bytes of shared memory of a block that the kernels need; GPUs have that from 2020 on
+LEAST_SHARED = 99 << 10
 
 
 class CudaError(RuntimeError):
@@ -53,6 +55,18 @@ def shared_memory(device: int) -> tuple[int, int]:
         _ask('cuDeviceGetAttribute', byref(value), attribute, handle)
         found.append(value.value)
     return found[0], found[1]
+
+
+def missing() -> str | None:
+    """What the kernels lack on a machine with GPUs, as a sentence; None when nothing."""
+    if torch.version.hip:
+        return 'the CUDA kernels are made for NVIDIA GPUs'
+    if nvrtc() is None:
+        return 'NVRTC, which comes with PyTorch, was not found'
+    least = min((shared_memory(i)[0] for i in range(torch.cuda.device_count())), default=LEAST_SHARED)
+    if least < LEAST_SHARED:
+        return f'the GPU has {least >> 10} KiB of shared memory for a block, and {LEAST_SHARED >> 10} are needed'
+    return None
 
 
 def architecture(device: torch.device) -> str:

@@ -46,6 +46,14 @@ def compiler() -> list[str]:
                       ' compiles them')
 
 
+def compiler_here() -> str:
+    """The command that compiles C, or 'none'."""
+    try:
+        return ' '.join(compiler())
+    except NotCompiled:
+        return 'none'
+
+
 def compiled(load: Callable[[Path], Loaded]) -> tuple[Loaded, Path]:
     """What `load` makes of the kernels in the cache, compiled first where they are not there; and their file.
 
