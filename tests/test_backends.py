@@ -14,9 +14,13 @@ from test_ss2d import inputs
 
 from basicsr.commands import doctor
 from basicsr.ops import backend, backend_table
+from basicsr.ops import prepare as ahead
 from basicsr.ops.backend_table import BACKENDS, BY_PRIORITY, DEVICES, OPERATORS
+from basicsr.ops.cuda import prepare as cuda_prepare
+from basicsr.ops.cuda.plans import Kind
 from basicsr.ops.native import library as native
 from basicsr.ops.selective_scan import selective_scan
+from basicsr.ops.self_check import check
 from basicsr.ops.ss2d import ss2d_scan
 from basicsr.utils.errors import UserError
 
@@ -211,6 +215,33 @@ def test_doctor_notices_a_wrong_backend(monkeypatch, capsys):
     monkeypatch.setattr(ss2d, 'forward', lambda *args: (right(*args)[0] * 1.01, right(*args)[1]))
     assert doctor.main([]) == 2
     assert 'native     WRONG' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('op', OPERATORS)
+def test_the_self_check_notices_nan_in_any_gradient(monkeypatch, op):
+    from basicsr.ops.native import sequence, ss2d
+    module = {'ss2d': ss2d, 'sequence': sequence}[op]
+    right = module.backward
+    for which in range(6):
+        monkeypatch.setattr(module, 'backward', lambda *args, which=which: spoiled(right(*args), which))
+        assert check(BACKENDS['native']) == ('WRONG: error nan', True)
+
+
+def spoiled(tensors, which):
+    return tuple(t * float('nan') if i == which else t for i, t in enumerate(tensors))
+
+
+def test_what_is_compiled_ahead_is_the_rows_own(monkeypatch):
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
+    net[0].scan_kind, net[1].scan_kind, net[1].exact = (4, 2), (4, 2), True
+    told = []
+    monkeypatch.setattr(cuda_prepare, 'compile_kinds', lambda *args: told.append(args) or 7)
+    monkeypatch.setattr(ahead, 'choose', lambda op, tensor: 'cuda')
+    device = torch.device('meta')
+    assert ahead.prepare(net, device, torch.bfloat16) == 7
+    assert told == [([Kind(4, 2, torch.bfloat16), Kind(4, 2)], device)]
+    monkeypatch.setattr(ahead, 'choose', lambda op, tensor: 'torch')
+    assert ahead.prepare(net, device) == ahead.prepare(net, torch.device('cpu')) == 0 and len(told) == 1
 
 
 def test_mamba_ssm_arguments_are_taken():
