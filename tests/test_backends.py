@@ -1,4 +1,4 @@
-"""Choosing a backend, surviving forks, installing without a compiler, and what `basicsr doctor` says."""
+"""Choosing a backend, its row in the table, surviving forks, and installing without a compiler."""
 from __future__ import annotations
 
 import logging
@@ -12,7 +12,6 @@ import torch
 from conftest import ROOT, run_python
 from test_ss2d import inputs
 
-from basicsr.commands import doctor
 from basicsr.ops import backend, backend_table
 from basicsr.ops import prepare as ahead
 from basicsr.ops.backend_table import BACKENDS, BY_PRIORITY, DEVICES, OPERATORS
@@ -20,7 +19,6 @@ from basicsr.ops.cuda import prepare as cuda_prepare
 from basicsr.ops.cuda.plans import Kind
 from basicsr.ops.native import library as native
 from basicsr.ops.selective_scan import selective_scan
-from basicsr.ops.self_check import check
 from basicsr.ops.ss2d import ss2d_scan
 from basicsr.utils.errors import UserError
 
@@ -196,39 +194,6 @@ def test_the_best_that_can_run_is_chosen_and_the_plain_one_says_what_is_lacking(
     lacking |= {'triton', 'native'}
     assert chosen('ss2d', 'cuda') == ('torch', 'triton lacks something')
     assert chosen('ss2d', 'cpu') == ('torch', 'native lacks something')
-
-
-def test_doctor(capsys):
-    assert doctor.main([]) == 0
-    out = capsys.readouterr().out
-    for line in ('reference  works', 'torch      works', 'native     works',
-                 'triton     not available: |triton     works', 'compute capability|none', 'CPU: ', 'torch ',
-                 'kernels for: baseline', 'C kernels:    built when installing'):
-        assert any(part in out for part in line.split('|')), line
-    for row in BACKENDS.values():
-        assert f'{row.summary}; runs on: {row.where}; needs: {row.needs}' in out
-
-
-def test_doctor_notices_a_wrong_backend(monkeypatch, capsys):
-    from basicsr.ops.native import ss2d
-    right = ss2d.forward
-    monkeypatch.setattr(ss2d, 'forward', lambda *args: (right(*args)[0] * 1.01, right(*args)[1]))
-    assert doctor.main([]) == 2
-    assert 'native     WRONG' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('op', OPERATORS)
-def test_the_self_check_notices_nan_in_any_gradient(monkeypatch, op):
-    from basicsr.ops.native import sequence, ss2d
-    module = {'ss2d': ss2d, 'sequence': sequence}[op]
-    right = module.backward
-    for which in range(6):
-        monkeypatch.setattr(module, 'backward', lambda *args, which=which: spoiled(right(*args), which))
-        assert check(BACKENDS['native']) == ('WRONG: error nan', True)
-
-
-def spoiled(tensors, which):
-    return tuple(t * float('nan') if i == which else t for i, t in enumerate(tensors))
 
 
 def test_what_is_compiled_ahead_is_the_rows_own(monkeypatch):

@@ -10,10 +10,8 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader, build_dataloader
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from basicsr.data.protocol import SaysMore, about
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.data.single_image_dataset import SingleImageDataset
-from basicsr.data.task_samples import TaskSamples
 from basicsr.data.transforms import DIHEDRAL, augment, paired_random_crop
 from basicsr.utils.errors import UserError
 
@@ -236,29 +234,3 @@ def test_batches_do_not_depend_on_workers_or_on_resuming(tmp_path):
     assert torch.equal(alone[2:], batches(2, start=4))
     assert not torch.equal(alone, batches(0, seed=4))
     assert not torch.equal(alone[0], alone[1])
-
-
-class Bare(torch.utils.data.Dataset):
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return {'lq': torch.zeros(3, 2, 2), 'task': ['rain', 'haze'][index]}
-
-
-def test_what_a_data_set_says_of_itself_and_what_is_taken_where_it_says_nothing():
-    bare = Bare()
-    assert (about(bare).summary(), about(bare).absent(), about(bare).tasks()) == ('', [], ['rain', 'haze'])
-    assert about(bare).stored() is bare
-    bare.tasks = ['something', 'else']  # an attribute of its own, no method
-    assert about(bare).tasks() == ['rain', 'haze']
-    bare.summary, bare.absent, bare.stored, bare.tasks = lambda: 'two', lambda: ['a'], lambda: [1], lambda: ['x', 'y']
-    assert (about(bare).summary(), about(bare).absent(), about(bare).tasks()) == ('two', ['a'], ['x', 'y'])
-    assert about(bare).stored() == [1]
-
-
-def test_optional_methods_are_documented_and_those_of_several_tasks_have_all():
-    names = {name for name in vars(SaysMore) if not name.startswith('_')}
-    assert names == {'summary', 'absent', 'stored', 'tasks'}
-    assert all(getattr(SaysMore, name).__doc__ and hasattr(TaskSamples, name) for name in names)
