@@ -1,4 +1,4 @@
-"""The console script `basicsr`: basicsr COMMAND ..."""
+"""The console script `basicsr`, and `python -m basicsr`: basicsr COMMAND ..."""
 from __future__ import annotations
 
 import importlib

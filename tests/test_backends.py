@@ -1,17 +1,22 @@
-"""Choosing a backend, surviving forks, installing without a compiler, and what `basicsr doctor` says."""
+"""Choosing a backend, its row in the table, surviving forks, and installing without a compiler."""
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import ROOT, run_python
 from test_ss2d import inputs
 
-from basicsr.commands import doctor
-from basicsr.ops import backend
+from basicsr.ops import backend, backend_table
+from basicsr.ops import prepare as ahead
+from basicsr.ops.backend_table import BACKENDS, BY_PRIORITY, DEVICES, OPERATORS
+from basicsr.ops.cuda import prepare as cuda_prepare
+from basicsr.ops.cuda.plans import Kind
 from basicsr.ops.native import library as native
 from basicsr.ops.selective_scan import selective_scan
 from basicsr.ops.ss2d import ss2d_scan
@@ -81,12 +86,12 @@ def test_float64_takes_plain_pytorch_and_says_why(messages):
 
 
 def test_a_slow_choice_warns_once(messages, monkeypatch):
-    monkeypatch.setattr(native, 'library', lambda: None)
+    monkeypatch.setattr(native, 'kernels', lambda: native.Kernels(None, 'there is no C compiler; install gcc'))
     large = inputs(1, 64, 64, 64, 17, 2)
     for _ in range(2):
         ss2d_scan(*large)
     warnings = [m for m in messages if 'many times slower' in m]
-    assert len(warnings) == 1 and 'pip install -e .' in warnings[0] and 'basicsr doctor' in warnings[0]
+    assert len(warnings) == 1 and 'install gcc' in warnings[0] and 'basicsr doctor' in warnings[0]
     messages.clear()
     ss2d_scan(*inputs(1, 3, 4, 5, 3, 2))
     assert not any('many times slower' in m for m in messages)
@@ -121,42 +126,87 @@ def test_installing_without_a_compiler_succeeds_and_is_explained(tmp_path):
     shutil.copytree(ROOT / 'basicsr', tmp_path / 'basicsr', ignore=shutil.ignore_patterns('_scan*', '__pycache__'))
     for name in ('setup.py', 'pyproject.toml', 'README.md'):
         shutil.copy(ROOT / name, tmp_path)
-    done = run_python('setup.py', 'build_ext', '--inplace', cwd=tmp_path, env={**os.environ, 'CC': '/bin/false'})
+    environment = {**os.environ, 'CC': '/bin/false', 'XDG_CACHE_HOME': str(tmp_path / 'cache')}
+    done = run_python('setup.py', 'build_ext', '--inplace', cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / 'basicsr' / 'ops' / 'native').glob('_scan*'))
     check = (
         'import torch, sys; sys.path.insert(0, "."); from basicsr.ops.native.library import why_not; print(why_not());'
         'from basicsr.archs.retinexmamba_arch import RetinexMamba;'
         'print(RetinexMamba(n_feat=4, num_blocks=[1, 1, 1], d_state=2)(torch.rand(1, 3, 8, 8)).shape)')
-    used = run_python('-c', check, cwd=tmp_path)
-    assert 'no C compiler when installing' in used.stdout and '[1, 3, 8, 8]' in used.stdout
+    used = run_python('-c', check, cwd=tmp_path, env=environment)
+    assert "could not be compiled with '/bin/false'" in used.stdout and '[1, 3, 8, 8]' in used.stdout, used.stderr
 
 
 def test_a_library_of_another_machine_is_explained(monkeypatch, tmp_path):
     (tmp_path / '_scan.so').write_bytes(b'\x7fELF nonsense')
     monkeypatch.setattr(native, '_files', lambda: [tmp_path / '_scan.so'])
-    native.library.cache_clear()
+    monkeypatch.setenv('CC', '/bin/false')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    native.kernels.cache_clear()
     try:
-        assert "'_scan.so' cannot be loaded" in native.why_not()
+        assert "'_scan.so' cannot be loaded" in native.why_not() and "'/bin/false'" in native.why_not()
     finally:
-        native.library.cache_clear()
+        native.kernels.cache_clear()
 
 
-def test_doctor(capsys):
-    assert doctor.main([]) == 0
-    out = capsys.readouterr().out
-    for line in ('reference  works', 'torch      works', 'native     works',
-                 'triton     not available: |triton     works', 'compute capability|none', 'CPU: ', 'torch ',
-                 'kernels for: baseline'):
-        assert any(part in out for part in line.split('|')), line
+def test_the_table_is_the_one_of_the_documentation():
+    files = [ROOT / 'README.md', ROOT / 'basicsr' / 'ops' / 'README.md', *(ROOT / 'docs').glob('*.md')]
+    heading = backend_table.markdown().splitlines()[0]
+    tables = [text for text in (file.read_text(encoding='utf-8') for file in files) if heading in text]
+    assert tables and all(backend_table.markdown() + '\n\n' in text for text in tables)
+    notes = (ROOT / 'basicsr' / 'ops' / 'README.md').read_text(
+        encoding='utf-8').partition('## Backends')[2].partition('\n## ')[0]
+    assert set(re.findall(r'^\| `(\w+)` \|', notes, re.M)) == set(BACKENDS)
 
 
-def test_doctor_notices_a_wrong_backend(monkeypatch, capsys):
-    from basicsr.ops.native import ss2d
-    right = ss2d.forward
-    monkeypatch.setattr(ss2d, 'forward', lambda *args: (right(*args)[0] * 1.01, right(*args)[1]))
-    assert doctor.main([]) == 2
-    assert 'native     WRONG' in capsys.readouterr().out
+@pytest.mark.parametrize('row', BACKENDS.values(), ids=lambda row: row.name)
+def test_every_row_leads_somewhere(row):
+    assert row.modules.keys() | row.functions.keys() <= OPERATORS.keys()
+    assert row.device in (None, *DEVICES) and row.priority >= 0
+    for op in row.functions:
+        assert callable(backend.function(row.name, op))
+    for op in row.modules:
+        file = ROOT / (row.modules[op].replace('.', '/') + '.py')  # not imported: one may need a package
+        assert all(f'def {name}(' in file.read_text() for name in ('forward', 'backward', 'state_count'))
+    module, _, function = row.prepare.partition(':')
+    assert not row.prepare or f'def {function}(' in (ROOT / (module.replace('.', '/') + '.py')).read_text()
+
+
+def test_the_best_that_can_run_is_chosen_and_the_plain_one_says_what_is_lacking(monkeypatch):
+    lacking: set[str] = set()
+
+    def row_that_may_lack(row):
+        return replace(row, missing=lambda: f'{row.name} lacks something' if row.name in lacking else None)
+
+    monkeypatch.setattr(backend, 'BY_PRIORITY', [row_that_may_lack(row) for row in BY_PRIORITY])
+
+    def chosen(op, device, dtype=torch.float32):
+        backend._decide.cache_clear()
+        return backend._decide('auto', op, device, dtype)
+
+    assert [chosen('ss2d', device)[0] for device in ('cuda', 'cpu', 'mps')] == ['cuda', 'native', 'torch']
+    assert [chosen('sequence', device)[0] for device in ('cuda', 'cpu', 'mps')] == ['triton', 'native', 'torch']
+    assert chosen('ss2d', 'cuda', torch.float64)[0] == chosen('ss2d', 'cpu', torch.float64)[0] == 'torch'
+    assert chosen('ss2d', 'mps') == ('torch', 'there is nothing faster for mps')
+    lacking.add('cuda')
+    assert chosen('ss2d', 'cuda', torch.bfloat16) == ('triton', 'the fastest here')
+    lacking |= {'triton', 'native'}
+    assert chosen('ss2d', 'cuda') == ('torch', 'triton lacks something')
+    assert chosen('ss2d', 'cpu') == ('torch', 'native lacks something')
+
+
+def test_what_is_compiled_ahead_is_the_rows_own(monkeypatch):
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
+    net[0].scan_kind, net[1].scan_kind, net[1].exact = (4, 2), (4, 2), True
+    told = []
+    monkeypatch.setattr(cuda_prepare, 'compile_kinds', lambda *args: told.append(args) or 7)
+    monkeypatch.setattr(ahead, 'choose', lambda op, tensor: 'cuda')
+    device = torch.device('meta')
+    assert ahead.prepare(net, device, torch.bfloat16) == 7
+    assert told == [([Kind(4, 2, torch.bfloat16), Kind(4, 2)], device)]
+    monkeypatch.setattr(ahead, 'choose', lambda op, tensor: 'torch')
+    assert ahead.prepare(net, device) == ahead.prepare(net, torch.device('cpu')) == 0 and len(told) == 1
 
 
 def test_mamba_ssm_arguments_are_taken():

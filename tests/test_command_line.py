@@ -9,6 +9,7 @@ import pytest
 
 from basicsr import cli
 from basicsr.config.command_line import parse_command_line
+from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 
@@ -138,8 +139,9 @@ def test_unknown_and_missing_commands(basicsr):
 
 def test_the_module_form_needs_no_torch_to_answer(tmp_path):
     """As users start it, from another folder."""
-    result = run('-m', 'basicsr.cli', 'trian', cwd=tmp_path)
-    assert result.returncode == 2 and "Did you mean 'train'?" in result.stderr
+    for module in ('basicsr', 'basicsr.cli'):
+        result = run('-m', module, 'trian', cwd=tmp_path)
+        assert result.returncode == 2 and "Did you mean 'train'?" in result.stderr
     code = ("import sys; sys.modules['torch'] = sys.modules['cv2'] = None; from basicsr.cli import main; "
             "sys.exit(main(['list', 'networks']))")
     result = run('-c', code, cwd=tmp_path)
@@ -150,6 +152,28 @@ def test_the_module_form_needs_no_torch_to_answer(tmp_path):
 def test_every_command_has_help(basicsr, command):
     code, out, err = basicsr(command, '--help')
     assert code == 0 and err == '' and out.startswith(f'usage: basicsr {command}')
+
+
+def test_the_package_is_the_console_script(tmp_path):
+    assert run('-m', 'basicsr', '--version', cwd=tmp_path).stdout == f'retinexmamba {cli.__version__}\n'
+    result = run('-m', 'basicsr', 'list', '--help', cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout.startswith('usage: basicsr list')
+    result = run('-m', 'basicsr', 'train', 'no_such_file.yml', cwd=tmp_path)
+    assert result.returncode == 2 and result.stderr == "error: there is no option file 'no_such_file.yml'\n"
+
+
+def test_the_columns_of_list_stay_apart_whatever_the_names(basicsr, monkeypatch, tmp_path):
+    name = 'NetworkWithANameThatIsLongerThanAnyColumnCouldEverBe'
+    (tmp_path / 'own_arch.py').write_text(f'class {name}:\n    pass\n')
+    monkeypatch.setattr(ARCH_REGISTRY, '_extra', [])
+    monkeypatch.setattr(ARCH_REGISTRY, '_index', None)
+    ARCH_REGISTRY.add_file(tmp_path / 'own_arch.py')
+    lines = [line for line in basicsr('list', 'networks')[1].splitlines() if line.startswith('  ') and line[2] != ' ']
+    places = {line.split()[0]: line.index(line.split()[1]) for line in lines}
+    assert len(lines) > 8 and set(places.values()) == {len(name) + 4}
+    for kind in ('datasets', 'losses', 'schedulers', 'protocols'):
+        rows = [line for line in basicsr('list', kind)[1].splitlines() if line.startswith('  ') and line[2] != ' ']
+        assert rows and all('  ' in row[2:] for row in rows)
 
 
 def test_list(basicsr):

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from basicsr.metrics import PROTOCOLS, calculate_metric, calculate_psnr, calculate_ssim, describe, measure
+from basicsr.metrics import (
+    PROTOCOLS,
+    better,
+    calculate_metric,
+    calculate_psnr,
+    calculate_ssim,
+    describe,
+    measure,
+    needs_gt,
+)
 from basicsr.metrics.gt_mean import match_mean
+from basicsr.registry import METRIC_REGISTRY
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread
 
@@ -232,6 +242,37 @@ def test_describe_says_what_the_number_means():
     opt = {'type': 'calculate_psnr', 'test_y_channel': True, 'crop_border': 4}
     assert describe(opt) == 'basicsr, luma, crop 4'
     assert describe({'type': 'calculate_ssim', 'protocol': 'matlab-y', 'test_y_channel': True}) == 'matlab-y'
+
+    assert describe({'type': 'calculate_lpips'}) == 'alex, version 0.1'
+    assert describe({'type': 'calculate_lpips', 'net': 'vgg'}) == 'vgg, version 0.1'
+    assert describe({'type': 'calculate_niqe', 'crop_border': 4}) == ''
+
+
+def test_no_protocol_can_be_written_as_null():
+    result, gt = pair()
+    for name in ('calculate_psnr', 'calculate_ssim'):
+        none, rounded = {'type': name, 'protocol': None}, {'type': name, 'protocol': 'basicsr'}
+        assert measure(result, gt, none) == measure(result, gt, {'type': name}) == measure(result, gt, rounded)
+        assert measure(result, gt, none) != measure(result, gt, {'type': name, 'protocol': 'all-in-one'})
+        assert describe(none) == 'basicsr' and describe(none | {'crop_border': 2}) == 'basicsr, crop 2'
+
+
+def test_metrics_of_others_say_what_they_want(monkeypatch):
+
+    def bare(img, img2):
+        return 1.
+
+    def own(img, weight=1, **kwargs):
+        return 2.
+
+    own.better, own.describe = 'lower', lambda opt: f"weight {opt.get('weight', 1)}"
+    # a name like ours says nothing of what a metric does
+    for name, metric in (('calculate_psnr_bare', bare), ('calculate_own', own)):
+        monkeypatch.setitem(METRIC_REGISTRY._objects, name, metric)
+    opt = {'type': 'calculate_psnr_bare'}
+    assert (better(opt), needs_gt(opt), describe(opt)) == ('higher', True, '')
+    opt = {'type': 'calculate_own', 'weight': 3}
+    assert (better(opt), needs_gt(opt), describe(opt)) == ('lower', False, 'weight 3')
 
 
 @pytest.mark.skipif(not TEST_SET.is_dir(), reason='needs LOL v1')

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from basicsr.config.signatures import read_signature
 from basicsr.registry import REGISTRIES, SCHEDULER_REGISTRY
@@ -20,16 +21,22 @@ def run(args: argparse.Namespace) -> None:
     for kind, registry in _KINDS.items():
         if args.kind in (None, kind):
             print(f'{kind}:')
-            for name in registry.keys():
-                print(f'  {name:<32}{registry.where(name)}\n    {_arguments(registry, name)}')
+            names = registry.keys()
+            for name in names:
+                print(f'  {name:<{_width(names)}}{registry.where(name)}\n    {_arguments(registry, name)}')
     if args.kind in (None, 'protocols'):
         from basicsr.metrics.protocol import PROTOCOLS
         print('protocols:')
         for protocol in PROTOCOLS.values():
-            print(f'  {protocol.name:<32}{protocol.summary}')
+            print(f'  {protocol.name:<{_width(PROTOCOLS)}}{protocol.summary}')
     if args.kind in (None, 'weights'):
         from basicsr.publishing.shipped_weights import listing
         print('weights:', *listing(), sep='\n')
+
+
+def _width(names: Iterable[str]) -> int:
+    """Of a column that the next one stays apart from."""
+    return max(map(len, names), default=0) + 2
 
 
 def _arguments(registry, name: str) -> str:

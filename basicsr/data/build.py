@@ -7,6 +7,7 @@ import torch
 
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader, build_dataloader
+from basicsr.data.protocol import about
 from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.utils.errors import counted
@@ -29,7 +30,7 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader | ResidentLoader,
     get_root_logger().info(
         f"Training set '{block['name']}': {len(dataset)} samples{note}, {len(loader)} iterations an epoch,"
         f" {opt['train']['total_iter']} in all{_summary(dataset)}")
-    absent = dataset.absent() if hasattr(dataset, 'absent') else []
+    absent = about(dataset).absent()
     if absent:
         get_root_logger().warning(f"Training set '{block['name']}' goes without {counted(len(absent), 'folder')} of the"
                                   f" published data: {', '.join(map(repr, absent))}")
@@ -55,4 +56,5 @@ def build_val_data(opt: dict[str, Any]) -> list[ImageLoader]:
 
 def _summary(dataset: Any) -> str:
     """What a dataset of several tasks says about each of them, on lines of its own."""
-    return f'\n{dataset.summary()}' if hasattr(dataset, 'summary') else ''
+    text = about(dataset).summary()
+    return f'\n{text}' if text else ''

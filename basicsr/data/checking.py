@@ -11,6 +11,7 @@ from basicsr.config import LoadedOptions
 from basicsr.config.signatures import read_signature
 from basicsr.data import build_dataset
 from basicsr.data.loader import Failed, SeededSamples
+from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
 from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError, counted
@@ -42,12 +43,10 @@ def _check(key: str, block: dict) -> list[str]:
     except Incomplete as error:  # what pairs is read all the same
         dataset = error.dataset
         mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
-    absent = dataset.absent() if hasattr(dataset, 'absent') else []
-    if hasattr(dataset, 'summary'):  # several tasks, whose images an epoch repeats
-        if not mistakes:
-            print(f'datasets.{key}:\n{dataset.summary()}')
-        dataset = dataset.stored()
-    dataset = SeededSamples(dataset, block)
+    absent, summary = about(dataset).absent(), about(dataset).summary()
+    if summary and not mistakes:  # several tasks, whose images an epoch repeats
+        print(f'datasets.{key}:\n{summary}')
+    dataset = SeededSamples(about(dataset).stored(), block)
     sizes: Counter[str] = Counter()
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
         sample = dataset[i]

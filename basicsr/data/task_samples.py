@@ -27,7 +27,7 @@ class Incomplete(UserError):
 
 
 class TaskSamples(Dataset):
-    """Reads, crops, augments and, where a task has no stored input, adds its noise.
+    """Reads, crops, augments and, where a task has no stored input, adds its noise. Says all that `SaysMore` asks.
 
     Args:
         found: look-up of each task; raises `Incomplete` with a report on all of them when anything is wrong with any.

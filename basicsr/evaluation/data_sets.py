@@ -11,9 +11,10 @@ from basicsr.data import build_dataset
 from basicsr.data.all_in_one_tasks import pair_stems
 from basicsr.data.loader import ImageLoader
 from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.data.protocol import about
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.data.task_samples import TaskSamples
-from basicsr.metrics.tasks import choose, task_of
+from basicsr.metrics.tasks import choose
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import list_images
 
@@ -63,7 +64,7 @@ def _pairs(degraded: str, clean: str, name: str) -> Dataset:
 def only_tasks(data: dict[str, DataSet], wanted: Iterable[str]) -> dict[str, DataSet]:
     """Of each data set the images of these tasks, named as `metrics.tasks.choose` understands them."""
     tasks = {
-        name: one.data.tasks() if hasattr(one.data, 'tasks') else [task_of(batch) for batch in one.loader()]
+        name: about(one.data).tasks()
         for name, one in data.items()
     }
     chosen = choose(wanted, {task for found in tasks.values() for task in found if task})

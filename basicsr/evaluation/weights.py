@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basicsr.data.protocol import about
 from basicsr.evaluation.comparison import Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
@@ -51,8 +52,8 @@ class Evaluation:
         results = {}
         for name, one in self.data.items():
             home = folder / name if len(self.data) > 1 else folder
-            if hasattr(one.data, 'summary'):  # which of several possible folders the images of a task come from
-                print(f'{name}:\n{one.data.summary()}')
+            if about(one.data).summary():  # which of several possible folders the images of a task come from
+                print(f'{name}:\n{about(one.data).summary()}')
             comparison = Comparison(home, self.images) if self.comparison else None
 
             def watch(seen: Restored, home: Path = home, comparison: Comparison | None = comparison) -> None:

@@ -1,7 +1,11 @@
 """Image quality metrics, one per file. The only PSNR and SSIM in the tree; protocols are in `protocol.py`.
 
-A metric is a registered function. Without a parameter `img2` it needs no ground truth; an attribute `better = 'lower'`
-says that small values are good; one with a parameter `device` is told where the model runs.
+A metric is a registered function, which says of itself, each only where it is so:
+
+    a parameter `img2`      it compares with a ground truth
+    a parameter `device`    it is a network, and is told where the model runs
+    `better = 'lower'`      an attribute: small values are good
+    `describe`              an attribute, a function of the option block: the words printed beside the number
 """
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from basicsr.metrics.delta_e import calculate_delta_e
 from basicsr.metrics.lpips import calculate_lpips
 from basicsr.metrics.mae import calculate_mae
 from basicsr.metrics.niqe import calculate_niqe
-from basicsr.metrics.protocol import PROTOCOLS, describe
+from basicsr.metrics.protocol import PROTOCOLS
 from basicsr.metrics.psnr import calculate_psnr
 from basicsr.metrics.rmse import calculate_rmse
 from basicsr.metrics.ssim import calculate_ssim
@@ -38,6 +42,12 @@ def needs_gt(opt: dict[str, Any]) -> bool:
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters
 
 
+def describe(opt: dict[str, Any]) -> str:
+    """The words printed beside the number of an option block: its protocol, for most nothing."""
+    words = getattr(METRIC_REGISTRY.get(opt['type']), 'describe', None)
+    return words(opt) if words else ''
+
+
 def calculate_metric(data: dict[str, Any], opt: dict[str, Any]) -> float:
     """`METRIC_REGISTRY[opt['type']](**data, **rest)`; `data` holds `img` and, with a ground truth, `img2`."""
     kwargs = {k: v for k, v in opt.items() if k != 'type'}
@@ -47,11 +57,11 @@ def calculate_metric(data: dict[str, Any], opt: dict[str, Any]) -> float:
 def measure(result: np.ndarray, gt: np.ndarray | None, opt: dict[str, Any], device: Any = None) -> float:
     """A metric of RGB images (H, W, 3) in [0, 1], clamped first so that no stray value shifts the peak.
 
-    Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where the option `protocol` decides. `device` is
-    where metrics that are networks run, unless their options say it.
+    Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where a `protocol` (None is none) decides. `device`
+    is where metrics that are networks run, unless their options say it.
     """
     images = [np.clip(np.asarray(x, np.float64), 0, 1)[..., ::-1] * 255. for x in (result, gt) if x is not None]
-    if 'protocol' not in opt:
+    if opt.get('protocol') is None:
         images = [np.rint(x).astype(np.uint8) for x in images]
     if device is not None and 'device' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters:
         opt = {'device': str(device), **opt}

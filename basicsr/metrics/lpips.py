@@ -65,6 +65,7 @@ def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inp
 
 
 calculate_lpips.better = 'lower'
+calculate_lpips.describe = lambda opt: f"{opt.get('net', 'alex')}, version 0.1"
 
 
 class LPIPS(nn.Module):

@@ -70,13 +70,9 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def describe(opt: dict) -> str:
-    """The words printed beside a metric's number, from its option block."""
-    if opt.get('type') == 'calculate_lpips':
-        return f"{opt.get('net', 'alex')}, version 0.1"
-    if not str(opt.get('type', '')).startswith(('calculate_psnr', 'calculate_ssim')):
-        return ''
-    name = opt.get('protocol', 'basicsr')
+def describe_protocol(opt: dict) -> str:
+    """What a PSNR or SSIM of this option block compares, e.g. 'basicsr, luma, crop 4'."""
+    name = opt.get('protocol') or 'basicsr'
     changes = ['luma'] if opt.get('test_y_channel') and not PROTOCOLS[name].luma else []
     changes += [f"crop {opt['crop_border']}"] if opt.get('crop_border') else []
     return ', '.join([name, *changes])

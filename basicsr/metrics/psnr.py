@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from basicsr.metrics.protocol import get_protocol, prepared_pair
+from basicsr.metrics.protocol import describe_protocol, get_protocol, prepared_pair
 from basicsr.utils.registry import METRIC_REGISTRY
 
 
@@ -36,3 +36,6 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inpu
         return rules.identical if rules else float('inf')
     offset = rules.mse_offset * 255**2 if rules else 0.
     return float(10 * np.log10(255.**2 / (mse + offset)))
+
+
+calculate_psnr.describe = describe_protocol

@@ -6,7 +6,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from basicsr.metrics.protocol import Protocol, get_protocol, prepared_pair
+from basicsr.metrics.protocol import Protocol, describe_protocol, get_protocol, prepared_pair
 from basicsr.utils.registry import METRIC_REGISTRY
 
 _WINDOWS = {'gaussian': cv2.getGaussianKernel(11, 1.5).ravel(), 'uniform': np.full(7, 1 / 7)}
@@ -30,6 +30,9 @@ def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, inpu
     if rules.ssim == 'valid' and min(a.shape[:2]) < side:
         raise ValueError(f'SSIM needs at least {side}x{side} pixels, the image has {a.shape[0]}x{a.shape[1]}')
     return float(_ssim_map(a, b, rules).mean())
+
+
+calculate_ssim.describe = describe_protocol
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray, rules: Protocol) -> np.ndarray:

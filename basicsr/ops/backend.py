@@ -1,30 +1,24 @@
-"""Which implementation of the selective scan runs: chosen once, logged once, overridable by `BASICSR_SCAN`.
+"""Which implementation of the selective scan runs: the best that can, logged once, overridable by `BASICSR_SCAN`.
 
-    backend     where                                       what it needs
-    cuda        CUDA tensors, images only                   NVRTC (comes with PyTorch)
-    triton      CUDA tensors                                triton (comes with PyTorch on Linux)
-    native      CPU, float32 and smaller                    the C kernels, compiled when installing
-    mamba_ssm   CUDA tensors, sequences only                pip install 'retinexmamba[mamba]'
-    torch       everything else: float64, MPS, no compiler  nothing
-    reference   tests                                       nothing
+They are the rows of `backend_table.py`.
 """
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
+import pkgutil
+from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from basicsr.ops.native import library as native
+from basicsr.ops.backend_table import BACKENDS, BY_PRIORITY, PLAIN, type_name
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
 
-BACKENDS = ('reference', 'torch', 'native', 'cuda', 'triton', 'mamba_ssm')
 VARIABLE = 'BASICSR_SCAN'
-# bytes of shared memory of a block that the CUDA kernels need; GPUs have that from 2020 on
-SHARED = 99 << 10
 # elements (positions x channels x states) from which the plain backend is worth a warning on the CPU
 _LARGE = 1 << 24
 
@@ -39,11 +33,29 @@ def choose(op: str, tensor: Tensor, elements: int = 0) -> str:
     Raises:
         UserError: when `BASICSR_SCAN` names a backend that does not exist, or cannot work here.
     """
-    name, reason = _decide(os.environ.get(VARIABLE) or 'auto', op, tensor.device.type, tensor.dtype)
-    _log(op, name, tensor.device.type, str(tensor.dtype).removeprefix('torch.'), reason)
-    if name == 'torch' and (tensor.device.type == 'cuda' or elements >= _LARGE) and tensor.dtype != torch.float64:
-        _warn_slow(tensor.device.type)
+    wanted, device = os.environ.get(VARIABLE) or 'auto', tensor.device.type
+    name, reason = _decide(wanted, op, device, tensor.dtype)
+    _log(op, name, device, type_name(tensor.dtype), reason)
+    if name == PLAIN.name and (device == 'cuda' or elements >= _LARGE) and tensor.dtype != torch.float64:
+        _warn_slow(device, reason if wanted == 'auto' else f'unset {VARIABLE}')
     return name
+
+
+def module(name: str, op: str) -> ModuleType:
+    """What a backend brings to the PyTorch operator: a module with `forward`, `backward` and `state_count`.
+
+    Raises `UserError` for one that has a function of its own instead.
+    """
+    if op not in BACKENDS[name].modules:
+        raise UserError(f"the scan backend '{name}' cannot be compiled or exported; choose another with {VARIABLE}")
+    return importlib.import_module(BACKENDS[name].modules[op])
+
+
+@cache
+def function(name: str, op: str) -> Callable | None:
+    """The function of a backend with an autograd of its own, which runs instead of the PyTorch operator."""
+    place = BACKENDS[name].functions.get(op)
+    return pkgutil.resolve_name(place) if place else None
 
 
 @cache
@@ -52,66 +64,29 @@ def _decide(wanted: str, op: str, device: str, dtype: torch.dtype) -> tuple[str,
         if wanted not in BACKENDS:
             raise UserError(
                 f"{VARIABLE}='{wanted}' is no backend.{nearest(wanted, BACKENDS)} One of: auto, {', '.join(BACKENDS)}")
-        problem = unavailable(wanted, op, device, dtype)
+        problem = BACKENDS[wanted].unfit(op, device, dtype)
         if problem:
             raise UserError(f"{VARIABLE}='{wanted}' cannot run here: {problem}")
         return wanted, f'{VARIABLE} says so'
-    for name in ('cuda', 'triton', 'native'):
-        if unavailable(name, op, device, dtype) is None:
-            return name, 'the fastest here'
-    fast = 'triton' if device == 'cuda' else 'native'
-    return 'torch', unavailable(fast, op, device, dtype)
-
-
-def unavailable(name: str, op: str, device: str, dtype: torch.dtype) -> str | None:
-    """Why a backend cannot take such tensors, or None when it can."""
-    if name == 'native':
-        if device != 'cpu':
-            return f'the C kernels run on the CPU, not on {device}'
-        return 'the C kernels are float32 only' if dtype == torch.float64 else native.why_not()
-    if name in ('cuda', 'triton'):
-        kernels = {'cuda': 'CUDA kernels', 'triton': 'Triton kernels'}[name]
-        if name == 'cuda' and op != 'ss2d':
-            return f'the {kernels} have no sequence scan'
-        if device != 'cuda':
-            return f'{kernels} run on CUDA GPUs, not on {device}'
-        if dtype == torch.float64:
-            return f'the {kernels} have no float64'
-        if torch.version.hip:
-            return f'the {kernels} are made for NVIDIA GPUs'
-        if name == 'cuda':
-            return _cuda_lacks()
-        return None if importlib.util.find_spec('triton') else 'triton is not installed'
-    if name == 'mamba_ssm':
-        if op != 'sequence':
-            return 'mamba_ssm has no four-direction scan'
-        if device != 'cuda':
-            return f'mamba_ssm runs on CUDA GPUs, not on {device}'
-        return None if importlib.util.find_spec(
-            'mamba_ssm') else "mamba_ssm is not installed: pip install 'retinexmamba[mamba]'"
-    return None
-
-
-def _cuda_lacks() -> str | None:
-    """What the CUDA kernels miss on a machine with GPUs."""
-    from basicsr.ops.cuda.driver import nvrtc, shared_memory
-    if nvrtc() is None:
-        return 'NVRTC, which comes with PyTorch, was not found'
-    least = min((shared_memory(i)[0] for i in range(torch.cuda.device_count())), default=SHARED)
-    if least < SHARED:
-        return f'the GPU has {least >> 10} KiB of shared memory for a block, and {SHARED >> 10} are needed'
-    return None
+    lacking = ''
+    for row in BY_PRIORITY[:-1]:
+        problem = row.unfit(op, device, dtype)
+        if problem is None:
+            return row.name, f'the fastest here: {lacking}' if lacking else 'the fastest here'
+        if row.device == device and row.has(op):  # the last of them says what is lacking
+            lacking = problem
+    return PLAIN.name, lacking or f'there is nothing faster for {device}'
 
 
 @cache
 def _log(op: str, name: str, device: str, dtype: str, reason: str) -> None:
-    detail = f' ({native.supported_isas()[-1]})' if name == 'native' else ''
-    get_root_logger().info(f'selective scan ({op}, {dtype} on {device}): backend {name}{detail}; {reason}')
+    detail = BACKENDS[name].detail()
+    shown = f'{name} ({detail})' if detail else name
+    get_root_logger().info(f'selective scan ({op}, {dtype} on {device}): backend {shown}; {reason}')
 
 
 @cache
-def _warn_slow(device: str) -> None:
-    how = 'install triton (pip install triton)' if device == 'cuda' else native.why_not() or f'unset {VARIABLE}'
+def _warn_slow(device: str, how: str) -> None:
     get_root_logger().warning(
         f'the selective scan runs on plain PyTorch, many times slower than the fast kernels on {device}: {how}.'
         ' "basicsr doctor" shows what is missing')

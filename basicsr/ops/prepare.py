@@ -1,10 +1,13 @@
 """What a network's operators need before its first step: kernels that are compiled on first use, all of them now."""
 from __future__ import annotations
 
+import pkgutil
+
 import torch
 from torch import nn
 
 from basicsr.ops.backend import choose
+from basicsr.ops.backend_table import BACKENDS
 
 
 def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = None, training: bool = True) -> int:
@@ -24,16 +27,9 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     """
     dtype = dtype or torch.float32
     exact = {m for part in net.modules() if getattr(part, 'exact', False) for m in part.modules()}
-    kinds = dict.fromkeys(
+    scans = dict.fromkeys(
         (*m.scan_kind, torch.float32 if m in exact else dtype) for m in net.modules() if hasattr(m, 'scan_kind'))
-    if not kinds or device.type != 'cuda':
+    if not scans or device.type == 'cpu':
         return 0
-    backend = choose('ss2d', torch.empty(0, device=device, dtype=dtype))
-    if backend == 'cuda':
-        from basicsr.ops.cuda.plans import Kind
-        from basicsr.ops.cuda.prepare import compile_kinds
-        return compile_kinds([Kind(n, r, t, channels % 2 == 0) for n, r, channels, t in kinds], device)
-    if backend != 'triton':
-        return 0
-    from basicsr.ops.selective_scan.triton_compile import ScanKind, compile_scans
-    return compile_scans([ScanKind(n, r, t, training) for n, r, _, t in kinds], device)
+    ahead = BACKENDS[choose('ss2d', torch.empty(0, device=device, dtype=dtype))].prepare
+    return pkgutil.resolve_name(ahead)(list(scans), device, training) if ahead else 0

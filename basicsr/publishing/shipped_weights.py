@@ -58,10 +58,10 @@ def measured(manifest: dict[str, Any]) -> str:
 def listing() -> list[str]:
     """Two lines for each network of the manifest."""
     manifest = read_manifest()
-    lines = []
+    labels = {name: f'{name} (default)' if name == manifest['default'] else name for name in manifest['weights']}
+    width, lines = max(map(len, labels.values()), default=0) + 2, []
     for name, entry in manifest['weights'].items():
-        label = f'{name} (default)' if name == manifest['default'] else name
-        lines.append(f"  {label:<32}{entry['network']['type']}, {entry['parameters']:,d} parameters")
+        lines.append(f"  {labels[name]:<{width}}{entry['network']['type']}, {entry['parameters']:,d} parameters")
         lines.append(f'    {describe_weights(name)}')
     return lines or ['  none come with this version']
 

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +11,13 @@ from pathlib import Path
 
 import torch
 
+from basicsr.ops import kernel_cache
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
 
 # of the driver's interface
 FUNCTION_SHARED, DEVICE_SHARED_OF_BLOCK, DEVICE_SHARED = 8, 97, 81
-
-_DIGEST = 32  # bytes of a SHA-256
+# bytes of shared memory of a block that the kernels need; GPUs have that from 2020 on
+LEAST_SHARED = 99 << 10
 
 
 class CudaError(UserError):
@@ -64,6 +62,18 @@ def shared_memory(device: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
+def missing() -> str | None:
+    """What the kernels lack on a machine with GPUs, as a sentence; None when nothing."""
+    if torch.version.hip:
+        return 'the CUDA kernels are made for NVIDIA GPUs'
+    if nvrtc() is None:
+        return 'NVRTC, which comes with PyTorch, was not found'
+    least = min((shared_memory(i)[0] for i in range(torch.cuda.device_count())), default=LEAST_SHARED)
+    if least < LEAST_SHARED:
+        return f'the GPU has {least >> 10} KiB of shared memory for a block, and {LEAST_SHARED >> 10} are needed'
+    return None
+
+
 def architecture(device: torch.device) -> str:
     return 'sm_{}{}'.format(*torch.cuda.get_device_capability(device))
 
@@ -84,15 +94,14 @@ def compiled(source: str, arch: str, **constants: object) -> bytes:
     options = [f'--gpu-architecture={target}', '--std=c++17', *(f'-D{k}={v}' for k, v in constants.items())]
     major, minor = c_int(), c_int()
     lib.nvrtcVersion(byref(major), byref(minor))
-    told = '\n'.join([source, *options, f'{major.value}.{minor.value}'])
-    name = f'{hashlib.sha256(told.encode()).hexdigest()}.{"cubin" if target.startswith("sm") else "ptx"}'
-    code = _kept(name)
-    if code is not None:
-        return code
+    key = kernel_cache.digest('\n'.join([source, *options, f'{major.value}.{minor.value}']))
+    for file in kernel_cache.find(key, '.cubin'):
+        return file.read_bytes()
     # in a thread that ends, because old versions leave theirs with the locale 'C', where files are ASCII
     with ThreadPoolExecutor(1) as pool:
         code = pool.submit(_compile, lib, source, options, target).result()
-    _keep(name, code)
+    with suppress(OSError):  # a folder that cannot be written only costs time
+        kernel_cache.keep(key, '.cubin', code)
     return code
 
 
@@ -134,29 +143,6 @@ def _text(size_of: Callable, read: Callable, program: c_void_p) -> bytes:
     text = ctypes.create_string_buffer(size.value)
     read(program, text)
     return text.raw
-
-
-def cache_folder() -> Path:
-    """Raises `RuntimeError` for a user who has no home."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'basicsr', 'kernels')
-
-
-# a cache that cannot be read or written, and a file in it that is damaged, only cost time
-
-
-def _kept(name: str) -> bytes | None:
-    """From the cache; a file begins with the hash of what follows."""
-    with suppress(OSError, RuntimeError):
-        content = (cache_folder() / name).read_bytes()
-        code = content[_DIGEST:]
-        if code and hashlib.sha256(code).digest() == content[:_DIGEST]:
-            return code
-    return None
-
-
-def _keep(name: str, code: bytes) -> None:
-    with suppress(OSError, RuntimeError), atomic_write(cache_folder() / name) as unfinished:
-        unfinished.write(hashlib.sha256(code).digest() + code)
 
 
 class Module:

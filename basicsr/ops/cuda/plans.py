@@ -15,8 +15,7 @@ from pathlib import Path
 
 import torch
 
-from basicsr.ops.backend import SHARED
-from basicsr.ops.cuda.driver import compiled, shared_memory
+from basicsr.ops.cuda.driver import LEAST_SHARED, compiled, shared_memory
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 from basicsr.utils.logger import get_root_logger
@@ -144,7 +143,7 @@ def _fastest(kind: Kind, arch: str) -> Plan:
 def room() -> int:
     """Bytes of shared memory that a block may have on every GPU of this process; the least that is supported without one."""
     return min((shared_memory(i)[0] for i in range(torch.cuda.device_count())),
-               default=227 << 10 if roomy() else SHARED)
+               default=227 << 10 if roomy() else LEAST_SHARED)
 
 
 @cache

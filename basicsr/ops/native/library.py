@@ -1,4 +1,4 @@
-"""Loads the compiled kernels and knows what this CPU can run."""
+"""Finds and loads the compiled kernels, and knows what this CPU can run."""
 from __future__ import annotations
 
 import ctypes
@@ -6,9 +6,12 @@ import os
 from ctypes import POINTER, c_float
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from basicsr.ops.native.compiled import NotCompiled, compiled
 
 ISAS = ('baseline', 'avx2', 'avx512')
 _forked = False
@@ -23,21 +26,50 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+class Kernels(NamedTuple):
+    """The loaded library and how it was got; without one, why there is none and what to do, in words."""
+    library: ctypes.CDLL | None
+    story: str
+
+
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None; `why_not` says why."""
+def kernels() -> Kernels:
+    """Built when installing, else compiled now or earlier."""
+    broken = ''
     for file in _files():
         try:
-            lib = ctypes.CDLL(str(file))
-            for name in ('ss2d_forward', 'ss2d_backward', 'sequence_forward', 'sequence_backward', 'scan_width',
-                         'scan_chunk'):
-                getattr(lib, name).restype = ctypes.c_int
-            lib.scan_use_openmp.argtypes, lib.scan_use_openmp.restype = [ctypes.c_void_p], None
-            lib.scan_use_openmp(openmp_of_torch())
-            return lib
+            return Kernels(_load(file), f"built when installing, '{file}'")
         except (OSError, AttributeError):
-            continue
-    return None
+            broken = f"'{file.name}' cannot be loaded (built for another machine?), and "
+    try:
+        library, file = compiled(_load)
+        return Kernels(library, f"compiled on first use, '{file}'")
+    except NotCompiled as error:
+        return Kernels(None, f'{broken}{error}')
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None; `why_not` says why."""
+    return kernels().library
+
+
+def why_not() -> str | None:
+    """A sentence when the kernels cannot be used, else None."""
+    return None if library() is not None else kernels().story
+
+
+def _files() -> list[Path]:
+    return sorted(Path(__file__).parent.glob('_scan*.so'))
+
+
+def _load(file: Path) -> ctypes.CDLL:
+    """Raises `OSError` or `AttributeError` for what is no such library."""
+    lib = ctypes.CDLL(str(file))
+    for name in ('ss2d_forward', 'ss2d_backward', 'sequence_forward', 'sequence_backward', 'scan_width', 'scan_chunk'):
+        getattr(lib, name).restype = ctypes.c_int
+    lib.scan_use_openmp.argtypes, lib.scan_use_openmp.restype = [ctypes.c_void_p], None
+    lib.scan_use_openmp(openmp_of_torch())
+    return lib
 
 
 def openmp_of_torch() -> ctypes.c_void_p | None:
@@ -52,19 +84,6 @@ def openmp_of_torch() -> ctypes.c_void_p | None:
         except (OSError, AttributeError):
             continue
     return None
-
-
-def why_not() -> str | None:
-    """A sentence when the kernels cannot be used, else None."""
-    if library() is not None:
-        return None
-    if _files():
-        return f"'{_files()[0].name}' cannot be loaded (built for another machine?); run: pip install -e ."
-    return 'the C kernels were not compiled (no C compiler when installing); with one, run: pip install -e .'
-
-
-def _files() -> list[Path]:
-    return sorted(Path(__file__).parent.glob('_scan*.so'))
 
 
 def supported_isas() -> list[str]:

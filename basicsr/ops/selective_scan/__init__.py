@@ -5,14 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from basicsr.ops.selective_scan.mamba_ssm_scan import mamba_ssm_scan
+from basicsr.ops.backend import function
 from basicsr.ops.selective_scan.operator import backend, scan_operator
-from basicsr.ops.selective_scan.reference import selective_scan_reference
 
 __all__ = ['selective_scan']
 
 _NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'bias')
-_OUTSIDE = {'reference': selective_scan_reference, 'mamba_ssm': mamba_ssm_scan}
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
@@ -56,9 +54,9 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         sequence_dtype = u.dtype if alike else dtype
         inputs = [x.to(dtype if name in ('A', 'D', 'bias') else sequence_dtype) for name, x in zip(_NAMES, inputs)]
         # a compiler sees the operator alone, which chooses when it runs
-        name = None if torch.compiler.is_compiling() else backend(inputs[0], inputs[2])
-        if name in _OUTSIDE:  # these bring an autograd of their own
-            y, last = _OUTSIDE[name](*inputs, delta_softplus, return_last_state=True)
+        own = None if torch.compiler.is_compiling() else function(backend(inputs[0], inputs[2]), 'sequence')
+        if own:
+            y, last = own(*inputs, delta_softplus, return_last_state=True)
         else:
             y, last, _ = scan_operator(*inputs, delta_softplus, save)
         y = y if z is None else y * F.silu(z.to(dtype))

@@ -1,23 +1,15 @@
 """`basicsr::selective_scan` as a PyTorch operator, so that torch.compile, export, autograd and FLOP counters know it."""
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from basicsr.ops.backend import choose
-from basicsr.utils.errors import UserError
+from basicsr.ops.backend import choose, module
 
 FLOPS_PER_STATE = 9  # of one position, channel and state: the convention of Mamba papers
-
-_MODULES = {
-    'torch': 'basicsr.ops.selective_scan.torch_scan',
-    'native': 'basicsr.ops.native.sequence',
-    'triton': 'basicsr.ops.selective_scan.triton_scan',
-}
 
 
 def backend(u: Tensor, A: Tensor) -> str:
@@ -25,11 +17,7 @@ def backend(u: Tensor, A: Tensor) -> str:
 
 
 def _module(u: Tensor, A: Tensor) -> ModuleType:
-    """The implementation: a module with `forward`, `backward` and `state_count`."""
-    name = backend(u, A)
-    if name not in _MODULES:
-        raise UserError(f"the scan backend '{name}' cannot be compiled or exported; choose another with BASICSR_SCAN")
-    return importlib.import_module(_MODULES[name])
+    return module(backend(u, A), 'sequence')
 
 
 @torch.library.custom_op('basicsr::selective_scan', mutates_args=())

@@ -42,6 +42,11 @@ def launches(kind: ScanKind) -> list[Launch]:
     return list({item.identity: item for item in found}.values())
 
 
+def prepare(scans: Iterable[tuple[int, int, int, torch.dtype]], device: torch.device, training: bool) -> int:
+    """The row's `prepare`; the number of channels does not matter."""
+    return compile_scans([ScanKind(n, rank, dtype, training) for n, rank, _, dtype in scans], device)
+
+
 def compile_scans(kinds: Iterable[ScanKind], device: torch.device) -> int:
     """Compile what the scans need on a CUDA device. Returns the number of kernels, those in the disk cache included."""
     found = {item.identity: item for kind in dict.fromkeys(kinds) for item in launches(kind)}

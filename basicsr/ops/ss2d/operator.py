@@ -1,24 +1,15 @@
 """`basicsr::ss2d_scan` as a PyTorch operator, so that torch.compile, export, autograd and FLOP counters know it."""
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from basicsr.ops.backend import choose
-from basicsr.utils.errors import UserError
+from basicsr.ops.backend import choose, module
 
 FLOPS_PER_STATE = 9  # of one position, channel and state: the convention of Mamba papers
-
-_MODULES = {
-    'torch': 'basicsr.ops.ss2d.torch_ss2d',
-    'native': 'basicsr.ops.native.ss2d',
-    'cuda': 'basicsr.ops.cuda.ss2d',
-    'triton': 'basicsr.ops.ss2d.triton_ss2d',
-}
 
 
 def backend(x: Tensor, A: Tensor) -> str:
@@ -26,11 +17,7 @@ def backend(x: Tensor, A: Tensor) -> str:
 
 
 def _module(x: Tensor, A: Tensor) -> ModuleType:
-    """The implementation: a module with `forward`, `backward` and `state_count`."""
-    name = backend(x, A)
-    if name not in _MODULES:
-        raise UserError(f"the scan backend '{name}' cannot be compiled or exported; choose another with BASICSR_SCAN")
-    return importlib.import_module(_MODULES[name])
+    return module(backend(x, A), 'ss2d')
 
 
 @torch.library.custom_op('basicsr::ss2d_scan', mutates_args=())

@@ -1,0 +1,64 @@
+"""What a data set may say of itself beyond its items, and what is taken where it says nothing.
+
+A data set needs `__len__` and `__getitem__` alone. One that mixes several tasks, or lies in a published tree of folders of
+which parts may be missing, has some of these methods as well; whoever wants to know asks through `about`.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch.utils.data import Dataset
+
+
+class SaysMore(Protocol):
+    """The optional methods of a data set. `TaskSamples` has all of them."""
+
+    def summary(self) -> str:
+        """What was found, a line for each task. Shown where training and evaluation start, and by `check-data`."""
+
+    def absent(self) -> list[str]:
+        """Folders of the published data that it goes without. Training warns of them, `check-data` names them."""
+
+    def stored(self) -> Dataset:
+        """Every stored sample once and whole, as in a test, where an epoch repeats or draws them. `check-data` reads it."""
+
+    def tasks(self) -> list[str]:
+        """The task of each item, '' for none, in the order of the items. `evaluate --benchmarks` chooses by it."""
+
+
+def about(dataset: Dataset) -> SaysMore:
+    """All optional methods of a data set: its own, and defaults for those that it lacks.
+
+    By default there is no summary, nothing is absent, what is stored is the data set itself, and its tasks are those that
+    its items carry, for which every item is read.
+    """
+    return _About(dataset)
+
+
+class _About:
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+
+    def summary(self) -> str:
+        return self._own('summary', lambda: '')
+
+    def absent(self) -> list[str]:
+        return self._own('absent', list)
+
+    def stored(self) -> Dataset:
+        return self._own('stored', lambda: self._dataset)
+
+    def tasks(self) -> list[str]:
+        return self._own('tasks', lambda: _tasks_of_items(self._dataset))
+
+    def _own(self, name: str, default: Callable[[], Any]) -> Any:
+        method = getattr(self._dataset, name, None)
+        return method() if callable(method) else default()  # a data set of others may call something else so
+
+
+def _tasks_of_items(dataset: Dataset) -> list[str]:
+    from basicsr.data.loader import ImageLoader
+    from basicsr.metrics.tasks import task_of
+    return [task_of(batch) for batch in ImageLoader(dataset, {}, batch_size=1)]
