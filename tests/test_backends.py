@@ -190,7 +190,7 @@ def test_the_best_that_can_run_is_chosen_and_the_plain_one_says_what_is_lacking(
     assert chosen('ss2d', 'cuda', torch.float64)[0] == chosen('ss2d', 'cpu', torch.float64)[0] == 'torch'
     assert chosen('ss2d', 'mps') == ('torch', 'there is nothing faster for mps')
     lacking.add('cuda')
-    assert chosen('ss2d', 'cuda', torch.bfloat16) == ('triton', 'the fastest here')
+    assert chosen('ss2d', 'cuda', torch.bfloat16) == ('triton', 'the fastest here: cuda lacks something')
     lacking |= {'triton', 'native'}
     assert chosen('ss2d', 'cuda') == ('torch', 'triton lacks something')
     assert chosen('ss2d', 'cpu') == ('torch', 'native lacks something')
@@ -198,7 +198,7 @@ def test_the_best_that_can_run_is_chosen_and_the_plain_one_says_what_is_lacking(
 
 def test_what_is_compiled_ahead_is_the_rows_own(monkeypatch):
     net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
-    net[0].scan_kind, net[1].scan_kind, net[1].exact = (4, 2), (4, 2), True
+    net[0].scan_kind, net[1].scan_kind, net[1].exact = (4, 2, 6), (4, 2, 6), True
     told = []
     monkeypatch.setattr(cuda_prepare, 'compile_kinds', lambda *args: told.append(args) or 7)
     monkeypatch.setattr(ahead, 'choose', lambda op, tensor: 'cuda')

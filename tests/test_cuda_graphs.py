@@ -172,8 +172,9 @@ def test_networks_are_recorded(messages):
     flat = {'n_feat': 8, 'stage': 1, 'num_blocks': [1, 1, 1]}
     isalux = {'type': 'ISALux', 'dim': 8, 'num_blocks': [1, 1, 1], 'semantic': 'off'}
     for options in (NETWORK, SMALL, {'type': 'Restormer', **small}, {'type': 'LoRa_Gate_Restormer', **small},
-                    {'type': 'ImprovedLoRaGateRestormer', **small}, {'type': 'RetinexFormer', **flat},
-                    {'type': 'MST_Plus_Plus', 'n_feat': 8, 'stage': 1}, isalux):
+                    {'type': 'ImprovedLoRaGateRestormer',
+                     **small}, {'type': 'RetinexFormer', **flat}, {'type': 'MST_Plus_Plus', 'n_feat': 8,
+                                                                   'stage': 1}, isalux):
         net: nn.Module = build_network(options)
         restorer = ImageRestorer(net, 'cuda')
         for _ in range(3):

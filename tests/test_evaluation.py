@@ -12,7 +12,7 @@ from basicsr.commands.evaluate import main as evaluate_command
 from basicsr.data.samplers import ShardSampler
 from basicsr.evaluation import evaluate as module
 from basicsr.evaluation.evaluate import Images, Results, evaluate
-from basicsr.evaluation.weights import folders_of, result_folder
+from basicsr.evaluation.weights import own_folders
 from basicsr.test import main as run_test
 from basicsr.train import main as train_command
 from basicsr.utils.errors import UserError
@@ -87,14 +87,12 @@ def test_two_weight_files_of_one_name_never_share_a_folder(tmp_path):
     for file in files:
         file.parent.mkdir(parents=True)
         file.write_bytes(b'')
-    above, homes = tmp_path / 'results', []
-    for file in files:
-        homes.append(result_folder(above, file))
-        homes[-1].mkdir(parents=True)
-        (homes[-1] / 'weights.json').write_text(json.dumps({'weights': str(file.resolve())}))
+    above = tmp_path / 'results'
+    homes = [own_folders(above, [file])[0] for file in files]
     assert [h.name for h in homes[:2]] == ['net_g_latest', 'b_net_g_latest'] and len(set(homes)) == 3
-    assert [result_folder(above, file) for file in files] == homes  # each comes back to its own
-    assert len(set(folders_of(tmp_path / 'new', files))) == 3
+    assert own_folders(above, files[::-1]) == homes[::-1]  # each comes back to its own
+    homes = own_folders(tmp_path / 'new', files)
+    assert len(set(homes)) == 3 and own_folders(tmp_path / 'new', files) == homes
 
 
 def test_several_weight_files_make_one_table(tiny_options, tmp_path, capsys):

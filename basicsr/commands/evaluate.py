@@ -14,9 +14,10 @@ from basicsr.utils.pretrained import find_weights
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
-    parser.add_argument('--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
-                        help='files, or names of `basicsr list weights`: several make one table;'
-                        ' default path.pretrain_network_g')
+    parser.add_argument(
+        '--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
+        help='files, or names of `basicsr list weights`: several make one table;'
+        ' default path.pretrain_network_g')
     parser.add_argument('--degraded_dir', metavar='DIR',
                         help='a folder of images instead of data sets of an option file')
     parser.add_argument('--clean_dir', metavar='DIR',
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     if args.gpus:
         os.environ['CUDA_VISIBLE_DEVICES'] = args.gpus
     opt = _options(args)
-    given = args.weights or ([opt['path']['pretrain_network_g']] if opt and opt['path'].get('pretrain_network_g') else [])
+    given = args.weights or ([opt['path']['pretrain_network_g']]
+                             if opt and opt['path'].get('pretrain_network_g') else [])
     if not given:
         raise UserError('give --weights FILE')
     files = [find_weights(name) for name in given]
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     evaluation = weights.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
                                     args.GT_mean, not args.no_images, args.comparison)
     above = Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else []))
-    homes = [Path(args.output_dir)] if args.output_dir else weights.folders_of(above, files)
+    homes = [Path(args.output_dir)] if args.output_dir else weights.own_folders(above, files)
     found = {}
     for name, file, home in zip(given, files, homes):
         if len(files) > 1:

@@ -63,10 +63,7 @@ def _pairs(degraded: str, clean: str, name: str) -> Dataset:
 
 def only_tasks(data: dict[str, DataSet], wanted: Iterable[str]) -> dict[str, DataSet]:
     """Of each data set the images of these tasks, named as `metrics.tasks.choose` understands them."""
-    tasks = {
-        name: about(one.data).tasks()
-        for name, one in data.items()
-    }
+    tasks = {name: about(one.data).tasks() for name, one in data.items()}
     chosen = choose(wanted, {task for found in tasks.values() for task in found if task})
     return {
         name: one._replace(indices=[i for i, task in enumerate(tasks[name]) if task in chosen])

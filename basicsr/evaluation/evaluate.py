@@ -15,7 +15,8 @@ from basicsr.metrics.tasks import Means, mean, means_by_task, task_of
 from basicsr.utils.dist import gather, get_dist_info
 from basicsr.utils.errors import UserError
 
-Batch = Mapping[str, Any]  # of one image, as a loader gives it: lq (1, C, H, W) in [0, 1], lq_path, and perhaps gt, task, ...
+Batch = Mapping[
+    str, Any]  # of one image, as a loader gives it: lq (1, C, H, W) in [0, 1], lq_path, and perhaps gt, task, ...
 Metrics = Mapping[str, Mapping[str, Any]]  # option blocks as below `val.metrics`, by label
 
 
@@ -118,8 +119,8 @@ def measure_all(result: np.ndarray, gt: np.ndarray | None, metrics: Metrics, dev
     """
     try:
         return {
-            label: measure(result, gt if needs_gt(block) else None, block, device)
-            for label, block in metrics.items() if gt is not None or not needs_gt(block)
+            label: measure(result, gt if needs_gt(block) else None, block, device) for label, block in metrics.items()
+            if gt is not None or not needs_gt(block)
         }
     except ValueError as error:
         raise UserError(f"'{file}': {error}" if file else str(error)) from error

@@ -66,8 +66,7 @@ def write_evaluation(folder: Path, results: Mapping[str, Results], title: str, s
         content |= next(iter(results.values())).means
     if tasks:
         content['tasks'] = {
-            task: {'benchmark': benchmark_of(task), 'images': counts[task], **means}
-            for task, means in tasks.items()
+            task: {'benchmark': benchmark_of(task), 'images': counts[task], **means} for task, means in tasks.items()
         }
         content['averages'] = averages(tasks)
         write_tasks(folder / 'tasks.csv', rows)

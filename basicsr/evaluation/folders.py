@@ -25,7 +25,8 @@ def measure_folders(results: str, gt: str | None, metrics: Metrics, filename_tmp
         pairs = pair_by_name(results, gt, filename_tmpl, option='RESULT_DIR')
     else:
         pairs = [(str(path), '') for path in image_folder(results, 'RESULT_DIR')]
-    samples = [{'lq_path': [result], 'gt_path': [truth], 'name': [Path(truth or result).stem]} for result, truth in pairs]
+    samples = [{'lq_path': [result], 'gt_path': [truth], 'name': [Path(truth or result).stem]}
+               for result, truth in pairs]
     return evaluate(_read, samples, metrics, device=device)
 
 

@@ -31,9 +31,7 @@ def report(results: Mapping[str, Results], title: str, settings: dict[str, Any],
         lines = {name: found.means for name, found in results.items()} | tasks
         lines |= named_averages(tasks) if tasks else {}
         text = '\n'.join([_heading(title, images, settings), *table(lines, chosen)])
-        settings = settings | {
-            'metrics': {k: {'options': m, 'protocol': describe(m)} for k, m in chosen.items()}
-        }
+        settings = settings | {'metrics': {k: {'options': m, 'protocol': describe(m)} for k, m in chosen.items()}}
     else:
         text = '\n'.join(_psnr_and_ssim(results, title, settings))
     with atomic_write(folder / 'metrics.txt', 'w') as file:

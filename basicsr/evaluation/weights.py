@@ -19,7 +19,7 @@ from basicsr.metrics.gt_mean import match_mean
 from basicsr.utils.files import atomic_write
 from basicsr.utils.img import imwrite, to_bytes
 
-_MARK = 'weights.json'  # says whose results a folder holds
+_OWNERS = '.weights.json'
 
 
 @dataclass
@@ -47,8 +47,6 @@ class Evaluation:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
         restorer = build_restorer(file, self.opt, None, self.device, self.tile, self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
-        with atomic_write(folder / _MARK, 'w') as mark:
-            json.dump({'weights': str(file.resolve())}, mark)
         results = {}
         for name, one in self.data.items():
             home = folder / name if len(self.data) > 1 else folder
@@ -66,8 +64,8 @@ class Evaluation:
                              adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
             if comparison is not None and comparison.names:
                 comparison.write()
-                print(f"{name}: compared with the input in {home / 'test_results.txt'}"
-                      + (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
+                print(f"{name}: compared with the input in {home / 'test_results.txt'}" +
+                      (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
             if found.rows:
                 results[name] = found
             elif found.images:
@@ -91,33 +89,26 @@ def side_by_side(found: Mapping[str, tuple[Mapping[str, Results], Metrics]]) -> 
     return list(table(lines, metrics)) if lines else []
 
 
-def result_folder(above: Path, file: Path) -> Path:
-    """A folder of this weight file's own below `above`: of its name, else of its run and name, else with a number of its own.
+def own_folders(above: Path, files: Sequence[Path]) -> list[Path]:
+    """A folder below `above` for each weight file: of its name, else of its run and name, else with a number of its own.
 
-    Two files of one name never share a folder; the same file comes back to its own.
+    Two files of one name never share a folder, and a file comes back to its own: `above` holds a list of the owners.
     """
-    file = file.resolve()
-    run = file.parent.parent.name if file.parent.name in ('models', 'best') else file.parent.name
-    unique = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    names = [file.stem, f'{run}_{file.stem}', f'{run}_{file.stem}_{unique}']
-    return next(above / name for name in names if name == names[-1] or _owner(above / name) in (None, str(file)))
+    owners, homes = _owners(above), []
+    for file in (file.resolve() for file in files):
+        run = file.parent.parent.name if file.parent.name in ('models', 'best') else file.parent.name
+        unique = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+        names = (file.stem, f'{run}_{file.stem}', f'{run}_{file.stem}_{unique}')
+        name = next(n for n in names if owners.setdefault(n, str(file)) == str(file))
+        homes.append(above / name)
+    with atomic_write(above / _OWNERS, 'w') as out:
+        json.dump(owners, out, indent=2)
+    return homes
 
 
-def _owner(folder: Path) -> str | None:
-    """The weight file whose results are there; None where nothing says so."""
+def _owners(above: Path) -> dict[str, str]:
+    """Name of a folder to the weight file whose results it holds."""
     try:
-        return json.loads((folder / _MARK).read_text(encoding='utf-8'))['weights']
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def folders_of(above: Path, files: Sequence[Path]) -> list[Path]:
-    """A folder for each of several files, chosen together."""
-    taken: list[Path] = []
-    for file in files:
-        folder = result_folder(above, file)
-        if folder in taken:
-            unique = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-            folder = folder.with_name(f'{folder.name}_{unique}')
-        taken.append(folder)
-    return taken
+        return dict(json.loads((above / _OWNERS).read_text(encoding='utf-8')))
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -8,10 +8,10 @@ from basicsr.config.base import read_options
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
 from basicsr.metrics import better
+from basicsr.search import study as studies
 from basicsr.search.results import write_results
 from basicsr.search.run import Search, describe_failures
 from basicsr.search.space import check_space, read_space
-from basicsr.search.study import make_pruner, open_study
 from basicsr.utils.errors import UserError, nearest
 
 
@@ -48,10 +48,10 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     name = study_name or run.name
     folder = run.with_name(f'{name}_search')
     folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(storage or f'sqlite:///{folder / "study.db"}', name, direction,
+    study = studies.open_study(storage or f'sqlite:///{folder / "study.db"}', name, direction,
                        {'options': data, 'space file': space.content, 'metric': label})
     total = opt['train']['total_iter']
-    study.pruner = make_pruner(space.pruner, opt['val'].get('val_freq') or total, total)
+    study.pruner = studies.make_pruner(space.pruner, opt['val'].get('val_freq') or total, total)
     return Search(study, space, Path(option_file), overrides, label, trials), folder
 
 

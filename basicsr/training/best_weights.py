@@ -23,5 +23,8 @@ def save_best(model: Any, opt: Mapping[str, Any], dataset: str, metric: str, bes
     save_weights(folder / 'net_g_best.pth', content | model.identity())
     block = opt['val']['metrics'].get(metric)
     with atomic_write(folder / 'best.json', 'w') as file:
-        json.dump({'dataset': dataset, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
-                   'protocol': describe(block) if block else ''}, file, indent=2)
+        json.dump(
+            {
+                'dataset': dataset, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
+                'protocol': describe(block) if block else ''
+            }, file, indent=2)

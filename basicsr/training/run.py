@@ -14,8 +14,8 @@ from basicsr.utils.dist import barrier
 from basicsr.utils.logger import close_log_file
 
 
-def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (),
-          later: Sequence[LoadedOptions] = (), started: float | None = None) -> bool:
+def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (), later: Sequence[LoadedOptions] = (),
+          started: float | None = None) -> bool:
     """Train a run. `callbacks` learn the results of validations and may end it.
 
     `later`: the stages that follow; what an earlier start left of them is archived. `started`: when the time of
