@@ -39,7 +39,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     for loader in loaders:
         name = loader.dataset.opt['name']
         get_root_logger().info(f'Testing {name}...')
-        model.validation(loader, opt['name'], None, (opt.get('val') or {}).get('save_img', False))
+        model.validation(loader, opt['name'], None, opt['val']['save_img'])
         write_report(opt, name, model)
     shutdown()
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from addict import Dict
 
-from basicsr.config.check import check_options, loss_places
+from basicsr.config.check import check_options
 from basicsr.config.dialects import adapt
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
+from basicsr.config.training import loss_places
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.registry import (
     ARCH_REGISTRY,
@@ -99,10 +100,9 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
-    if isinstance(opt.get('path'), dict):
-        if stages and is_train and opt['path'].get('resume_state'):
-            problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
-        _fine_tuning(opt['path'], root, path, problems, is_train, check_files)
+    if stages and is_train and opt['path'].get('resume_state'):
+        problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
+    _fine_tuning(opt['path'], root, path, problems, is_train, check_files)
     _resolve_files(opt, path, problems if check_files else None, reads_train_data)
     if problems.found:
         return LoadedOptions(opt, path)
@@ -116,8 +116,8 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
         block['phase'], block['block'] = key.split('_')[0], key
     _folders(opt, root)
     if is_train and 'debug' in opt['name']:
-        opt['val'] = (opt.get('val') or {}) | {'val_freq': 8}
-        opt['logger'] = (opt.get('logger') or {}) | {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
+        opt['val']['val_freq'] = 8
+        opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
     return LoadedOptions(opt, path, problems.notices)
 
 
@@ -167,12 +167,12 @@ def _looked_in(path: Path) -> str:
 def _resolve_files(opt: dict[str, Any], path: Path, problems: Problems | None, with_train: bool) -> None:
     """Make data and weight paths absolute, so that they work from any working directory."""
     files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
-    named = [(('path', key), opt.get('path') or {}) for key in files]
-    for key, block in (opt.get('datasets') or {}).items():
+    named = [(('path', key), opt['path']) for key in files]
+    for key, block in opt['datasets'].items():
         if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
             keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']
             named += [(('datasets', key, k), block) for k in keys]
-    for place, blocks, key in loss_places(opt.get('train') or {}) if with_train else ():
+    for place, blocks, key in loss_places(opt.get('train', {})) if with_train else ():
         if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
             named.append(((*place, key, 'weights'), blocks[key]))
     for where, holder in named:
@@ -233,7 +233,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, option_file: Path, problems: 
 
 
 def _folders(opt: dict[str, Any], root: Path) -> None:
-    path = opt.setdefault('path', {})
+    path = opt['path']
     if opt['is_train']:
         custom = path.get('experiments_root')
         path['tb_logger'] = str((Path(custom).expanduser() if custom else root) / 'tb_logger' / opt['name'])

@@ -78,7 +78,7 @@ def prepare(args: argparse.Namespace) -> tuple[Search, Path]:
 
 def _metric(opt: dict, args: argparse.Namespace) -> str:
     """The label to search by. Raises `UserError` where nothing measures it."""
-    metrics = (opt.get('val') or {}).get('metrics') or {}
+    metrics = opt['val'].get('metrics')
     if not metrics or not any(key.startswith('val') for key in opt['datasets']):
         raise UserError(f"'{args.opt}' has no validation to search by; give datasets.val and val.metrics")
     metric = args.metric or opt['val'].get('best_metric') or next(iter(metrics))
