@@ -127,15 +127,14 @@ class Registry:
 
     def _meant(self, name: str) -> str:
         """' Did you mean X?' for a name that is nearly right, or the name of the file that defines X."""
-        word = name.lower().removesuffix('.py')
-        if word in map(str.lower, self.keys()):
-            return nearest(name, self.keys())
-        ending = self.suffix.removesuffix('.py')
-        found = [
+        word, ending = name.lower().removesuffix('.py'), self.suffix.removesuffix('.py')
+        found = [key for key in self.keys() if key.lower() == word] or [
             key for key, entry in self.index().items()
             if word in (entry.file.stem, entry.file.stem.removesuffix(ending), key.lower().removesuffix(self.name))
         ]
-        return f" Did you mean {' or '.join(map(repr, found))}?" if 0 < len(found) <= 3 else nearest(name, self.keys())
+        if 0 < len(found) <= 3:
+            return f" Did you mean {' or '.join(map(repr, found))}?"
+        return nearest(name, self.keys())
 
     def keys(self) -> list[str]:
         return sorted({*self.index(), *self._objects})

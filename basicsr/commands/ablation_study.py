@@ -13,7 +13,7 @@ from basicsr.config import find_path, load_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import as_overrides
 from basicsr.config.report import Problems, raise_mistakes
-from basicsr.config.schema import Block, Int
+from basicsr.config.schema import Block, Int, with_defaults
 from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError, nearest
@@ -201,7 +201,7 @@ def _check_record(run: Run) -> None:
     started = run.weights.is_file() or any(Path(run.opt['path']['training_states']).glob('*.state'))
     if not started:
         return
-    before = json.loads(run.record.read_text(encoding='utf-8')) if run.record.is_file() else {}
+    before = with_defaults(json.loads(run.record.read_text(encoding='utf-8'))) if run.record.is_file() else {}
     different = _differences(before, run.opt)
     if different:
         raise UserError(f"'{folder}' was trained with other options ({', '.join(different[:5])}); give the study"

@@ -1,6 +1,7 @@
 """The optimizers that options can name, all of them torch's, whose own signatures say no ranges."""
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -33,6 +34,7 @@ RANGES: dict[str, Any] = {
 }
 
 
+@cache
 def optimizer_model(name: str) -> type[BaseModel] | None:
     """A pydantic model of the options of an optimizer; None where this torch keeps it elsewhere and it must complain itself."""
     signature = signatures.torch_signature(OPTIMIZERS[name], name)

@@ -151,6 +151,15 @@ class Options(Block):
         return {} if value is None else value
 
 
+def with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
+    """Checked options as they would be checked today, e.g. those that an earlier version recorded: with all of `ALWAYS`."""
+    added = {}
+    for name in ALWAYS:
+        defaults = Options.model_fields[name].default_factory().model_dump(exclude_none=True)
+        added[name] = defaults | (opt.get(name) or {})
+    return opt | added
+
+
 class LoaderOptions(Block):
     """Keys of a dataset block that the loader reads, beside the arguments of the dataset class."""
     name: str | None = None

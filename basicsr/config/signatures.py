@@ -64,6 +64,7 @@ def read_signature(entry: Entry) -> Signature:
     return Signature(fields, is_open, 'opt' in fields and len(fields) == 1, words)
 
 
+@cache
 def torch_signature(module: str, name: str) -> Signature | None:
     """The constructor of a torch class such as ('torch.optim.adam', 'Adam'), without importing torch."""
     spec = importlib.util.find_spec('torch')

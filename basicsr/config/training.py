@@ -65,7 +65,7 @@ def _early_stop(blocks: dict[str, Any], block: dict[str, Any], val: dict[str, An
     known_metric(block.get('metric'), metrics, (*here, 'metric'), problems)
     if not any(str(key).startswith('val') for key in blocks):
         problems.add(here, 'needs a validation set: give datasets.val')
-    elif not metrics or not val.get('val_freq'):
+    elif not (metrics and val.get('val_freq')) and not problems.wrong(('val', )):
         problems.add(here, 'needs validations to look at: give val.val_freq and val.metrics')
 
 
