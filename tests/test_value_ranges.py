@@ -20,6 +20,7 @@ from basicsr.config.optimizers import OPTIMIZERS, optimizer_model
 from basicsr.config.schema import Block, LoaderOptions, Options
 from basicsr.config.signatures import read_signature
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, SCHEDULER_REGISTRY
+from basicsr.train import main
 from basicsr.utils.errors import UserError
 
 # registry: path of a block that names one of its things
@@ -179,3 +180,83 @@ def test_signatures_are_written_with_annotations():
         for function in functions:
             for arg in (*function.args.args[isinstance(node, ast.ClassDef):], *function.args.kwonlyargs):
                 assert arg.annotation is not None, f'{arg.arg} of {name}'
+
+
+@pytest.mark.parametrize(('override', 'line'), [
+    ('datasets.train.gt_size=-5', 'datasets.train.gt_size: must be greater than 0, not -5'),
+    ('datasets.train.batch_size_per_gpu=-3', 'datasets.train.batch_size_per_gpu: must be greater than 0, not -3'),
+    ('datasets.train.num_worker_per_gpu=-1', 'num_worker_per_gpu: must be greater than or equal to 0, not -1'),
+    ('datasets.train.dataset_enlarge_ratio=0', 'dataset_enlarge_ratio: must be greater than 0, not 0'),
+    ('datasets.train.resize=[8]', 'datasets.train.resize: needs at least 2 values, not 1'),
+    ('datasets.train.resize=[8, 8, 8]', 'datasets.train.resize: needs at most 2 values, not 3'),
+    ('datasets.train.pair_range=twelve', "pair_range: must be a slice such as ':460' or '460:', not 'twelve'"),
+    ('datasets.train.std=[1, 0, 1]', 'datasets.train.std[1]: must be greater than 0, not 0'),
+    ('train.optim_g.lr=-1', 'train.optim_g.lr: must be greater than or equal to 0, not -1'),
+    ('train.optim_g.betas=[0.9, 1]', 'train.optim_g.betas[1]: must be less than 1, not 1'),
+    ('train.scheduler.periods=[-4]', 'train.scheduler.periods[0]: must be greater than 0, not -4'),
+    ('network_g={type: RetinexMamba, n_feat: -8}', 'network_g.n_feat: must be greater than 0, not -8'),
+    ('network_g={type: RetinexMamba, in_channels: 1}', 'network_g.in_channels: 1 is not allowed; one of: 3.'),
+    ('network_g={type: RetinexMamba, num_blocks: [1, 2, -2]}',
+     'num_blocks[2]: must be greater than or equal to 0, not -2'),
+    ('datasets.val={type: CDD11Dataset, dataroot: lq, subset: tripel}', "Did you mean 'triple'?"),
+    ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: []}', 'de_type: needs at least 1 value, not 0'),
+    ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: [derain], ratios: {derian: 2}}', "mean 'derain'?"),
+    ('datasets.val={type: GaussianDenoisingDataset, dataroot_gt: gt, sigma_range: [-1, 5]}',
+     'datasets.val.sigma_range[0]: must be greater than or equal to 0, not -1'),
+])
+def test_missing_folders_hide_no_value_out_of_range(override, line, tmp_path, capsys):
+    (tmp_path / 'run.yml').write_text(GOOD_OPTIONS)
+    assert main(['--opt', str(tmp_path / 'run.yml'), override, 'logger.print_freq=0']) == 2
+    lines = capsys.readouterr().err.splitlines()
+    found = [text for text in lines if line in text]
+    assert len(found) == 1 and found[0].startswith(f"  override '{override}': "), lines
+    folders = [text for text in lines if 'does not exist' in text]
+    assert len(folders) >= 3 and any('logger.print_freq: must be greater than 0' in text for text in lines)
+    restart_weights = 'periods' in override  # two stand in the file for one period
+    assert lines[0].startswith(f'error: {len(folders) + 2 + restart_weights} mistakes in ')
+
+
+def test_a_dataset_without_type_is_checked_as_far_as_it_goes(tmp_path):
+    (tmp_path / 'run.yml').write_text(GOOD_OPTIONS)
+    with pytest.raises(UserError) as caught:
+        load_options(tmp_path / 'run.yml', ['datasets.train={num_worker_per_gpu: -1, gt_sizes: [1]}'], is_train=True,
+                     check_files=False)
+    text = str(caught.value)
+    assert text.startswith('3 mistakes') and 'num_worker_per_gpu: must be' in text
+    assert 'datasets.train.type: is required' in text and 'must be given together' in text
+
+
+def test_numbers_in_quotes_are_numbers(tmp_path):
+    (tmp_path / 'run.yml').write_text(GOOD_OPTIONS)
+    overrides = ['datasets.train.gt_size="3.2e1"', 'train.scheduler.periods=["6e1", 40]', 'network_g.num_feat="8"']
+    opt = load_options(tmp_path / 'run.yml', overrides, is_train=True, check_files=False).opt
+    assert opt['datasets']['train']['gt_size'] == 32 and type(opt['datasets']['train']['gt_size']) is int
+    assert (opt['train']['scheduler']['periods'], opt['network_g']['num_feat']) == ([60, 40], 8)
+
+
+def test_the_json_schema_knows_the_ranges():
+    jsonschema = pytest.importorskip('jsonschema')
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / 'Options' / 'schema.json').read_text()))
+    for part, value in (('network_g', {'type': 'RetinexMamba',
+                                       'n_feat': -8}), ('network_g', {'type': 'RetinexMamba',
+                                                                      'num_blocks': [1, 2,
+                                                                                     -2]}), ('val', {'val_freq': 0})):
+        options = yaml.safe_load(GOOD_OPTIONS)
+        options['train']['optim_g']['lr'] = 1e-4  # YAML 1.1 reads a text
+        options['train']['scheduler']['eta_min'] = 1e-7
+        assert validator.is_valid(options)
+        assert not validator.is_valid(options | {part: value}), value
+    for path, value in ((('optim_g', 'lr'), -1), (('optim_g', 'betas'), [0.9, 1]), (('scheduler', 'periods'), [-4])):
+        options = yaml.safe_load(GOOD_OPTIONS)
+        options['train']['optim_g']['lr'], options['train']['scheduler']['eta_min'] = 1e-4, 0
+        options['train'][path[0]][path[1]] = value
+        assert not validator.is_valid(options), path
+
+
+def test_a_caller_from_python_is_told_of_periods_without_length():
+    import torch
+
+    from basicsr.engine.schedule import CosineAnnealingRestartCyclicLR
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.)
+    with pytest.raises(ValueError, match='periods'):
+        CosineAnnealingRestartCyclicLR(optimizer, [-4])

@@ -65,6 +65,8 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
         if not len(periods) == len(restart_weights) == len(eta_mins):
             raise ValueError(
                 f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
+        if min(periods, default=0) < 1:
+            raise ValueError(f'periods must be at least 1, not {list(periods)}')
         self.periods, self.weights, self.eta_mins = list(periods), list(restart_weights), list(eta_mins)
         self.ends = [sum(periods[:i + 1]) for i in range(len(periods))]
         super().__init__(optimizer, last_epoch)
