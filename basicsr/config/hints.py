@@ -40,9 +40,9 @@ _MEANT = {
 
 
 def meant(word: str, allowed: Collection[str]) -> str:
-    """' Did you mean X?' for an unknown key, where X is allowed in its place or stands elsewhere; '' where nothing is close."""
-    place = _MEANT.get(word.lower(), '')
+    """' Did you mean X?' for an unknown key, where X is allowed in its place or stands elsewhere; '' for no idea."""
+    place = _MEANT.get(word.lower())
+    if place is None:
+        return nearest(word, allowed)
     key = place.rpartition('.')[2]
-    if key in allowed:
-        return f" Did you mean '{key}'?"
-    return nearest(word, allowed) or (f" Did you mean '{place}'?" if place else '')
+    return f" Did you mean '{key if key in allowed else place}'?"

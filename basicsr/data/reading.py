@@ -45,8 +45,8 @@ class ImageReader:
 
     def __init__(self, io_backend: dict[str, Any] | None, roots: dict[str, str]):
         self.is_lmdb = all(r.rstrip('/').endswith('.lmdb') for r in roots.values())
-        backend = {'type': 'lmdb' if self.is_lmdb else 'disk', **(io_backend or {})}
-        kind = backend.pop('type')
+        backend = dict(io_backend) if io_backend else {}
+        kind = backend.pop('type', 'lmdb' if self.is_lmdb else 'disk')
         if kind == 'lmdb' and not self.is_lmdb:
             raise UserError(f"io_backend is lmdb, but these roots do not end in '.lmdb': {', '.join(roots.values())}")
         if kind == 'disk' and self.is_lmdb:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from basicsr.archs import build_network
 from basicsr.archs.loading import load_into
+from basicsr.config.training import NO_LOSS
 from basicsr.engine.casting import CastWeights
 from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
@@ -77,7 +78,7 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
             if getattr(loss, 'of_network', False):
                 raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
         if not (self.cri_pix or self.cri_perceptual or self.cri_more):
-            raise UserError('train: no loss; give pixel_opt, perceptual_opt or losses')
+            raise UserError(f'train: {NO_LOSS}')
         self.setup_optimizers()
         self.setup_schedulers()
 
