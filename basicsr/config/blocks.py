@@ -94,7 +94,11 @@ def _explain(item: dict[str, Any], loc: tuple, model: type[BaseModel], path: Pat
     elif item['type'] == 'literal_error':
         expected = item['ctx']['expected'].replace("'", '')
         close = nearest(str(item['input']), expected.replace(' or ', ', ').split(', '))
-        problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
+        if isinstance(item['input'], (dict, list)):
+            kind = 'string' if expected != item['ctx']['expected'] else 'number'
+            problems.add(here, f'must be a {kind}, one of: {expected}; not {given}')
+        else:
+            problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
     elif item['type'] in ('too_short', 'too_long'):
         least, most = item['ctx'].get('min_length'), item['ctx'].get('max_length')
         bound = f"at least {counted(least, 'value')}" if least is not None else f"at most {counted(most, 'value')}"
