@@ -13,11 +13,12 @@ from basicsr.config import find_path, load_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import as_overrides
 from basicsr.config.report import Problems, raise_mistakes
-from basicsr.config.schema import Block, Int, with_defaults
+from basicsr.config.schema import Block, with_defaults
 from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write
+from basicsr.utils.values import Count
 
 
 class PaperNumbers(Block):
@@ -41,7 +42,7 @@ class StudyOptions(Block):
     name: str | None = Field(None, description='names the folders, default: the name of the file')
     base: str | dict[str, Any] | None = Field(None, description='option file, or the options themselves')
     overrides: dict[str, Any] = Field(default_factory=dict, description='for every variant: option path: value')
-    total_iter: Int | None = Field(None, gt=0, description='iterations of each run; schedules shrink in proportion')
+    total_iter: Count | None = Field(None, description='iterations of each run; schedules shrink in proportion')
     reference: str | None = Field(None, description='variant that differences refer to, default the first')
     variants: list[Any] = Field(min_length=1)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from annotated_types import Lt
+from pydantic import BaseModel
 
 from basicsr.config import signatures
 from basicsr.utils.values import AboveOne, BelowOne, Fraction, NonNegative, Positive
@@ -29,7 +30,7 @@ RANGES: dict[str, Any] = {
     'alpha': Fraction,
     'lambd': NonNegative,
     't0': NonNegative,
-    'etas': tuple[Annotated[Positive, Field(lt=1)], AboveOne],
+    'etas': tuple[Annotated[Positive, Lt(1)], AboveOne],
     'step_sizes': tuple[Positive, Positive],
 }
 

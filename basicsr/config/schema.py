@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from annotated_types import Ge, Le
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from basicsr.utils.values import BelowOne, Count, Int, Natural, NonNegative, Positive
+from basicsr.utils.values import BelowOne, Count, Natural, NonNegative, Positive, as_number
 
 
 class Block(BaseModel):
@@ -17,7 +18,8 @@ class Block(BaseModel):
 
 
 Component = dict[str, Any]
-_AtLeastMinusOne = Annotated[Int, Field(ge=-1)]
+_AtLeastMinusOne = Annotated[int, Ge(-1), BeforeValidator(as_number)]
+_Port = Annotated[int, Ge(0), Le(65535), BeforeValidator(as_number)]
 
 
 class PathOptions(Block):
@@ -110,7 +112,7 @@ class LoggerOptions(Block):
 
 class DistOptions(Block):
     backend: str = 'nccl'
-    port: Annotated[Int, Field(ge=0, le=65535)] = 29500
+    port: _Port = 29500
 
 
 # blocks that checked options hold even where the file does not

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from basicsr.utils.task_names import ALL_IN_ONE, CDD11, members, spellings
@@ -45,20 +46,20 @@ def _refused(expected: Iterable[str]) -> NoReturn:
     raise PydanticCustomError('literal_error', 'must be one of: {expected}', {'expected': ', '.join(expected)})
 
 
-# bounds stand inside, before the conversion: otherwise they do not reach the JSON schema where there are several types
+# bounds stand before the conversion, otherwise they do not reach the JSON schema
 Int = Annotated[int, BeforeValidator(as_number)]
-Natural = Annotated[int, Field(ge=0), BeforeValidator(as_number)]  # 0, 1, 2, ...
-Count = Annotated[int, Field(gt=0), BeforeValidator(as_number)]  # 1, 2, 3, ...
+Natural = Annotated[int, Ge(0), BeforeValidator(as_number)]  # 0, 1, 2, ...
+Count = Annotated[int, Gt(0), BeforeValidator(as_number)]  # 1, 2, 3, ...
 
 # neither infinite nor NaN
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-BelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # from 0 up to 1 without it
-AboveOne = Annotated[float, Field(gt=1, allow_inf_nan=False)]
+Finite = Annotated[float, AllowInfNan(False)]
+NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]
+Positive = Annotated[float, Gt(0), AllowInfNan(False)]
+Fraction = Annotated[float, Ge(0), Le(1), AllowInfNan(False)]
+BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # from 0 up to 1 without it
+AboveOne = Annotated[float, Gt(1), AllowInfNan(False)]
 
-Size = Annotated[list[Count], Field(min_length=2, max_length=2)]  # two sides of an image
+Size = Annotated[list[Count], Len(2, 2)]  # two sides of an image
 Slice = Annotated[str, AfterValidator(_slice)]  # 'start:stop:step', each of which may be left out
 
 AxisOrder = Literal['HWC', 'CHW']  # of an array that holds an image
@@ -67,7 +68,7 @@ Reduction = Literal['none', 'mean', 'sum']  # of a loss per pixel
 # any spelling of a task is accepted; editors are told the usual ones
 _SPELLINGS = sorted({spelling for name in spellings(ALL_IN_ONE) for spelling in (name, name.lower())})
 TaskName = Annotated[str, AfterValidator(_known_task), WithJsonSchema({'enum': _SPELLINGS})]
-TaskNames = Annotated[list[TaskName], Field(min_length=1)]
+TaskNames = Annotated[list[TaskName], MinLen(1)]
 _SUBSETS = ('all', 'single', 'double', 'triple', *CDD11)
 CDD11Subset = Annotated[str, AfterValidator(_known_subset), WithJsonSchema({'enum': list(_SUBSETS)})]
 
