@@ -45,10 +45,13 @@ class Registry:
         noun: what users call such a thing, e.g. 'network'.
         folder, suffix: files `<folder>/*<suffix>` below the package are searched; none when they are empty.
         beside: a folder of the checkout that is searched as well.
+        filled_in: arguments that the program gives to the objects, not the options.
     """
 
-    def __init__(self, name: str, noun: str = '', folder: str = '', suffix: str = '', beside: str = ''):
+    def __init__(self, name: str, noun: str = '', folder: str = '', suffix: str = '', beside: str = '',
+                 filled_in: tuple[str, ...] = ()):
         self.name, self.noun, self.folder, self.suffix, self.beside = name, noun or name, folder, suffix, beside
+        self.filled_in = filled_in
         self._objects: dict[str, Any] = {}
         self._extra: list[Path] = []
         self._index: dict[str, Entry] | None = None
@@ -119,8 +122,19 @@ class Registry:
         """The sentence for a name that is not registered."""
         known = self.keys()
         places = [f'basicsr/{self.folder}/*{self.suffix}', *([f'{self.beside}/*{self.suffix}'] if self.beside else [])]
-        return (f"there is no {self.noun} called '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
+        return (f"there is no {self.noun} called '{name}'.{self._meant(name)} Known: {', '.join(known) or 'none'}."
                 f" Searched: {', '.join([*places, *map(str, self._extra)])}.")
+
+    def _meant(self, name: str) -> str:
+        """' Did you mean X?' for a name that is nearly right, or the name of the file that defines X."""
+        word, ending = name.lower().removesuffix('.py'), self.suffix.removesuffix('.py')
+        found = [key for key in self.keys() if key.lower() == word] or [
+            key for key, entry in self.index().items()
+            if word in (entry.file.stem, entry.file.stem.removesuffix(ending), key.lower().removesuffix(self.name))
+        ]
+        if 0 < len(found) <= 3:
+            return f" Did you mean {' or '.join(map(repr, found))}?"
+        return nearest(name, self.keys())
 
     def keys(self) -> list[str]:
         return sorted({*self.index(), *self._objects})
@@ -197,9 +211,10 @@ def build(registry: Registry, opt: dict, *args: Any) -> Any:
 
 
 ARCH_REGISTRY = Registry('arch', 'network', 'archs', '_arch.py', beside='Ablation_Model')
-DATASET_REGISTRY = Registry('dataset', 'dataset', 'data', '_dataset.py')
+DATASET_REGISTRY = Registry('dataset', 'dataset', 'data', '_dataset.py', filled_in=('opt', 'phase'))
 MODEL_REGISTRY = Registry('model', 'model', 'models', '_model.py')
 LOSS_REGISTRY = Registry('loss', 'loss', 'losses', '_loss.py')
-METRIC_REGISTRY = Registry('metric', 'metric', 'metrics', '.py')
-SCHEDULER_REGISTRY = Registry('scheduler', 'scheduler', 'engine', 'schedule.py')
+METRIC_REGISTRY = Registry('metric', 'metric', 'metrics', '.py', filled_in=('img', 'img2'))
+SCHEDULER_REGISTRY = Registry('scheduler', 'scheduler', 'engine', 'schedule.py',
+                              filled_in=('optimizer', 'total_iter', 'last_epoch'))
 REGISTRIES = (ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY)

@@ -38,8 +38,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     model = build_model(opt)
     make_folders(opt, resuming=False)  # last, so that a start that fails leaves earlier results as they are
     open_log(opt, loaded)
-    val = opt.get('val') or {}
-    metrics, save_img = val.get('metrics') or {}, val.get('save_img', False)
+    metrics, save_img = opt['val']['metrics'], opt['val']['save_img']
     for loader in loaders:
         name = loader.dataset.opt['name']
         get_root_logger().info(f'Testing {name}...')

@@ -10,6 +10,7 @@ from conftest import GOOD_OPTIONS as GOOD
 from conftest import option_error as message
 
 from basicsr.config import freeze, json_schema, load_stages
+from basicsr.config.schema import with_defaults
 from basicsr.config.yaml_reader import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,6 +147,31 @@ print(sorted({{'torch', 'cv2', 'torchvision'}} & set(sys.modules)))
 '''
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, '[]\n'), result.stderr
+
+
+@pytest.mark.parametrize('given', ['absent', 'null'])
+@pytest.mark.parametrize('is_train', [True, False])
+def test_blocks_exist_with_their_defaults(load, is_train, given):
+    data = yaml.safe_load(GOOD)
+    for block in ('path', 'val', 'logger', 'dist_params'):
+        data.pop(block, None)
+        if given == 'null':
+            data[block] = None
+    opt = freeze(load(yaml.safe_dump(data), is_train=is_train, debug=is_train).opt)
+    assert opt['logger']['save_checkpoint_freq'] == (8 if is_train else 5000)
+    assert (opt['val']['save_img'], opt['val']['window_size']) == (False, 0)
+    assert (opt['dist_params'], opt['path']['strict_load_g']) == ({'backend': 'nccl', 'port': 29500}, True)
+    assert opt['val'].get('metrics') is None and 'pretrain_network_g' not in opt['path']
+
+
+def test_a_record_of_an_earlier_version_equals_todays_options(load):
+    data = yaml.safe_load(GOOD)
+    del data['logger']
+    data['val'] = {'val_freq': 50}
+    opt = load(yaml.safe_dump(data)).opt
+    record = {k: v for k, v in opt.items() if k not in ('logger', 'dist_params')}
+    assert record != opt and with_defaults(record) == opt
+    assert with_defaults(record | {'logger': {'print_freq': 7}}) != opt
 
 
 # ------------------------------------------------------------------------------------------------ the files of the tree

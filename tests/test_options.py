@@ -95,6 +95,31 @@ def test_one_mistake(load, old, new, path, says):
     assert len(found) == 1 and says in found[0] and 'run.x4.yml:' in found[0]
 
 
+@pytest.mark.parametrize(('old', 'new', 'path', 'right'), [
+    ('batch_size_per_gpu: 4', 'batch_size: 4', 'datasets.train.batch_size', 'batch_size_per_gpu'),
+    ('total_iter: 100', 'total_iter: 100\n  lr: 1e-4', 'train.lr', 'train.optim_g.lr'),
+    ('total_iter: 100', 'total_iter: 100\n  epochs: 5', 'train.epochs', 'total_iter'),
+    ('num_gpu: 0', 'num_gpu: 0\nbatch_size: 4', 'batch_size', 'datasets.train.batch_size_per_gpu'),
+    ('num_gpu: 0', 'num_gpu: 0\nlr: 1', 'lr', 'train.optim_g.lr'),
+    ('gt_size: 32', 'patch_size: 32', 'datasets.train.patch_size', 'gt_size'),
+    ('type: calculate_psnr', 'type: psnr', 'val.metrics.psnr.type', 'calculate_psnr'),
+    ('type: calculate_psnr', 'type: PSNR', 'val.metrics.psnr.type', 'calculate_psnr'),
+    ('type: MSRResNet', 'type: retinexmamba', 'network_g.type', 'RetinexMamba'),
+    ('type: MSRResNet', 'type: retinexmamba_arch', 'network_g.type', 'RetinexMamba'),
+    ('type: MSRResNet', 'type: srresnet', 'network_g.type', 'MSRResNet'),
+    ('type: L1Loss', 'type: l1', 'train.pixel_opt.type', 'L1Loss'),
+])
+def test_words_that_people_bring(load, old, new, path, right):
+    found = [line for line in message(load, GOOD, (old, new)).splitlines() if f': {path}: ' in line]
+    assert len(found) == 1 and f"Did you mean '{right}'?" in found[0]
+
+
+def test_a_run_that_ends_before_its_periods_is_said_in_one_line(load):
+    notices = load(GOOD, ('total_iter: 100', 'total_iter: 90')).notices
+    assert len(notices) == 1 and 'train.total_iter: 90 iterations end before the periods' in notices[0]
+    assert load(GOOD).notices == []
+
+
 def test_missing_files_and_folders_are_mistakes_too(load, tmp_path):
     text = message(load, GOOD + 'arch_files: [no_arch.py]\nnme: x\n', check_files=True)
     assert text.startswith('6 mistakes')

@@ -9,8 +9,10 @@ import yaml
 from conftest import ROOT, run_python
 
 from basicsr.train import main as train
-from basicsr.utils import packages
 from basicsr.utils.errors import UserError
+
+sys.path.append(str(ROOT / 'scripts'))
+from pieces import packages  # noqa: E402
 
 SCRIPT = ROOT / 'scripts' / 'train_in_pieces.py'
 

@@ -32,7 +32,7 @@ def measure_costs(opt: dict[str, Any], weights: Path, images: int = 15) -> dict[
     net = load_network(weights, opt['network_g'], opt['path'].get('param_key_g'))
     macs, scan = count_macs(net)
     device = choose_device('cpu' if opt['num_gpu'] == 0 else 'auto')
-    restorer = ImageRestorer(net, device, multiple=(opt.get('val') or {}).get('window_size') or 4)
+    restorer = ImageRestorer(net, device, multiple=opt['val']['window_size'] or 4)
     block = opt['datasets'][min(k for k in opt['datasets'] if not k.startswith('train'))]
     dataset = build_dataset(block)
     seconds: list[float] = []

@@ -14,11 +14,12 @@ from basicsr.config.base import read_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import as_overrides
 from basicsr.config.report import Problems, raise_mistakes
-from basicsr.config.schema import Block, Int
+from basicsr.config.schema import Block, with_defaults
 from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write
+from basicsr.utils.values import Count
 
 
 class PaperNumbers(Block):
@@ -42,7 +43,7 @@ class StudyOptions(Block):
     name: str | None = Field(None, description='names the folders, default: the name of the file')
     base: str | dict[str, Any] | None = Field(None, description='option file, or the options themselves')
     overrides: dict[str, Any] = Field(default_factory=dict, description='for every variant: option path: value')
-    total_iter: Int | None = Field(None, gt=0, description='iterations of each run; schedules shrink in proportion')
+    total_iter: Count | None = Field(None, description='iterations of each run; schedules shrink in proportion')
     reference: str | None = Field(None, description='variant that differences refer to, default the first')
     variants: list[Any] = Field(min_length=1)
 
@@ -202,7 +203,7 @@ def _check_record(run: Run) -> None:
     started = run.weights.is_file() or any(Path(run.opt['path']['training_states']).glob('*.state'))
     if not started:
         return
-    before = json.loads(run.record.read_text(encoding='utf-8')) if run.record.is_file() else {}
+    before = with_defaults(json.loads(run.record.read_text(encoding='utf-8'))) if run.record.is_file() else {}
     different = _differences(before, run.opt)
     if different:
         raise UserError(f"'{folder}' was trained with other options ({', '.join(different[:5])}); give the study"

@@ -19,6 +19,7 @@ from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.precision import at_least_float32
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import BelowOne, Count, Positive
 
 _NAMES = ('kernel_size', 'sigma', 'embed_dim', 'num_heads', 'mlp_ratio', 'num_resolution', 'dropout_ratio')
 PRESETS = {
@@ -184,9 +185,9 @@ class IllRecNet(nn.Module):
     Source: the authors' code (Chigo55/IllRecNet); no paper.
     """
 
-    def __init__(self, channels: int = 3, kernel_size: int | None = None, sigma: float | None = None,
-                 embed_dim: int | None = None, num_heads: int | None = None, mlp_ratio: int | None = None,
-                 num_resolution: int | None = None, dropout_ratio: float | None = None,
+    def __init__(self, channels: Literal[3] = 3, kernel_size: Count | None = None, sigma: Positive | None = None,
+                 embed_dim: Count | None = None, num_heads: Count | None = None, mlp_ratio: Count | None = None,
+                 num_resolution: Count | None = None, dropout_ratio: BelowOne | None = None,
                  preset: Literal['train_scripts', 'small', 'base', 'large'] = 'train_scripts',
                  separation_trainable: bool = False, clamp_reflectance: bool = True, checkpoint: bool = False):
         super().__init__()

@@ -23,6 +23,7 @@ from basicsr.archs.layers.semantic_prior import load_semantic_prior, warn_withou
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count, Natural, Positive
 
 __all__ = ['HISA_MSA', 'MOE_FFN', 'Expert', 'ISALux', 'LayerNorm', 'LoRA', 'TransformerBlock']
 
@@ -83,11 +84,11 @@ class ISALux(nn.Module):
     Source: arXiv 2508.17885, reconstructed. The defaults have 1,849,367 parameters, the segmenter not counted.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, dim: int = 32,
-                 num_blocks: Sequence[int] = (2, 2, 2), num_refinement_blocks: int = 0,
-                 heads: Sequence[int] = (1, 2, 4), ffn_expansion_factor: float = 2.66, num_experts: int = 4,
-                 top_k: int = 2, *, lora_r: int = 8, use_illumination: bool = True,
-                 semantic: str | Literal[False] | None = 'torchvision', num_classes: int = 21,
+    def __init__(self, in_channels: Count = 3, out_channels: Count = 3, dim: Count = 32,
+                 num_blocks: Sequence[Natural] = (2, 2, 2), num_refinement_blocks: Natural = 0,
+                 heads: Sequence[Count] = (1, 2, 4), ffn_expansion_factor: Positive = 2.66, num_experts: Count = 4,
+                 top_k: Count = 2, *, lora_r: Natural = 8, use_illumination: bool = True,
+                 semantic: str | Literal[False] | None = 'torchvision', num_classes: Count = 21,
                  checkpoint: bool = False):  # yapf: disable
         super().__init__()
         semantic = semantic or 'off'  # YAML reads a bare `off` as false

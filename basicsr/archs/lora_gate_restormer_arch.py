@@ -29,6 +29,7 @@ from basicsr.archs.layers.restormer import (
 from basicsr.archs.layers.transposed_attention import Pointwise, TransposedAttention
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count, Natural, Positive
 
 
 class DFRG(nn.Module):
@@ -125,12 +126,12 @@ class ImprovedLoRaGateRestormer(nn.Module):
 
     fusion = CSFF  # at the skips
 
-    def __init__(self, inp_channels: int = 3, out_channels: int = 3, dim: int = 48,
-                 num_blocks: Sequence[int] = (4, 6, 6, 8), num_refinement_blocks: int = 4,
-                 heads: Sequence[int] = (1, 2, 4, 8), ffn_expansion_factor: float = 2.66, bias: bool = False,
+    def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
+                 num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
+                 heads: Sequence[Count] = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  gate_type: Literal['headwise', 'elementwise', 'None', 'none', ''] | None = 'elementwise',
-                 use_dfrg: bool = True, lora_ffn_ratio: float | None = 0.5, lora_attn_ratio: float | None = 0.8,
+                 use_dfrg: bool = True, lora_ffn_ratio: Positive | None = 0.5, lora_attn_ratio: Positive | None = 0.8,
                  checkpoint: bool = False):
         super().__init__()
         name = type(self).__name__
@@ -204,12 +205,13 @@ class LoRa_Gate_Restormer(RestormerUNet):
     The defaults are the published training defaults: 22,723,552 parameters.
     """
 
-    def __init__(self, inp_channels: int = 3, out_channels: int = 3, dim: int = 48,
-                 num_blocks: Sequence[int] = (4, 6, 6, 8), num_refinement_blocks: int = 4,
-                 heads: Sequence[int] = (1, 2, 4, 8), ffn_expansion_factor: float = 2.66, bias: bool = False,
+    def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
+                 num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
+                 heads: Sequence[Count] = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  gate_type: Literal['headwise', 'elementwise', 'None', 'none', ''] | None = 'elementwise',
-                 lora_ffn_ratio: float | None = 0.5, lora_attn_ratio: float | None = 0.8, checkpoint: bool = False):
+                 lora_ffn_ratio: Positive | None = 0.5, lora_attn_ratio: Positive | None = 0.8,
+                 checkpoint: bool = False):
         name = type(self).__name__
         gate, centred = _options(name, gate_type, LayerNorm_type, lora_ffn_ratio, lora_attn_ratio)
         wide = low_rank(BetterLoRaConv, lora_attn_ratio, least=2)

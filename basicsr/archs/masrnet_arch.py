@@ -38,6 +38,7 @@ from basicsr.archs.layers.window_tokens import (
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.precision import at_least_float32
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import BelowOne, Count, Natural, NonNegative
 
 _TOKENS = 3  # of a window: gamma, colour, saturation
 _FOREIGN = ('emb_gen.ffn_path.', 'perceptual_loss.')  # aliases of emb_gen.fc1 and fc2; the loss
@@ -80,14 +81,14 @@ class MASRNet(nn.Module):
 
     attention_type, window_map = MixtureOfAttention, staticmethod(window_map)  # what variants replace
 
-    def __init__(self, in_channels: int = 3, embed_dim: int = 128, patch_size: int = 4, win_size: int = 2,
-                 stem_dim: int = 48, num_experts: int = 3, num_heads: int = 2, moe_experts: Sequence[int] = (6, 3, 3),
-                 moe_topk: Sequence[int] = (3, 2, 2),
-                 moe_hidden: Sequence[Sequence[int]] = ((256, 512), (256, 512), (256, 512, 256)),
-                 dropout: float = 0.05, attn_dropout: float = 0.05, ffn_dropout: float = 0.1,
-                 quant_noise: Sequence[float] = (0., 0., 0., 0.), sample_topk: int = 1,
-                 eval_routing: Literal['argmax', 'sample'] = 'argmax', cv: float = 0.05, switch: float = 0.01,
-                 z: float = 0.001):  # yapf: disable
+    def __init__(self, in_channels: Literal[3] = 3, embed_dim: Count = 128, patch_size: Count = 4, win_size: Count = 2,
+                 stem_dim: Count = 48, num_experts: Count = 3, num_heads: Count = 2, moe_experts: Sequence[Count] = (6, 3, 3),
+                 moe_topk: Sequence[Count] = (3, 2, 2),
+                 moe_hidden: Sequence[Sequence[Count]] = ((256, 512), (256, 512), (256, 512, 256)),
+                 dropout: BelowOne = 0.05, attn_dropout: BelowOne = 0.05, ffn_dropout: BelowOne = 0.1,
+                 quant_noise: Sequence[BelowOne] = (0., 0., 0., 0.), sample_topk: Natural = 1,
+                 eval_routing: Literal['argmax', 'sample'] = 'argmax', cv: NonNegative = 0.05, switch: NonNegative = 0.01,
+                 z: NonNegative = 0.001):  # yapf: disable
         super().__init__()
         _check(in_channels, embed_dim, patch_size, win_size, num_experts, num_heads, moe_experts, moe_topk, moe_hidden,
                quant_noise, sample_topk, eval_routing)

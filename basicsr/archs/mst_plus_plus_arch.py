@@ -9,6 +9,7 @@ from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.unet import TwoLevelUNet
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count
 
 
 @ARCH_REGISTRY.register()
@@ -24,7 +25,7 @@ class MST_Plus_Plus(nn.Module):
     Source: arXiv 2204.07908.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 30, stage: int = 1,
+    def __init__(self, in_channels: Count = 3, out_channels: Count = 3, n_feat: Count = 30, stage: Count = 1,
                  checkpoint: bool = False):
         super().__init__()
         sizes = {'n_feat': n_feat, 'stage': stage, 'in_channels': in_channels, 'out_channels': out_channels}

@@ -11,6 +11,7 @@ from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.restormer import RestormerUNet, TransformerBlock
 from basicsr.archs.layers.transposed_attention import TransposedAttention
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count, Natural, Positive
 
 
 @ARCH_REGISTRY.register()
@@ -30,9 +31,9 @@ class Restormer(RestormerUNet):
     Source: arXiv 2111.09881. The defaults are the official options: 26,126,644 parameters.
     """
 
-    def __init__(self, inp_channels: int = 3, out_channels: int = 3, dim: int = 48,
-                 num_blocks: Sequence[int] = (4, 6, 6, 8), num_refinement_blocks: int = 4,
-                 heads: Sequence[int] = (1, 2, 4, 8), ffn_expansion_factor: float = 2.66, bias: bool = False,
+    def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
+                 num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
+                 heads: Sequence[Count] = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  checkpoint: bool = False):
         if LayerNorm_type not in ('WithBias', 'BiasFree'):

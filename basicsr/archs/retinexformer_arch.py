@@ -6,6 +6,7 @@ official options).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.unet import TwoLevelUNet
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count, Natural
 
 
 class Stage(nn.Module):
@@ -49,8 +51,8 @@ class RetinexFormer(nn.Module):
     Source: arXiv 2303.06705. The defaults are the official options: 1,605,701 parameters.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
-                 num_blocks: Sequence[int] = (1, 2, 2), checkpoint: bool = False):
+    def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
+                 num_blocks: Sequence[Natural] = (1, 2, 2), checkpoint: bool = False):
         super().__init__()
         if n_feat < 4 or n_feat % 4:
             raise ValueError(f'RetinexFormer: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')

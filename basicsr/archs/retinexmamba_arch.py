@@ -7,6 +7,7 @@ official options); the prefix `denoiser` of the first release is accepted on loa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count, Natural
 
 
 class IFSSM(nn.Module):
@@ -150,8 +152,8 @@ class RetinexMamba(nn.Module):
 
     stage_type, blocks = Stage, IFSSM  # what variants replace
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
-                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, checkpoint: bool = False):
+    def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
+                 num_blocks: Sequence[Natural] = (1, 2, 2), d_state: Count = 16, checkpoint: bool = False):
         super().__init__()
         if n_feat % 4:
             raise ValueError(f'RetinexMamba: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')

@@ -1,11 +1,14 @@
 """SRResNet as BasicSR trains it (Ledig et al. 2017, without batch normalisation): super-resolution by residual blocks."""
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.arch_util import ResidualBlockNoBN, default_init_weights, make_layer
 from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils.values import Count, Natural
 
 
 @ARCH_REGISTRY.register()
@@ -17,8 +20,8 @@ class MSRResNet(nn.Module):
         num_feat: width. num_block: residual blocks. upscale: 1, 2, 3 or 4.
     """
 
-    def __init__(self, num_in_ch: int = 3, num_out_ch: int = 3, num_feat: int = 64, num_block: int = 16,
-                 upscale: int = 4):
+    def __init__(self, num_in_ch: Count = 3, num_out_ch: Count = 3, num_feat: Count = 64, num_block: Natural = 16,
+                 upscale: Literal[1, 2, 3, 4] = 4):
         super().__init__()
         if upscale not in (1, 2, 3, 4):
             raise ValueError(f'MSRResNet: upscale must be 1, 2, 3 or 4, not {upscale}')

@@ -40,8 +40,7 @@ def _width(names: Iterable[str]) -> int:
 
 
 def _arguments(registry, name: str) -> str:
-    skip = ('optimizer', 'last_epoch', 'total_iter', 'img', 'img2', 'opt', 'phase')
-    fields = {k: v for k, v in read_signature(registry.index()[name]).fields.items() if k not in skip}
+    fields = {k: v for k, v in read_signature(registry.index()[name]).fields.items() if k not in registry.filled_in}
     return ', '.join(k if default is ... else f'{k}={default!r}' for k, (_, default) in fields.items())
 
 

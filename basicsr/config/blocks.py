@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from basicsr.config import signatures
 from basicsr.config.report import Path, Problems
-from basicsr.utils.errors import nearest
+from basicsr.registry import Registry
+from basicsr.utils.errors import counted, nearest
 
 
 def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problems,
@@ -19,14 +22,12 @@ def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problem
     try:
         return _dump(model.model_validate(data))
     except ValidationError as error:
-        extra, wrong = [], False
-        for item in error.errors():
-            loc = tuple(item['loc'])
-            if item['type'] == 'extra_forbidden' and loc[-1] in words:
-                extra.append((loc, item['input']))
-            else:
-                wrong = True
-                _explain(item, model, path, problems)
+        errors = error.errors()
+        extra = [(tuple(e['loc']), e['input']) for e in errors
+                 if e['type'] == 'extra_forbidden' and e['loc'][-1] in words]
+        wrong = [e for e in errors if e['type'] != 'extra_forbidden' or e['loc'][-1] not in words]
+    for item, loc in _one_each(wrong):
+        _explain(item, loc, model, path, problems)
     if wrong:
         return None
     for loc, _ in extra:
@@ -39,18 +40,50 @@ def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problem
     return checked
 
 
-def _explain(item: dict[str, Any], model: type[BaseModel], path: Path, problems: Problems) -> None:
+def check_component(holder: dict[str, Any], key: str | int, registry: Registry, path: Path, problems: Problems,
+                    extra: dict[str, Any] | None = None) -> None:
+    """Check `holder[key]`, a mapping with `type` and arguments of the registered object, and convert its values.
+
+    Other forms are left to the schema. `extra`: fields beside the arguments.
+    """
+    block = holder.get(key) if isinstance(holder, dict) else holder[key]
+    here = (*path, key)
+    if not isinstance(block, dict):
+        return
+    name = block.get('type')
+    if name is None:
+        problems.add((*here, 'type'), f'is required: the name of a {registry.noun}')
+    elif str(name) not in registry:
+        problems.add((*here, 'type'), registry.unknown(str(name)))
+    else:
+        model = signatures.model_for(registry, name, {'type': (str, ...), **(extra or {})})
+        checked = check_block(model, block, here, problems)
+        if checked is not None:
+            # only what the file says, so that the class's own defaults stay in one place
+            holder[key] = {k: v for k, v in checked.items() if k in block}
+
+
+def _one_each(errors: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], tuple]]:
+    """Errors with their places. Where every member of a union complains, only the one whose type fits, else the first."""
+    places = [_place(e['loc']) for e in errors]
+    of_type = [e['type'].endswith(('_type', '_parsing', 'literal_error')) for e in errors]
+    for i, (item, loc) in enumerate(zip(errors, places)):
+        inside = any(len(p) > len(loc) and p[:len(loc)] == loc for p in places)
+        fits = any(p == loc and not wrong_type for p, wrong_type in zip(places, of_type))
+        if not of_type[i] or not (inside or fits or loc in places[:i]):
+            yield item, loc
+
+
+def _place(loc: tuple) -> tuple:
+    """The place of an error without what pydantic inserts: names of union members, and marks of keys."""
+    return tuple(part for part in loc if isinstance(part, int)
+                 or not (part.startswith(('literal[', 'list[', 'tuple[', 'function-', 'dict[')) or part in
+                         ('int', 'float', 'str', 'bool', 'constrained-int', 'constrained-float', '[key]', 'nullable')))
+
+
+def _explain(item: dict[str, Any], loc: tuple, model: type[BaseModel], path: Path, problems: Problems) -> None:
     """Turn one pydantic error into the user's words."""
-    loc = []
-    for part in item['loc']:  # names of union members that pydantic inserts are no part of the option path
-        if isinstance(part, int) or not (part.startswith(('literal[', 'list[', 'tuple[', 'function-', 'dict['))
-                                         or part in ('int', 'float', 'str', 'bool', 'constrained-int')):
-            loc.append(part)
     here = (*path, *loc)
-    told = [f for f in problems.found if f[0] == here and item['type'] != 'extra_forbidden']
-    if told and item['type'].endswith(('_type', '_parsing', 'literal_error')):
-        return  # one message for all members of a union ...
-    problems.found = [f for f in problems.found if f not in told]  # ... the one whose type fits, where there is one
     given = repr(item['input']) if not isinstance(item['input'], (dict, list)) else type(item['input']).__name__
     if item['type'] == 'extra_forbidden':
         problems.unknown_key(here, _keys_at(model, loc[:-1]))
@@ -61,7 +94,15 @@ def _explain(item: dict[str, Any], model: type[BaseModel], path: Path, problems:
     elif item['type'] == 'literal_error':
         expected = item['ctx']['expected'].replace("'", '')
         close = nearest(str(item['input']), expected.replace(' or ', ', ').split(', '))
-        problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
+        if isinstance(item['input'], (dict, list)):
+            kind = 'string' if expected != item['ctx']['expected'] else 'number'
+            problems.add(here, f'must be a {kind}, one of: {expected}; not {given}')
+        else:
+            problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
+    elif item['type'] in ('too_short', 'too_long'):
+        least, most = item['ctx'].get('min_length'), item['ctx'].get('max_length')
+        bound = f"at least {counted(least, 'value')}" if least is not None else f"at most {counted(most, 'value')}"
+        problems.add(here, f"needs {bound}, not {item['ctx']['actual_length']}")
     else:
         message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
         message = message.partition(' or instance of ')[0]  # a class of ours

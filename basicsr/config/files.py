@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from basicsr.config.check import loss_places
 from basicsr.config.overrides import split_path
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source
+from basicsr.config.training import loss_places
 from basicsr.registry import (
     ARCH_REGISTRY,
     DATASET_REGISTRY,
@@ -66,12 +66,12 @@ def add_source_files(data: dict[str, Any], problems: Problems) -> None:
 def resolve_files(opt: dict[str, Any], source: Source, problems: Problems | None, with_train: bool) -> None:
     """Make data and weight paths absolute, so that they work from any working directory."""
     files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
-    named = [(('path', key), opt.get('path') or {}) for key in files]
-    for key, block in (opt.get('datasets') or {}).items():
+    named = [(('path', key), opt['path']) for key in files]
+    for key, block in opt['datasets'].items():
         if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
             keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']
             named += [(('datasets', key, k), block) for k in keys]
-    for place, blocks, key in loss_places(opt.get('train') or {}) if with_train else ():
+    for place, blocks, key in loss_places(opt.get('train', {})) if with_train else ():
         if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
             named.append(((*place, key, 'weights'), blocks[key]))
     for where, holder in named:

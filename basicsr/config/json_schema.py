@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from basicsr.config import signatures
-from basicsr.config.check import OPTIMIZERS
+from basicsr.config.optimizers import OPTIMIZERS, RANGES
 from basicsr.config.schema import LoaderOptions, Options
 from basicsr.registry import (
     ARCH_REGISTRY,
@@ -32,10 +32,10 @@ def option_schema() -> dict[str, Any]:
     definitions |= {
         'Network': _component(ARCH_REGISTRY),
         'Loss': _component(LOSS_REGISTRY),
-        'Metric': _component(METRIC_REGISTRY, skip=('img', 'img2'), extra={'better': {'enum': ['higher', 'lower']}}),
-        'Scheduler': _component(SCHEDULER_REGISTRY, skip=('optimizer', 'last_epoch', 'total_iter')),
-        'Dataset': _component(DATASET_REGISTRY, skip=('phase', ), extra=_loader_keys()),
-        'Optimizer': {'type': 'object', 'required': ['type', 'lr'], 'properties': {'type': {'enum': list(OPTIMIZERS)}}},
+        'Metric': _component(METRIC_REGISTRY, extra={'better': {'enum': ['higher', 'lower']}}),
+        'Scheduler': _component(SCHEDULER_REGISTRY),
+        'Dataset': _component(DATASET_REGISTRY, extra=_loader_keys()),
+        'Optimizer': _optimizer(),
     }
     top, train = schema['properties'], definitions['TrainOptions']['properties']
     top['model_type']['examples'] = MODEL_REGISTRY.keys()
@@ -126,11 +126,20 @@ def _loader_keys() -> dict[str, Any]:
     return {k: v for k, v in LoaderOptions.model_json_schema()['properties'].items() if k != 'type'}
 
 
-def _component(registry: Registry, skip: tuple[str, ...] = (), extra: dict[str, Any] | None = None) -> dict[str, Any]:
+def _optimizer() -> dict[str, Any]:
+    """Any argument that an optimizer may have: which one has which depends on the version of torch."""
+    ranges = signatures.to_model('Optimizer', {name: (kind, ...) for name, kind in RANGES.items()}).model_json_schema()
+    return {
+        'type': 'object', 'required': ['type', 'lr'],
+        'properties': {'type': {'enum': list(OPTIMIZERS)}, **ranges['properties']}
+    }
+
+
+def _component(registry: Registry, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """`{type: NAME, ...}`: the keys allowed beside `type` follow from the name."""
     cases = []
     for name in registry.keys():
-        model = signatures.model_for(registry, name, skip)
+        model = signatures.model_for(registry, name)
         body = model.model_json_schema(by_alias=True)
         properties = {'type': {'const': name}, **body.get('properties', {}), **(extra or {})}
         then = {'properties': properties, 'required': body.get('required', [])}

@@ -92,10 +92,9 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     stem = path.name.split('.')[0]
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
-    if isinstance(opt.get('path'), dict):
-        if stages and is_train and opt['path'].get('resume_state'):
-            problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
-        _fine_tuning(opt['path'], root, problems, is_train, check_files)
+    if stages and is_train and opt['path'].get('resume_state'):
+        problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
+    _fine_tuning(opt['path'], root, problems, is_train, check_files)
     resolve_files(opt, problems.source, problems if check_files else None, reads_train_data)
     if problems.found:
         return LoadedOptions(opt, path)
@@ -109,8 +108,8 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
         block['phase'], block['block'] = key.split('_')[0], key
     _folders(opt, root)
     if is_train and 'debug' in opt['name']:
-        opt['val'] = (opt.get('val') or {}) | {'val_freq': 8}
-        opt['logger'] = (opt.get('logger') or {}) | {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
+        opt['val']['val_freq'] = 8
+        opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
     return LoadedOptions(opt, path, problems.notices)
 
 
@@ -169,7 +168,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
 
 
 def _folders(opt: dict[str, Any], root: Path) -> None:
-    path = opt.setdefault('path', {})
+    path = opt['path']
     if opt['is_train']:
         custom = path.get('experiments_root')
         path['tb_logger'] = str((Path(custom).expanduser() if custom else root) / 'tb_logger' / opt['name'])

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from basicsr.utils.errors import UserError, counted, nearest
+from basicsr.config.hints import meant
+from basicsr.utils.errors import UserError, counted
 
 Path = tuple[str | int, ...]
 
@@ -103,7 +104,11 @@ class Problems:
 
     def unknown_key(self, path: Path, allowed: Iterable[str]) -> None:
         allowed = sorted(allowed)
-        self.add(path, f"unknown key '{path[-1]}'.{nearest(str(path[-1]), allowed)} Allowed here: {', '.join(allowed)}")
+        self.add(path, f"unknown key '{path[-1]}'.{meant(str(path[-1]), allowed)} Allowed here: {', '.join(allowed)}")
+
+    def wrong(self, path: Path) -> bool:
+        """Whether there is a mistake at `path` or below."""
+        return any(found[:len(path)] == path for found, _ in self.found)
 
     def notice(self, path: Path, message: str) -> None:
         self.notices.append(f'{self.source.place(path)}: {dotted(path)}: {message}')

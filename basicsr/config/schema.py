@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
-from pydantic_core import PydanticCustomError
+from annotated_types import Ge, Le
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from basicsr.utils.task_names import ALL_IN_ONE, members, spellings
+from basicsr.utils.values import BelowOne, Count, Natural, NonNegative, Positive, as_number
 
 
 class Block(BaseModel):
@@ -18,32 +18,8 @@ class Block(BaseModel):
 
 
 Component = dict[str, Any]
-
-
-def as_number(value: Any) -> Any:
-    """The number that a text such as '5e3' spells, else the value itself."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Int = Annotated[int, BeforeValidator(as_number)]
-# as one of several types: bounds that are said outside do not reach the JSON schema
-Positive = Annotated[int, Field(gt=0), BeforeValidator(as_number)]
-Natural = Annotated[int, Field(ge=0), BeforeValidator(as_number)]
-
-
-def _known_task(name: str) -> str:
-    if not set(members(name)) & set(ALL_IN_ONE):
-        expected = ', '.join(spellings(ALL_IN_ONE))
-        raise PydanticCustomError('literal_error', 'must be one of: {expected}', {'expected': expected})
-    return name
-
-
-# any spelling of a task is accepted; editors are told the usual ones
-_SPELLINGS = sorted({spelling for name in spellings(ALL_IN_ONE) for spelling in (name, name.lower())})
-TaskName = Annotated[str, AfterValidator(_known_task), WithJsonSchema({'enum': _SPELLINGS})]
+_AtLeastMinusOne = Annotated[int, Ge(-1), BeforeValidator(as_number)]
+_Port = Annotated[int, Ge(0), Le(65535), BeforeValidator(as_number)]
 
 
 class PathOptions(Block):
@@ -66,60 +42,66 @@ class PathOptions(Block):
 
 class MixingOptions(Block):
     mixup: bool = False
-    mixup_beta: float = Field(1.2, gt=0, description='both parameters of the Beta distribution of the weight')
+    mixup_beta: Positive = Field(1.2, description='both parameters of the Beta distribution of the weight')
     use_identity: bool = Field(False, description='mix only every second batch on average')
 
 
 class EarlyStopOptions(Block):
     """Ends a run that no longer improves on the first validation set."""
     metric: str | None = Field(None, description='label in val.metrics, default the one that chooses the best weights')
-    patience: Int = Field(gt=0, description='validations without improvement after which the run ends')
-    min_delta: float = Field(0, ge=0, description='what an improvement must exceed')
+    patience: Count = Field(description='validations without improvement after which the run ends')
+    min_delta: NonNegative = Field(0, description='what an improvement must exceed')
 
 
 class TrainOptions(Block):
-    total_iter: Int = Field(gt=0, description='optimizer steps')
-    warmup_iter: Int = Field(-1, description='length of the linear warm-up in iterations, -1 for none')
+    total_iter: Count = Field(description='optimizer steps')
+    warmup_iter: _AtLeastMinusOne = Field(-1, description='length of the linear warm-up in iterations, -1 for none')
     optim_g: Component
     optim_d: Component | None = None
     scheduler: Component
-    ema_decay: float = Field(0, ge=0, lt=1, description='decay of the moving average of the weights, 0 for none')
+    ema_decay: BelowOne = Field(0, description='decay of the moving average of the weights, 0 for none')
     pixel_opt: Component | None = None
     perceptual_opt: Component | None = None
     losses: list[Component] | None = Field(None, description='further losses, each {type, ...}; all are summed')
     gan_opt: Component | None = None
     ldl_opt: Component | None = None
     feature_matching_opt: Component | None = None
-    net_d_iters: Int = 1
-    net_d_init_iters: Int = 0
+    net_d_iters: Count = 1
+    net_d_init_iters: Natural = 0
     use_grad_clip: bool = Field(False, description='clip the global gradient norm to 0.01 (Restormer family)')
-    grad_clip_norm: float | None = Field(None, gt=0, description='clip the global gradient norm to this value')
+    grad_clip_norm: Positive | None = Field(None, description='clip the global gradient norm to this value')
     mixing_augs: MixingOptions | None = None
     amp: Literal['bf16', 'fp16'] | None = Field(None, description='autocast type; fp16 scales the loss')
-    accumulate: Int = Field(1, ge=1, description='split each batch into this many parts to save memory')
+    accumulate: Count = Field(1, description='split each batch into this many parts to save memory')
     compile: bool | Literal['reduce-overhead', 'max-autotune'] = Field(
         False, description='torch.compile the network; reduce-overhead uses CUDA graphs')
     cuda_graphs: Literal['auto'] | bool = Field(
         'auto', description='record the training step on a GPU once per patch size and replay it; true: or stop')
-    time_limit: float | None = Field(
-        None, gt=0, description='minutes after which this start of the run ends with a training state, to be resumed')
+    time_limit: Positive | None = Field(
+        None, description='minutes after which this start of the run ends with a training state, to be resumed')
     channels_last: bool = False
     cudnn_benchmark: bool = True
     early_stop: EarlyStopOptions | None = None
 
 
 class ValOptions(Block):
-    val_freq: Positive | None = Field(None, description='iterations between validations')
+    val_freq: Count | None = Field(None, description='iterations between validations')
     save_img: bool = False
     suffix: str | None = None
     pbar: bool = Field(True, description='progress bar on a terminal')
-    metrics: dict[str, Component] | None = Field(None, description='label: {type: calculate_psnr, protocol: ...}')
+    metrics: dict[str, Component] = Field(
+        default_factory=dict, description='label: {type: calculate_psnr, protocol: ...}')
     best_metric: str | None = Field(None, description='label of the metric that chooses the best weights')
-    window_size: Int = Field(0, ge=0, description='reflect-pad inputs to a multiple of this')
+    window_size: Natural = Field(0, description='reflect-pad inputs to a multiple of this')
     rgb2bgr: bool = True
     use_image: bool | None = Field(None, description='Restormer family: false means metrics on unrounded values')
-    max_minibatch: Int | None = None
-    save_images_to_tb: Int = Field(2, ge=0, description='pictures of each validation shown in TensorBoard')
+    max_minibatch: Count | None = None
+    save_images_to_tb: Natural = Field(2, description='pictures of each validation shown in TensorBoard')
+
+    @field_validator('metrics', mode='before')
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return {} if value is None else value
 
 
 class WandbOptions(Block):
@@ -128,15 +110,19 @@ class WandbOptions(Block):
 
 
 class LoggerOptions(Block):
-    print_freq: Int = Field(100, gt=0)
-    save_checkpoint_freq: Int = Field(5000, gt=0)
+    print_freq: Count = 100
+    save_checkpoint_freq: Count = 5000
     use_tb_logger: bool = False
     wandb: WandbOptions | None = None
 
 
 class DistOptions(Block):
     backend: str = 'nccl'
-    port: Int = 29500
+    port: _Port = 29500
+
+
+# blocks that checked options hold even where the file does not
+ALWAYS = ('path', 'val', 'logger', 'dist_params')
 
 
 class Options(Block):
@@ -145,7 +131,7 @@ class Options(Block):
                              description='names the folders of the run, default: the name of the option file')
     base: str | None = Field(None, description='another option file; here only what differs')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
-    scale: Int = Field(1, gt=0, description='ground truth size divided by input size')
+    scale: Count = Field(1, description='ground truth size divided by input size')
     num_gpu: Literal['auto'] | Natural = Field('auto',
                                                description="'auto': every visible GPU, else the CPU; 0: the CPU")
     manual_seed: Natural | None = None
@@ -159,18 +145,28 @@ class Options(Block):
     datasets: dict[str, Component]
     network_g: Component
     network_d: Component | None = None
-    path: PathOptions = Field(default_factory=PathOptions)
     train: TrainOptions | None = None
-    val: ValOptions | None = None
-    logger: LoggerOptions | None = None
-    dist_params: DistOptions | None = None
+    # None is read as a block without keys
+    path: PathOptions | None = Field(default_factory=PathOptions)
+    val: ValOptions | None = Field(default_factory=ValOptions)
+    logger: LoggerOptions | None = Field(default_factory=LoggerOptions)
+    dist_params: DistOptions | None = Field(default_factory=DistOptions)
     stages: list[Annotated[dict[str, Any], Field(json_schema_extra={'required': ['name']})]] | None = Field(
         None, description='runs one after the other: {name: ..., option.path: value, ...}')
 
-    @field_validator('path', mode='before')
+    @field_validator(*ALWAYS, mode='before')
     @classmethod
     def _nothing_below(cls, value: Any) -> Any:
         return {} if value is None else value
+
+
+def with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
+    """Checked options as they would be checked today, e.g. those that an earlier version recorded: with all of `ALWAYS`."""
+    added = {}
+    for name in ALWAYS:
+        defaults = Options.model_fields[name].default_factory().model_dump(exclude_none=True)
+        added[name] = defaults | (opt.get(name) or {})
+    return opt | added
 
 
 class LoaderOptions(Block):
@@ -178,17 +174,17 @@ class LoaderOptions(Block):
     name: str | None = None
     type: str
     phase: str | None = None
-    scale: Int = 1
-    batch_size_per_gpu: Int = Field(1, gt=0, description='per process; times num_gpu without a launcher')
-    num_worker_per_gpu: Int = Field(0, ge=0)
-    dataset_enlarge_ratio: float = Field(1, gt=0)
+    scale: Count = 1
+    batch_size_per_gpu: Count = Field(1, description='per process; times num_gpu without a launcher')
+    num_worker_per_gpu: Natural = 0
+    dataset_enlarge_ratio: Positive = 1
     cache: Literal['device'] | None = Field(
         None, description='device: the training images stay in the memory of the GPU (or CPU) and are cut there')
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
-    num_prefetch_queue: Int = 1
+    num_prefetch_queue: Count = 1
     pin_memory: bool = False
     persistent_workers: bool = False
     use_shuffle: bool | None = None
-    mini_batch_sizes: list[Int] | None = Field(None, description='progressive training: batch size of each stage')
-    gt_sizes: list[Int] | None = Field(None, description='progressive training: patch size of each stage')
-    iters: list[Int] | None = Field(None, description='progressive training: iterations of each stage')
+    mini_batch_sizes: list[Count] | None = Field(None, description='progressive training: batch size of each stage')
+    gt_sizes: list[Count] | None = Field(None, description='progressive training: patch size of each stage')
+    iters: list[Count] | None = Field(None, description='progressive training: iterations of each stage')

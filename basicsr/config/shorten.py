@@ -24,15 +24,14 @@ def shortened(opt: dict[str, Any], total_iter: int) -> dict[str, Any]:
         changes['train.scheduler.milestones'] = [round(m * share) for m in train['scheduler']['milestones']]
     if train['scheduler'].get('warmup_iter'):
         changes['train.scheduler.warmup_iter'] = int(train['scheduler']['warmup_iter'] * share)
-    if train.get('warmup_iter', -1) > 0:
+    if train['warmup_iter'] > 0:
         changes['train.warmup_iter'] = int(train['warmup_iter'] * share)
     if data.get('iters'):
         changes['datasets.train.iters'] = shrink(data['iters'])
-    logger, val = opt.get('logger') or {}, opt.get('val') or {}
     distances = (
-        ('logger.save_checkpoint_freq', logger.get('save_checkpoint_freq', 5000), 5),
-        ('logger.print_freq', logger.get('print_freq', 100), 10),
-        ('val.val_freq', val.get('val_freq'), 1),
+        ('logger.save_checkpoint_freq', opt['logger']['save_checkpoint_freq'], 5),
+        ('logger.print_freq', opt['logger']['print_freq'], 10),
+        ('val.val_freq', opt['val'].get('val_freq'), 1),
     )
     for key, value, parts in distances:
         if value:

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from basicsr.config.schema import Int, TaskName, as_number
 from basicsr.registry import Entry, Registry
+from basicsr.utils import values
 
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
 _NAMES = {n: getattr(typing, n)
           for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
-              'Sequence': Sequence, 'int': Int, 'float': float, 'bool': bool, 'str': str, 'list': list, 'tuple': tuple,
-              'dict': dict, 'None': None, 'Path': Path, 'TaskName': TaskName
-          }
+              'Sequence': Sequence, 'int': values.Int, 'float': float, 'bool': bool, 'str': str, 'list': list,
+              'tuple': tuple, 'dict': dict, 'None': None, 'Path': Path
+          } | values.KNOWN
 
 
 class Signature(typing.NamedTuple):
@@ -30,19 +30,14 @@ class Signature(typing.NamedTuple):
     words: frozenset[str]  # keys that such code can read: string constants of the file, arguments of its base classes
 
 
-def model_for(registry: Registry, name: str, skip: Sequence[str] = (), extra: dict[str, Any] | None = None,
-              allow: bool = False) -> type[BaseModel]:
+def model_for(registry: Registry, name: str, extra: dict[str, Any] | None = None) -> type[BaseModel]:
     """A pydantic model of the options that `registry[name]` accepts.
 
-    Args:
-        skip: arguments that the program fills in, not the options (e.g. `img` of a metric).
-        extra: more fields, e.g. those of the data loader; they win over arguments of the same name.
-        allow: accept any further key.
+    `extra`: more fields, e.g. those of the data loader; they win over arguments of the same name.
     """
     signature = read_signature(registry.index()[name])
-    fields = {k: v for k, v in signature.fields.items() if k not in skip}
-    fields |= extra or {}
-    return to_model(name, fields, allow or signature.open)
+    fields = {k: v for k, v in signature.fields.items() if k not in registry.filled_in}
+    return to_model(name, fields | (extra or {}), signature.open)
 
 
 def to_model(name: str, fields: dict[str, tuple[Any, Any]], allow: bool = False) -> type[BaseModel]:
@@ -69,6 +64,7 @@ def read_signature(entry: Entry) -> Signature:
     return Signature(fields, is_open, 'opt' in fields and len(fields) == 1, words)
 
 
+@cache
 def torch_signature(module: str, name: str) -> Signature | None:
     """The constructor of a torch class such as ('torch.optim.adam', 'Adam'), without importing torch."""
     spec = importlib.util.find_spec('torch')
@@ -139,7 +135,7 @@ def _literal(node: ast.expr) -> Any:
 def _annotation(node: ast.expr | None, default: Any) -> Any:
     if node is None:
         # '1e-4' in quotes for an argument with a numeric default is still a number; other types are left to the class
-        return Annotated[Any, BeforeValidator(as_number)] if type(default) is float else Any
+        return Annotated[Any, BeforeValidator(values.as_number)] if type(default) is float else Any
     try:
         source = ast.unparse(ast.parse(node.value, mode='eval')) if isinstance(node, ast.Constant) and isinstance(
             node.value, str) else ast.unparse(node)

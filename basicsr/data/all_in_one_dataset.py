@@ -6,7 +6,7 @@ from basicsr.data.reading import accepts_opt
 from basicsr.data.task_samples import TaskSamples
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.task_names import TaskName
+from basicsr.utils.values import Count, Natural, TaskName, TaskNames
 
 
 @DATASET_REGISTRY.register()
@@ -31,9 +31,9 @@ class AllInOneDataset(TaskSamples):
     the input is made here (noise, clipped and truncated to 8 bits), `lq_path` is the clean file.
     """
 
-    def __init__(self, de_type: list[TaskName], dataroot: str | None = None,
-                 roots: dict[str, str | list[str]] | None = None, ratios: dict[str, int] | None = None,
-                 gt_size: int | None = 128, geometric_augs: bool = True, crop16: bool = False, seed: int = 0,
+    def __init__(self, de_type: TaskNames, dataroot: str | None = None,
+                 roots: dict[TaskName, str | list[str]] | None = None, ratios: dict[TaskName, Count] | None = None,
+                 gt_size: Count | None = 128, geometric_augs: bool = True, crop16: bool = False, seed: Natural = 0,
                  phase: str = 'train'):
         tasks = canonical(de_type, 'de_type')
         if not tasks:

@@ -11,6 +11,7 @@ from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import list_images
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.task_names import CDD11
+from basicsr.utils.values import CDD11Subset, Count
 
 _DEGREES = {'single': 1, 'double': 2, 'triple': 3}
 
@@ -31,8 +32,8 @@ class CDD11Dataset(TaskSamples):
     Items: as of `AllInOneDataset`; `task` is the folder's name.
     """
 
-    def __init__(self, dataroot: str, subset: str = 'all', gt_size: int | None = 128, geometric_augs: bool = True,
-                 phase: str = 'train'):
+    def __init__(self, dataroot: str, subset: CDD11Subset = 'all', gt_size: Count | None = 128,
+                 geometric_augs: bool = True, phase: str = 'train'):
         folder = _split_folder(dataroot, 'train' if phase == 'train' else 'test')
         super().__init__([_look_up(folder, f) for f in _chosen(subset)], gt_size, geometric_augs, 1, 0,
                          phase == 'train')

@@ -11,6 +11,7 @@ from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.transforms import check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.values import Count
 
 
 @DATASET_REGISTRY.register()
@@ -31,7 +32,7 @@ class DualPixelDefocusDataset(Dataset):
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lqL: str, dataroot_lqR: str, filename_tmpl: str = '{}',
-                 gt_size: int | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
+                 gt_size: Count | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
                  phase: str = 'train'):
         views = {'dataroot_lqL': dataroot_lqL, 'dataroot_lqR': dataroot_lqR}
         self.reader = ImageReader(io_backend, views | {'dataroot_gt': dataroot_gt})

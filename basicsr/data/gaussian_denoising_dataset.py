@@ -17,6 +17,7 @@ from basicsr.data.transforms import paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
+from basicsr.utils.values import Count, Natural, NonNegative
 
 
 @DATASET_REGISTRY.register()
@@ -42,9 +43,9 @@ class GaussianDenoisingDataset(Dataset):
     """
 
     def __init__(self, dataroot_gt: str | list[str], sigma_type: Literal['constant', 'random', 'choice'] = 'constant',
-                 sigma_range: float | list[float] = 25., sigma_test: float = 25., in_ch: Literal[1, 3] = 3,
-                 gt_size: int | None = None, geometric_augs: bool = False, io_backend: dict[str, Any] | None = None,
-                 seed: int = 0, phase: str = 'train'):
+                 sigma_range: NonNegative | list[NonNegative] = 25., sigma_test: NonNegative = 25.,
+                 in_ch: Literal[1, 3] = 3, gt_size: Count | None = None, geometric_augs: bool = False,
+                 io_backend: dict[str, Any] | None = None, seed: Natural = 0, phase: str = 'train'):
         if sigma_test < 0:
             raise UserError(f'sigma_test: {sigma_test} must not be negative')
         roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)

@@ -15,6 +15,7 @@ from basicsr.data.reading import ToTensor, accepts_opt
 from basicsr.data.transforms import check_sizes, paired_random_crop
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.values import Count, NonNegative, Size
 
 
 class Pair(NamedTuple):
@@ -40,9 +41,9 @@ class ClipDataset(Dataset, ABC):
     Items: `lq`, `gt` float32 (3, H, W) RGB in [0, 1]; `lq_path`, `gt_path`; `name`: 'clip/frame', unique in the set.
     """
 
-    def __init__(self, dataroot_gt: str, dataroot_lq: str, train_size: list[int] | None = (960, 512),
-                 gt_size: int | None = None, use_flip: bool = False, use_rot: bool = False, cache_data: bool = False,
-                 cache_gib: float = 4.0, phase: str = 'train'):
+    def __init__(self, dataroot_gt: str, dataroot_lq: str, train_size: Size | None = (960, 512),
+                 gt_size: Count | None = None, use_flip: bool = False, use_rot: bool = False, cache_data: bool = False,
+                 cache_gib: NonNegative = 4.0, phase: str = 'train'):
         if train_size is not None and (len(train_size) != 2 or min(train_size) < 1):
             raise UserError(f'train_size: {list(train_size)} must be [width, height]')
         if cache_gib < 0:
@@ -173,8 +174,8 @@ class SDSDDataset(ClipDataset):
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, testing_dir: str | list[str],
-                 train_size: list[int] | None = (960, 512), gt_size: int | None = None, use_flip: bool = False,
-                 use_rot: bool = False, cache_data: bool = False, cache_gib: float = 4.0, phase: str = 'train'):
+                 train_size: Size | None = (960, 512), gt_size: Count | None = None, use_flip: bool = False,
+                 use_rot: bool = False, cache_data: bool = False, cache_gib: NonNegative = 4.0, phase: str = 'train'):
         names = testing_dir.split(',') if isinstance(testing_dir, str) else testing_dir
         self.testing = {str(n).strip() for n in names} - {''}
         super().__init__(dataroot_gt, dataroot_lq, train_size, gt_size, use_flip, use_rot, cache_data, cache_gib, phase)

@@ -14,6 +14,7 @@ from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import Turn, check_sizes, paired_random_crop, random_flips, random_turn, resize_bilinear
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.values import Count, Finite, Positive, Size, Slice
 
 
 @DATASET_REGISTRY.register()
@@ -47,12 +48,12 @@ class PairedImageDataset(Dataset):
     """
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
-                 meta_info_file: str | None = None, pair_range: str | None = None, filename_tmpl: str = '{}',
-                 pair_by: Literal['name', 'number'] = 'name', resize: list[int] | None = None,
-                 gt_size: int | None = None, use_hflip: bool = False, use_rot: bool = False,
-                 geometric_augs: bool = False, mean: list[float] | None = None, std: list[float] | None = None,
-                 color: str | None = None, scale: int = 1, recursive: bool = False, dataroot_sem: str | None = None,
-                 sem_classes: int = 21, phase: str = 'train'):
+                 meta_info_file: str | None = None, pair_range: Slice | None = None, filename_tmpl: str = '{}',
+                 pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
+                 use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
+                 mean: list[Finite] | None = None, std: list[Positive] | None = None,
+                 color: Literal['rgb', 'y'] | None = None, scale: Count = 1, recursive: bool = False,
+                 dataroot_sem: str | None = None, sem_classes: Count = 21, phase: str = 'train'):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
             raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")

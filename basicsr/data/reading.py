@@ -45,8 +45,8 @@ class ImageReader:
 
     def __init__(self, io_backend: dict[str, Any] | None, roots: dict[str, str]):
         self.is_lmdb = all(r.rstrip('/').endswith('.lmdb') for r in roots.values())
-        backend = {k: v for k, v in (io_backend or {}).items() if k != 'type'}
-        kind = (io_backend or {}).get('type', 'lmdb' if self.is_lmdb else 'disk')
+        backend = dict(io_backend) if io_backend else {}
+        kind = backend.pop('type', 'lmdb' if self.is_lmdb else 'disk')
         if kind == 'lmdb' and not self.is_lmdb:
             raise UserError(f"io_backend is lmdb, but these roots do not end in '.lmdb': {', '.join(roots.values())}")
         if kind == 'disk' and self.is_lmdb:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset
@@ -12,6 +12,7 @@ from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
+from basicsr.utils.values import Count, Finite, Positive
 
 
 @DATASET_REGISTRY.register()
@@ -30,8 +31,9 @@ class SingleImageDataset(Dataset):
     """
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
-                 mean: list[float] | None = None, std: list[float] | None = None, color: str | None = None,
-                 recursive: bool = False, dataroot_sem: str | None = None, sem_classes: int = 21):
+                 mean: list[Finite] | None = None, std: list[Positive] | None = None,
+                 color: Literal['rgb', 'y'] | None = None, recursive: bool = False, dataroot_sem: str | None = None,
+                 sem_classes: Count = 21):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)

@@ -14,6 +14,7 @@ from basicsr.data.reading import accepts_opt
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr.utils.values import Count
 
 STAGES = {'train': '1_train', 'valid': '2_valid', 'bench': '3_bench', 'infer': '4_infer'}
 
@@ -33,7 +34,7 @@ class StagedImageDataset(ConcatDataset):
     Items: those of `PairedImageDataset` or `SingleImageDataset`; `name`, e.g. '7', with several sets 'LOLv1/7'.
     """
 
-    def __init__(self, dataroot: str, stage: Literal['train', 'valid', 'bench', 'infer'], gt_size: int | None = None,
+    def __init__(self, dataroot: str, stage: Literal['train', 'valid', 'bench', 'infer'], gt_size: Count | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False, phase: str = 'train'):
         parts = []
         self.names, folders = zip(*_sets(Path(dataroot), stage).items())

@@ -34,7 +34,7 @@ def step_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module, opt
 
 def image_recorder(opt: dict[str, Any], device: torch.device, net: nn.Module) -> CudaRecorder | None:
     """The same for images that are restored by it, silently."""
-    train = opt.get('train') or {}
+    train = opt.get('train', {})
     wrapped = isinstance(net, (DataParallel, DistributedDataParallel))
     off = train.get('cuda_graphs') is False or train.get('compile') in ('reduce-overhead', 'max-autotune')
     return None if device.type != 'cuda' or wrapped or off else CudaRecorder(device)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from basicsr.registry import SCHEDULER_REGISTRY
+from basicsr.utils.values import Count, Fraction, Natural, NonNegative, Positive
 
 
 class ClosedFormLR(LRScheduler):
@@ -34,8 +35,8 @@ class MultiStepRestartLR(ClosedFormLR):
         restarts, restart_weights: iterations of restarts and the factor of the base rate from there on.
     """
 
-    def __init__(self, optimizer: Optimizer, milestones: list[int], gamma: float = 0.1, restarts: list[int] = (0, ),
-                 restart_weights: list[float] = (1, ), last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, milestones: list[Natural], gamma: Positive = 0.1,
+                 restarts: list[Natural] = (0, ), restart_weights: list[Positive] = (1, ), last_epoch: int = -1):
         if len(restarts) != len(restart_weights):
             raise ValueError(f'{len(restarts)} restarts but {len(restart_weights)} restart_weights')
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -59,11 +60,13 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
         restart_weights, eta_mins: one per cycle.
     """
 
-    def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
-                 eta_mins: list[float] = (0, ), last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: list[Positive] = (1, ),
+                 eta_mins: list[NonNegative] = (0, ), last_epoch: int = -1):
         if not len(periods) == len(restart_weights) == len(eta_mins):
             raise ValueError(
                 f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
+        if min(periods, default=0) < 1:
+            raise ValueError(f'periods must be at least 1, not {list(periods)}')
         self.periods, self.weights, self.eta_mins = list(periods), list(restart_weights), list(eta_mins)
         self.ends = [sum(periods[:i + 1]) for i in range(len(periods))]
         super().__init__(optimizer, last_epoch)
@@ -79,8 +82,8 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
 class CosineAnnealingRestartLR(CosineAnnealingRestartCyclicLR):
     """The same with one minimum for all cycles (BasicSR)."""
 
-    def __init__(self, optimizer: Optimizer, periods: list[int], restart_weights: list[float] = (1, ),
-                 eta_min: float = 0, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: list[Positive] = (1, ),
+                 eta_min: NonNegative = 0, last_epoch: int = -1):
         super().__init__(optimizer, periods, restart_weights, [eta_min] * len(periods), last_epoch)
 
 
@@ -88,7 +91,7 @@ class CosineAnnealingRestartLR(CosineAnnealingRestartCyclicLR):
 class TrueCosineAnnealingLR(ClosedFormLR):
     """One cosine from the base rate to `eta_min` in `T_max` iterations, up again afterwards."""
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, T_max: Count, eta_min: NonNegative = 0, last_epoch: int = -1):
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -100,7 +103,7 @@ class TrueCosineAnnealingLR(ClosedFormLR):
 class LinearLR(ClosedFormLR):
     """A straight line from the base rate to 0 at `total_iter` (filled in from `train.total_iter`)."""
 
-    def __init__(self, optimizer: Optimizer, total_iter: int, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, total_iter: Count, last_epoch: int = -1):
         self.total_iter = total_iter
         super().__init__(optimizer, last_epoch)
 
@@ -120,7 +123,7 @@ class LinearWarmupCosineAnnealingLR(ClosedFormLR):
         warmup_iter: W, less than T.
     """
 
-    def __init__(self, optimizer: Optimizer, total_iter: int, warmup_iter: int, eta_min: float = 0,
+    def __init__(self, optimizer: Optimizer, total_iter: Count, warmup_iter: Natural, eta_min: NonNegative = 0,
                  last_epoch: int = -1):
         if not 0 <= warmup_iter < total_iter:
             raise ValueError(f'a warm-up of {warmup_iter} iterations does not fit into {total_iter}')
@@ -147,8 +150,8 @@ class SteepCosineLR(ClosedFormLR):
         warmup_iter: W, less than T.
     """
 
-    def __init__(self, optimizer: Optimizer, total_iter: int, warmup_iter: int, steepness: float = 10,
-                 acceleration: float = 3, min_factor: float = 1e-3, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, total_iter: Count, warmup_iter: Natural, steepness: Positive = 10,
+                 acceleration: Positive = 3, min_factor: Fraction = 1e-3, last_epoch: int = -1):
         if not 0 <= warmup_iter < total_iter:
             raise ValueError(f'a warm-up of {warmup_iter} iterations does not fit into {total_iter}')
         self.total_iter, self.warmup_iter = total_iter, warmup_iter

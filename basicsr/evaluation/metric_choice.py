@@ -40,7 +40,7 @@ def choose_metrics(names: list[str], protocol: str | None, settings: list[str], 
             raise UserError(f"--set '{text}' is not of the form NAME.KEY=VALUE with a NAME of {', '.join(blocks)}")
         fields = read_signature(METRIC_REGISTRY.index()[blocks[parts[0]]['type']]).fields
         if parts[1] not in fields:
-            allowed = [k for k in fields if k not in ('img', 'img2')]
+            allowed = [k for k in fields if k not in METRIC_REGISTRY.filled_in]
             raise UserError(f"--set: {parts[0]} has no '{parts[1]}'.{nearest(str(parts[1]), allowed)}"
                             f" It has: {', '.join(allowed)}")
         set_option(blocks, parts, parse_value(value))

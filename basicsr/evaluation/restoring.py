@@ -47,7 +47,7 @@ def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | N
     else:
         net = load_network(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
         device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
-        window = (opt.get('val') or {}).get('window_size', 0)
+        window = opt['val']['window_size']
     return ImageRestorer(net, choose_device(device), tile, ensemble=ensemble, multiple=window or 4,
                          channels=net.input_channels)
 

@@ -24,20 +24,20 @@ def validate(model: Any, loader: Any, iteration: int | str, tb_logger: Any = Non
         tb_logger: shown some of the pictures. save_img: write all results into the run's folder.
     """
     opt = model.opt
-    val, name = opt.get('val') or {}, loader.dataset.opt['name']
-    metrics, left = val.get('metrics') or {}, val.get('save_images_to_tb', 2) if tb_logger is not None else 0
+    val, name = opt['val'], loader.dataset.opt['name']
+    metrics, left = val['metrics'], val['save_images_to_tb'] if tb_logger is not None else 0
 
     def watch(seen: Restored) -> None:
         nonlocal left
         if save_img:
-            imwrite(to_bytes(seen.images.result, val.get('rgb2bgr', True)), image_file(opt, name, seen, iteration))
+            imwrite(to_bytes(seen.images.result, val['rgb2bgr']), image_file(opt, name, seen, iteration))
         if left > 0:
             left -= 1
             label = '/'.join(filter(None, (name, seen.task, seen.name)))
             tb_logger.add_image(label, _sheet(seen.images), iteration, dataformats='HWC')
 
     found = evaluate(by_model(model), loader, metrics, device=model.device, watch=watch, title=f'validate {name}',
-                     progress=val.get('pbar', True))
+                     progress=val['pbar'])
     unmeasured = [label for label in metrics if label not in found.means]
     if unmeasured:
         get_root_logger().info(f"Validation {name}: no ground truth, so no {', '.join(unmeasured)}")
@@ -70,7 +70,7 @@ def image_file(opt: Mapping[str, Any], dataset: str, seen: Restored, iteration: 
     folder = Path(opt['path']['visualization'])
     if opt['is_train']:
         return folder / seen.task / seen.name / f'{Path(seen.name).name}_{iteration}.png'
-    suffix = (opt.get('val') or {}).get('suffix') or opt['name']
+    suffix = opt['val'].get('suffix') or opt['name']
     return folder / dataset / seen.task / f'{seen.name}_{suffix}.png'
 
 

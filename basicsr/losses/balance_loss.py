@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.values import NonNegative
 
 
 @LOSS_REGISTRY.register()
@@ -19,7 +20,7 @@ class MoEBalanceLoss(nn.Module):
 
     of_network = True  # called with the network after its pass, once, not with images
 
-    def __init__(self, loss_weight: float = 1.0):
+    def __init__(self, loss_weight: NonNegative = 1.0):
         super().__init__()
         self.loss_weight = loss_weight
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from basicsr.losses.loss_util import full_precision
 from basicsr.losses.vgg import VGGFeatures
 from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.values import NonNegative
 
 _CRITERIA = {'l1': F.l1_loss, 'l2': F.mse_loss, 'fro': lambda a, b: torch.linalg.vector_norm(a - b)}
 
@@ -28,9 +29,17 @@ class PerceptualLoss(nn.Module):
         weights: weight file; None finds torchvision's in `pretrained_weights/` or torch's cache, or downloads it.
     """
 
-    def __init__(self, layer_weights: dict[str, float] | None = None, vgg_type: Literal['vgg16', 'vgg19'] = 'vgg19',
-                 use_input_norm: bool = True, range_norm: bool = False, perceptual_weight: float = 1.0,
-                 style_weight: float = 0.0, criterion: Literal['l1', 'l2', 'fro'] = 'l1', weights: str | None = None):
+    def __init__(
+        self,
+        layer_weights: dict[str, NonNegative] | None = None,
+        vgg_type: Literal['vgg16', 'vgg19'] = 'vgg19',
+        use_input_norm: bool = True,
+        range_norm: bool = False,
+        perceptual_weight: NonNegative = 1.0,
+        style_weight: NonNegative = 0.0,
+        criterion: Literal['l1', 'l2', 'fro'] = 'l1',
+        weights: str | None = None,
+    ):
         super().__init__()
         if criterion not in _CRITERIA:
             raise ValueError(f"criterion '{criterion}' is not supported; one of: {', '.join(_CRITERIA)}")

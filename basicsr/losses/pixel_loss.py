@@ -11,6 +11,7 @@ from basicsr.losses.loss_util import full_precision, weight_reduce_loss
 from basicsr.utils.color import rgb2ycbcr_pt
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.values import NonNegative, Positive, Reduction
 
 _CHARBONNIER_EPS = {'basicsr': 1e-12, 'restormer': 1e-3}
 
@@ -24,7 +25,7 @@ class PixelLoss(nn.Module):
         clamp: limit the prediction to [0, 1] first; values beyond have no gradient.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', clamp: bool = False):
+    def __init__(self, loss_weight: NonNegative = 1.0, reduction: Reduction = 'mean', clamp: bool = False):
         super().__init__()
         if reduction not in ('none', 'mean', 'sum'):
             raise ValueError(f"reduction '{reduction}' is not supported; one of: none, mean, sum")
@@ -67,7 +68,7 @@ class CharbonnierLoss(PixelLoss):
             Retinexformer code: mean of sqrt((pred - target)^2 + eps^2), eps 1e-3; it ignores loss_weight and reduction.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', eps: float | None = None,
+    def __init__(self, loss_weight: NonNegative = 1.0, reduction: Reduction = 'mean', eps: Positive | None = None,
                  form: Literal['basicsr', 'restormer'] = 'basicsr'):
         if form not in _CHARBONNIER_EPS:
             raise ValueError(f"form '{form}' is not supported; one of: {', '.join(_CHARBONNIER_EPS)}")
@@ -89,7 +90,7 @@ class WeightedTVLoss(PixelLoss):
     Each direction is reduced on its own, so with 'mean' the two means are added.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean'):
+    def __init__(self, loss_weight: NonNegative = 1.0, reduction: Literal['mean', 'sum'] = 'mean'):
         if reduction not in ('mean', 'sum'):
             raise ValueError(f"reduction '{reduction}' is not supported; one of: mean, sum")
         super().__init__(loss_weight, reduction)
@@ -111,7 +112,7 @@ class PSNRLoss(nn.Module):
         toY: compare the luma of RGB images alone.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', toY: bool = False):
+    def __init__(self, loss_weight: NonNegative = 1.0, reduction: Literal['mean'] = 'mean', toY: bool = False):
         super().__init__()
         if reduction != 'mean':
             raise ValueError("PSNRLoss supports reduction 'mean' only")
@@ -136,7 +137,7 @@ class PSNRHingeLoss(nn.Module):
         target_psnr: in dB.
     """
 
-    def __init__(self, loss_weight: float = 1.0, target_psnr: float = 50.0):
+    def __init__(self, loss_weight: NonNegative = 1.0, target_psnr: Positive = 50.0):
         super().__init__()
         if target_psnr <= 0:
             raise ValueError(f'target_psnr must be above 0, not {target_psnr}')

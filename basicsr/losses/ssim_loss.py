@@ -12,6 +12,7 @@ from basicsr.losses.pixel_loss import PixelLoss
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.values import NonNegative, Reduction
 
 _SIZE, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
@@ -65,7 +66,7 @@ class SSIMLoss(PixelLoss):
         clamp_map: clamp the SSIM of each window to [0, 1]; negative ones get no gradient.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean',
+    def __init__(self, loss_weight: NonNegative = 1.0, reduction: Reduction = 'mean',
                  padding: Literal['valid', 'replicate', 'reflect'] = 'valid', clamp_map: bool = False):
         super().__init__(loss_weight, reduction)
         if padding not in ('valid', 'replicate', 'reflect'):
@@ -90,7 +91,7 @@ class MSSSIMLoss(PixelLoss):
         clamp: clamp the prediction to [0, 1] first; values outside get no gradient from this loss.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', clamp: bool = False):
+    def __init__(self, loss_weight: NonNegative = 1.0, reduction: Reduction = 'mean', clamp: bool = False):
         super().__init__(loss_weight, reduction)
         self.clamp = clamp
         self._told: set[int] = set()

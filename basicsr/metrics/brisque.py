@@ -18,6 +18,7 @@ from basicsr.metrics.natural_scene import grey, halve, mscn, neighbour_fits, sha
 from basicsr.metrics.protocol import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 
 _GAMMA, _RHO, _VECTORS = 0.05, -153.591, 774
 # lowest and highest value of each feature among the training images, which are mapped to -1 and 1
@@ -34,8 +35,8 @@ _HIGH = np.array([
 
 
 @METRIC_REGISTRY.register()
-def calculate_brisque(img: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', weights: str | None = None,
-                      **kwargs) -> float:
+def calculate_brisque(img: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
+                      weights: str | None = None, **kwargs) -> float:
     """BRISQUE of the grey image (Y of YIQ, rounded to 8 bits); about 0 for pristine images, 100 for the worst.
 
     Args:

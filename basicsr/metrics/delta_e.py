@@ -6,10 +6,11 @@ import numpy as np
 from basicsr.metrics.protocol import prepared_pair
 from basicsr.utils.color import rgb2lab
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 
 
 @METRIC_REGISTRY.register()
-def calculate_delta_e(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
+def calculate_delta_e(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                       **kwargs) -> float:
     """CIEDE2000 of sRGB images under D65, mean over pixels; about 1 is just noticeable, 100 is black to white.
 

@@ -19,6 +19,7 @@ from basicsr.losses.vgg import VGGFeatures
 from basicsr.metrics.protocol import prepared_pair
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 from basicsr.utils.weights import load_weights
 
 _LAYERS = {
@@ -35,7 +36,7 @@ _SMALLEST = 32
 
 
 @METRIC_REGISTRY.register()
-def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
+def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                     net: Literal['alex', 'vgg'] = 'alex', weights: str | None = None, device: str | None = None,
                     **kwargs) -> float:
     """LPIPS distance; 0 for equal images.

@@ -5,10 +5,11 @@ import numpy as np
 
 from basicsr.metrics.protocol import prepared_pair
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 
 
 @METRIC_REGISTRY.register()
-def calculate_mae(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
+def calculate_mae(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                   test_y_channel: bool = False, **kwargs) -> float:
     """Mean absolute difference over all pixels and channels, in float64; 0 to 255.
 

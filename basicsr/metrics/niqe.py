@@ -12,13 +12,14 @@ from basicsr.metrics.natural_scene import fit, grey, halve, mscn, neighbour_fits
 from basicsr.metrics.protocol import prepare
 from basicsr.utils.color import bgr2ycbcr
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 
 _BLOCK = 96
 _PARAMETERS = Path(__file__).parent / 'data' / 'niqe_pris_params.npz'
 
 
 @METRIC_REGISTRY.register()
-def calculate_niqe(img: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
+def calculate_niqe(img: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                    convert_to: Literal['y', 'gray'] = 'y', **kwargs) -> float:
     """Distance of an image's block statistics from those of pristine photographs, as BasicSR defines it.
 

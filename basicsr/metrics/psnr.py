@@ -7,10 +7,11 @@ import numpy as np
 
 from basicsr.metrics.protocol import describe_protocol, get_protocol, prepared_pair
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 
 
 @METRIC_REGISTRY.register()
-def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
+def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
                                      'all-in-one-uniform', 'pyiqa'] | None = None, **kwargs) -> float:

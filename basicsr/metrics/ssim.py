@@ -8,6 +8,7 @@ import numpy as np
 
 from basicsr.metrics.protocol import Protocol, describe_protocol, get_protocol, prepared_pair
 from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.values import AxisOrder, Natural
 
 _WINDOWS = {'gaussian': cv2.getGaussianKernel(11, 1.5).ravel(), 'uniform': np.full(7, 1 / 7)}
 _PLAIN = get_protocol('basicsr')  # without a protocol: its window and borders; images as they are
@@ -15,7 +16,7 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 
 
 @METRIC_REGISTRY.register()
-def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC',
+def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
                                      'all-in-one-uniform', 'pyiqa'] | None = None, **kwargs) -> float:

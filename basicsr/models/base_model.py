@@ -72,7 +72,7 @@ class BaseModel(ValidationMethods):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move to the device; wrap for several processes or GPUs."""
         net = net.to(self.device)
-        train = self.opt.get('train') or {}
+        train = self.opt.get('train', {})
         if train.get('channels_last'):
             net = net.to(memory_format=torch.channels_last)
         if train.get('compile') and self.is_train:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from basicsr.archs import build_network
 from basicsr.archs.loading import load_into
+from basicsr.config.training import NO_LOSS
 from basicsr.engine.casting import CastWeights
 from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
@@ -44,7 +45,7 @@ class SRModel(StepMixin, BaseModel):
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
-        self.precision = Precision((opt.get('train') or {}).get('amp'), self.device)
+        self.precision = Precision(opt.get('train', {}).get('amp'), self.device)
         self.net_g = self.model_to_device(build_network(opt['network_g']))
         self.print_network(self.net_g)
         path = opt['path']
@@ -52,7 +53,7 @@ class SRModel(StepMixin, BaseModel):
             self.load_network(self.net_g, path['pretrain_network_g'], path.get('strict_load_g', True),
                               path.get('param_key_g', 'params'))
         prepare(self.get_bare_model(self.net_g), self.device, self.precision.dtype, self.is_train)
-        whole = self.net_g is self.get_bare_model(self.net_g) and not (opt.get('train') or {}).get('compile')
+        whole = self.net_g is self.get_bare_model(self.net_g) and not opt.get('train', {}).get('compile')
         self.cast_weights = CastWeights(self.net_g, self.precision.dtype if whole else None, self.device.type)
         self.tested = Replayed(self._restore, image_recorder(opt, self.device, self.net_g), 'validation', warmup=1,
                                limit=2, evict=True)
@@ -79,7 +80,7 @@ class SRModel(StepMixin, BaseModel):
             if getattr(loss, 'of_network', False):
                 raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
         if not (self.cri_pix or self.cri_perceptual or self.cri_more):
-            raise UserError('train: no loss; give pixel_opt, perceptual_opt or losses')
+            raise UserError(f'train: {NO_LOSS}')
         self.setup_optimizers()
         self.setup_schedulers()
 
@@ -157,7 +158,7 @@ class SRModel(StepMixin, BaseModel):
 
     def padded_test(self) -> None:
         """`test()` on the input padded to `val.window_size`; the result is cropped back."""
-        window = (self.opt.get('val') or {}).get('window_size', 0)
+        window = self.opt['val']['window_size']
         h, w = self.lq.shape[-2:]
         original, guides, scale = self.lq, self.guides, self.opt.get('scale', 1)
         if window > 1:

@@ -28,8 +28,7 @@ class Alone:
     """Keeps what a model reports where no training loop does."""
 
     def __init__(self, opt: dict[str, Any]):
-        val = opt.get('val') or {}
-        self.best = BestMetrics(val.get('metrics') or {}, val.get('best_metric'))
+        self.best = BestMetrics(opt['val']['metrics'], opt['val'].get('best_metric'))
 
     def report(self, dataset: str, metric: str, value: float, iteration: int) -> None:
         self.best.report(dataset, metric, value, iteration)
@@ -89,9 +88,8 @@ class ValidationMethods:
 
     def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any,
                                       found: Results | None = None) -> None:
-        metrics = (self.opt.get('val') or {}).get('metrics') or {}
         best = self.best_metric_results.get(dataset_name) if self.opt['is_train'] else None
-        log_results(dataset_name, found or self.metric_results or {}, metrics, current_iter, tb_logger, best)
+        log_results(dataset_name, found or self.metric_results or {}, self.opt['val']['metrics'], current_iter, tb_logger, best)
 
 
 def validates_itself(model: Any) -> bool:

@@ -57,7 +57,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
 
 def _metric(opt: dict[str, Any], file: str, wanted: str | None) -> str:
     """The label to search by. Raises `UserError` where nothing measures it."""
-    metrics = (opt.get('val') or {}).get('metrics') or {}
+    metrics = opt['val']['metrics']
     if not metrics or not any(key.startswith('val') for key in opt['datasets']):
         raise UserError(f"'{file}' has no validation to search by; give datasets.val and val.metrics")
     metric = wanted or opt['val'].get('best_metric') or next(iter(metrics))

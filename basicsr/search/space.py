@@ -4,9 +4,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import optuna
+from annotated_types import Ge
 from pydantic import Field
 
 from basicsr.config import load_options
@@ -14,9 +15,10 @@ from basicsr.config.base import read_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import apply_overrides, as_overrides
 from basicsr.config.report import Problems, raise_mistakes
-from basicsr.config.schema import Block, Int
+from basicsr.config.schema import Block
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError
+from basicsr.utils.values import Count, Natural
 
 
 class Parameter(Block):
@@ -60,14 +62,14 @@ class Parameter(Block):
 
 class SamplerOptions(Block):
     type: Literal['tpe', 'random'] = 'tpe'
-    seed: Int | None = Field(None, ge=0)
+    seed: Natural | None = None
 
 
 class PrunerOptions(Block):
     type: Literal['median', 'hyperband', 'none'] = 'median'
-    min_iter: Int | None = Field(None, gt=0)
-    startup_trials: Int = Field(5, ge=0)
-    reduction_factor: Int = Field(3, ge=2)
+    min_iter: Count | None = None
+    startup_trials: Natural = 5
+    reduction_factor: Annotated[Count, Ge(2)] = 3
 
 
 class SpaceFile(Block):

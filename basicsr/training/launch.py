@@ -48,14 +48,13 @@ def start_run(loaded: LoadedOptions, launcher: str = 'none') -> Dict:
     opt = loaded.opt
     opt['dist'] = launcher != 'none'
     if opt['dist'] and not is_dist():  # a later stage is in the group already
-        params = opt.get('dist_params') or {}
-        init_dist(launcher, params.get('backend', 'nccl'), params.get('port'))
+        init_dist(launcher, opt['dist_params']['backend'], opt['dist_params']['port'])
     opt['rank'], opt['world_size'] = get_dist_info()
     opt['num_gpu'] = resolve_num_gpu(opt['num_gpu'], opt['dist'])
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = gather(random.randint(1, 10000))[0]
     set_random_seed(opt['manual_seed'] + opt['rank'])
-    torch.backends.cudnn.benchmark = (opt.get('train') or {}).get('cudnn_benchmark', True)
+    torch.backends.cudnn.benchmark = opt.get('train', {}).get('cudnn_benchmark', True)
     # of ten ways to do a convolution, PyTorch's default, the first three hold the fastest or one nearly as fast; trying all
     # of them is most of the first iteration
     torch.backends.cudnn.benchmark_limit = 3
@@ -127,7 +126,7 @@ def _places(opt: Dict) -> str:
     path = opt['path']
     if not opt['is_train']:
         return f"Results go to '{path['results_root']}'"
-    more = f"; TensorBoard reads '{path['tb_logger']}'" if (opt.get('logger') or {}).get('use_tb_logger') else ''
+    more = f"; TensorBoard reads '{path['tb_logger']}'" if opt['logger']['use_tb_logger'] else ''
     return (
         f"Everything of this run goes to '{path['experiments_root']}': weights to models/ and best/, training states to"
         f' training_states/, pictures to visualization/, tables and curves beside the log{more}')

@@ -51,12 +51,10 @@ class Trainer:
         self.time_limit = opt['train'].get('time_limit')
         self.started = time.monotonic() if started is None else started
         self.iteration, self.epoch, self.batches_done = 0, 0, 0
-        logger_opt = opt.get('logger') or {}
-        self.print_freq = logger_opt.get('print_freq', 100)
-        self.save_freq = logger_opt.get('save_checkpoint_freq', 5000)
-        self.val_freq = (opt.get('val') or {}).get('val_freq') if val_loaders else None
-        val = opt.get('val') or {}
-        self.best = BestMetrics(val.get('metrics') or {}, val.get('best_metric'))
+        logs, val = opt['logger'], opt['val']
+        self.print_freq, self.save_freq = logs['print_freq'], logs['save_checkpoint_freq']
+        self.val_freq = val.get('val_freq') if val_loaders else None
+        self.best = BestMetrics(val['metrics'], val.get('best_metric'))
         self.early_stop = EarlyStop(opt) if opt['train'].get('early_stop') else None
         self.callbacks = [*callbacks, *([self.early_stop] if self.early_stop else [])]
         self._reported: Results = {}
@@ -73,8 +71,8 @@ class Trainer:
         self.metrics = Table(self.folder / 'metrics.csv', self.iteration -
                              self.validates_first) if self.is_master else None
         self.tb_logger = self.wandb_run = None
-        if self.is_master and logger_opt.get('use_tb_logger'):
-            if (logger_opt.get('wandb') or {}).get('project'):
+        if self.is_master and logs['use_tb_logger']:
+            if (logs.get('wandb') or {}).get('project'):
                 self.wandb_run = init_wandb(opt)
             self.tb_logger = init_tb_logger(opt['path']['tb_logger'], self.iteration)
         self.message = MessageLogger(opt, self.iteration, self.tb_logger)
@@ -161,7 +159,7 @@ class Trainer:
         self.model.save(self.epoch, self.iteration)
 
     def _validate(self) -> None:
-        save_img = (self.opt.get('val') or {}).get('save_img', False)
+        save_img = self.opt['val']['save_img']
         values: dict[str, float] = {}
         self._reported = {}
         for loader in self.val_loaders:
@@ -189,8 +187,7 @@ class Trainer:
             found = validate(self.model, loader, self.iteration, self.tb_logger, save_img)
         for metric, value in found.means.items():
             self.report(name, metric, value, self.iteration)
-        metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        log_results(name, found, metrics, self.iteration, self.tb_logger, self.best.table.get(name))
+        log_results(name, found, self.opt['val']['metrics'], self.iteration, self.tb_logger, self.best.table.get(name))
         return found
 
     def report(self, dataset: str, metric: str, value: float, iteration: int) -> None:

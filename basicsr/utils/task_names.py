@@ -21,7 +21,6 @@ _DENOISE = ('denoise_15', 'denoise_25', 'denoise_50')
 GROUPS = {'denoise': _DENOISE, 'denoising': _DENOISE, 'bsd68': _DENOISE, 'cdd11': CDD11}
 
 ALL_IN_ONE = tuple(task for task in BENCHMARKS if task not in CDD11)
-TaskName = str  # the annotation of an argument by which options name tasks of all-in-one restoration
 
 
 def squeeze(name: str) -> str:

@@ -1,0 +1,81 @@
+"""What values an argument takes: annotations for constructors whose arguments options fill in.
+
+`n_feat: Count` says what `n_feat: int` leaves open. The checker of options and the JSON schema read it from the source
+of a constructor; a type checker sees an int. Calling the constructor checks nothing: what would be silently wrong there
+raises a `ValueError` of its own.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NoReturn
+
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from basicsr.utils.task_names import ALL_IN_ONE, CDD11, members, spellings
+
+
+def as_number(value: Any) -> Any:
+    """The number that a text such as '5e3' spells, else the value itself."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _slice(text: str) -> str:
+    try:
+        if ':' in text:
+            range(0)[slice(*(int(part) if part.strip() else None for part in text.split(':')))]
+            return text
+    except (ValueError, TypeError):
+        pass
+    raise PydanticCustomError('slice', "must be a slice such as ':460' or '460:'")
+
+
+def _known_task(name: str) -> str:
+    return name if set(members(name)) & set(ALL_IN_ONE) else _refused(spellings(ALL_IN_ONE))
+
+
+def _known_subset(name: str) -> str:
+    return name if name in _SUBSETS else _refused(_SUBSETS)
+
+
+def _refused(expected: Iterable[str]) -> NoReturn:
+    raise PydanticCustomError('literal_error', 'must be one of: {expected}', {'expected': ', '.join(expected)})
+
+
+# bounds stand before the conversion, otherwise they do not reach the JSON schema
+Int = Annotated[int, BeforeValidator(as_number)]
+Natural = Annotated[int, Ge(0), BeforeValidator(as_number)]  # 0, 1, 2, ...
+Count = Annotated[int, Gt(0), BeforeValidator(as_number)]  # 1, 2, 3, ...
+
+# neither infinite nor NaN
+Finite = Annotated[float, AllowInfNan(False)]
+NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]
+Positive = Annotated[float, Gt(0), AllowInfNan(False)]
+Fraction = Annotated[float, Ge(0), Le(1), AllowInfNan(False)]
+BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # from 0 up to 1 without it
+AboveOne = Annotated[float, Gt(1), AllowInfNan(False)]
+
+Size = Annotated[list[Count], Len(2, 2)]  # two sides of an image
+Slice = Annotated[str, AfterValidator(_slice)]  # 'start:stop:step', each of which may be left out
+
+AxisOrder = Literal['HWC', 'CHW']  # of an array that holds an image
+Reduction = Literal['none', 'mean', 'sum']  # of a loss per pixel
+
+# any spelling of a task is accepted; editors are told the usual ones
+_SPELLINGS = sorted({spelling for name in spellings(ALL_IN_ONE) for spelling in (name, name.lower())})
+TaskName = Annotated[str, AfterValidator(_known_task), WithJsonSchema({'enum': _SPELLINGS})]
+TaskNames = Annotated[list[TaskName], MinLen(1)]
+_SUBSETS = ('all', 'single', 'double', 'triple', *CDD11)
+CDD11Subset = Annotated[str, AfterValidator(_known_subset), WithJsonSchema({'enum': list(_SUBSETS)})]
+
+# by name, as annotations spell them
+KNOWN: dict[str, Any] = {
+    'Natural': Natural, 'Count': Count, 'Finite': Finite, 'NonNegative': NonNegative, 'Positive': Positive,
+    'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Size': Size, 'Slice': Slice,
+    'AxisOrder': AxisOrder, 'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames,
+    'CDD11Subset': CDD11Subset
+}
