@@ -12,7 +12,7 @@ from basicsr.train import main as train
 from basicsr.utils.errors import UserError
 
 sys.path.append(str(ROOT / 'scripts'))
-from pieces import packages  # noqa: E402
+from pieces import packages
 
 SCRIPT = ROOT / 'scripts' / 'train_in_pieces.py'
 
