@@ -120,7 +120,7 @@ def count_step(options: dict[str, Any], size: int = 128, amp: torch.dtype | None
 
 def _choices_of_experts() -> Any:
     """ISALux asks the router's choices of the GPU, which fake tensors do not know: two of four, different for each image."""
-    from basicsr.archs.layers.mixture_of_experts import MOE_FFN
+    from basicsr.archs.isalux.moe_ffn import MOE_FFN
     route = MOE_FFN.route
 
     class Chosen:

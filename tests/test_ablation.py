@@ -7,7 +7,7 @@ from conftest import ROOT
 from plain_networks import GuidedAttention
 
 from basicsr.archs import build_network
-from basicsr.archs.layers.isp_map import window_map
+from basicsr.archs.masrnet.parameter_maps import window_map
 from basicsr.archs.masrnet_arch import MASRNet
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 from basicsr.config.yaml_reader import read_yaml

@@ -10,8 +10,8 @@ from conftest import ROOT, run_python
 
 # imports go one way: a package may import those before it in this list, and itself
 ORDER = [
-    'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'inference', 'engine', 'models',
-    'commands', 'entry'
+    'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference', 'engine',
+    'models', 'commands', 'entry'
 ]
 PACKAGE = ROOT / 'basicsr'
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from basicsr.archs import build_network, detect
-from basicsr.archs.detection import disagreements
+from basicsr.archs import build_network
+from basicsr.weights.detection import detect, disagreements
 
 DEEP = {'num_blocks': [1, 2, 1, 2], 'num_refinement_blocks': 2}
 FLAT = {'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}

@@ -12,9 +12,10 @@ import torch
 from test_isalux import SMALL, inputs, network
 
 from basicsr.archs import build_network
-from basicsr.archs.layers import semantic_prior
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+from basicsr.weights import semantic_prior
+from basicsr.weights.semantic_prior import equip
 
 
 def segmenter_file(folder: Path) -> str:
@@ -59,7 +60,7 @@ def test_the_segmenter_leaves_random_numbers_and_training_alone(weights, tmp_pat
     other = tmp_path / 'copy.pth'
     other.write_bytes(open(weights, 'rb').read())
     torch.manual_seed(3)
-    net = build_network({'type': 'ISALux', **SMALL, 'semantic': str(other)}).train()
+    net = equip(build_network({'type': 'ISALux', **SMALL, 'semantic': str(other)})).train()
     torch.manual_seed(3)
     reference = build_network({'type': 'ISALux', **SMALL, 'semantic': 'external'})
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), reference.parameters()))
@@ -77,7 +78,7 @@ def test_torchvisions_weights_are_taken_from_its_cache(weights, tmp_path, monkey
     x, _ = inputs(1, 16, 16)
     expected = semantic_prior.load_semantic_prior(weights)(x)
     torch.testing.assert_close(network(semantic='torchvision').segmenter(x), expected)
-    torch.testing.assert_close(build_network({'type': 'ISALux', **SMALL}).segmenter(x), expected)  # the default
+    torch.testing.assert_close(equip(build_network({'type': 'ISALux', **SMALL})).segmenter(x), expected)  # the default
 
 
 def refusal(**options) -> str:

@@ -1,14 +1,30 @@
 """MST++ (Cai et al. 2022, arXiv 2204.07908), as the Retinexformer repository uses it for low-light images."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.description import Description, Shapes
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.guided_attention import GuidedBlocks
 from basicsr.archs.layers.resample import weights_channels_last
-from basicsr.archs.layers.unet import TwoLevelUNet
+from basicsr.archs.layers.two_level_unet import TwoLevelUNet
+from basicsr.archs.recognition import count
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
+
+
+def _recognise(shapes: Shapes) -> dict[str, Any] | None:
+    if not {'conv_in.weight', 'conv_out.weight', 'body.0.bottleneck.blocks.0.0.to_q.weight'} <= shapes.keys():
+        return None
+    return {
+        'in_channels': shapes['conv_in.weight'][1],
+        'out_channels': shapes['conv_out.weight'][0],
+        'n_feat': shapes['conv_in.weight'][0],
+        'stage': count(shapes, r'body\.(\d+)\.'),
+    }
 
 
 @ARCH_REGISTRY.register()
@@ -23,6 +39,8 @@ class MST_Plus_Plus(nn.Module):
 
     Source: arXiv 2204.07908.
     """
+
+    description = Description(multiple=8, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 30, stage: int = 1,
                  checkpoint: bool = False):
@@ -44,6 +62,6 @@ class MST_Plus_Plus(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W), any size, to (B, out_channels, H, W); not clamped."""
         (h, w), dtype = x.shape[-2:], x.dtype  # under autocast no residual to the image brings the precision back
-        x = self.conv_in(pad_to_multiple(x, 8).contiguous(memory_format=torch.channels_last))
+        x = self.conv_in(pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last))
         out = self.conv_out(self.body(x) + x)[..., :h, :w]
         return out.to(dtype).contiguous()

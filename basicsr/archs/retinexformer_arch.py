@@ -6,14 +6,18 @@ official options).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.description import Description, Shapes
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.guided_attention import GuidedBlocks
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.resample import weights_channels_last
-from basicsr.archs.layers.unet import TwoLevelUNet
+from basicsr.archs.layers.two_level_unet import TwoLevelUNet
+from basicsr.archs.recognition import block_counts, count
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -35,6 +39,17 @@ class Stage(nn.Module):
         return self.denoiser(torch.addcmul(img, img, light_map), illumination)
 
 
+def _recognise(shapes: Shapes) -> dict[str, Any] | None:
+    unet = 'body.0.denoiser.'
+    if not {f'{unet}bottleneck.blocks.0.0.to_q.weight', 'body.0.estimator.conv1.weight'} <= shapes.keys():
+        return None
+    return {
+        'n_feat': shapes[f'{unet}embedding.weight'][0],
+        'stage': count(shapes, r'body\.(\d+)\.'),
+        'num_blocks': block_counts(shapes, unet),
+    }
+
+
 @ARCH_REGISTRY.register()
 class RetinexFormer(nn.Module):
     """Low-light enhancement by Retinex theory and illumination-guided attention between channels.
@@ -48,6 +63,8 @@ class RetinexFormer(nn.Module):
 
     Source: arXiv 2303.06705. The defaults are the official options: 1,605,701 parameters.
     """
+
+    description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 40, stage: int = 1,
                  num_blocks: Sequence[int] = (1, 2, 2), checkpoint: bool = False):
@@ -67,5 +84,5 @@ class RetinexFormer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped."""
         h, w = x.shape[-2:]
-        x = pad_to_multiple(x, 4).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         return self.body(x)[..., :h, :w].contiguous()

@@ -53,10 +53,11 @@ def run(argv: list[str] | None) -> int:
 def _build_networks(study) -> None:
     """Find arguments that a network refuses before anything is trained."""
     from basicsr.archs import build_network
+    from basicsr.weights.semantic_prior import equip
     mistakes = []
     for variant, runs in study.by_variant().items():
         try:
-            build_network(runs[0].opt['network_g'])
+            equip(build_network(runs[0].opt['network_g']))
         except UserError as error:
             mistakes.append(f"variant '{variant}': {error}")
     if mistakes:

@@ -10,11 +10,13 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from basicsr.archs import input_channels
 from basicsr.commands.metric_choice import Metrics, measure_all
 from basicsr.data.loader import ImageLoader, sample_name
-from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
+from basicsr.inference.restorer import ImageRestorer, choose_device
 from basicsr.metrics.tasks import task_of
 from basicsr.utils.errors import UserError
+from basicsr.weights.network import load_described
 
 
 class Restored(NamedTuple):
@@ -35,13 +37,13 @@ def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | N
         key: entry of the file, default what the options say.
     """
     if opt is None:
-        net, window = load_network(weights, key=key), 1
+        (net, network), window = load_described(weights, key=key), 1
     else:
-        net = load_network(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
+        net, network = load_described(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
         device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
         window = (opt.get('val') or {}).get('window_size') or 4
     return ImageRestorer(net, choose_device(device), tile, ensemble=ensemble, multiple=window,
-                         channels=net.input_channels)
+                         channels=input_channels(network))
 
 
 def restore_images(restorer: ImageRestorer, dataset: Dataset, block: dict[str, Any], title: str,

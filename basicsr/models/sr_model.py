@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import build_network
-from basicsr.archs.loading import load_into
 from basicsr.engine.casting import CastWeights
 from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
@@ -23,6 +22,8 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr.utils.replay import Replayed
+from basicsr.weights.fitting import load_into
+from basicsr.weights.semantic_prior import equip
 
 
 @MODEL_REGISTRY.register()
@@ -65,7 +66,7 @@ class SRModel(StepMixin, ValidationMixin, BaseModel):
         train = self.opt['train']
         self.ema_decay = train.get('ema_decay', 0)
         if self.ema_decay > 0:
-            self.net_g_ema = build_network(self.opt['network_g']).to(self.device).eval().requires_grad_(False)
+            self.net_g_ema = equip(build_network(self.opt['network_g'])).to(self.device).eval().requires_grad_(False)
             self.model_ema(0)
         self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
         self.cri_perceptual = build_loss(train['perceptual_opt']).to(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.routing import BalanceWeights, Routing, gate_logits, route
+from basicsr.archs.masrnet.routing import BalanceWeights, Routing, gate_logits, route
 from basicsr.utils.precision import at_least_float32
 
 _NOISE_BLOCK = 8  # weights in a row that quantisation noise drops together
