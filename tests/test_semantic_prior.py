@@ -12,9 +12,13 @@ import torch
 from test_isalux import SMALL, inputs, network
 
 from basicsr.archs import build_network
+from basicsr.config import load_options
+from basicsr.engine.launch import start_run
+from basicsr.models import build_model
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.weights import semantic_prior
+from basicsr.weights.network import load_network
 from basicsr.weights.semantic_prior import equip
 
 
@@ -43,6 +47,21 @@ def test_a_segmenter_gives_probabilities_and_belongs_to_nobody(weights):
     assert deepcopy(net).segmenter is net.segmenter
     assert network(semantic=weights).segmenter is net.segmenter
     assert net.segmenter(x.bfloat16()).dtype == torch.bfloat16  # computed in float32 all the same
+
+
+def test_who_builds_a_network_for_use_gives_it_the_segmenter(weights, tiny_options, tmp_path):
+    options = {'type': 'ISALux', **SMALL, 'semantic': weights}
+    net, (x, _) = build_network(options), inputs(1, 16, 16)
+    with pytest.raises(UserError, match=r'semantic_prior\.equip'):
+        net(x)
+    torch.save({'params': net.state_dict(), 'network_g': options}, tmp_path / 'net.pth')
+    loaded = load_network(tmp_path / 'net.pth')
+    file = tiny_options(network_g=options, train={'ema_decay': 0.9})
+    model = build_model(start_run(load_options(file, is_train=True)))
+    assert net.segmenter is None
+    for made in (equip(net), loaded, model.net_g, model.net_g_ema):
+        assert made.segmenter is semantic_prior.load_semantic_prior(weights)
+    assert equip(torch.nn.Identity()).training
 
 
 def test_the_segmenter_normalises_like_imagenet(weights):

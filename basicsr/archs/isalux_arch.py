@@ -95,7 +95,7 @@ class ISALux(nn.Module):
                  checkpoint: bool = False):  # yapf: disable
         super().__init__()
         semantic = semantic or 'off'  # YAML reads a bare `off` as false
-        blocks, heads = _three('num_blocks', num_blocks, 0), _three('heads', heads, 1)
+        depths, heads = _three('num_blocks', num_blocks, 0), _three('heads', heads, 1)
         _check(in_channels, out_channels, dim, num_refinement_blocks, heads, ffn_expansion_factor, semantic,
                num_classes)
         sem = semantic != 'off'
@@ -110,15 +110,15 @@ class ISALux(nn.Module):
         self.patch_embed = nn.Conv2d(in_channels, dim, 3, padding=1)
         self.illum_adapters = nn.ModuleList(nn.Conv2d(1, c, 1) for c in widths) if use_illumination else None
         self.sem_adapters = nn.ModuleList(nn.Conv2d(num_classes, c, 3, padding=1) for c in widths) if sem else None
-        self.encoder_level1 = level(0, blocks[0])
+        self.encoder_level1 = level(0, depths[0])
         self.down1_2 = nn.Conv2d(dim, dim * 2, 3, stride=2, padding=1)
-        self.encoder_level2 = level(1, blocks[1])
+        self.encoder_level2 = level(1, depths[1])
         self.down2_3 = nn.Conv2d(dim * 2, dim * 4, 3, stride=2, padding=1)
-        self.bottleneck = level(2, blocks[2])
+        self.bottleneck = level(2, depths[2])
         self.up3_2 = Doubling(dim * 4, dim * 2)
-        self.decoder_level2 = level(1, blocks[1])
+        self.decoder_level2 = level(1, depths[1])
         self.up2_1 = Doubling(dim * 2, dim)
-        self.decoder_level1 = level(0, blocks[0])
+        self.decoder_level1 = level(0, depths[0])
         self.refinement = level(0, num_refinement_blocks)
         self.output_proj = nn.Conv2d(dim, out_channels, 3, padding=1)
         weights_channels_last(self)

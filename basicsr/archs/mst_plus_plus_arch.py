@@ -50,8 +50,8 @@ class MST_Plus_Plus(nn.Module):
             if value < 1:
                 raise ValueError(f'MST_Plus_Plus: {name} must be at least 1, not {value}')
 
-        def body(width: int, blocks: int) -> GuidedBlocks:
-            return GuidedBlocks(width, width // n_feat, blocks, checkpoint)
+        def body(width: int, depth: int) -> GuidedBlocks:
+            return GuidedBlocks(width, width // n_feat, depth, checkpoint)
 
         self.conv_in = nn.Conv2d(in_channels, n_feat, 3, padding=1, bias=False)
         self.body = nn.Sequential(*(TwoLevelUNet(n_feat, n_feat, n_feat, (1, 1, 1), body, guided=False)

@@ -28,8 +28,8 @@ class Stage(nn.Module):
     def __init__(self, n_feat: int, num_blocks: Sequence[int], checkpoint: bool):
         super().__init__()
 
-        def body(width: int, blocks: int) -> GuidedBlocks:
-            return GuidedBlocks(width, width // n_feat, blocks, checkpoint)
+        def body(width: int, depth: int) -> GuidedBlocks:
+            return GuidedBlocks(width, width // n_feat, depth, checkpoint)
 
         self.estimator = IlluminationEstimator(n_feat)
         self.denoiser = TwoLevelUNet(3, 3, n_feat, num_blocks, body, guided=True)

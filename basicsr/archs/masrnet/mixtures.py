@@ -158,8 +158,8 @@ class MixtureOfAttention(nn.Module):
     def _project(self, layer: nn.Linear, x: Tensor) -> Tensor:
         weight = layer.weight
         if self.training and self.quant_noise > 0:
-            blocks = torch.rand(len(weight), weight.shape[1] // _NOISE_BLOCK, device=weight.device)
-            dropped = (blocks < self.quant_noise).repeat_interleave(_NOISE_BLOCK, dim=1)
+            draws = torch.rand(len(weight), weight.shape[1] // _NOISE_BLOCK, device=weight.device)
+            dropped = (draws < self.quant_noise).repeat_interleave(_NOISE_BLOCK, dim=1)
             weight = weight.masked_fill(dropped, 0) / (1 - self.quant_noise)
         return F.linear(x, weight, layer.bias)
 
