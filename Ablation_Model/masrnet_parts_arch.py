@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.isp_map import window_map
+from basicsr.archs.masrnet.parameter_maps import window_map
 from basicsr.archs.masrnet_arch import MASRNet
 from basicsr.utils.registry import ARCH_REGISTRY
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from basicsr.archs.layers.guided_attention import GuidedAttention
-from basicsr.archs.layers.illumination_fusion import IFA
-from basicsr.archs.layers.ss2d import SS2D
+from basicsr.archs.retinexmamba.illumination_fusion import IFA
+from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.archs.retinexmamba_arch import IFSSM, RetinexMamba
 from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -54,7 +54,7 @@ class GuidedScan(IFSSM):
 class RetinexMambaWithoutSS2D(RetinexMamba):
     """RetinexMamba whose blocks have no scan: 3,093,321 parameters with the official options."""
 
-    blocks = AttentionAlone
+    level_type = AttentionAlone
 
 
 @ARCH_REGISTRY.register()
@@ -64,7 +64,7 @@ class RetinexMambaWithoutIFA(RetinexMamba):
     Nothing reads the illumination features; the convolutions that shrink them get no gradient.
     """
 
-    blocks = ScanAlone
+    level_type = ScanAlone
 
 
 @ARCH_REGISTRY.register()
@@ -74,7 +74,7 @@ class RetinexMambaFFN(RetinexMamba):
     Nothing reads the illumination features; the convolutions that shrink them get no gradient.
     """
 
-    blocks = FeedForwardAlone
+    level_type = FeedForwardAlone
 
 
 @ARCH_REGISTRY.register()
@@ -84,4 +84,4 @@ class RetinexMambaIGMSA(RetinexMamba):
     Without the scan this is `RetinexFormer` itself.
     """
 
-    blocks = GuidedScan
+    level_type = GuidedScan

@@ -7,7 +7,7 @@ from conftest import ROOT
 from plain_networks import GuidedAttention
 
 from basicsr.archs import build_network
-from basicsr.archs.layers.isp_map import window_map
+from basicsr.archs.masrnet.parameter_maps import window_map
 from basicsr.archs.masrnet_arch import MASRNet
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 from basicsr.config.base import read_options
@@ -163,7 +163,7 @@ def test_checkpoints_and_precisions(name):
 def one_block(name):
     """A body of one block of the variant: (body, its modules), width 8, two heads."""
     torch.manual_seed(1)
-    body = ARCH_REGISTRY.get(name).blocks(8, 2, 1, 4).eval()
+    body = ARCH_REGISTRY.get(name).level_type(8, 2, 1, 4).eval()
     return body, list(body.blocks[0])
 
 

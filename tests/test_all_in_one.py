@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from basicsr.archs import build_network
-from basicsr.archs.layers.low_rank import SpatialAwareLoRaConv, low_rank
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import BatchNorm2d
+from basicsr.archs.lora_gate_restormer.low_rank import SpatialAwareLoRaConv, low_rank
 
 SMALL = {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
 IMPROVED = {'type': 'ImprovedLoRaGateRestormer', **SMALL}

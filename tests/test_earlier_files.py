@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from basicsr.inference.restorer import load_network
 from basicsr.train import main as train
 from basicsr.utils.weights import read_file
+from basicsr.weights.network import load_network
 
 EARLIER = ROOT / 'tests' / 'earlier'
 

@@ -15,8 +15,8 @@ from test_semantic_prior import segmenter_file
 from basicsr.archs import build_network
 from basicsr.commands.export import main as export
 from basicsr.inference import export as formats
-from basicsr.inference.restorer import load_described, load_network
 from basicsr.utils.weights import load_weights, save_weights
+from basicsr.weights.network import load_described, load_network
 
 ISALUX = {'type': 'ISALux', **SMALL, 'semantic': 'external'}
 MAMBA = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}

@@ -13,10 +13,10 @@ import torch
 
 from basicsr.archs import build_network
 from basicsr.commands.enhance import main as enhance
-from basicsr.inference.restorer import load_network
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, imwrite
 from basicsr.utils.weights import load_weights
+from basicsr.weights.network import load_network
 
 SMALL = {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
 NETWORKS = [

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -50,11 +51,41 @@ def test_inference_imports_nothing_that_trains():
 
 
 def test_archs_know_tensors_only():
-    """No option mapping, no device, no distributed code, no file in a network."""
-    for file in (PACKAGE / 'archs').glob('*_arch.py'):
+    """No option mapping, no device, no distributed code, no file, no log, no download in a network."""
+    networks = [*(PACKAGE / 'archs').glob('*_arch.py'), *(PACKAGE / 'archs').glob('*/*.py')]
+    assert len(networks) > 40
+    for file in networks:
         text = file.read_text()
-        for word in ('.cuda(', 'torch.distributed', 'open(', "opt['", 'get_root_logger', 'print('):
+        for word in ('.cuda(', 'torch.distributed', 'open(', "opt['", 'get_root_logger', 'published_file', 'print('):
             assert word not in text, f'{file.name} contains {word}'
+    assert {b for a, b, _ in arrows() if a == 'archs'} <= {'utils', 'registry', 'ops', 'archs'}
+
+
+def test_layers_are_shared_and_parts_of_a_family_are_its_own():
+    archs = PACKAGE / 'archs'
+    relatives = {'restormer': {'lora_gate_restormer'}}  # families that build on another's parts
+
+    importers: dict[str, list[Path]] = {}
+    for file in archs.rglob('*.py'):
+        for name in re.findall(r'^from basicsr\.archs\.(\S+) import', file.read_text(), re.MULTILINE):
+            importers.setdefault(name, []).append(file)
+
+    def families(module: str) -> set[str]:
+        """That use it themselves, or by a layer that does."""
+        found = set()
+        for file in importers.get(module, []):
+            if file.parent.name == 'layers':
+                found |= families(f'layers.{file.stem}')
+            else:
+                found.add(file.stem.removesuffix('_arch') if file.parent == archs else file.parent.name)
+        return found
+
+    layers = [f'layers.{file.stem}' for file in (archs / 'layers').glob('[!_]*.py')]
+    assert layers and [layer for layer in layers if len(families(layer)) < 2] == []
+    for folder in (p for p in archs.iterdir() if p.is_dir() and p.name not in ('layers', '__pycache__')):
+        used = set().union(*(families(name) for name in importers if name.split('.')[0] == folder.name))
+        assert used and used <= {folder.name, *relatives.get(folder.name, ())}, folder.name
+        assert (archs / f'{folder.name}_arch.py').is_file()
 
 
 @pytest.mark.parametrize(

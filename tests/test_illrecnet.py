@@ -11,12 +11,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr.ablation.costs import count_macs
-from basicsr.archs import build_network, detect
+from basicsr.archs import build_network
+from basicsr.archs.illrecnet import pixel_attention as module
+from basicsr.archs.illrecnet.pixel_attention import PixelAttention, pixel_attention
 from basicsr.archs.illrecnet_arch import Separation
-from basicsr.archs.layers import pixel_attention as module
-from basicsr.archs.layers.pixel_attention import PixelAttention, pixel_attention
-from basicsr.archs.loading import load_into
 from basicsr.utils.weights import load_weights
+from basicsr.weights.detection import detect
+from basicsr.weights.fitting import load_into
 
 TINY = {'type': 'IllRecNet', 'embed_dim': 8, 'num_heads': 4, 'mlp_ratio': 2, 'num_resolution': 2}
 
@@ -194,7 +195,7 @@ def test_checkpoints_drop_the_same_again(compiled):
 MEMORY = """
 import resource, sys, torch
 from basicsr.archs import build_network
-from basicsr.archs.layers.pixel_attention import PixelAttention
+from basicsr.archs.illrecnet.pixel_attention import PixelAttention
 torch.set_num_threads(1)
 net, plain, dropout = build_network({'type': 'IllRecNet'}), PixelAttention(16, 8), PixelAttention(16, 8, dropout=0.2)
 def network(pixels): net(torch.rand(1, 3, 16, pixels // 16)).square().mean().backward()

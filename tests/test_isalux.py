@@ -9,10 +9,12 @@ import torch
 from test_all_in_one import figures
 from torch import nn
 
-from basicsr.archs import build_network, detect
+from basicsr.archs import build_network
 from basicsr.archs.isalux_arch import HISA_MSA, LayerNorm, LoRA, TransformerBlock
-from basicsr.archs.loading import load_into
 from basicsr.utils.errors import UserError
+from basicsr.weights.detection import detect
+from basicsr.weights.fitting import load_into
+from basicsr.weights.semantic_prior import equip
 
 SMALL = {'dim': 8, 'num_blocks': [1, 1, 1]}
 VARIANTS = {
@@ -27,7 +29,7 @@ VARIANTS = {
 def network(**options) -> nn.Module:
     """Seeded; no scale, norm or LoRA has its initial value."""
     torch.manual_seed(0)
-    net = build_network({'type': 'ISALux', **SMALL, 'semantic': 'external', **options}).eval()
+    net = equip(build_network({'type': 'ISALux', **SMALL, 'semantic': 'external', **options})).eval()
     for p in net.parameters():
         p.data += 0.1 * torch.randn_like(p)
     return net
@@ -137,7 +139,7 @@ def test_half_precision_is_close(dtype):
 
 
 def test_norms_softmax_and_gate_are_float32_under_autocast(monkeypatch):
-    from basicsr.archs.layers import prior_attention
+    from basicsr.archs.isalux import prior_attention
     types = []
 
     def affinity(*args):

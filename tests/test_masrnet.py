@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from basicsr.archs import build_network
-from basicsr.archs.layers.isp import correct_colour, correct_gamma, correct_saturation
-from basicsr.archs.layers.isp_map import AntiCheckerboard, BoundarySmoother, ParameterSmoother, window_map
-from basicsr.archs.layers.mixture import MixtureOfAttention, MixtureOfExperts
-from basicsr.archs.loading import load_into
+from basicsr.archs.masrnet.isp import correct_colour, correct_gamma, correct_saturation
+from basicsr.archs.masrnet.mixtures import MixtureOfAttention, MixtureOfExperts
+from basicsr.archs.masrnet.parameter_maps import AntiCheckerboard, BoundarySmoother, ParameterSmoother, window_map
 from basicsr.archs.masrnet_arch import MASRNet
 from basicsr.utils.errors import UserError
+from basicsr.weights.fitting import load_into
 
 TINY = {'embed_dim': 16, 'stem_dim': 6, 'moe_hidden': [[12], [12], [12, 8]]}
 STILL = {'dropout': 0., 'attn_dropout': 0., 'ffn_dropout': 0.}

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from basicsr.archs.layers.mixture import MixtureOfAttention, MixtureOfExperts
-from basicsr.archs.layers.routing import BalanceWeights, balance_loss, gate_logits, route
-from basicsr.archs.layers.window_tokens import NeighbourSearcher
+from basicsr.archs.masrnet.mixtures import MixtureOfAttention, MixtureOfExperts
+from basicsr.archs.masrnet.routing import BalanceWeights, balance_loss, gate_logits, route
+from basicsr.archs.masrnet.window_tokens import NeighbourSearcher
 
 WEIGHTS = BalanceWeights(0.05, 0.01, 0.001)
 

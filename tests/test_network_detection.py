@@ -5,8 +5,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from basicsr.archs import build_network, detect
-from basicsr.archs.detection import disagreements
+from basicsr.archs import build_network
+from basicsr.registry import ARCH_REGISTRY
+from basicsr.weights.detection import described_networks, detect, disagreements
 
 DEEP = {'num_blocks': [1, 2, 1, 2], 'num_refinement_blocks': 2}
 FLAT = {'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
@@ -58,6 +59,13 @@ CASES = [
     },
 ]
 
+ABLATION = [name for name, entry in ARCH_REGISTRY.index().items() if not entry.file.is_relative_to(ROOT / 'basicsr')]
+VARIANTS = {
+    'RetinexMamba': {'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 4},
+    'MASRNet': {'embed_dim': 16, 'stem_dim': 6},
+    'Improved': {'dim': 16, **FLAT},
+}
+
 
 def shapes(net) -> list:
     return [(k, v.shape) for k, v in net.state_dict().items()]
@@ -102,13 +110,41 @@ def test_without_gate_and_low_rank_the_baseline_is_a_restormer():
 
 
 def test_every_network_of_the_package_is_among_the_cases():
-    from basicsr.registry import ARCH_REGISTRY
     own = {name for name, entry in ARCH_REGISTRY.index().items() if entry.file.is_relative_to(ROOT / 'basicsr')}
     assert own == {case['type'] for case in CASES}
 
 
+@pytest.mark.parametrize('options', CASES, ids=lambda o: ' '.join(map(str, o.values())))
+def test_one_rule_answers_so_their_order_does_not_matter(options):
+    found = {key: tuple(value.shape) for key, value in build_network(options).state_dict().items()}
+    answers = [name for name, net in described_networks() if net.description.recognise(found) is not None]
+    assert answers == [options['type']]
+
+
+@pytest.mark.parametrize('name', ABLATION)
+def test_variants_with_other_weights_are_not_taken_for_their_network(name):
+    small = next(v for k, v in VARIANTS.items() if name.startswith(k))
+    net = build_network({'type': name, **small})
+    found = detect(net.state_dict())
+    assert found is None or shapes(build_network(found)) == shapes(net)
+    assert (found is not None) == (name in ('MASRNetCoarseMaps', 'MASRNetFineMaps'))  # the same weights, used otherwise
+
+
 def test_unrelated_weights_are_nobodys():
     assert detect(torch.nn.Linear(3, 4).state_dict()) is None
+    relative = build_network({'type': 'Restormer', 'dim': 8, **FLAT}).state_dict() | {'prompt1.weight': torch.ones(1)}
+    assert detect(relative) is None
+
+
+def test_a_network_that_cannot_be_imported_is_named_and_not_asked(tmp_path, messages):
+    (tmp_path / 'broken_arch.py').write_text('import no_such_package\n\n\nclass Broken: pass\n')
+    ARCH_REGISTRY.add_file(tmp_path / 'broken_arch.py')
+    try:
+        assert detect(build_network({'type': 'MSRResNet', 'num_feat': 4}).state_dict())['type'] == 'MSRResNet'
+    finally:
+        ARCH_REGISTRY._extra.remove(tmp_path / 'broken_arch.py')
+        ARCH_REGISTRY._index = None
+    assert len(messages) == 1 and 'Broken' in messages[0] and 'no_such_package' in messages[0]
 
 
 # ------------------------------------------------------------------------------------------------ claims against shapes

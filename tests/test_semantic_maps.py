@@ -12,7 +12,6 @@ from test_datasets import encoded, make_pairs
 from test_isalux import SMALL, network
 from test_semantic_prior import segmenter_file
 
-from basicsr.archs.layers.semantic_prior import load_semantic_prior
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.commands.segment import main as segment
 from basicsr.config import load_options
@@ -24,6 +23,7 @@ from basicsr.train import main as train
 from basicsr.training.launch import start_run
 from basicsr.utils.errors import UserError
 from basicsr.utils.weights import save_weights
+from basicsr.weights.semantic_prior import load_semantic_prior
 
 EXTERNAL = {'type': 'ISALux', **SMALL, 'semantic': 'external', 'num_classes': 3}
 

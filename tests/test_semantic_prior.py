@@ -12,9 +12,14 @@ import torch
 from test_isalux import SMALL, inputs, network
 
 from basicsr.archs import build_network
-from basicsr.archs.layers import semantic_prior
+from basicsr.config import load_options
+from basicsr.engine.launch import start_run
+from basicsr.models import build_model
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+from basicsr.weights import semantic_prior
+from basicsr.weights.network import load_network
+from basicsr.weights.semantic_prior import equip
 
 
 def segmenter_file(folder: Path) -> str:
@@ -44,6 +49,21 @@ def test_a_segmenter_gives_probabilities_and_belongs_to_nobody(weights):
     assert net.segmenter(x.bfloat16()).dtype == torch.bfloat16  # computed in float32 all the same
 
 
+def test_who_builds_a_network_for_use_gives_it_the_segmenter(weights, tiny_options, tmp_path):
+    options = {'type': 'ISALux', **SMALL, 'semantic': weights}
+    net, (x, _) = build_network(options), inputs(1, 16, 16)
+    with pytest.raises(UserError, match=r'semantic_prior\.equip'):
+        net(x)
+    torch.save({'params': net.state_dict(), 'network_g': options}, tmp_path / 'net.pth')
+    loaded = load_network(tmp_path / 'net.pth')
+    file = tiny_options(network_g=options, train={'ema_decay': 0.9})
+    model = build_model(start_run(load_options(file, is_train=True)))
+    assert net.segmenter is None
+    for made in (equip(net), loaded, model.net_g, model.net_g_ema):
+        assert made.segmenter is semantic_prior.load_semantic_prior(weights)
+    assert equip(torch.nn.Identity()).training
+
+
 def test_the_segmenter_normalises_like_imagenet(weights):
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
     plain = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).eval()
@@ -59,7 +79,7 @@ def test_the_segmenter_leaves_random_numbers_and_training_alone(weights, tmp_pat
     other = tmp_path / 'copy.pth'
     other.write_bytes(open(weights, 'rb').read())
     torch.manual_seed(3)
-    net = build_network({'type': 'ISALux', **SMALL, 'semantic': str(other)}).train()
+    net = equip(build_network({'type': 'ISALux', **SMALL, 'semantic': str(other)})).train()
     torch.manual_seed(3)
     reference = build_network({'type': 'ISALux', **SMALL, 'semantic': 'external'})
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), reference.parameters()))
@@ -77,7 +97,7 @@ def test_torchvisions_weights_are_taken_from_its_cache(weights, tmp_path, monkey
     x, _ = inputs(1, 16, 16)
     expected = semantic_prior.load_semantic_prior(weights)(x)
     torch.testing.assert_close(network(semantic='torchvision').segmenter(x), expected)
-    torch.testing.assert_close(build_network({'type': 'ISALux', **SMALL}).segmenter(x), expected)  # the default
+    torch.testing.assert_close(equip(build_network({'type': 'ISALux', **SMALL})).segmenter(x), expected)  # the default
 
 
 def refusal(**options) -> str:

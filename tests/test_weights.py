@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from basicsr.archs import build_network, detect
-from basicsr.archs.loading import load_into
+from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
 from basicsr.utils.weights import load_weights, read_file, save_safetensors, save_weights
+from basicsr.weights.detection import detect
+from basicsr.weights.fitting import load_into
 
 SMALL = {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4}
 

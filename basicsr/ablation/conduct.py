@@ -11,6 +11,7 @@ from basicsr.ablation.study import Study
 from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
+from basicsr.weights.semantic_prior import equip
 
 
 def conduct(study: Study, gpus: str, report_only: bool = False) -> int:
@@ -37,7 +38,7 @@ def _build_networks(study: Study) -> None:
     mistakes = []
     for variant, runs in study.by_variant().items():
         try:
-            build_network(runs[0].opt['network_g'])
+            equip(build_network(runs[0].opt['network_g']))
         except UserError as error:
             mistakes.append(f"variant '{variant}': {error}")
     if mistakes:

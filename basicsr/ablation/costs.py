@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader
-from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
+from basicsr.inference.restorer import ImageRestorer, choose_device
+from basicsr.weights.network import load_network
 
 MAC_SIZE = 256
 _SCANS = ('ss2d_scan', 'selective_scan')
@@ -32,7 +33,7 @@ def measure_costs(opt: dict[str, Any], weights: Path, images: int = 15) -> dict[
     net = load_network(weights, opt['network_g'], opt['path'].get('param_key_g'))
     macs, scan = count_macs(net)
     device = choose_device('cpu' if opt['num_gpu'] == 0 else 'auto')
-    restorer = ImageRestorer(net, device, multiple=opt['val']['window_size'] or 4)
+    restorer = ImageRestorer(net, device, multiple=opt['val']['window_size'] or None)
     block = opt['datasets'][min(k for k in opt['datasets'] if not k.startswith('train'))]
     dataset = build_dataset(block)
     seconds: list[float] = []

@@ -6,18 +6,20 @@ paper, and there are no published weights.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.pixel_attention import PixelAttention
+from basicsr.archs.description import Description, Shapes
+from basicsr.archs.illrecnet.pixel_attention import PixelAttention
+from basicsr.archs.illrecnet.separation import Separation
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
+from basicsr.archs.recognition import count
 from basicsr.utils.img import pad_to_multiple
-from basicsr.utils.precision import at_least_float32
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import BelowOne, Count, Positive
 
@@ -28,39 +30,6 @@ PRESETS = {
     'base': dict(zip(_NAMES, (15, 5, 32, 4, 2, 3, 0.2))),
     'large': dict(zip(_NAMES, (15, 5, 64, 8, 4, 4, 0.2))),
 }
-
-
-class Separation(nn.Module):
-    """Illumination, the exponential of the Gaussian-blurred logarithm of a channel, and reflectance, what remains.
-
-    `clamp_reflectance` limits reflectance to 1, as the published code does: pixels brighter than their surroundings
-    saturate. The Gaussian is a parameter, because checkpoints hold it; it learns only when `trainable`.
-    """
-
-    def __init__(self, kernel_size: int, sigma: float, trainable: bool, clamp_reflectance: bool):
-        super().__init__()
-        self.reach, self.clamp_reflectance = kernel_size // 2, clamp_reflectance
-        self.conv_y = nn.Conv2d(1, 1, (kernel_size, 1), bias=False)
-        self.conv_x = nn.Conv2d(1, 1, (1, kernel_size), bias=False)
-        distance = torch.arange(kernel_size) - self.reach
-        gaussian = torch.exp(-distance.square() / (2 * sigma**2))
-        for conv in (self.conv_y, self.conv_x):
-            conv.weight = nn.Parameter((gaussian / gaussian.sum()).view_as(conv.weight), requires_grad=trainable)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) in [0, 1] to two of the same shape and dtype, computed in float32 at least."""
-        exact = at_least_float32(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):  # half precision has an error of 0.8 % after the exponential
-            log = x.to(exact).clamp(min=1e-6).log()
-            # reflection needs more pixels than it adds
-            mode = 'reflect' if self.reach < min(x.shape[-2:]) else 'replicate'
-            blurred = F.pad(log, (self.reach, ) * 4, mode).flatten(0, 1).unsqueeze(1)
-            blurred = F.conv2d(blurred, self.conv_y.weight.to(exact))
-            blurred = F.conv2d(blurred, self.conv_x.weight.to(exact)).view(x.shape)
-            illumination, reflectance = blurred.exp().clamp(max=1), (log - blurred).exp()
-            if self.clamp_reflectance:
-                reflectance = reflectance.clamp(max=1)
-        return illumination.to(x.dtype), reflectance.to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -164,6 +133,22 @@ class Decoder(nn.Module):
         return self.out_conv(x) + image * context
 
 
+def _recognise(shapes: Shapes) -> dict[str, Any] | None:
+    """Also under the prefix `model.` of the authors' checkpoints.
+
+    Shapes tell neither the number of heads, taken from the preset of this size and else 8, nor the Gaussian's width,
+    which comes with the weights.
+    """
+    shapes = {k.removeprefix('model.'): v for k, v in shapes.items()}
+    if not {'encoder.separate.conv_y.weight', 'encoder.il_sttn.mlp.mlp.0.weight'} <= shapes.keys():
+        return None
+    kernel = shapes['encoder.separate.conv_y.weight'][2]
+    hidden, dim = shapes['encoder.il_sttn.mlp.mlp.0.weight']
+    sizes = {'embed_dim': dim, 'mlp_ratio': hidden // dim, 'num_resolution': count(shapes, r'decoder\.down\.(\d+)\.')}
+    heads = next((p['num_heads'] for p in PRESETS.values() if sizes.items() <= p.items()), 8)
+    return {'kernel_size': kernel, 'sigma': 5 if kernel == 15 else 3, 'num_heads': heads, **sizes}
+
+
 @ARCH_REGISTRY.register()
 class IllRecNet(nn.Module):
     """Low-light enhancement: a context made of illumination and reflectance multiplies the image and guides a U-Net.
@@ -185,6 +170,9 @@ class IllRecNet(nn.Module):
     Source: the authors' code (Chigo55/IllRecNet); no paper.
     """
 
+    description = Description(multiple=2**PRESETS['train_scripts']['num_resolution'], channels='channels',
+                              tiling='each pixel attends to all pixels', recognise=_recognise, untold=('num_heads', ))
+
     def __init__(self, channels: Literal[3] = 3, kernel_size: Count | None = None, sigma: Positive | None = None,
                  embed_dim: Count | None = None, num_heads: Count | None = None, mlp_ratio: Count | None = None,
                  num_resolution: Count | None = None, dropout_ratio: BelowOne | None = None,
@@ -196,7 +184,7 @@ class IllRecNet(nn.Module):
         given = zip(_NAMES, (kernel_size, sigma, embed_dim, num_heads, mlp_ratio, num_resolution, dropout_ratio))
         values = {**PRESETS[preset], **{name: value for name, value in given if value is not None}}
         _check(channels, **values)
-        self.multiple = 2**values['num_resolution']
+        self.description = replace(self.description, multiple=2**values['num_resolution'])
         block = {
             'num_heads': values['num_heads'], 'mlp_ratio': values['mlp_ratio'], 'dropout': values['dropout_ratio'],
             'checkpoint': checkpoint
@@ -210,7 +198,7 @@ class IllRecNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped."""
         h, w = x.shape[-2:]
-        x = pad_to_multiple(x, self.multiple).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         return self.decoder(x, self.encoder(x))[..., :h, :w].contiguous()
 
 

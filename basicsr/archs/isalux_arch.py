@@ -7,19 +7,21 @@ widths and depths that give the paper's 1.85 M parameters. No figure of the pape
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.mixture_of_experts import MOE_FFN, Expert
+from basicsr.archs.description import Description
+from basicsr.archs.isalux.moe_ffn import MOE_FFN, Expert
+from basicsr.archs.isalux.prior_attention import HISA_MSA, AdaptedAttention, LoRA
+from basicsr.archs.isalux.recognition import recognise
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.norm import channel_layer_norm
-from basicsr.archs.layers.prior_attention import HISA_MSA, ChannelAttention, LoRA
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
-from basicsr.archs.layers.semantic_prior import load_semantic_prior, warn_without_semantics
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -79,10 +81,12 @@ class ISALux(nn.Module):
         num_classes: channels of the semantic map.
         checkpoint: compute each block again in the backward pass; much less memory for more time.
 
-    Raises `UserError` when the segmenter's weights are not to be had: they are never random.
+    The segmenter is no part of the network: whoever builds it for use gives it one by `weights.semantic_prior.equip`.
 
     Source: arXiv 2508.17885, reconstructed. The defaults have 1,849,367 parameters, the segmenter not counted.
     """
+
+    description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=recognise)
 
     def __init__(self, in_channels: Count = 3, out_channels: Count = 3, dim: Count = 32,
                  num_blocks: Sequence[Natural] = (2, 2, 2), num_refinement_blocks: Natural = 0,
@@ -92,7 +96,7 @@ class ISALux(nn.Module):
                  checkpoint: bool = False):  # yapf: disable
         super().__init__()
         semantic = semantic or 'off'  # YAML reads a bare `off` as false
-        blocks, heads = _three('num_blocks', num_blocks, 0), _three('heads', heads, 1)
+        depths, heads = _three('num_blocks', num_blocks, 0), _three('heads', heads, 1)
         _check(in_channels, out_channels, dim, num_refinement_blocks, heads, ffn_expansion_factor, semantic,
                num_classes)
         sem = semantic != 'off'
@@ -107,21 +111,20 @@ class ISALux(nn.Module):
         self.patch_embed = nn.Conv2d(in_channels, dim, 3, padding=1)
         self.illum_adapters = nn.ModuleList(nn.Conv2d(1, c, 1) for c in widths) if use_illumination else None
         self.sem_adapters = nn.ModuleList(nn.Conv2d(num_classes, c, 3, padding=1) for c in widths) if sem else None
-        self.encoder_level1 = level(0, blocks[0])
+        self.encoder_level1 = level(0, depths[0])
         self.down1_2 = nn.Conv2d(dim, dim * 2, 3, stride=2, padding=1)
-        self.encoder_level2 = level(1, blocks[1])
+        self.encoder_level2 = level(1, depths[1])
         self.down2_3 = nn.Conv2d(dim * 2, dim * 4, 3, stride=2, padding=1)
-        self.bottleneck = level(2, blocks[2])
+        self.bottleneck = level(2, depths[2])
         self.up3_2 = Doubling(dim * 4, dim * 2)
-        self.decoder_level2 = level(1, blocks[1])
+        self.decoder_level2 = level(1, depths[1])
         self.up2_1 = Doubling(dim * 2, dim)
-        self.decoder_level1 = level(0, blocks[0])
+        self.decoder_level1 = level(0, depths[0])
         self.refinement = level(0, num_refinement_blocks)
         self.output_proj = nn.Conv2d(dim, out_channels, 3, padding=1)
         weights_channels_last(self)
-        self.segmenter = load_semantic_prior(semantic, num_classes) if semantic not in ('external', 'off') else None
-        if not sem:
-            warn_without_semantics()
+        self.semantic_source = semantic
+        self.segmenter: Callable[[Tensor], Tensor] | None = None  # given by `basicsr.weights.semantic_prior.equip`
 
     def forward(self, x: Tensor, sem_prob: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped.
@@ -132,7 +135,7 @@ class ISALux(nn.Module):
         """
         h, w = x.shape[-2:]
         sem_prob = self._semantic_map(x, sem_prob)
-        padded = pad_to_multiple(x, 4).contiguous(memory_format=torch.channels_last)
+        padded = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         illumination = 1 - padded.amax(dim=1, keepdim=True)
         illum = _pyramid(self.illum_adapters, illumination)
         sem = _pyramid(self.sem_adapters, sem_prob)
@@ -155,7 +158,7 @@ class ISALux(nn.Module):
     def merge_lora(self) -> ISALux:
         """Fold every LoRA into the weights beside it: the same function, as a network with `lora_r=0` and with its keys."""
         for module in self.modules():
-            if isinstance(module, ChannelAttention):
+            if isinstance(module, AdaptedAttention):
                 module.merge_lora()
         return self
 
@@ -167,14 +170,17 @@ class ISALux(nn.Module):
                     "ISALux: a semantic map is given to a network with semantic 'off', which has no use for it")
             return None
         if sem_prob is None:
-            if self.segmenter is None:
+            if self.semantic_source == 'external':
                 raise UserError("ISALux: with semantic 'external' each image needs its semantic map as second argument"
                                 ' (made by "basicsr segment", read by the option dataroot_sem of a data set)')
+            if self.segmenter is None:
+                raise UserError(f"ISALux: semantic '{self.semantic_source}' needs a segmenter, which"
+                                ' basicsr.weights.semantic_prior.equip gives to the network')
             sem_prob = self.segmenter(x)
         expected = (x.shape[0], self.num_classes, *x.shape[2:])
         if tuple(sem_prob.shape) != expected:
             raise UserError(f'ISALux: the semantic map is {tuple(sem_prob.shape)}, the image needs {expected}')
-        return pad_to_multiple(sem_prob, 4)
+        return pad_to_multiple(sem_prob, self.description.multiple)
 
 
 def _pyramid(adapters: nn.ModuleList | None, prior: Tensor | None) -> list[Tensor | None]:

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.description import Description
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.feedforward import GatedFeedForward
-from basicsr.archs.layers.low_rank import BetterLoRaConv, SpatialAwareLoRaConv, low_rank
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
-from basicsr.archs.layers.recompute import Blocks, recompute
+from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.resample import weights_channels_last
-from basicsr.archs.layers.restormer import (
+from basicsr.archs.layers.restormer_unet import (
+    MULTIPLE,
     Downsample,
     PatchEmbed,
     RestormerUNet,
@@ -26,33 +27,13 @@ from basicsr.archs.layers.restormer import (
     Upsample,
     check_restormer,
 )
-from basicsr.archs.layers.transposed_attention import Pointwise, TransposedAttention
+from basicsr.archs.layers.transposed_attention import TransposedAttention
+from basicsr.archs.lora_gate_restormer.dfrg import RoutedAttention
+from basicsr.archs.lora_gate_restormer.low_rank import BetterLoRaConv, SpatialAwareLoRaConv, low_rank
+from basicsr.archs.restormer import recognition
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural, Positive
-
-
-class DFRG(nn.Module):
-    """Degradation-aware feature routing gate: weights for channels from pooled features, for pixels from a 7x7 window.
-
-    The expert selector has parameters in published checkpoints, but its softmax over experts is used by nobody: it is
-    not computed, its parameters get no gradient.
-    """
-
-    def __init__(self, dim: int, pointwise: Pointwise, reduction: int = 4, num_experts: int = 5):
-        super().__init__()
-        squeezed = dim // reduction
-        self.fc1 = pointwise(dim * 2, squeezed, bias=False)
-        self.fc2 = pointwise(squeezed, dim, bias=False)
-        self.expert_selector = nn.Sequential(pointwise(squeezed, num_experts, bias=True))
-        self.spatial_gate = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)], dim=1)
-        channels = self.fc2(F.relu(self.fc1(pooled))).sigmoid()
-        pixels = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
-        pixels = self.spatial_gate(pixels).sigmoid()
-        return recompute(lambda *factors: factors[0] * factors[1] * factors[2], x, channels, pixels)
 
 
 class CSFF(nn.Module):
@@ -77,18 +58,6 @@ class CSFF(nn.Module):
         merged = self.conv_merge(torch.cat([encoder, decoder], dim=1))
         refined = self.conv_refine(merged)
         return refined * self.attention(refined) + merged
-
-
-class RoutedAttention(TransposedAttention):
-    """Gated attention whose input goes through DFRG first."""
-
-    def __init__(self, dim: int, heads: int, bias: bool, gate: str | None, qkv: Pointwise, project_out: Pointwise,
-                 use_dfrg: bool):
-        super().__init__(dim, heads, bias, gate, qkv, project_out)
-        self.dfrg = DFRG(dim, qkv) if use_dfrg else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.dfrg is None else self.dfrg(x))
 
 
 class EnhancedBlock(nn.Module):
@@ -125,6 +94,9 @@ class ImprovedLoRaGateRestormer(nn.Module):
     """
 
     fusion = CSFF  # at the skips
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS,
+                              recognise=recognition.improved, agrees=recognition.claim_agrees,
+                              claims={**recognition.CLAIMS, 'use_dfrg': 'use_dfrg'})
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
                  num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
@@ -176,7 +148,7 @@ class ImprovedLoRaGateRestormer(nn.Module):
     def forward(self, x: Tensor, task_id: Tensor | None = None) -> Tensor:
         """(B, C, H, W), any size, to the same; not clamped. `task_id` is accepted and ignored, as published."""
         h, w = x.shape[-2:]
-        x = pad_to_multiple(x, 8).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         embedded = self.patch_embed(x)
         e1 = self.encoder_level1(embedded)
         e2 = self.encoder_level2(self.down1_2(e1))
@@ -204,6 +176,9 @@ class LoRa_Gate_Restormer(RestormerUNet):
 
     The defaults are the published training defaults: 22,723,552 parameters.
     """
+
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS,
+                              recognise=recognition.gated, claims=recognition.CLAIMS, agrees=recognition.claim_agrees)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
                  num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,

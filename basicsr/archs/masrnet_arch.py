@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.isp import correct_colour, correct_gamma, correct_saturation
-from basicsr.archs.layers.isp_map import (
+from basicsr.archs.description import Description
+from basicsr.archs.masrnet.isp import correct_colour, correct_gamma, correct_saturation
+from basicsr.archs.masrnet.mixtures import MixtureOfAttention, MixtureOfExperts
+from basicsr.archs.masrnet.parameter_maps import (
     WINDOW,
     AntiCheckerboard,
     BoundarySmoother,
@@ -24,9 +26,9 @@ from basicsr.archs.layers.isp_map import (
     window_map,
     xavier,
 )
-from basicsr.archs.layers.mixture import MixtureOfAttention, MixtureOfExperts
-from basicsr.archs.layers.routing import BalanceWeights
-from basicsr.archs.layers.window_tokens import (
+from basicsr.archs.masrnet.recognition import recognise
+from basicsr.archs.masrnet.routing import BalanceWeights
+from basicsr.archs.masrnet.window_tokens import (
     NEIGHBOURS,
     ContentKeyValue,
     EmbeddingGenerator,
@@ -79,6 +81,8 @@ class MASRNet(nn.Module):
     Source: github.com/Britark/MASR-Net. The defaults are its LOL-v1 options: 4,935,121 parameters.
     """
 
+    description = Description(multiple=WINDOW, channels='in_channels', recognise=recognise,
+                              tiling='its group normalisation takes mean and variance over all pixels')
     attention_type, window_map = MixtureOfAttention, staticmethod(window_map)  # what variants replace
 
     def __init__(self, in_channels: Literal[3] = 3, embed_dim: Count = 128, patch_size: Count = 4, win_size: Count = 2,
@@ -148,7 +152,7 @@ class MASRNet(nn.Module):
         colour matrix' correction off its diagonal, relative to that on it; `saturation_map`, the factor.
         """
         h, w = x.shape[-2:]
-        padded = pad_to_multiple(x, WINDOW)
+        padded = pad_to_multiple(x, self.description.multiple)
         grid = padded.shape[2] // WINDOW, padded.shape[3] // WINDOW
         tokens = self._tokens(padded, grid)
         # maps and image are sensitive to rounding: full precision, also under autocast

@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from basicsr.archs.description import Description
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.feedforward import GatedFeedForward
-from basicsr.archs.layers.restormer import RestormerUNet, TransformerBlock
+from basicsr.archs.layers.restormer_unet import MULTIPLE, RestormerUNet, TransformerBlock
 from basicsr.archs.layers.transposed_attention import TransposedAttention
+from basicsr.archs.restormer import recognition
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural, Positive
 
@@ -30,6 +33,9 @@ class Restormer(RestormerUNet):
 
     Source: arXiv 2111.09881. The defaults are the official options: 26,126,644 parameters.
     """
+
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS,
+                              recognise=recognition.plain, claims=recognition.CLAIMS, agrees=recognition.claim_agrees)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
                  num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,

@@ -6,15 +6,18 @@ official options).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.description import Description, Shapes
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.guided_attention import GuidedBlocks
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.resample import weights_channels_last
-from basicsr.archs.layers.unet import TwoLevelUNet
+from basicsr.archs.layers.two_level_unet import TwoLevelUNet
+from basicsr.archs.recognition import block_counts, count
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
@@ -26,8 +29,8 @@ class Stage(nn.Module):
     def __init__(self, n_feat: int, num_blocks: Sequence[int], checkpoint: bool):
         super().__init__()
 
-        def body(width: int, blocks: int) -> GuidedBlocks:
-            return GuidedBlocks(width, width // n_feat, blocks, checkpoint)
+        def body(width: int, depth: int) -> GuidedBlocks:
+            return GuidedBlocks(width, width // n_feat, depth, checkpoint)
 
         self.estimator = IlluminationEstimator(n_feat)
         self.denoiser = TwoLevelUNet(3, 3, n_feat, num_blocks, body, guided=True)
@@ -35,6 +38,17 @@ class Stage(nn.Module):
     def forward(self, img: Tensor) -> Tensor:
         illumination, light_map = self.estimator(img)
         return self.denoiser(torch.addcmul(img, img, light_map), illumination)
+
+
+def _recognise(shapes: Shapes) -> dict[str, Any] | None:
+    unet = 'body.0.denoiser.'
+    if not {f'{unet}bottleneck.blocks.0.0.to_q.weight', 'body.0.estimator.conv1.weight'} <= shapes.keys():
+        return None
+    return {
+        'n_feat': shapes[f'{unet}embedding.weight'][0],
+        'stage': count(shapes, r'body\.(\d+)\.'),
+        'num_blocks': block_counts(shapes, unet),
+    }
 
 
 @ARCH_REGISTRY.register()
@@ -50,6 +64,8 @@ class RetinexFormer(nn.Module):
 
     Source: arXiv 2303.06705. The defaults are the official options: 1,605,701 parameters.
     """
+
+    description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
                  num_blocks: Sequence[Natural] = (1, 2, 2), checkpoint: bool = False):
@@ -69,5 +85,5 @@ class RetinexFormer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped."""
         h, w = x.shape[-2:]
-        x = pad_to_multiple(x, 4).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         return self.body(x)[..., :h, :w].contiguous()

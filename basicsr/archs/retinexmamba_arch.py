@@ -7,20 +7,22 @@ official options); the prefix `denoiser` of the first release is accepted on loa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
 from basicsr.archs.layers.illumination import IlluminationEstimator
-from basicsr.archs.layers.illumination_fusion import IFA
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.precision import exact, lowered
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
-from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.layers.strips import in_strips
+from basicsr.archs.recognition import block_counts, count
+from basicsr.archs.retinexmamba.illumination_fusion import IFA
+from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
@@ -30,13 +32,16 @@ class IFSSM(nn.Module):
     """Blocks of fused attention, selective scan and feed-forward; the scan's residual is the block's input.
 
     What stands before the feed-forward is made by `mixers` and run by `mix`: variants override these two.
+
+    Args:
+        checkpoint: recompute blocks in the backward instead of keeping their activations.
+        exact: scan in full precision under autocast, where the features between the blocks are in float32.
     """
 
-    checkpoint = False  # recompute blocks in the backward instead of keeping their activations
-    exact = False  # scan in full precision under autocast, where the features between the blocks are in float32
-
-    def __init__(self, dim: int, heads: int, num_blocks: int, d_state: int):
+    def __init__(self, dim: int, heads: int, num_blocks: int, d_state: int, checkpoint: bool = False,
+                 exact: bool = False):
         super().__init__()
+        self.checkpoint, self.exact = checkpoint, exact
         self.blocks = nn.ModuleList(
             nn.ModuleList([*self.mixers(dim, heads, d_state),
                            PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
@@ -66,10 +71,14 @@ class Restorer(nn.Module):
 
     All that follows amplifies the rounding of the first level. Under autocast its features between the blocks, its scan
     and the way into it and down from it stay in float32: a twentieth more time, half the error of the network.
+
+    Its layout is that of `TwoLevelUNet`, which it does not use: the state sizes of its levels differ on the way down and
+    up, and what is in float32 decides about most lines of its `forward`.
     """
 
     def __init__(self, in_dim: int = 3, out_dim: int = 3, dim: int = 40, level: int = 2,
-                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, blocks: type[nn.Module] = IFSSM):
+                 num_blocks: Sequence[int] = (1, 2, 2), d_state: int = 16, level_type: type[nn.Module] = IFSSM,
+                 checkpoint: bool = False):
         super().__init__()
         self.embedding = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
         self.encoder_layers = nn.ModuleList()
@@ -77,12 +86,12 @@ class Restorer(nn.Module):
         for i in range(level):
             self.encoder_layers.append(
                 nn.ModuleList([
-                    blocks(width, width // dim, num_blocks[i], state),
+                    level_type(width, width // dim, num_blocks[i], state, checkpoint, exact=i == 0),
                     nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
                     nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
                 ]))
             width, state = width * 2, state * 2
-        self.bottleneck = blocks(width, width // dim, num_blocks[-1], state)
+        self.bottleneck = level_type(width, width // dim, num_blocks[-1], state, checkpoint)
         self.decoder_layers = nn.ModuleList()
         for i in range(level):
             # the published decoder halves its width here but the state size only after the level: 4N, then 2N
@@ -91,13 +100,11 @@ class Restorer(nn.Module):
                 nn.ModuleList([
                     Doubling(width, half),
                     PointwiseConv2d(width, half, bias=False),
-                    blocks(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state)),
+                    level_type(half, half // dim, num_blocks[level - 1 - i], self.decoder_state(state), checkpoint),
                 ]))
             width, state = half, state // 2
         self.mapping = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
         self.apply(_init_linear)
-        if level:
-            self.encoder_layers[0][0].exact = True
 
     def decoder_state(self, d_state: int) -> int:
         """State size of a decoder level, given that of the level below it."""
@@ -125,14 +132,44 @@ class Stage(nn.Module):
 
     restorer = Restorer
 
-    def __init__(self, n_feat: int, num_blocks: Sequence[int], d_state: int, blocks: type[nn.Module] = IFSSM):
+    def __init__(self, n_feat: int, num_blocks: Sequence[int], d_state: int, level_type: type[nn.Module] = IFSSM,
+                 checkpoint: bool = False):
         super().__init__()
         self.estimator = IlluminationEstimator(n_feat)
-        self.Restorer = self.restorer(dim=n_feat, num_blocks=num_blocks, d_state=d_state, blocks=blocks)
+        self.Restorer = self.restorer(dim=n_feat, num_blocks=num_blocks, d_state=d_state, level_type=level_type,
+                                      checkpoint=checkpoint)
 
     def forward(self, img: Tensor) -> Tensor:
         illumination, light_map = self.estimator(img)
         return self.Restorer(torch.addcmul(img, img, light_map), illumination)
+
+
+# width and state size of each level, relative to the first one's
+_LEVELS = {
+    'encoder_layers.0.0': (1, 1), 'encoder_layers.1.0': (2, 2), 'bottleneck': (4, 4), 'decoder_layers.0.2': (2, 4),
+    'decoder_layers.1.2': (1, 2)
+}
+
+
+def _recognise(shapes: Shapes) -> dict[str, Any] | None:
+    """The network itself: variants have other blocks, directions or state sizes."""
+    unet = 'body.0.Restorer.'
+    shapes = {k.replace('.denoiser.', '.Restorer.'): v for k, v in shapes.items()}
+    scans = {level: shapes[key] for level in _LEVELS if (key := f'{unet}{level}.blocks.0.1.A_logs') in shapes}
+    fused = all(f'{unet}{level}.blocks.0.0.attn.q_dwconv.weight' in shapes for level in scans)
+    if not scans or not fused or 'body.0.estimator.conv1.weight' not in shapes:
+        return None
+    n_feat = shapes[f'{unet}embedding.weight'][0]
+    d_state = max(states // _LEVELS[level][1] for level, (_, states) in scans.items())
+    for level, (width, states) in ((level, _LEVELS[level]) for level in scans):
+        if scans[level] != (8 * width * n_feat, states * d_state):  # four directions, twice the width
+            return None
+    return {
+        'n_feat': n_feat,
+        'stage': count(shapes, r'body\.(\d+)\.'),
+        'num_blocks': block_counts(shapes, unet),
+        'd_state': d_state,
+    }
 
 
 @ARCH_REGISTRY.register()
@@ -150,7 +187,9 @@ class RetinexMamba(nn.Module):
     Source: arXiv 2405.03349. The defaults are the official options: 4,589,001 parameters.
     """
 
-    stage_type, blocks = Stage, IFSSM  # what variants replace
+    stage_type, level_type = Stage, IFSSM  # what variants replace
+    description = Description(multiple=4, channels='in_channels', recognise=_recognise,
+                              tiling='its scans and its attention between channels read all pixels')
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
                  num_blocks: Sequence[Natural] = (1, 2, 2), d_state: Count = 16, checkpoint: bool = False):
@@ -162,17 +201,15 @@ class RetinexMamba(nn.Module):
         if len(num_blocks) != 3:
             raise ValueError(
                 f'RetinexMamba: num_blocks needs three numbers (two levels, bottleneck), not {list(num_blocks)}')
-        self.body = nn.Sequential(*(self.stage_type(n_feat, num_blocks, d_state, self.blocks) for _ in range(stage)))
-        for module in self.modules():
-            if isinstance(module, IFSSM):
-                module.checkpoint = checkpoint
+        self.body = nn.Sequential(*(self.stage_type(n_feat, num_blocks, d_state, self.level_type, checkpoint)
+                                    for _ in range(stage)))
         weights_channels_last(self)
         self.register_load_state_dict_pre_hook(_rename_denoiser)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1], any size, to the same; not clamped."""
         h, w = x.shape[-2:]
-        x = pad_to_multiple(x, 4).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         return self.body(x)[..., :h, :w].contiguous()
 
 

@@ -1,14 +1,32 @@
 """SRResNet as BasicSR trains it (Ledig et al. 2017, without batch normalisation): super-resolution by residual blocks."""
 from __future__ import annotations
 
-from typing import Literal
+import math
+import re
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.arch_util import ResidualBlockNoBN, default_init_weights, make_layer
+from basicsr.archs.description import Description, Shapes
+from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
+
+
+def _recognise(shapes: Shapes) -> dict[str, Any] | None:
+    if not {'conv_first.weight', 'body.0.conv1.weight', 'conv_hr.weight', 'conv_last.weight'} <= shapes.keys():
+        return None
+    width, in_channels = shapes['conv_first.weight'][:2]
+    steps = [math.isqrt(v[0] // width) for k, v in shapes.items() if re.fullmatch(r'upconv\d\.weight', k)]
+    return {
+        'num_in_ch': in_channels,
+        'num_out_ch': shapes['conv_last.weight'][0],
+        'num_feat': width,
+        'num_block': count(shapes, r'body\.(\d+)\.'),
+        'upscale': math.prod(steps),
+    }
 
 
 @ARCH_REGISTRY.register()
@@ -19,6 +37,8 @@ class MSRResNet(nn.Module):
         num_in_ch, num_out_ch: channels of input and output.
         num_feat: width. num_block: residual blocks. upscale: 1, 2, 3 or 4.
     """
+
+    description = Description(multiple=1, channels='num_in_ch', tiling='', recognise=_recognise)
 
     def __init__(self, num_in_ch: Count = 3, num_out_ch: Count = 3, num_feat: Count = 64, num_block: Natural = 16,
                  upscale: Literal[1, 2, 3, 4] = 4):

@@ -52,14 +52,16 @@ def build_restorer(args: argparse.Namespace) -> ImageRestorer:
         network = opt['network_g']
         weights = weights or opt['path'].get('pretrain_network_g')
     weights = find_weights(weights or _default(args.opt))
-    from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
-    net = load_network(weights, network)
-    if net.input_channels not in (None, 1, 3):
-        raise UserError(
-            f"the network of '{weights}' takes images of {net.input_channels} channels; photos have 3 (RGB) or"
-            ' are turned to 1 (grey). Data sets of such images are for: basicsr test')
+    from basicsr.archs import input_channels
+    from basicsr.inference.restorer import ImageRestorer, choose_device
+    from basicsr.weights.network import load_described
+    net, options = load_described(weights, network)
+    channels = input_channels(options)
+    if channels not in (None, 1, 3):
+        raise UserError(f"the network of '{weights}' takes images of {channels} channels; photos have 3 (RGB) or"
+                        ' are turned to 1 (grey). Data sets of such images are for: basicsr test')
     return ImageRestorer(net, choose_device(args.device), args.tile, args.tile_overlap, args.self_ensemble,
-                         amp=args.amp, channels=net.input_channels)
+                         amp=args.amp, channels=channels)
 
 
 def _default(opt: str | None) -> str:

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from basicsr.inference.export import FORMATS, Plain, merge_low_rank, random_inputs
-    from basicsr.inference.restorer import load_described
+    from basicsr.weights.network import load_described
     if target.suffix not in FORMATS:
         raise UserError(f"-o '{target}': unknown type '{target.suffix}'.{nearest(target.suffix, FORMATS)} One of: "
                         f"{', '.join(FORMATS)}")

@@ -24,11 +24,11 @@ def run(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from basicsr.archs.layers.semantic_prior import load_semantic_prior
     from basicsr.data.pairing import by_stem, image_folder
     from basicsr.inference.restorer import choose_device
     from basicsr.utils.files import atomic_write
     from basicsr.utils.img import img2tensor, imread, to_float
+    from basicsr.weights.semantic_prior import load_semantic_prior
     images = by_stem(image_folder(args.folder, 'FOLDER'), args.folder, 'FOLDER')
     if args.weights in ('external', 'off'):
         raise UserError(f"--weights '{args.weights}' is no segmenter; give a file of weights, or 'torchvision'")

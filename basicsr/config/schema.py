@@ -89,8 +89,8 @@ class ValOptions(Block):
     save_img: bool = False
     suffix: str | None = None
     pbar: bool = Field(True, description='progress bar on a terminal')
-    metrics: dict[str, Component] = Field(
-        default_factory=dict, description='label: {type: calculate_psnr, protocol: ...}')
+    metrics: dict[str, Component] = Field(default_factory=dict,
+                                          description='label: {type: calculate_psnr, protocol: ...}')
     best_metric: str | None = Field(None, description='label of the metric that chooses the best weights')
     window_size: Natural = Field(0, description='reflect-pad inputs to a multiple of this')
     rgb2bgr: bool = True

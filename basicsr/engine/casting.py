@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.illrecnet.pixel_attention import PixelAttention
 from basicsr.archs.layers.channel_attention import AttendedConv2d, AttendedLinear
 from basicsr.archs.layers.norm import ChannelLayerNorm
-from basicsr.archs.layers.pixel_attention import PixelAttention
 from basicsr.archs.layers.pointwise import JoinedLinear, PointwiseConv2d, PointwiseLinear
 from basicsr.archs.layers.resample import Doubling
-from basicsr.archs.layers.ss2d import SS2D
+from basicsr.archs.retinexmamba.ss2d import SS2D
 
 # modules whose weights and biases are cast under autocast, and nothing else is done with; of these classes, not of
 # subclasses

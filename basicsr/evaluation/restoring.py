@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from basicsr.archs import input_channels
 from basicsr.evaluation.evaluate import Batch, Images, Restore
-from basicsr.inference.restorer import ImageRestorer, choose_device, load_network
+from basicsr.inference.restorer import ImageRestorer, choose_device
+from basicsr.weights.network import load_described
 
 
 def by_restorer(restorer: ImageRestorer) -> Restore:
@@ -43,13 +45,13 @@ def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | N
     """
     window = 0
     if opt is None:
-        net = load_network(weights, key=key)
+        net, network = load_described(weights, key=key)
     else:
-        net = load_network(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
+        net, network = load_described(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
         device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
         window = opt['val']['window_size']
-    return ImageRestorer(net, choose_device(device), tile, ensemble=ensemble, multiple=window or 4,
-                         channels=net.input_channels)
+    return ImageRestorer(net, choose_device(device), tile, ensemble=ensemble, multiple=window or None,
+                         channels=input_channels(network))
 
 
 def array(image: Tensor) -> np.ndarray:

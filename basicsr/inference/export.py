@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs import detect
-from basicsr.inference.restorer import load_network
+from basicsr.archs import input_channels
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 from basicsr.utils.weights import save_safetensors
+from basicsr.weights.detection import detect
+from basicsr.weights.network import load_network
 
 _ONNX = ('onnx', 'onnxscript', 'onnxruntime')
 _INPUT_NAMES = ('image', 'semantic_map')
@@ -52,9 +53,8 @@ def merge_low_rank(net: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
 def random_inputs(net: nn.Module, options: dict[str, Any], height: int, width: int, seed: int) -> tuple[Tensor, ...]:
     """What the network takes: an image (1, C, H, W) in [0, 1], and class probabilities where it has no segmenter."""
     arguments = {k: p.default for k, p in inspect.signature(type(net)).parameters.items()} | options
-    channels = next((arguments[k] for k in ('in_channels', 'inp_channels', 'num_in_ch') if k in arguments), 3)
     generator = torch.Generator().manual_seed(seed)
-    inputs = [torch.rand(1, channels, height, width, generator=generator)]
+    inputs = [torch.rand(1, input_channels(options) or 3, height, width, generator=generator)]
     if arguments.get('semantic') == 'external':
         logits = torch.randn(1, arguments['num_classes'], height, width, generator=generator)
         inputs.append(logits.softmax(dim=1))

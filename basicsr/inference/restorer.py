@@ -1,16 +1,11 @@
 """A trained network as a function from image to image."""
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs import build_network, detect, input_channels
-from basicsr.archs.detection import complete, disagreements
-from basicsr.archs.loading import load_into
+from basicsr.archs import describe
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.tiling import run_tiled
@@ -19,7 +14,6 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.replay import CudaRecorder, Replayed, python_state
-from basicsr.utils.weights import load_weights
 
 _SMALLEST_TILE = 64
 _RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
@@ -32,11 +26,12 @@ class ImageRestorer:
     Args:
         net: maps (1, C, H, W) in [0, 1] to the same, possibly larger by an integer scale.
         device: where to run.
-        tile: side of square tiles; 0 takes whole images, and falls back to tiles when memory runs out. Networks with
-            global attention or scans, RetinexMamba among them, see less of the picture in a tile and answer differently.
+        tile: side of square tiles; 0 takes whole images, and falls back to tiles when memory runs out. A warning says
+            why the network answers differently in tiles, as its description has it.
         tile_overlap: pixels that neighbouring tiles share; the seam is blended.
         ensemble: average over the eight flips and rotations.
-        multiple: pad inputs to multiples of this; networks of this toolbox pad by themselves.
+        multiple: reflect-pad inputs to multiples of this, as most networks of this toolbox do by themselves; None:
+            as the network's description says.
         amp: 'bf16' or 'fp16' autocast, None for float32.
         channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
         graphs: on a GPU, replay a CUDA graph when images or tiles of one size come again. The network's weights may be
@@ -44,16 +39,20 @@ class ImageRestorer:
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
-                 ensemble: bool = False, multiple: int = 1, amp: str | None = None, channels: int | None = None,
-                 graphs: bool = True):
+                 ensemble: bool = False, multiple: int | None = None, amp: str | None = None,
+                 channels: int | None = None, graphs: bool = True):
         if tile and tile <= 2 * tile_overlap:
             raise UserError(f'tile {tile} must be more than twice its overlap {tile_overlap}')
         self.device = torch.device(device)
         self.net = net.to(self.device).eval()
-        self.tile, self.tile_overlap, self.ensemble, self.multiple = tile, tile_overlap, ensemble, multiple
+        self.description = describe(self.net)
+        self.tile, self.tile_overlap, self.ensemble = tile, tile_overlap, ensemble
+        self.multiple = self.description.multiple if multiple is None else multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
         self.channels = channels
         prepare(self.net, self.device, self.amp, training=False)
+        if tile and self.description.tiling:
+            get_root_logger().warning(f'tiles of {tile} pixels: {self._in_tiles()}')
         recorder = CudaRecorder(self.device) if graphs and self.device.type == 'cuda' else None
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
                                  state=lambda: python_state(self.net))
@@ -96,7 +95,15 @@ class ImageRestorer:
                 torch.cuda.empty_cache()
             get_root_logger().warning(
                 f'a {x.shape[-1]}x{x.shape[-2]} image does not fit into the memory of {self.device}; trying tiles of {tile}'
-                ' pixels (results differ from those of the whole image)')
+                f' pixels ({self._in_tiles()})')
+
+    def _in_tiles(self) -> str:
+        """What tiles do to the result."""
+        why = self.description.tiling
+        if why == '':
+            return 'results differ from those of the whole image where tiles meet'
+        return f'results {"may " if why is None else ""}differ from those of the whole image' + (f': {why}'
+                                                                                                 if why else '')
 
     def _forward(self, x: Tensor, channels: int) -> Tensor:
         h, w = x.shape[-2:]
@@ -110,40 +117,6 @@ class ImageRestorer:
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             out = self.net(*inputs)
         return out[-1] if isinstance(out, (list, tuple)) else out
-
-
-def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
-    """The network of a weight file; see `load_described`. Its attribute `input_channels` is that of `archs.input_channels`."""
-    return load_described(weights, network, key)[0]
-
-
-def load_described(weights: str | Path, network: dict[str, Any] | None = None,
-                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a weight file, and its options `{type, **arguments}`.
-
-    Args:
-        network: `{type, **arguments}`; None takes what the file says about itself, or recognises the weights.
-        key: entry of the file, default `params_ema` where present.
-
-    Raises:
-        UserError: when the network cannot be told, or the weights do not fit.
-    """
-    loaded = load_weights(weights, key)
-    options, source = network, 'options'
-    if options is None:
-        options, source = loaded.network, 'the weight file'
-    if options is None:
-        options, source = detect(loaded.state), 'the shapes of the weights'
-        for line in disagreements(options or {}, loaded.claims):
-            get_root_logger().warning(f"'{weights}' contradicts itself, its shapes decide: {line}")
-        options = options and complete(options, loaded.claims)
-    if options is None:
-        raise UserError(f"'{weights}' does not say which network it belongs to; give the option file with --opt")
-    get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
-    net = build_network(options)
-    load_into(net, loaded.state, str(weights))
-    net.input_channels = input_channels(options)
-    return net, options
 
 
 def choose_device(wanted: str = 'auto') -> str:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from basicsr.archs.loading import load_into
 from basicsr.engine.checkpoint import weights_beside
 from basicsr.engine.ema import update_ema
 from basicsr.engine.optimizer import build_optimizer, load_optimizer_state, optimizer_state
@@ -23,6 +22,8 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.seed import get_rng_state, set_rng_state
 from basicsr.utils.weights import load_weights, save_weights
+from basicsr.weights.fitting import load_into
+from basicsr.weights.semantic_prior import equip
 
 
 class BaseModel(ValidationMethods):
@@ -70,8 +71,8 @@ class BaseModel(ValidationMethods):
     # --- networks --------------------------------------------------------------------------------------------------
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move to the device; wrap for several processes or GPUs."""
-        net = net.to(self.device)
+        """Give it the segmenter that it may ask for, move it to the device, wrap it for several processes or GPUs."""
+        net = equip(net).to(self.device)
         train = self.opt.get('train', {})
         if train.get('channels_last'):
             net = net.to(memory_format=torch.channels_last)

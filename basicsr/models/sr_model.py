@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import build_network
-from basicsr.archs.loading import load_into
+from basicsr.archs.description import describe
 from basicsr.config.training import NO_LOSS
 from basicsr.engine.casting import CastWeights
 from basicsr.engine.graphs import image_recorder, step_recorder
@@ -25,6 +25,8 @@ from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr.utils.replay import Replayed
+from basicsr.weights.fitting import load_into
+from basicsr.weights.semantic_prior import equip
 
 
 @MODEL_REGISTRY.register()
@@ -68,7 +70,7 @@ class SRModel(StepMixin, BaseModel):
         train = self.opt['train']
         self.ema_decay = train.get('ema_decay', 0)
         if self.ema_decay > 0:
-            self.net_g_ema = build_network(self.opt['network_g']).to(self.device).eval().requires_grad_(False)
+            self.net_g_ema = equip(build_network(self.opt['network_g'])).to(self.device).eval().requires_grad_(False)
             self.model_ema(0)
         self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
         self.cri_perceptual = build_loss(train['perceptual_opt']).to(
@@ -157,8 +159,8 @@ class SRModel(StepMixin, BaseModel):
             self.tested.clear()  # training needs the memory more than the next validation needs the recording
 
     def padded_test(self) -> None:
-        """`test()` on the input padded to `val.window_size`; the result is cropped back."""
-        window = self.opt['val']['window_size']
+        """`test()` on the input padded to `val.window_size`, or to what the network says of itself; the result is cropped."""
+        window = self.opt['val']['window_size'] or describe(self.get_bare_model(self.net_g)).multiple
         h, w = self.lq.shape[-2:]
         original, guides, scale = self.lq, self.guides, self.opt.get('scale', 1)
         if window > 1:

@@ -89,7 +89,8 @@ class ValidationMethods:
     def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any,
                                       found: Results | None = None) -> None:
         best = self.best_metric_results.get(dataset_name) if self.opt['is_train'] else None
-        log_results(dataset_name, found or self.metric_results or {}, self.opt['val']['metrics'], current_iter, tb_logger, best)
+        log_results(dataset_name, found or self.metric_results or {}, self.opt['val']['metrics'], current_iter,
+                    tb_logger, best)
 
 
 def validates_itself(model: Any) -> bool:

@@ -49,7 +49,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     folder = run.with_name(f'{name}_search')
     folder.mkdir(parents=True, exist_ok=True)
     study = studies.open_study(storage or f'sqlite:///{folder / "study.db"}', name, direction,
-                       {'options': data, 'space file': space.content, 'metric': label})
+                               {'options': data, 'space file': space.content, 'metric': label})
     total = opt['train']['total_iter']
     study.pruner = studies.make_pruner(space.pruner, opt['val'].get('val_freq') or total, total)
     return Search(study, space, Path(option_file), overrides, label, trials), folder

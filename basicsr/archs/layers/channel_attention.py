@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 
 Products = tuple[Tensor, Tensor]  # (B, heads, d, d) inner products of q and k; (B, 2 C) |q|^2 and |k|^2
+NEEDS_ALL_PIXELS = 'its attention between channels sums over all pixels'  # why tiles answer differently
 _SMALLEST = 1e-24  # of a squared norm
 _PIXELS = 1024  # that one block of a GPU sums at least
 _BLOCKS = 256  # that keep a GPU busy

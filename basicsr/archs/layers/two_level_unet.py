@@ -26,17 +26,17 @@ class TwoLevelUNet(nn.Module):
         levels = len(num_blocks) - 1
         self.embedding = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
         self.encoder_layers = nn.ModuleList()
-        for width, blocks in ((dim * 2**i, num_blocks[i]) for i in range(levels)):
+        for width, depth in ((dim * 2**i, num_blocks[i]) for i in range(levels)):
             downs = [nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False) for _ in range(1 + guided)]
-            self.encoder_layers.append(nn.ModuleList([body(width, blocks), *downs]))
+            self.encoder_layers.append(nn.ModuleList([body(width, depth), *downs]))
         self.bottleneck = body(dim * 2**levels, num_blocks[-1])
         self.decoder_layers = nn.ModuleList()
-        for width, blocks in ((dim * 2**i, num_blocks[i]) for i in reversed(range(levels))):
+        for width, depth in ((dim * 2**i, num_blocks[i]) for i in reversed(range(levels))):
             self.decoder_layers.append(
                 nn.ModuleList([
                     Doubling(width * 2, width),
                     PointwiseConv2d(width * 2, width, bias=False),
-                    body(width, blocks),
+                    body(width, depth),
                 ]))
         self.mapping = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
         self.apply(init_linear)

@@ -30,7 +30,7 @@ class LoRA(nn.Module):
         return self.lora_b.weight @ self.lora_a.weight
 
 
-class ChannelAttention(nn.Module):
+class AdaptedAttention(nn.Module):
     """Self-attention between channels; q, k, v by a 1x1 convolution, each with its LoRA of rank `rank` (0: none)."""
 
     def __init__(self, dim: int, num_heads: int, rank: int):
@@ -83,8 +83,8 @@ class HISA_MSA(nn.Module):
         first = illum or not sem
         self.v = nn.Parameter(torch.ones(())) if first else None
         self.w = nn.Parameter(torch.ones(())) if sem else None
-        self.attn_i = ChannelAttention(dim, num_heads, rank) if first else None
-        self.attn_s = ChannelAttention(dim, num_heads, rank) if sem else None
+        self.attn_i = AdaptedAttention(dim, num_heads, rank) if first else None
+        self.attn_s = AdaptedAttention(dim, num_heads, rank) if sem else None
         self.proj = PointwiseConv2d(dim, dim)
 
     def forward(self, u: Tensor, F_Pi: Tensor | None = None, F_Ps: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.routing import BalanceWeights, Routing, gate_logits, route
+from basicsr.archs.masrnet.routing import BalanceWeights, Routing, gate_logits, route
 from basicsr.utils.precision import at_least_float32
 
 _NOISE_BLOCK = 8  # weights in a row that quantisation noise drops together
@@ -158,8 +158,8 @@ class MixtureOfAttention(nn.Module):
     def _project(self, layer: nn.Linear, x: Tensor) -> Tensor:
         weight = layer.weight
         if self.training and self.quant_noise > 0:
-            blocks = torch.rand(len(weight), weight.shape[1] // _NOISE_BLOCK, device=weight.device)
-            dropped = (blocks < self.quant_noise).repeat_interleave(_NOISE_BLOCK, dim=1)
+            draws = torch.rand(len(weight), weight.shape[1] // _NOISE_BLOCK, device=weight.device)
+            dropped = (draws < self.quant_noise).repeat_interleave(_NOISE_BLOCK, dim=1)
             weight = weight.masked_fill(dropped, 0) / (1 - self.quant_noise)
         return F.linear(x, weight, layer.bias)
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from basicsr.archs.detection import detect
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+from basicsr.weights.detection import detect
 
 
 def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: bool = True) -> None:

@@ -14,6 +14,7 @@ from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.img import pad_to_multiple
 
 MakeBlock = Callable[[int, int], nn.Module]  # (width, heads) to a block
+MULTIPLE = 8  # of the sides of images, which are halved three times
 
 
 class PatchEmbed(nn.Module):
@@ -111,7 +112,7 @@ class RestormerUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), any size, to the same; not clamped."""
         h, w = x.shape[-2:]
-        x = pad_to_multiple(x, 8).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, MULTIPLE).contiguous(memory_format=torch.channels_last)
         embedded = self.patch_embed(x)
         e1 = self.encoder_level1(embedded)
         e2 = self.encoder_level2(self.down1_2(e1))

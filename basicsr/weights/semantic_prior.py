@@ -1,6 +1,6 @@
-"""What is where in the picture: class probabilities from a frozen segmentation network (ISALux's semantic prior).
+"""The segmenter of networks with a semantic prior (ISALux): class probabilities from a frozen network.
 
-The segmenter is LR-ASPP on MobileNetV3-Large (Howard et al. 2019) as torchvision has it, 3,221,538 parameters.
+It is LR-ASPP on MobileNetV3-Large (Howard et al. 2019) as torchvision has it, 3,221,538 parameters.
 """
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.loading import load_into
-from basicsr.config.load import project_root
+from basicsr.registry import project_root
 from basicsr.utils.download import published_file
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.weights import load_weights
+from basicsr.weights.fitting import load_into
 
 _ALTERNATIVES = ("set semantic to the path of a file with torchvision's weights of lraspp_mobilenet_v3_large, to "
                  "'external' (a map is given with each image) or to 'off' (no semantic prior)")
@@ -52,6 +52,20 @@ class SemanticPrior:
             if device not in self._statistics:  # once: copying numbers to a GPU makes the host wait for it
                 self._statistics[device] = [torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (_MEAN, _STD)]
         return self._copies[device]
+
+
+def equip(net: nn.Module) -> nn.Module:
+    """Give a network the segmenter that its option `semantic` asks for, and say so when it does without; other networks
+    are returned as they are.
+
+    Raises `UserError` when the segmenter's weights are not to be had: they are never random.
+    """
+    semantic = getattr(net, 'semantic_source', None)
+    if semantic == 'off':
+        warn_without_semantics()
+    elif isinstance(semantic, str) and semantic != 'external':
+        net.segmenter = load_semantic_prior(semantic, net.num_classes)
+    return net
 
 
 def load_semantic_prior(semantic: str, num_classes: int = 21) -> SemanticPrior:

@@ -1,0 +1,70 @@
+"""What is to be known of a network beside its arguments: each says it once, as the attribute `description` of its class."""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from basicsr.registry import ARCH_REGISTRY
+
+Shapes = dict[str, tuple[int, ...]]  # of the tensors of a state dict, by name
+_USUAL = ('in_channels', 'inp_channels', 'num_in_ch')  # as published networks call the channels of their images
+
+
+def equal(argument: str, claimed: Any, found: dict[str, Any]) -> bool:
+    """Whether what is claimed of an argument is what was found; a list and a tuple of the same numbers are the same."""
+    return found.get(argument) == (list(claimed) if isinstance(claimed, tuple) else claimed)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the toolbox asks of a network. Subclasses inherit it with the class.
+
+    Attributes:
+        multiple: the network pads the sides of its images to multiples of this, and crops its result. Where arguments
+            change it, this is the value for the defaults, and each network carries its own (see `describe`).
+        channels: the constructor argument that holds the channels of the images, or their number; None: not known.
+        tiling: '' where tiles answer as the whole image does, but for their borders; else why they do not, as a part
+            of a sentence; None: not known.
+        recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
+            is asked about the weights of all networks and may answer for its own only.
+        untold: arguments that no shape shows, and that the hyper-parameters of a checkpoint may tell.
+        claims: hyper-parameters, as checkpoints of this family spell them, to the arguments they are about.
+        agrees: whether an argument, a hyper-parameter's claim about it and the recognised arguments go together.
+    """
+    multiple: int = 4
+    channels: str | int | None = 3
+    tiling: str | None = None
+    recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
+    untold: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    agrees: Callable[[str, Any, dict[str, Any]], bool] = equal
+
+
+def describe(network: Any) -> Description:
+    """The description of a network: of its registered name, of its class, or, most exactly, of the built network itself.
+
+    One that says nothing is given images whose sides are multiples of 4, and its channels are looked for under the usual
+    names. Raises `UserError` for an unknown name.
+    """
+    network = ARCH_REGISTRY.get(network) if isinstance(network, str) else network
+    found = getattr(network, 'description', None)
+    if isinstance(found, Description):
+        return found
+    arguments = _arguments(network if inspect.isclass(network) or inspect.isfunction(network) else type(network))
+    return Description(channels=next((name for name in _USUAL if name in arguments), None))
+
+
+def input_channels(opt: Mapping[str, Any]) -> int | None:
+    """Channels of the images that the network of an option block takes; None where nothing tells."""
+    network = ARCH_REGISTRY.get(opt['type'])
+    channels = describe(network).channels
+    if not isinstance(channels, str):
+        return channels
+    arguments = _arguments(network)
+    return opt.get(channels, arguments[channels].default if channels in arguments else None)
+
+
+def _arguments(network: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(network).parameters

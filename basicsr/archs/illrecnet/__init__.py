@@ -1,0 +1,1 @@
+"""Parts of IllRecNet (`illrecnet_arch.py`)."""

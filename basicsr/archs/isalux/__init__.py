@@ -1,0 +1,1 @@
+"""Parts of ISALux (`isalux_arch.py`)."""

@@ -1,0 +1,1 @@
+"""Parts of MASR-Net (`masrnet_arch.py`)."""

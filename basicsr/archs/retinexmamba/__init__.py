@@ -1,0 +1,1 @@
+"""Parts of RetinexMamba (`retinexmamba_arch.py`)."""

@@ -1,0 +1,1 @@
+"""From weights to the network they belong to: recognising it, building it, putting them in."""
