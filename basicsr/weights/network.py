@@ -32,7 +32,8 @@ def load_described(weights: str | Path, network: dict[str, Any] | None = None,
         UserError: when the network cannot be told, or the weights do not fit.
     """
     loaded = load_weights(weights, key)
-    options, source = network, 'options'
+    options = network
+    source = 'the options' if loaded.network else 'the options, as the file does not say it'
     if options is None:
         options, source = loaded.network, 'the weight file'
     if options is None:
