@@ -58,7 +58,8 @@ def named_values(name: str, value: Any, prefix: str = '') -> Iterator[tuple[str,
     if isinstance(value, Mapping):
         yield from ((prefix + key, term) for key, term in value.items())
     elif isinstance(value, tuple):
-        yield from zip((name, f'{name}_style'), value, strict=True)
+        style = 'l_style' if name == 'l_percep' else f'{name}_style'  # BasicSR's name
+        yield from zip((name, style), value, strict=True)
     else:
         yield name, value
 

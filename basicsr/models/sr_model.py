@@ -72,19 +72,23 @@ class SRModel(StepMixin, BaseModel):
         if self.ema_decay > 0:
             self.net_g_ema = equip(build_network(self.opt['network_g'])).to(self.device).eval().requires_grad_(False)
             self.model_ema(0)
-        self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
-        self.cri_perceptual = build_loss(train['perceptual_opt']).to(
-            self.device) if train.get('perceptual_opt') else None
+        self.cri_pix, self.cri_perceptual = (self._image_loss(key) for key in ('pixel_opt', 'perceptual_opt'))
         more = [(self._loss_name(o), build_loss(o).to(self.device)) for o in train.get('losses') or []]
         self.cri_net = [pair for pair in more if getattr(pair[1], 'of_network', False)]
         self.cri_more = [pair for pair in more if pair not in self.cri_net]
-        for key, loss in (('pixel_opt', self.cri_pix), ('perceptual_opt', self.cri_perceptual)):
-            if getattr(loss, 'of_network', False):
-                raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
-        if not (self.cri_pix or self.cri_perceptual or self.cri_more):
+        if not self.image_losses():
             raise UserError(f'train: {NO_LOSS}')
         self.setup_optimizers()
         self.setup_schedulers()
+
+    def _image_loss(self, key: str) -> nn.Module | None:
+        """The loss of a block of `train` that is no list. Raises `UserError` for one that compares no images."""
+        if not self.opt['train'].get(key):
+            return None
+        loss = build_loss(self.opt['train'][key]).to(self.device)
+        if getattr(loss, 'of_network', False):
+            raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
+        return loss
 
     def setup_optimizers(self) -> None:
         options = dict(self.opt['train']['optim_g'])
@@ -112,12 +116,13 @@ class SRModel(StepMixin, BaseModel):
 
     def _loss_values(self, pred: Tensor, gt: Tensor) -> Iterator[tuple[str, Tensor | None]]:
         """Name in the log and value of every loss; a loss that returns a mapping is logged term by term."""
-        if self.cri_pix:
-            yield from named_values('l_pix', self.cri_pix(pred, gt), 'l_')
-        if self.cri_perceptual:
-            yield from zip(('l_percep', 'l_style'), self.cri_perceptual(pred, gt))
-        for name, loss in self.cri_more:
+        for name, loss in self.image_losses():
             yield from named_values(name, loss(pred, gt), 'l_')
+
+    def image_losses(self) -> list[tuple[str, Callable]]:
+        """(name in the log, loss) of all that compare images: BasicSR's two, which a subclass may set, then the others."""
+        own = [('l_pix', self.cri_pix), ('l_percep', self.cri_perceptual)]
+        return [(name, loss) for name, loss in (*own, *self.cri_more) if loss is not None]
 
     def _network_losses(self) -> Iterator[tuple[str, Tensor]]:
         """Losses on what the network's last pass has left in it, e.g. the balance of its experts."""

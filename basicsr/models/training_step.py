@@ -55,7 +55,7 @@ class StepMixin:
         if recorder is None:
             return
         self.rates = DeviceRates(self.optimizer_g, self.device)
-        losses = [loss for _, loss in (*self.cri_more, *self.cri_net)] + [self.cri_pix, self.cri_perceptual]
+        losses = [loss for _, loss in (*self.image_losses(), *self.cri_net)]
         modules = [m for m in (self.net_g, *losses) if isinstance(m, nn.Module)]
         self.replayed = Replayed(self.step, recorder, 'training', state=lambda: python_state(*modules),
                                  on_failure=self.precision.start_over)

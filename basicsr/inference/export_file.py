@@ -1,0 +1,53 @@
+"""From a weight file to a file for other programs, which is then asked whether it answers as the network does."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from basicsr.inference.export import FORMATS, Plain, merge_low_rank, random_inputs
+from basicsr.utils.errors import UserError, nearest
+from basicsr.weights.network import load_described
+
+_TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
+_MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.selective_scan'}
+
+
+def export_file(weights: Path, target: Path, height: int, width: int,
+                network: dict[str, Any] | None = None) -> Iterator[str]:
+    """Write `target`, in the format of its suffix, and yield what there is to know about it.
+
+    Args:
+        height, width: of the images that formats take which hold the computation.
+        network: `{type, **arguments}`, for weights that do not say their network.
+
+    Raises:
+        UserError: for an unknown format, and when the file does not answer as the network does.
+    """
+    if min(height, width) < 1:
+        raise UserError(f'--size {height} {width}: sides must be positive')
+    if target.suffix not in FORMATS:
+        raise UserError(f"-o '{target}': unknown type '{target.suffix}'.{nearest(target.suffix, FORMATS)} One of: "
+                        f"{', '.join(FORMATS)}")
+    if target.exists() and target.samefile(weights):
+        raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
+    net, options = load_described(weights, network)
+    net.eval().requires_grad_(False)
+    write, answer = FORMATS[target.suffix]
+    check = random_inputs(net, options, height, width, seed=1)
+    expected = Plain(net)(*check)
+    merged = merge_low_rank(net, options)
+    own = write(net, merged, random_inputs(net, options, height, width, seed=0), target)
+    with torch.no_grad():
+        difference = (answer(target, check) - expected).abs().max().item()
+    note = ', low-rank additions merged' if merged != options else ''
+    yield f"{target}: {options['type']}, {sum(p.numel() for p in net.parameters()):,d} parameters{note}"
+    if target.suffix != '.safetensors':
+        yield 'takes ' + ' and '.join('x'.join(map(str, t.shape)) for t in check) + ', nothing else'
+    for name in sorted(own):
+        yield f'calls an operator of this toolbox: import {_MODULES[name]} before loading it'
+    yield f'largest difference from the network on a random image: {difference:.2e}'
+    if not difference <= _TOLERANCE:
+        raise UserError(f"'{target}' does not answer as the network does (difference {difference:.2e}); do not use it")
