@@ -13,8 +13,8 @@ from test_isalux import SMALL, inputs, network
 
 from basicsr.archs import build_network
 from basicsr.config import load_options
-from basicsr.engine.launch import start_run
 from basicsr.models import build_model
+from basicsr.training.launch import start_run
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.weights import semantic_prior
