@@ -10,10 +10,10 @@ import cv2
 import pytest
 import yaml
 
+from basicsr.ablation import report as ablation_report
 from basicsr.ablation.costs import count_macs
 from basicsr.ablation.runs import choose_gpus
 from basicsr.ablation.study import read_study
-from basicsr.commands import ablation_report
 from basicsr.commands.ablate import main as ablate
 from basicsr.config.shorten import shortened
 from basicsr.registry import ARCH_REGISTRY
