@@ -251,3 +251,15 @@ def test_schema_command(basicsr, tmp_path):
     file.write_text(file.read_text() + ' ')
     code, _, err = basicsr('schema', '--check', file)
     assert code == 2 and 'is stale' in err
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--minutes', 'nan'], '--minutes above 0'),
+    (['--minutes', 'inf'], '--minutes above 0'),
+    (['--json', '{folder}'], 'cannot be written'),
+    (['--candidates', 'bf17'], "there is no 'bf17'"),
+])
+def test_throughput_tells_mistakes_before_it_measures(tmp_path, capsys, arguments, message):
+    arguments = [text.format(folder=tmp_path) for text in arguments]
+    assert cli.main(['throughput', '--opt', 'nowhere.yml', *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -29,8 +29,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                 f"--candidates: there is no '{name}'.{nearest(name, CANDIDATES)} One of: {', '.join(CANDIDATES)}")
     if args.iterations < 1 or not (args.minutes > 0 and math.isfinite(args.minutes)):
         raise UserError('--iterations must be at least 1, and --minutes above 0')
-    if args.json and (Path(args.json).is_dir() or not os.access(Path(args.json).absolute().parent, os.W_OK)):
-        raise UserError(f"--json: '{args.json}' cannot be written")
+    if args.json:
+        above = next(folder for folder in Path(args.json).absolute().parents if folder.exists())
+        if Path(args.json).is_dir() or not os.access(above, os.W_OK):
+            raise UserError(f"--json: '{args.json}' cannot be written")
     return args
 
 
