@@ -161,7 +161,7 @@ def test_blocks_exist_with_their_defaults(load, is_train, given):
     assert opt['logger']['save_checkpoint_freq'] == (8 if is_train else 5000)
     assert (opt['val']['save_img'], opt['val']['window_size']) == (False, 0)
     assert (opt['dist_params'], opt['path']['strict_load_g']) == ({'backend': 'nccl', 'port': 29500}, True)
-    assert opt['val'].get('metrics') is None and 'pretrain_network_g' not in opt['path']
+    assert opt['val']['metrics'] == {} and 'pretrain_network_g' not in opt['path']
 
 
 def test_a_record_of_an_earlier_version_equals_todays_options(load):

@@ -73,7 +73,7 @@ def test_another_seed_gives_another_run(tiny_options, tmp_path):
 KILLED = """
 import os, signal, sys
 from basicsr.config import load_options
-from basicsr.train import train
+from basicsr.training.run import train
 
 class Killer:
 

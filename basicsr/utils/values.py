@@ -31,7 +31,7 @@ def _slice(text: str) -> str:
             return text
     except (ValueError, TypeError):
         pass
-    raise PydanticCustomError('slice', "must be a slice such as ':460' or '460:'")
+    raise PydanticCustomError('slice', "must be a slice such as ':460' or '460:' (a number alone is no slice)")
 
 
 def _known_task(name: str) -> str:
