@@ -215,3 +215,13 @@ def test_every_reference_of_the_json_schema_resolves():
     references = {part.split('"')[0] for part in json.dumps(schema).split('#/$defs/')[1:]}
     assert references and references <= schema['$defs'].keys()
     assert schema['additionalProperties'] is False
+
+
+@pytest.mark.parametrize('key, words', [('cuda_graphs', 'auto, true or false'),
+                                        ('compile', 'true, false, reduce-overhead or max-autotune')])
+def test_switches_with_further_words_name_them_all(load, key, words):
+    text = GOOD.replace('total_iter:', f'{key}: maybe\n  total_iter:', 1)
+    assert f"train.{key}: 'maybe' is not allowed; one of: {words}." in message(load, text)
+    for value in (True, False):
+        good = GOOD.replace('total_iter:', f'{key}: {str(value).lower()}\n  total_iter:', 1)
+        assert load(good).opt['train'][key] is value

@@ -5,7 +5,7 @@ import pytest
 import torch
 from fake_recorder import FakeRecorder
 from torch import nn
-from torch.nn.parallel import DataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from training_steps import EVERYTHING, PROGRESSIVE, SMALL, assert_same, batch, steps, tensors
 
 from basicsr.engine.graphs import _obstacle, step_recorder
@@ -118,11 +118,16 @@ def test_what_stands_in_the_way_of_graphs(messages):
 
     assert _obstacle(False, gpu, net, adam, ImageCleanModel) is None
     assert _obstacle(True, gpu, net, adam, ImageCleanModel) is None  # the compiled network is recorded
-    for given, word in (((False, torch.device('cpu'), net, adam, ImageCleanModel),
-                         'CPU'), (('reduce-overhead', gpu, net, adam, ImageCleanModel), 'graphs of its own'),
-                        ((False, gpu, DataParallel(net), adam, ImageCleanModel),
-                         'several GPUs'), ((False, gpu, net, other, ImageCleanModel), 'RMSprop has no fused kernel'),
-                        ((False, gpu, net, adam, Derived), 'Derived does not say')):
+    several = DistributedDataParallel.__new__(DistributedDataParallel)  # its constructor needs a process group
+    cases = [
+        ((False, torch.device('cpu'), net, adam, ImageCleanModel), 'CPU'),
+        (('reduce-overhead', gpu, net, adam, ImageCleanModel), 'graphs of its own'),
+        ((False, gpu, several, adam, ImageCleanModel), 'several processes exchange gradients'),
+        ((False, gpu, DataParallel(net), adam, ImageCleanModel), 'several GPUs'),
+        ((False, gpu, net, other, ImageCleanModel), 'RMSprop has no fused kernel'),
+        ((False, gpu, net, adam, Derived), 'Derived does not say'),
+    ]
+    for given, word in cases:
         assert word in _obstacle(*given)
     opt = {'train': {'cuda_graphs': 'auto', 'compile': False}}
     assert step_recorder(opt, gpu, net, other, ImageCleanModel) is None

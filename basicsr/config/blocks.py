@@ -93,6 +93,7 @@ def _explain(item: dict[str, Any], loc: tuple, model: type[BaseModel], path: Pat
         problems.add(here, 'is required')
     elif item['type'] == 'literal_error':
         expected = item['ctx']['expected'].replace("'", '')
+        expected = expected.replace('True', 'true').replace('False', 'false')  # YAML's words
         close = nearest(str(item['input']), expected.replace(' or ', ', ').split(', '))
         if isinstance(item['input'], (dict, list)):
             kind = 'string' if expected != item['ctx']['expected'] else 'number'

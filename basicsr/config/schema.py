@@ -73,9 +73,10 @@ class TrainOptions(Block):
     mixing_augs: MixingOptions | None = None
     amp: Literal['bf16', 'fp16'] | None = Field(None, description='autocast type; fp16 scales the loss')
     accumulate: Count = Field(1, description='split each batch into this many parts to save memory')
-    compile: bool | Literal['reduce-overhead', 'max-autotune'] = Field(
-        False, description='torch.compile the network; reduce-overhead uses CUDA graphs')
-    cuda_graphs: Literal['auto'] | bool = Field(
+    compile: Literal[True, False, 'reduce-overhead',
+                     'max-autotune'] = Field(False,
+                                             description='torch.compile the network; reduce-overhead uses CUDA graphs')
+    cuda_graphs: Literal['auto', True, False] = Field(
         'auto', description='record the training step on a GPU once per patch size and replay it; true: or stop')
     time_limit: Positive | None = Field(
         None, description='minutes after which this start of the run ends with a training state, to be resumed')
