@@ -53,7 +53,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     }
     for flag, text in sentences.items():
         parser.add_argument(f'--{flag}', required=True, help=f'a sentence: {text}')
-    parser.add_argument('--paper', nargs=3, metavar=('PSNR', 'SSIM', 'SOURCE'), help='what the paper claims, and where')
+    parser.add_argument('--paper', nargs=4, metavar=('PSNR', 'SSIM', 'PARAMETERS', 'NETWORK'),
+                        help='what a paper claims, and for which network of how many parameters')
     parser.add_argument('--ship', choices=['best-ema', 'best', 'last-ema', 'last'],
                         help='default: the best on the held-out images, their average where there is one')
     parser.add_argument('--dataset', default='test', metavar='KEY',
@@ -195,10 +196,13 @@ def _images(dataset: Any) -> set[str]:
 
 
 def _paper(given: list[str] | None) -> dict[str, Any] | None:
+    if not given:
+        return None
+    psnr, ssim, parameters, source = given
     try:
-        return {'psnr': float(given[0]), 'ssim': float(given[1]), 'source': given[2]} if given else None
+        return {'psnr': float(psnr), 'ssim': float(ssim), 'parameters': parameters, 'source': source}
     except ValueError:
-        raise UserError(f'--paper wants two numbers and a sentence, not {given[0]} {given[1]}') from None
+        raise UserError(f'--paper wants two numbers before the words, not {psnr} {ssim}') from None
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

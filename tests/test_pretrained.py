@@ -61,7 +61,7 @@ def shipped(tmp_path, monkeypatch):
                 'best EMA': {'iterations': 1200, 'plain': MEANS, 'GT-mean': {k: v + .1 for k, v in MEANS.items()}}
             }
         },
-        'paper': {'psnr': 24.03, 'ssim': .827, 'source': 'a larger network'},
+        'paper': {'psnr': 24.03, 'ssim': .827, 'parameters': '4.59 M', 'source': 'a larger network'},
         'licence': 'MIT',
     }
     (folder / 'manifest.json').write_text(json.dumps({'default': 'tiny_net', 'weights': {'tiny_net': entry}}))
@@ -213,18 +213,20 @@ def test_an_installed_package_has_them_inside(shipped, tmp_path):
 # --- the table of the README
 
 
-def test_the_table_has_the_papers_numbers_in_brackets(shipped):
+def test_what_a_paper_claims_has_a_row_of_its_own(shipped):
     manifest = read_manifest()
     text = markdown(manifest)
-    row = next(line for line in text.splitlines() if line.startswith('| `tiny_net` |'))
-    assert row.strip('| ').split(' | ') == [
-        '`tiny_net`', '34,449', 'nothing', '1,200', '20.12 (24.03)', '0.780 (0.827)', '20.22 / 0.880',
-        '20.12 / 20.12; 20.22 / 20.22'
-    ]
+    head, _, ours, claimed, *_ = ([cell.strip() for cell in line[1:-1].split('|')] for line in text.splitlines())
+    assert head == ['network', 'parameters', 'trained on', 'iterations', 'PSNR / SSIM', 'with GT-mean']
+    assert ours == ['`tiny_net`, measured', '34,449', 'nothing', '1,200', '20.12 / 0.780', '20.22 / 0.880']
+    assert claimed == ['*claimed for another network: a larger network*', '*4.59 M*', '', '', '*24.03 / 0.827*', '']
     assert '`tiny_net`, the default: RetinexMamba of [tiny.yml](Options/tiny.yml)' in text
-    assert 'In brackets: a larger network.' in text
     manifest['weights']['tiny_net']['paper'] = None
-    assert '| 20.12 | 0.780 | 20.22 / 0.880 |' in markdown(manifest) and 'In brackets:' not in markdown(manifest)
+    assert '| 20.12 / 0.780 | 20.22 / 0.880 |' in markdown(manifest) and 'claimed' not in markdown(manifest)
+    manifest['weights']['tiny_net']['changes'] = {'train.total_iter': 5}
+    for words in ('changed: train.total_iter 5.', 'run: best EMA. the first.', 'Machine: none.',
+                  '(../Options/tiny.yml)'):
+        assert words in measured(manifest)
     assert max(map(len, (line for line in text.splitlines() if '|' not in line))) <= 120
 
 

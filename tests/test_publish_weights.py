@@ -100,20 +100,20 @@ def test_the_option_file_of_a_variant(project, tmp_path, capsys):
 
 
 def test_what_it_writes_is_true(project, tmp_path):
-    assert publish(project, '--paper', '24.03', '0.827', 'the larger network') == 0
+    assert publish(project, '--paper', '24.03', '0.827', '4.59 M', 'the larger network') == 0
     entry, folder = entry_of(project), project / 'pretrained_weights'
     check_entry('tiny_net', entry, folder)
     reproduce(entry, folder, count=3)
     assert entry['entry'] == 'best EMA' and entry['iterations'] == 2 and entry['options'] == 'Options/tiny.yml'
     assert entry['changes'] == {'manual_seed': 8, 'world_size': 2}
-    assert entry['paper'] == {'psnr': 24.03, 'ssim': .827, 'source': 'the larger network'}
+    assert entry['paper'] == {'psnr': 24.03, 'ssim': .827, 'parameters': '4.59 M', 'source': 'the larger network'}
     assert entry['metrics']['dataset'] == 'unseen' and set(entry['metrics']['per_image']) == {'7', '8', '9'}
     best = read_file(tmp_path / 'experiments/tiny/best/net_g_best.pth')['params_ema']
     state = load_weights(folder / 'tiny_net.safetensors').state
     assert state.keys() == best.keys() and all(torch.equal(state[k], best[k]) for k in best)
     before, between, after = split_readme(project / 'README.md')
     assert (before, after) == ('# Project\n\n', '\n\nmore\n')
-    assert between == markdown(pretrained.read_manifest()) and '(24.03)' in between
+    assert between == markdown(pretrained.read_manifest()) and '*4.59 M* |  |  | *24.03 / 0.827*' in between
     table = (folder / 'METRICS.md').read_text()
     assert table == measured(pretrained.read_manifest())
     found = entry['metrics']['candidates']['best EMA']['GT-mean']
@@ -202,7 +202,7 @@ def damage(project, run, how):
     ('bare', [], 'does not say which network it belongs to'),
     ('', ['--name', '../x'], "--name '../x' must consist of letters"),
     ('', ['--dataset', 'tset'], "has no data set 'tset'. Did you mean 'test'?"),
-    ('', ['--paper', 'a', 'b', 'c'], '--paper wants two numbers and a sentence, not a b'),
+    ('', ['--paper', 'a', 'b', 'c', 'd'], '--paper wants two numbers before the words, not a b'),
 ])
 def test_mistakes_are_one_sentence_and_change_nothing(project, tmp_path, capsys, how, flags, message):
     damage(project, tmp_path / 'experiments' / 'tiny', how)

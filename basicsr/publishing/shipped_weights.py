@@ -9,49 +9,47 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 from basicsr.utils.pretrained import README_PROTOCOL, describe_weights, read_manifest, shipped_metrics
 
-# the first one's numbers stand alone; of the others the README shows the PSNR
+# the README shows the first one's numbers, METRICS.md those of all
 PROTOCOLS = (README_PROTOCOL, 'basicsr', 'restormer-rgb3d')
 START, END = '<!-- shipped weights -->', '<!-- end -->'
 
-_DIGITS = {'psnr': '.2f', 'ssim': '.3f'}
 _NONE = 'None yet: this version comes without trained weights. Train a network, or give the weights of others.'
-_HEAD = ('network', 'parameters', 'trained on', 'iterations', 'PSNR', 'SSIM', 'with GT-mean',
-         f'PSNR by {" / ".join(PROTOCOLS[1:])}; with GT-mean')
+_HEAD = ('network', 'parameters', 'trained on', 'iterations', 'PSNR / SSIM', 'with GT-mean')
 
 
 def markdown(manifest: dict[str, Any]) -> str:
-    """The README's part between its marks: a row and a paragraph for each network of the manifest."""
+    """The README's part between its marks: rows of what was measured and of what papers claim, and a note for each."""
     weights = manifest['weights']
     if not weights:
         return _NONE
-    lines = [_row(_HEAD), '|' + '---|' * len(_HEAD), *(_row(_cells(name, weights[name])) for name in weights)]
+    rows = [row for name, entry in weights.items() for row in (_measured(name, entry), *_claimed(entry))]
     notes = [
-        _fill(f'Measured here by the protocol `{README_PROTOCOL}` unless another is named; in brackets what the paper'
-              ' claims. GT-mean scales each result to the brightness of its ground truth, which only a benchmark'
-              ' knows.')
+        _fill(f'Measured with the protocol `{README_PROTOCOL}`; more protocols, and how the weights were made:'
+              ' [METRICS.md](pretrained_weights/METRICS.md). GT-mean scales each result to the brightness of its ground'
+              ' truth, which only a benchmark knows.')
     ]
     notes += [_fill(_note(name, weights[name], name == manifest['default'])) for name in weights]
-    return '\n\n'.join(['\n'.join(lines), *notes])
+    return '\n\n'.join(['\n'.join(_table(_HEAD, rows)), *notes])
 
 
 def measured(manifest: dict[str, Any]) -> str:
-    """METRICS.md beside the manifest: every candidate of every network, plain and with GT-mean, by every protocol."""
+    """METRICS.md beside the manifest: how each network was made, and every candidate of its run by every protocol."""
     lines = [
         '# Measured', '', 'PSNR and SSIM of everything that a run has left, by three [protocols](../docs/metrics.md).'
         ' Written by `scripts/publish_weights.py`.'
     ]
     for name, entry in manifest['weights'].items():
-        metrics = entry['metrics']
-        lines += [
-            '', f"## {name}", '', f"{metrics['images']} images of {metrics['dataset']}; what is shipped is in bold.",
-            '',
-            _row(('weights', 'iterations', '', *PROTOCOLS)), '|' + '---|' * (3 + len(PROTOCOLS))
-        ]
+        metrics, rows = entry['metrics'], []
         for label, found in metrics['candidates'].items():
             shown = f'**{label}**' if label == entry['entry'] else label
             for kind in ('plain', 'GT-mean'):
                 values = (f"{found[kind][f'psnr {p}']:.2f} / {found[kind][f'ssim {p}']:.4f}" for p in PROTOCOLS)
-                lines.append(_row((shown, f"{found['iterations']:,d}", kind, *values)))
+                rows.append((shown, f"{found['iterations']:,d}", kind, *values))
+        lines += [
+            '', f'## {name}', '', *_history(entry), '',
+            f"{metrics['images']} images of {metrics['dataset']}; what is shipped is in bold.", '', *_table(
+                ('weights', 'iterations', '', *PROTOCOLS), rows)
+        ]
     return '\n'.join(lines) + '\n'
 
 
@@ -83,37 +81,49 @@ def write_readme(readme: Path, manifest: dict[str, Any]) -> None:
         file.write(f'{before}{START}\n{markdown(manifest)}\n{END}{after}')
 
 
-def _cells(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    found, paper = shipped_metrics(entry), entry['paper'] or {}
-    plain, gt_mean = found['plain'], found['GT-mean']
-    claimed = {metric: f' ({paper[metric]:{digits}})' if paper else '' for metric, digits in _DIGITS.items()}
-    psnr, ssim = (f'{plain[f"{metric} {README_PROTOCOL}"]:{digits}}{claimed[metric]}'
-                  for metric, digits in _DIGITS.items())
-    brighter = ' / '.join(f'{gt_mean[f"{metric} {README_PROTOCOL}"]:{digits}}' for metric, digits in _DIGITS.items())
-    others = '; '.join(' / '.join(f'{means[f"psnr {p}"]:.2f}' for p in PROTOCOLS[1:]) for means in (plain, gt_mean))
-    data = entry['data'].rstrip('.').replace('|', '\\|')
-    return f'`{name}`', f"{entry['parameters']:,d}", data, f"{entry['iterations']:,d}", psnr, ssim, brighter, others
+def _measured(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    found, data = shipped_metrics(entry), entry['data'].rstrip('.').replace('|', '\\|')
+    plain, brighter = (_values(found[kind], f' {README_PROTOCOL}') for kind in ('plain', 'GT-mean'))
+    return f'`{name}`, measured', f"{entry['parameters']:,d}", data, f"{entry['iterations']:,d}", plain, brighter
+
+
+def _claimed(entry: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row of its own: what the paper says of its network is nothing that this one was measured to do."""
+    paper = entry['paper']
+    if not paper:
+        return []
+    source = paper['source'].rstrip('.').replace('|', '\\|')
+    return [(f'*claimed for another network: {source}*', f"*{paper['parameters']}*", '', '', f'*{_values(paper)}*', '')]
+
+
+def _values(means: dict[str, float], protocol: str = '') -> str:
+    return f"{means[f'psnr{protocol}']:.2f} / {means[f'ssim{protocol}']:.3f}"
 
 
 def _note(name: str, entry: dict[str, Any], default: bool) -> str:
-    metrics, paper = entry['metrics'], entry['paper']
     options = f"[{Path(entry['options']).name}]({entry['options']})"
-    parts = [
-        f"`{name}`{', the default' if default else ''}: {entry['network']['type']} of {options}, measured on the"
-        f" {metrics['images']} images of {metrics['dataset']}.",
-        *([f"Options changed: {', '.join(f'{key} {value}' for key, value in entry['changes'].items())}."]
-          if entry['changes'] else []), f"Which weights of the run: {entry['entry']}. {_sentence(entry['selection'])}",
-        f"Machine: {_sentence(entry['machine'])}", f"Licence: {_sentence(entry['licence'])}"
+    return (f"`{name}`{', the default' if default else ''}: {entry['network']['type']} of {options}, measured on the"
+            f" {entry['metrics']['images']} images of {entry['metrics']['dataset']}. Licence:"
+            f" {_sentence(entry['licence'])}")
+
+
+def _history(entry: dict[str, Any]) -> list[str]:
+    changes = ', '.join(f'{key} {value}' for key, value in entry['changes'].items())
+    return [
+        f"- Options: [{Path(entry['options']).name}](../{entry['options']}); changed: {changes or 'none'}.",
+        f"- Trained on: {_sentence(entry['data'])}",
+        f"- Which weights of the run: {entry['entry']}. {_sentence(entry['selection'])}",
+        f"- Machine: {_sentence(entry['machine'])}", f"- Licence: {_sentence(entry['licence'])}"
     ]
-    return ' '.join(parts + ([f"In brackets: {_sentence(paper['source'])}"] if paper else []))
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith('.') else f'{text}.'
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return [lines[0], '|' + '---|' * len(head), *lines[1:]]
 
 
 def _fill(text: str) -> str:
