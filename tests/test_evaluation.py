@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -65,10 +66,15 @@ def test_what_takes_the_place_of_a_result_is_measured_and_shown():
     assert seen[0].values == found.rows[0].values and seen[0].file == '0.png'
 
 
-def test_training_testing_and_evaluating_give_the_same_numbers(tiny_options, tmp_path):
+def test_training_testing_and_evaluating_give_the_same_numbers(tiny_options, pairs, tmp_path):
     """One road: the images' sides are no multiples of what the network pads to."""
+    for file in pairs.rglob('*.png'):
+        (tmp_path / 'odd' / file.parent.name).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / 'odd' / file.parent.name / file.name), cv2.imread(str(file))[:21, :27])
+    roots = {'dataroot_lq': str(tmp_path / 'odd' / 'input'), 'dataroot_gt': str(tmp_path / 'odd' / 'target')}
     metrics = {label: {'type': f'calculate_{label}', 'protocol': 'retinexformer'} for label in ('psnr', 'ssim')}
-    options = str(tiny_options('one', train={'total_iter': 2}, val={'val_freq': 2, 'metrics': metrics}))
+    options = str(
+        tiny_options('one', datasets={'val': roots}, train={'total_iter': 2}, val={'val_freq': 2, 'metrics': metrics}))
     assert train_command(['--opt', options]) == 0
     weights = tmp_path / 'experiments' / 'one' / 'models' / 'net_g_latest.pth'
     with (tmp_path / 'experiments' / 'one' / 'metrics.csv').open() as file:
