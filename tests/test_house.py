@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_imports_go_one_way():
     assert len(arrows()) > 100
     wrong = [f'{where}: {a} imports {b}' for a, b, where in arrows() if ORDER.index(b) > ORDER.index(a)]
     assert wrong == []
+
+
+def test_the_picture_of_the_house_is_true():
+    """CONTRIBUTING.md draws the rooms in the order of imports, and knows all of them."""
+    text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+    picture = text.partition('## The house')[2].partition('```text\n')[2].partition('```')[0]
+    rooms = re.findall(r'(?:^|  )([a-z]+)  +(?=\S)', picture, re.MULTILINE)
+    assert rooms == ORDER
+    assert {p.name for p in PACKAGE.iterdir() if (p / '__init__.py').is_file()} <= set(ORDER)
 
 
 def test_inference_imports_nothing_that_trains():
