@@ -233,6 +233,7 @@ class MyNet(RetinexMamba):
 '''
 READ_STUDY = '''
 from pathlib import Path
+from basicsr.ablation.study import read_study
 print(len(read_study("block.yml", 1, None, Path.cwd()).runs))
 '''
 
