@@ -45,6 +45,15 @@ def test_imports_go_one_way():
     assert wrong == []
 
 
+def test_the_picture_of_the_house_is_true():
+    """CONTRIBUTING.md draws the rooms in the order of imports, and knows all of them."""
+    text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+    picture = text.partition('## The house')[2].partition('```text\n')[2].partition('```')[0]
+    rooms = re.findall(r'(?:^|  )([a-z]+)  +(?=\S)', picture, re.MULTILINE)
+    assert rooms == ORDER
+    assert {p.name for p in PACKAGE.iterdir() if (p / '__init__.py').is_file()} <= set(ORDER)
+
+
 def test_inference_imports_nothing_that_trains():
     trains = ('engine', 'models', 'training', 'losses', 'data')
     assert [w for a, b, w in arrows() if a == 'inference' and b in trains] == []

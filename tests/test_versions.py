@@ -61,8 +61,8 @@ def test_the_oldest_versions_are_the_lower_bounds(python):
         assert re.sub(r'(\.0)+$', '', versions[requirement.name]).startswith(bound.version), requirement
 
 
-def test_the_readme_says_what_is_supported():
-    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+def test_the_docs_say_what_is_supported():
+    text = (ROOT / 'docs' / 'install.md').read_text(encoding='utf-8')
     rows = re.findall(r'^\| (oldest|`make`|newest)[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|', text, re.M)
     found = {name: versions for name, *versions in rows}
     for name, file in (('oldest', 'constraints-oldest.txt'), ('`make`', 'constraints.txt')):

@@ -25,7 +25,7 @@ class Backend:
 
     Attributes:
         title: subject of sentences about it.
-        summary, where, needs: for people, in `basicsr doctor` and the README: what it is, runs on, must be there.
+        summary, where, needs: for people, in `basicsr doctor` and `docs/backends.md`: what it is, runs on, must be there.
         priority: of those that can run, the highest is chosen; one with 0 only when it is named.
         device: the type of device that its tensors lie on; None for any.
         types: of images and sequences that reach it.
