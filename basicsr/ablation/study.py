@@ -117,9 +117,11 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
     data, source = read_yaml(path)
     problems = Problems(source)
     options = check_block(StudyOptions, data, (), problems) or {}
-    listed: list[Any] = options.get('variants') or (data.get('variants')
-                                                    if isinstance(data.get('variants'), list) else [])
-    checked = [check_block(VariantOptions, v, ('variants', i), problems) for i, v in enumerate(listed)]
+    listed: Any = options.get('variants', data.get('variants'))
+    checked = [
+        check_block(VariantOptions, v, ('variants', i), problems)
+        for i, v in enumerate(listed if isinstance(listed, list) else [])
+    ]
     variants = [variant or {} for variant in checked]  # what has mistakes is nothing; they are raised below
     names = [v['name'] for v in variants if v]
     for i, variant in enumerate(variants):

@@ -43,9 +43,9 @@ def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problem
 
 def check_component(holder: Any, key: str | int, registry: Registry, path: Path, problems: Problems,
                     extra: dict[str, Any] | None = None) -> None:
-    """Check `holder[key]` of a mapping or list, a mapping with `type` and arguments of the registered object, and convert its values.
+    """Check `holder[key]`, a mapping with `type` and arguments of the registered object, and convert its values.
 
-    Other forms are left to the schema. `extra`: fields beside the arguments.
+    Other forms are left to the schema. `holder`: a mapping or a list. `extra`: fields beside the arguments.
     """
     block = holder.get(key) if isinstance(holder, dict) else holder[key]
     here = (*path, key)
@@ -101,9 +101,10 @@ def _explain(item: ErrorDetails, loc: tuple, model: type[BaseModel], path: Path,
         else:
             problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
     elif item['type'] in ('too_short', 'too_long'):
-        least, most = item['ctx'].get('min_length'), item['ctx'].get('max_length')
-        bound = f"at least {counted(least, 'value')}" if least is not None else f"at most {counted(most, 'value')}"
-        problems.add(here, f"needs {bound}, not {item['ctx']['actual_length']}")
+        limits = item['ctx']
+        bound = (f"at least {counted(limits['min_length'], 'value')}"
+                 if item['type'] == 'too_short' else f"at most {counted(limits['max_length'], 'value')}")
+        problems.add(here, f"needs {bound}, not {limits['actual_length']}")
     else:
         message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
         message = message.partition(' or instance of ')[0]  # a class of ours

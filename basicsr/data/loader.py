@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from basicsr.data.protocol import Samples
 from basicsr.data.samplers import ShardSampler
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error

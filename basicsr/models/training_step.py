@@ -115,7 +115,8 @@ class StepMixin(BaseModel):
                 losses = number_names([*self.compute_losses(preds, target).items(), *self._network_losses()])
                 for key, value in losses.items():
                     sums[key] = sums.get(key, 0) + value.detach() * share
-                self.precision.backward(sum(losses.values()) * share)
+                total: Any = sum(losses.values())
+                self.precision.backward(total * share)
         norm = self.precision.clip(self.optimizer_g, list(self.net_g.parameters()), train.get('grad_clip_norm'))
         values = torch.stack([v.detach().float().mean() for v in sums.values()])
         finite = torch.isfinite(torch.cat([values, norm.detach().view(1)]))

@@ -9,6 +9,7 @@ from typing import Any
 from addict import Dict
 
 from basicsr.data.loader import ImageLoader
+from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
 from basicsr.engine.checkpoint import Finished, newest_state, read_state

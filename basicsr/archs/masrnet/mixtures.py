@@ -23,6 +23,8 @@ _LOGIT_LIMIT = 10.
 class ExpertLinear(nn.Module):
     """One affine map for each expert: (E, n, I) to (E, n, O)."""
 
+    bias: nn.Parameter | None
+
     def __init__(self, experts: int, in_features: int, out_features: int, bias: bool):
         super().__init__()
         self.register_parameter('bias', nn.Parameter(torch.zeros(experts, out_features)) if bias else None)
