@@ -108,6 +108,8 @@ def _explain(item: ErrorDetails, loc: tuple, model: type[BaseModel], path: Path,
     else:
         message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
         message = message.partition(' or instance of ')[0]  # a class of ours
+        if item['type'] == 'sequence_str' or item.get('ctx', {}).get('class') == 'Sequence':
+            message = 'must be a valid list'
         problems.add(here, f'{message}, not {given}')
 
 

@@ -145,7 +145,7 @@ class BaseModel(ValidationMethods):
                      param_key: str | list[str] = 'params') -> None:
         """Write `models/net_<label>_<iter>.pth` (`latest` for -1) with what the network is beside its weights."""
         nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
+        keys = [param_key] if isinstance(param_key, str) else param_key
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         content = {key: self.cpu_state(n) for key, n in zip(keys, nets)}
         save_weights(Path(self.opt['path']['models']) / name, content | self.identity(net_label))

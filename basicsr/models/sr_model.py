@@ -17,7 +17,7 @@ from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.losses.loss_util import named_values, number_names, short_name
-from basicsr.models.training_step import StepMixin
+from basicsr.models.training_step import StepModel
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
@@ -29,7 +29,7 @@ from basicsr.weights.semantic_prior import equip
 
 
 @MODEL_REGISTRY.register()
-class SRModel(StepMixin):
+class SRModel(StepModel):
     """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses.
 
     `replayable` says that `step` of this very class does nothing but tensor operations, which CUDA graphs replay; a

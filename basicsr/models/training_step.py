@@ -37,7 +37,7 @@ class Report(NamedTuple):
     output: Tensor
 
 
-class StepMixin(BaseModel):
+class StepModel(BaseModel):
     """`optimize_parameters` for models with `net_g`, `optimizer_g`, `precision` and `compute_losses`.
 
     Attributes:
