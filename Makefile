@@ -1,6 +1,6 @@
 # make demo          train, test and enhance on the bundled photographs (CPU, a few minutes)
 # make test          the whole test suite
-# make lint          ruff and yapf
+# make lint          ruff, yapf and mypy
 # make test-oldest   the test suite with the oldest versions that are supported (PYTHON=python3.10 or 3.11)
 # make test-newest   the test suite with the newest releases there are
 # make constraints   renew the versions that the first three install
@@ -38,6 +38,7 @@ test-newest:
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/yapf --diff --recursive --parallel basicsr Enhancement Ablation_Model benchmarks scripts tests setup.py
+	$(BIN)/python -m mypy
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -157,6 +157,8 @@ def import_file(file: Path) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"cannot import '{file}': it is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.append(str(file.parent))  # its neighbours may be imported by plain name
@@ -178,8 +180,7 @@ def _scan(file: Path, decorator: str, undecorated: bool) -> Iterator[Entry]:
     for node in tree.body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             continue
-        names = [_registered_name(d, decorator, node.name) for d in node.decorator_list]
-        names = [n for n in names if n]
+        names = [n for d in node.decorator_list if (n := _registered_name(d, decorator, node.name))]
         if not names and undecorated and not node.name.startswith('_'):
             names = [node.name]
         yield from (Entry(n, file, node) for n in names)
@@ -192,9 +193,9 @@ def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None
     owner = node.func.value
     if (owner.id if isinstance(owner, ast.Name) else getattr(owner, 'attr', None)) != decorator:
         return None
-    given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+    given = {k.arg: str(k.value.value) for k in node.keywords if isinstance(k.value, ast.Constant) and k.value.value}
     name = given.get('name') or default
-    return f'{name}_{given["suffix"]}' if given.get('suffix') else name
+    return f'{name}_{given["suffix"]}' if 'suffix' in given else name
 
 
 def _origin(obj: Any) -> tuple[str, str]:

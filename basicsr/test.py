@@ -53,7 +53,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     shutdown()
 
 
-test_pipeline.__test__ = False  # not a test case, although its name looks like one
+test_pipeline.__test__ = False  # type: ignore[attr-defined]  # not a test case, although its name looks like one
 
 
 def _choose_weights(loaded) -> None:

@@ -18,6 +18,7 @@ from basicsr.ops.native import compiled, flags
 from basicsr.ops.native import library as native
 from basicsr.ops.self_check import check
 from basicsr.ops.ss2d import ss2d_scan
+from basicsr.utils.errors import UserError
 
 # counts its calls, and compiles without optimising, which takes a tenth of the time
 QUICK = '#!/bin/sh\necho x >> {calls}\nexec cc "$@" -O0\n'
@@ -125,6 +126,8 @@ def test_a_broken_compiler_leaves_plain_pytorch_and_says_what_to_do(home, messag
     y = ss2d_scan(*inputs(1, 3, 4, 5, 3, 2))
     assert y.isfinite().all() and native.library() is None and kept(home) == []
     story = native.why_not()
+    with pytest.raises(UserError, match='the C kernels could not be compiled'):
+        native.loaded()
     assert story.startswith(f"the C kernels could not be compiled with '{home / 'quick-cc'}': ") and said in story
     assert story.endswith('the variable CC may name a C compiler that works') and '\n' not in story
     assert messages[1:] == [f'selective scan (ss2d, float32 on cpu): backend torch; {story}'

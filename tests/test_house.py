@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_python
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 # imports go one way: a package may import those before it in this list, and itself
 ORDER = [
     'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference', 'evaluation',
     'engine', 'models', 'training', 'ablation', 'search', 'publishing', 'commands', 'entry'
 ]
 PACKAGE = ROOT / 'basicsr'
+PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
 
 def layer(module: str) -> str:
@@ -134,3 +140,18 @@ def test_all_registered_names_import_and_have_docstrings():
     for registry in (*REGISTRIES, SCHEDULER_REGISTRY):
         for name, obj in registry:
             assert obj.__doc__, f'{registry.noun} {name} has no docstring'
+
+
+def test_the_package_says_that_it_is_typed(monkeypatch):
+    """The marker is packed, and `make lint` runs what keeps its promise, on the whole package."""
+    from setuptools.dist import Distribution
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution(
+        {'packages': ['basicsr'], 'package_data': PROJECT['tool']['setuptools']['package-data']})
+    command = distribution.get_command_obj('build_py')
+    command.ensure_finalized()
+    packed = {name for package, *_, names in command.data_files if package == 'basicsr' for name in names}
+    assert 'py.typed' in packed
+    checked = PROJECT['tool']['mypy']
+    assert checked['packages'] == ['basicsr'] and not any('ignore_errors' in rules for rules in checked['overrides'])
+    assert '$(BIN)/python -m mypy\n' in (ROOT / 'Makefile').read_text(encoding='utf-8')

@@ -20,7 +20,7 @@ WEIGHTS = BalanceWeights(0.05, 0.01, 0.001)
 def test_gates_are_the_normalised_probabilities_of_the_most_probable_experts():
     logits = torch.randn(50, 5)
     routing = route(logits, 2)
-    for row, index, gates in zip(logits.softmax(1).tolist(), routing.index.tolist(), routing.gates):
+    for row, index, gates in zip(logits.softmax(1).tolist(), routing.chosen.tolist(), routing.gates):
         best = sorted(range(5), key=lambda e: -row[e])[:2]
         assert index == best
         total = sum(row[e] for e in best) + 1e-6
@@ -31,27 +31,27 @@ def test_gates_are_the_normalised_probabilities_of_the_most_probable_experts():
 def test_tokens_that_stay_apart_are_ordered_by_expert():
     logits = torch.randn(50, 6)
     ordered, plain = route(logits, 3, by_expert=True), route(logits, 3)
-    assert torch.equal(ordered.index, plain.index.sort(dim=1).values)
-    gates = [torch.zeros(50, 6).scatter(1, r.index, r.gates) for r in (ordered, plain)]
+    assert torch.equal(ordered.chosen, plain.chosen.sort(dim=1).values)
+    gates = [torch.zeros(50, 6).scatter(1, r.chosen, r.gates) for r in (ordered, plain)]
     torch.testing.assert_close(*gates)
 
 
 def test_the_most_probable_expert_stands_first_and_another_is_drawn_in_proportion():
     logits = torch.tensor([0.3, 0.6, 0.1]).log().repeat(20_000, 1)
     torch.manual_seed(1)
-    index = route(logits, 2, sampled=1).index
+    index = route(logits, 2, sampled=1).chosen
     assert (index[:, 0] == 1).all() and (index[:, 1] != 1).all()
     assert (index[:, 1] == 0).float().mean().item() == pytest.approx(0.75, abs=0.02)
     torch.manual_seed(1)
-    assert torch.equal(route(logits, 2, sampled=1).index, index)
+    assert torch.equal(route(logits, 2, sampled=1).chosen, index)
     torch.manual_seed(1)
     left = (logits.softmax(1) + 1e-6) * torch.tensor([1, 0, 1])
     assert torch.equal(torch.multinomial(left, 1), index[:, 1:])
 
 
 def test_all_heads_can_be_drawn_also_improbable_ones():
-    assert set(route(torch.tensor([[0., -200., -200.]] * 50), 2, sampled=1).index[:, 1].tolist()) == {1, 2}
-    index = route(torch.randn(100, 3), 3, sampled=3).index
+    assert set(route(torch.tensor([[0., -200., -200.]] * 50), 2, sampled=1).chosen[:, 1].tolist()) == {1, 2}
+    index = route(torch.randn(100, 3), 3, sampled=3).chosen
     assert torch.equal(index.sort(dim=1).values, torch.arange(3).expand(100, 3))
 
 
@@ -77,7 +77,7 @@ def test_balance_loss_equals_its_formula(experts, k):
     z = logits.double().numpy()
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     total = np.zeros(experts)
-    for row, index in zip(p, routing.index.tolist()):
+    for row, index in zip(p, routing.chosen.tolist()):
         for e in index:
             total[e] += row[e] / (sum(row[i] for i in index) + 1e-6)
     share = total / total.sum()

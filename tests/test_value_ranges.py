@@ -199,6 +199,8 @@ def test_signatures_are_written_with_annotations():
     ('network_g={type: RetinexMamba, in_channels: 1}', 'network_g.in_channels: 1 is not allowed; one of: 3.'),
     ('network_g={type: RetinexMamba, num_blocks: [1, 2, -2]}',
      'num_blocks[2]: must be greater than or equal to 0, not -2'),
+    ('network_g={type: RetinexMamba, num_blocks: 4}', 'num_blocks: must be a valid list, not 4'),
+    ('network_g={type: RetinexMamba, num_blocks: many}', "num_blocks: must be a valid list, not 'many'"),
     ('datasets.val={type: CDD11Dataset, dataroot: lq, subset: tripel}', "Did you mean 'triple'?"),
     ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: []}', 'de_type: needs at least 1 value, not 0'),
     ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: [derain], ratios: {derian: 2}}', "mean 'derain'?"),

@@ -117,8 +117,12 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
     data, source = read_yaml(path)
     problems = Problems(source)
     options = check_block(StudyOptions, data, (), problems) or {}
-    listed = options.get('variants', data.get('variants') if isinstance(data.get('variants'), list) else [])
-    variants = [check_block(VariantOptions, v, ('variants', i), problems) for i, v in enumerate(listed)]
+    listed: Any = options.get('variants', data.get('variants'))
+    checked = [
+        check_block(VariantOptions, v, ('variants', i), problems)
+        for i, v in enumerate(listed if isinstance(listed, list) else [])
+    ]
+    variants = [variant or {} for variant in checked]  # what has mistakes is nothing; they are raised below
     names = [v['name'] for v in variants if v]
     for i, variant in enumerate(variants):
         if variant and _slug(variant['name']) in [_slug(v['name']) for v in variants[:i] if v]:
@@ -135,15 +139,15 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
     study.results = root / 'results' / study.name
     base = options.get('base')
     if isinstance(base, dict):
-        with atomic_write(study.results / 'base.yml', 'w') as file:
-            json.dump(base, file, indent=2)  # JSON is YAML
+        with atomic_write(study.results / 'base.yml', 'w') as out:
+            json.dump(base, out, indent=2)  # JSON is YAML
         base = str(study.results / 'base.yml')
     mistakes: dict[str, list[int]] = {}
     for i, variant in enumerate(variants):
         study.paper[variant['name']] = variant.get('paper') or {}
         changes = options['overrides'] | variant['overrides']
         try:
-            file = _find(variant.get('opt') or base, path)
+            file = _find(str(variant.get('opt') or base), path)
             if variant.get('arch_files'):
                 changes['arch_files'] = [str(_find(f, path).resolve()) for f in variant['arch_files']]
             study.runs += _runs(study, variant['name'], file, changes, seeds, total_iter or options.get('total_iter'),

@@ -24,7 +24,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import BelowOne, Count, Positive
 
 _NAMES = ('kernel_size', 'sigma', 'embed_dim', 'num_heads', 'mlp_ratio', 'num_resolution', 'dropout_ratio')
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     'train_scripts': dict(zip(_NAMES, (9, 3, 16, 8, 4, 4, 0.))),
     'small': dict(zip(_NAMES, (15, 5, 16, 2, 1, 2, 0.2))),
     'base': dict(zip(_NAMES, (15, 5, 32, 4, 2, 3, 0.2))),
@@ -77,8 +77,8 @@ class Block(nn.Module):
 
     def run(self, x: Tensor, context: Tensor | None) -> Tensor:
         size = x.shape[-2:]
-        x, context = (None if t is None else t.permute(0, 2, 3, 1).flatten(1, 2) for t in (x, context))
-        return self.mlp(self.attn(x, context)).unflatten(1, size).permute(0, 3, 1, 2)
+        tokens, others = (None if t is None else t.permute(0, 2, 3, 1).flatten(1, 2) for t in (x, context))
+        return self.mlp(self.attn(tokens, others)).unflatten(1, size).permute(0, 3, 1, 2)
 
 
 class Encoder(nn.Module):
@@ -106,11 +106,11 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [dim * 2**i for i in range(num_resolution + 1)]
         self.in_conv = nn.Conv2d(channels, dim, 3, padding=1)
-        self.down = nn.ModuleList(
+        self.down: Any = nn.ModuleList(
             nn.ModuleList([Block(d, **block), *(_named(nn.Conv2d(d, 2 * d, 2, stride=2)) for _ in range(2))])
             for d in widths[:-1])
         self.mid = nn.ModuleList(Block(widths[-1], **block) for _ in range(num_resolution // 2))
-        self.up = nn.ModuleList(
+        self.up: Any = nn.ModuleList(
             nn.ModuleList([
                 nn.ModuleDict({'conv': Doubling(2 * d, d)}),
                 PointwiseConv2d(2 * d, d, bias=False),
@@ -185,7 +185,7 @@ class IllRecNet(nn.Module):
         values = {**PRESETS[preset], **{name: value for name, value in given if value is not None}}
         _check(channels, **values)
         self.description = replace(self.description, multiple=2**values['num_resolution'])
-        block = {
+        block: dict[str, Any] = {
             'num_heads': values['num_heads'], 'mlp_ratio': values['mlp_ratio'], 'dropout': values['dropout_ratio'],
             'checkpoint': checkpoint
         }

@@ -185,7 +185,7 @@ class ISALux(nn.Module):
 
 def _pyramid(adapters: nn.ModuleList | None, prior: Tensor | None) -> list[Tensor | None]:
     """Features of a prior (B, N, H, W) at full, half and quarter size; each size is taken from the full one."""
-    if adapters is None:
+    if adapters is None or prior is None:
         return [None, None, None]
     h, w = prior.shape[-2:]
     maps = [prior] + [F.interpolate(prior, size=(h // s, w // s), mode='bilinear') for s in (2, 4)]

@@ -83,6 +83,9 @@ class MASRNet(nn.Module):
 
     description = Description(multiple=WINDOW, channels='in_channels', recognise=recognise,
                               tiling='its group normalisation takes mean and variance over all pixels')
+    isp_1: Any
+    isp_2: Any
+    isp_4: Any
     attention_type, window_map = MixtureOfAttention, staticmethod(window_map)  # what variants replace
 
     def __init__(self, in_channels: Literal[3] = 3, embed_dim: Count = 128, patch_size: Count = 4, win_size: Count = 2,

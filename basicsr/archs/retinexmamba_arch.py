@@ -81,7 +81,7 @@ class Restorer(nn.Module):
                  checkpoint: bool = False):
         super().__init__()
         self.embedding = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
-        self.encoder_layers = nn.ModuleList()
+        self.encoder_layers: Any = nn.ModuleList()
         width, state = dim, d_state
         for i in range(level):
             self.encoder_layers.append(
@@ -92,7 +92,7 @@ class Restorer(nn.Module):
                 ]))
             width, state = width * 2, state * 2
         self.bottleneck = level_type(width, width // dim, num_blocks[-1], state, checkpoint)
-        self.decoder_layers = nn.ModuleList()
+        self.decoder_layers: Any = nn.ModuleList()
         for i in range(level):
             # the published decoder halves its width here but the state size only after the level: 4N, then 2N
             half = width // 2

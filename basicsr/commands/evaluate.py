@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError('--output_dir is the folder of one weight file; several have theirs below --result_dir')
     from basicsr.evaluation import data_sets, weights
     data = (data_sets.of_folders(args.degraded_dir, args.clean_dir, args.dataset)
-            if args.degraded_dir else data_sets.of_options(opt, args.opt))
+            if args.degraded_dir else data_sets.of_options(opt or {}, args.opt))
     if args.benchmarks:
         data = data_sets.only_tasks(data, args.benchmarks)
     title = args.dataset or '_'.join(data)

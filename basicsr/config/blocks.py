@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from basicsr.config import signatures
 from basicsr.config.report import Path, Problems
@@ -40,11 +41,11 @@ def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problem
     return checked
 
 
-def check_component(holder: dict[str, Any], key: str | int, registry: Registry, path: Path, problems: Problems,
+def check_component(holder: Any, key: str | int, registry: Registry, path: Path, problems: Problems,
                     extra: dict[str, Any] | None = None) -> None:
     """Check `holder[key]`, a mapping with `type` and arguments of the registered object, and convert its values.
 
-    Other forms are left to the schema. `extra`: fields beside the arguments.
+    Other forms are left to the schema. `holder`: a mapping or a list. `extra`: fields beside the arguments.
     """
     block = holder.get(key) if isinstance(holder, dict) else holder[key]
     here = (*path, key)
@@ -63,7 +64,7 @@ def check_component(holder: dict[str, Any], key: str | int, registry: Registry, 
             holder[key] = {k: v for k, v in checked.items() if k in block}
 
 
-def _one_each(errors: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], tuple]]:
+def _one_each(errors: list[ErrorDetails]) -> Iterator[tuple[ErrorDetails, tuple]]:
     """Errors with their places. Where every member of a union complains, only the one whose type fits, else the first."""
     places = [_place(e['loc']) for e in errors]
     of_type = [e['type'].endswith(('_type', '_parsing', 'literal_error')) for e in errors]
@@ -81,7 +82,7 @@ def _place(loc: tuple) -> tuple:
                          ('int', 'float', 'str', 'bool', 'constrained-int', 'constrained-float', '[key]', 'nullable')))
 
 
-def _explain(item: dict[str, Any], loc: tuple, model: type[BaseModel], path: Path, problems: Problems) -> None:
+def _explain(item: ErrorDetails, loc: tuple, model: type[BaseModel], path: Path, problems: Problems) -> None:
     """Turn one pydantic error into the user's words."""
     here = (*path, *loc)
     given = repr(item['input']) if not isinstance(item['input'], (dict, list)) else type(item['input']).__name__
@@ -101,16 +102,19 @@ def _explain(item: dict[str, Any], loc: tuple, model: type[BaseModel], path: Pat
         else:
             problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
     elif item['type'] in ('too_short', 'too_long'):
-        least, most = item['ctx'].get('min_length'), item['ctx'].get('max_length')
-        bound = f"at least {counted(least, 'value')}" if least is not None else f"at most {counted(most, 'value')}"
-        problems.add(here, f"needs {bound}, not {item['ctx']['actual_length']}")
+        limits = item['ctx']
+        bound = (f"at least {counted(limits['min_length'], 'value')}"
+                 if item['type'] == 'too_short' else f"at most {counted(limits['max_length'], 'value')}")
+        problems.add(here, f"needs {bound}, not {limits['actual_length']}")
     else:
         message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
         message = message.partition(' or instance of ')[0]  # a class of ours
+        if item['type'] == 'sequence_str' or item.get('ctx', {}).get('class') == 'Sequence':
+            message = 'must be a valid list'
         problems.add(here, f'{message}, not {given}')
 
 
-def _keys_at(model: type[BaseModel], loc: list[str | int]) -> list[str]:
+def _keys_at(model: type[BaseModel], loc: tuple) -> list[str]:
     """Keys allowed at `loc` below `model`."""
     for part in loc:
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)

@@ -56,10 +56,10 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
     block.setdefault('scale', 1 if problems.wrong(('scale', )) else opt.get('scale', 1))
     block.setdefault('name', str(key))
     name = block.get('type')
-    known, takes_opt = name is not None and str(name) in DATASET_REGISTRY, False
+    takes_opt = False
     hints = typing.get_type_hints(LoaderOptions, include_extras=True)
     loader = {n: (hints[n], ... if f.is_required() else f.default) for n, f in LoaderOptions.model_fields.items()}
-    if known:
+    if name is not None and str(name) in DATASET_REGISTRY:
         signature = signatures.read_signature(DATASET_REGISTRY.index()[name])
         takes_opt = signature.takes_opt
         if takes_opt:

@@ -66,7 +66,7 @@ def add_source_files(data: dict[str, Any], problems: Problems) -> None:
 def resolve_files(opt: dict[str, Any], source: Source, problems: Problems | None, with_train: bool) -> None:
     """Make data and weight paths absolute, so that they work from any working directory."""
     files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
-    named = [(('path', key), opt['path']) for key in files]
+    named: list[tuple[OptionPath, Any]] = [(('path', key), opt['path']) for key in files]
     for key, block in opt['datasets'].items():
         if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
             keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']

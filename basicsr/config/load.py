@@ -62,7 +62,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
     names = stage_names(data, problems)
     raise_mistakes(source.file, problems.texts())
     runs: list[LoadedOptions] = []
-    mistakes: dict[str, list[str]] = {}
+    mistakes: dict[str, list[int]] = {}
     for i in range(len(names) or 1):
         problems = Problems(deepcopy(source))
         run = deepcopy(data)

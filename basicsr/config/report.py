@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from basicsr.config.hints import meant
 from basicsr.utils.errors import UserError, counted
 
 Path = tuple[str | int, ...]
+Where = TypeVar('Where')
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -47,8 +48,7 @@ class Source:
 
     def move(self, origin: Path, path: Path, made: int) -> None:
         """Note that `path` and all below it come from where `origin`, or something that it is a part of, was written."""
-        lines, overrides = ({(*path, *p[len(origin):]): where for p, where in places.items()
-                             if p[:len(origin)] == origin} for places in (self.lines, self.overrides))
+        lines, overrides = _moved(self.lines, origin, path), _moved(self.overrides, origin, path)
         if path not in lines and path not in overrides:
             wholes = [origin[:end] for end in range(1, len(origin)) if origin[:end] in self.overrides]
             if wholes:
@@ -61,12 +61,8 @@ class Source:
 
     def _replace(self, path: Path, made: int, lines: dict[Path, Line], overrides: dict[Path, str]) -> None:
         """Forget what was written at `path` and below before; note `lines` and `overrides` instead."""
-        for places, new in ((self.lines, lines), (self.overrides, overrides)):
-            for old in [p for p in places if p[:len(path)] == path]:
-                del places[old]
-            places |= new
-            if path in new:
-                places |= {path[:end]: new[path] for end in range(made, len(path))}
+        _put(self.lines, path, made, lines)
+        _put(self.overrides, path, made, overrides)
 
     def place(self, path: Path) -> str:
         """'X.yml:12' for the option itself or, when it is absent, the block it belongs to."""
@@ -90,6 +86,19 @@ class Source:
         """By this options are in the order of the file, before those of its bases."""
         line = self.lines.get(path) or self.lines.get(path[:-1]) or Line(self.file, 0)
         return [self.file, *self.bases].index(line.file), line.number
+
+
+def _moved(places: dict[Path, Where], origin: Path, path: Path) -> dict[Path, Where]:
+    """What is at `origin` and below, as it is called at `path`."""
+    return {(*path, *p[len(origin):]): where for p, where in places.items() if p[:len(origin)] == origin}
+
+
+def _put(places: dict[Path, Where], path: Path, made: int, new: dict[Path, Where]) -> None:
+    for old in [p for p in places if p[:len(path)] == path]:
+        del places[old]
+    places |= new
+    if path in new:
+        places |= {path[:end]: new[path] for end in range(made, len(path))}
 
 
 @dataclass

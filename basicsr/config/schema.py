@@ -166,7 +166,7 @@ def with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
     """Checked options as they would be checked today, e.g. those that an earlier version recorded: with all of `ALWAYS`."""
     added = {}
     for name in ALWAYS:
-        defaults = Options.model_fields[name].default_factory().model_dump(exclude_none=True)
+        defaults = Options.model_fields[name].get_default(call_default_factory=True).model_dump(exclude_none=True)
         added[name] = defaults | (opt.get(name) or {})
     return opt | added
 

@@ -43,7 +43,9 @@ def model_for(registry: Registry, name: str, extra: dict[str, Any] | None = None
 def to_model(name: str, fields: dict[str, tuple[Any, Any]], allow: bool = False) -> type[BaseModel]:
     config = ConfigDict(extra='allow' if allow else 'forbid', protected_namespaces=(), arbitrary_types_allowed=True)
     # pydantic refuses some names ('copy', '_x'), so fields get neutral names and the real ones as aliases
-    aliased = {f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=d, alias=k)) for k, (a, d) in fields.items()}
+    aliased: dict[str, Any] = {
+        f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=d, alias=k)) for k, (a, d) in fields.items()
+    }
     return create_model(name, __config__=config, **aliased)
 
 

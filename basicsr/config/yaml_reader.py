@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,10 +13,15 @@ from basicsr.utils.errors import UserError
 # YAML 1.1 wants a dot in a float, so PyYAML reads 1e-4 as a string; this is the number syntax of YAML 1.2
 _FLOAT = re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
 
+if TYPE_CHECKING:
+    _SafeLoader = yaml.SafeLoader
+else:  # many times as fast, where PyYAML was built with it
+    _SafeLoader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
 _MERGE = 'tag:yaml.org,2002:merge'
 
 
-class _Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+class _Loader(_SafeLoader):
     """The safe loader; a subclass so that the extra resolver does not leak into other users of PyYAML."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -98,8 +103,9 @@ def _mark(node: yaml.Node, path: tuple, source: Source) -> None:
                 raise UserError(f'{line}: a key must be a word')
             if key.value in first:
                 raise UserError(f"{line}: '{key.value}' is given twice, first on line {first[key.value]}")
-            first[key.value], source.lines[(*path, key.value)] = line.number, line
-            _mark(value, (*path, key.value), source)
+            here = (*path, key.value)
+            first[key.value], source.lines[here] = line.number, line
+            _mark(value, here, source)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             source.lines.setdefault((*path, i), Line(source.file, value.start_mark.line + 1))

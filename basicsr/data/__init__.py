@@ -9,12 +9,12 @@ from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from torch.utils.data import Dataset
+    from basicsr.data.protocol import Samples
 
 __all__ = ['build_dataloader', 'build_dataset']
 
 
-def build_dataset(dataset_opt: dict[str, Any]) -> Dataset:
+def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
     """The dataset of an option block. Keys that only the loader reads are left out.
 
     Raises `UserError`, naming the block, when files are missing or do not pair.

@@ -169,11 +169,12 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
     Equal names come first. Else 'rain-7' belongs to 'norain-7' (Rain100L) and, with `many`, '0001_0.8_0.2' to '0001'
     (RESIDE, SOTS).
     """
-    found, by_stem, used = Found(task), {}, set()
-    for gt in gts:
-        if gt.stem in by_stem:
-            found.mistakes.append(Mistake(f"'{by_stem[gt.stem]}' and '{gt}' have the same name"))
-        by_stem[gt.stem] = gt
+    found, used = Found(task), set()
+    by_stem: dict[str, Path] = {}
+    for truth in gts:
+        if truth.stem in by_stem:
+            found.mistakes.append(Mistake(f"'{by_stem[truth.stem]}' and '{truth}' have the same name"))
+        by_stem[truth.stem] = truth
     alone = []
     for lq in lqs:
         candidates = [lq.stem, f'no{lq.stem}']

@@ -23,7 +23,7 @@ def build_train_data(opt: dict[str, Any]) -> tuple[ImageLoader | ResidentLoader,
                               opt['manual_seed'], at_least=per_process)
     if block.get('cache') == 'device':
         device = torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu')
-        loader = ResidentLoader(dataset, block, sampler, per_process, device)
+        loader: ImageLoader | ResidentLoader = ResidentLoader(dataset, block, sampler, per_process, device)
     else:
         loader = build_dataloader(dataset, block, opt['num_gpu'], opt['dist'], sampler, opt['manual_seed'])
     note = '' if len(dataset) >= per_process else f' (repeated: fewer than a batch of {per_process})'

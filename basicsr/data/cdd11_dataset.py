@@ -65,7 +65,7 @@ def _look_up(folder: Path, degradation: str) -> Found:
     missing = [str(s) for s in sides if not s.is_dir()]
     if missing:
         return Found(degradation, mistakes=[Mistake(f"there is no folder {', '.join(map(repr, missing))}")])
-    found = pair_stems(*map(list_images, sides), degradation)
+    found = pair_stems(list_images(sides[0]), list_images(sides[1]), degradation)
     found.folders = [str(sides[0])]
     if not found.samples and not found.mistakes:
         found.mistakes.append(Mistake(f"there are no images in {', '.join(f'{str(s)!r}' for s in sides)}"))

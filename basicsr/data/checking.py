@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +20,8 @@ from basicsr.utils.errors import UserError, counted
 
 def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
     """Read every data set of the runs of an option file once, print what is there, and return what is wrong."""
-    seen, mistakes = [], []
+    seen: list[Any] = []
+    mistakes: list[str] = []
     for stage in stages:
         blocks = {key: block for key, block in stage.opt['datasets'].items() if block not in seen}
         seen += blocks.values()

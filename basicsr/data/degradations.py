@@ -77,7 +77,7 @@ def simulate_low_light(image, exposure, full_well=10000.0, read_noise=4.0, seed=
                     _is_real(full_well) and (0 < full_well <= _MAX_FULL_WELL or full_well == math.inf),
                     'in (0, 1e12], or inf')
     _require_number('read_noise', read_noise, _is_real(read_noise) and 0 <= read_noise < math.inf, 'finite and >= 0')
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**32:
         raise ValueError(f'seed must be an integer in [0, 2**32 - 1], got {seed!r}.')
 
     dark = srgb_to_linear(value) * float(exposure)

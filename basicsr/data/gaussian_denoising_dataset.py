@@ -80,7 +80,7 @@ class GaussianDenoisingDataset(Dataset):
             img = cv2.cvtColor(np.ascontiguousarray(img), cv2.COLOR_BGR2GRAY)[..., None]
         gt = self.to_tensor(img)
         noise = rng.standard_normal(gt.shape) * (sigma / 255)
-        item = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
+        item: dict[str, Any] = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
         return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
 
     def _images(self, root: str) -> list[str]:

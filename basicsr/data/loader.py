@@ -1,13 +1,14 @@
 """Batches: datasets read by worker processes, seeded per sample, with errors that name the file."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from basicsr.data.protocol import Samples
 from basicsr.data.samplers import ShardSampler
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error
@@ -22,7 +23,7 @@ class Failed(NamedTuple):
 class SeededSamples(Dataset):
     """Draws of `dataset[index]` depend on the seed that the index carries, not on what was read before."""
 
-    def __init__(self, dataset: Dataset, opt: dict[str, Any]):
+    def __init__(self, dataset: Samples, opt: dict[str, Any]):
         self.dataset, self.opt = dataset, opt
 
     def __len__(self) -> int:
@@ -40,20 +41,22 @@ class SeededSamples(Dataset):
 
 class ImageLoader(DataLoader):
     """A `DataLoader` over `SeededSamples` that raises `UserError` for files that cannot be read."""
+    dataset: SeededSamples
+    batch_size: int
 
-    def __init__(self, dataset: Dataset, opt: dict[str, Any], **kwargs: Any):
+    def __init__(self, dataset: Samples, opt: dict[str, Any], **kwargs: Any):
         # a generator of its own: starting workers must not consume the random numbers of the training
         generator = torch.Generator().manual_seed(0)
         super().__init__(SeededSamples(dataset, opt), collate_fn=_collate, generator=generator, **kwargs)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Any:
         for batch in super().__iter__():
             if isinstance(batch, Failed):
                 raise UserError(batch.message)
             yield batch
 
 
-def sample_name(batch: dict[str, Any]) -> str:
+def sample_name(batch: Mapping[str, Any]) -> str:
     """What a batch of one image is called in results: its `name` (unique, perhaps 'folder/stem'), else its file's."""
     return batch['name'][0] if 'name' in batch else Path(batch['lq_path'][0]).stem
 
@@ -72,7 +75,7 @@ def _collate(samples: list[Any]) -> Any:
                       ' crop them, or batch_size_per_gpu: 1')
 
 
-def build_dataloader(dataset: Dataset, dataset_opt: dict[str, Any], num_gpu: int = 1, dist: bool = False,
+def build_dataloader(dataset: Samples, dataset_opt: dict[str, Any], num_gpu: int = 1, dist: bool = False,
                      sampler: Sampler | None = None, seed: int | None = None) -> ImageLoader:
     """The loader of one dataset block.
 

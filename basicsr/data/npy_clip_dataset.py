@@ -50,7 +50,8 @@ class ClipDataset(Dataset, ABC):
             raise UserError(f'cache_gib: {cache_gib} must not be negative; cache_data: false keeps no frames')
         self.training, self.gt_size, self.use_flip, self.use_rot = phase == 'train', gt_size, use_flip, use_rot
         self.dataroot_gt, self.dataroot_lq = Path(dataroot_gt), Path(dataroot_lq)
-        self.reader = FrameReader(tuple(train_size) if train_size else None, cache_gib if cache_data else 0)
+        self.reader = FrameReader((train_size[0], train_size[1]) if train_size else None,
+                                  cache_gib if cache_data else 0)
         self.to_tensor = ToTensor()
         self.pairs = self._find_pairs()
 

@@ -91,7 +91,8 @@ class PairedImageDataset(Dataset):
                 gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, gt_path)
             else:
                 check_sizes(gt, lq, self.scale, gt_path)
-            gt, *lqs = map(self.random_turn(), (gt, *lqs))
+            turn = self.random_turn()
+            gt, *lqs = (turn(img) for img in (gt, *lqs))
         else:
             h, w = lq.shape[0] * self.scale, lq.shape[1] * self.scale
             if gt.shape[0] < h or gt.shape[1] < w:
@@ -99,7 +100,9 @@ class PairedImageDataset(Dataset):
                     f"'{gt_path}' ({gt.shape[1]}x{gt.shape[0]}) is smaller than its input '{lq_path}' asks for at scale"
                     f' {self.scale} ({w}x{h})')
             gt = gt[:h, :w]
-        item = {'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        item: dict[str, Any] = {
+            'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path
+        }
         if self.names:
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}

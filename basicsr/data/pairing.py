@@ -70,12 +70,12 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
         gts = _listed(gts, meta_info_file, dataroot_gt)
     gt_by_stem = by_stem(gts, dataroot_gt, 'dataroot_gt')
     partner = {gt_by_stem[n]: lq for lq in lqs if (n := lq.stem.replace('Low', 'Normal')) in gt_by_stem}
-    left = [lq for lq in lqs if lq not in set(partner.values())]
-    lq_by_number = _by_number(left, 'dataroot_lq')
+    others = [lq for lq in lqs if lq not in set(partner.values())]
+    lq_by_number = _by_number(others, 'dataroot_lq')
     for number, gt in _by_number([gt for gt in gts if gt not in partner], 'dataroot_gt').items():
         if number in lq_by_number:
             partner[gt] = lq_by_number[number]
-    left = [] if meta_info_file else [lq.name for lq in left if lq not in set(partner.values())]
+    left = [] if meta_info_file else [lq.name for lq in others if lq not in set(partner.values())]
     alone = [gt.name for gt in gts if gt not in partner]
     if alone or left:
         raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(partner), by='number'))

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from torch.utils.data import Dataset
+
+class Samples(Protocol):
+    """What every data set has."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """A mapping: `lq`, perhaps `gt` and others."""
 
 
 class SaysMore(Protocol):
@@ -20,14 +28,14 @@ class SaysMore(Protocol):
     def absent(self) -> list[str]:
         """Folders of the published data that it goes without. Training warns of them, `check-data` names them."""
 
-    def stored(self) -> Dataset:
+    def stored(self) -> Samples:
         """Every stored sample once and whole, as in a test, where an epoch repeats or draws them. `check-data` reads it."""
 
     def tasks(self) -> list[str]:
         """The task of each item, '' for none, in the order of the items. `evaluate --benchmarks` chooses by it."""
 
 
-def about(dataset: Dataset) -> SaysMore:
+def about(dataset: Samples) -> SaysMore:
     """All optional methods of a data set: its own, and defaults for those that it lacks.
 
     By default there is no summary, nothing is absent, what is stored is the data set itself, and its tasks are those that
@@ -38,7 +46,7 @@ def about(dataset: Dataset) -> SaysMore:
 
 class _About:
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Samples):
         self._dataset = dataset
 
     def summary(self) -> str:
@@ -47,7 +55,7 @@ class _About:
     def absent(self) -> list[str]:
         return self._own('absent', list)
 
-    def stored(self) -> Dataset:
+    def stored(self) -> Samples:
         return self._own('stored', lambda: self._dataset)
 
     def tasks(self) -> list[str]:
@@ -58,7 +66,7 @@ class _About:
         return method() if callable(method) else default()  # a data set of others may call something else so
 
 
-def _tasks_of_items(dataset: Dataset) -> list[str]:
+def _tasks_of_items(dataset: Samples) -> list[str]:
     from basicsr.data.loader import ImageLoader
     from basicsr.metrics.tasks import task_of
     return [task_of(batch) for batch in ImageLoader(dataset, {}, batch_size=1)]

@@ -20,7 +20,7 @@ _HEADER_BYTES = 1 << 16  # enough for the header of a PNG and for EXIF data of a
 _LOOKED_AT = 200
 
 
-def accepts_opt(cls: type) -> type:
+def accepts_opt(cls: Any) -> Any:
     """Let a dataset with named arguments also be called BasicSR's way, `Dataset(opt)`; keys it lacks are left out."""
     init = cls.__init__
     names = set(inspect.signature(init).parameters)
@@ -28,8 +28,9 @@ def accepts_opt(cls: type) -> type:
     @functools.wraps(init)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         if len(args) == 1 and isinstance(args[0], dict) and not kwargs:
-            args, kwargs = (), {k: v for k, v in args[0].items() if k in names}
-        init(self, *args, **kwargs)
+            init(self, **{k: v for k, v in args[0].items() if k in names})
+        else:
+            init(self, *args, **kwargs)
 
     cls.__init__ = wrapper
     return cls

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from basicsr.data.loader import SeededSamples
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from basicsr.data.samplers import EnlargedSampler
+from basicsr.data.protocol import Samples
+from basicsr.data.samplers import EnlargedSampler, SampleIndex
 from basicsr.data.transforms import Turn, check_sizes, pad_to_size, random_window
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError
@@ -68,7 +69,7 @@ class ResidentLoader:
         UserError: for data sets of other kinds, for whole images (no `gt_size`), for images of 16 bits.
     """
 
-    def __init__(self, dataset: PairedImageDataset, opt: dict[str, Any], sampler: EnlargedSampler, batch_size: int,
+    def __init__(self, dataset: Samples, opt: dict[str, Any], sampler: EnlargedSampler, batch_size: int,
                  device: torch.device):
         if type(dataset) is not PairedImageDataset or dataset.maps or not dataset.to_tensor.is_plain:
             raise UserError(
@@ -109,11 +110,13 @@ class ResidentLoader:
                 yield self._batch(chosen)
                 chosen = []
 
-    def _batch(self, indices: list[int]) -> dict[str, Any]:
+    def _batch(self, indices: list[SampleIndex]) -> dict[str, Any]:
         side, windows = self.gt_size // self.scale, []
         for index in indices:
             with seeded(index.seed):  # the draws of `PairedImageDataset`, in its order
-                windows.append(Window(int(index), *random_window(*self.shapes[index], side), self.pairs.random_turn()))
+                height, width = self.shapes[index]
+                top, left = random_window(height, width, side)
+                windows.append(Window(int(index), top, left, self.pairs.random_turn()))
         larger = [Window(w.image, w.top * self.scale, w.left * self.scale, w.turn) for w in windows]
         lq_paths, gt_paths = zip(*(self.pairs.paths[i] for i in indices))
         return {

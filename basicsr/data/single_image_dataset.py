@@ -53,7 +53,7 @@ class SingleImageDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]
         lq = self.reader.read(path, 'lq')
-        item = {'lq': self.to_tensor(lq), 'lq_path': path}
+        item: dict[str, Any] = {'lq': self.to_tensor(lq), 'lq_path': path}
         if self.names:
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(self.maps.read(Path(path).stem, *lq.shape[:2]))}

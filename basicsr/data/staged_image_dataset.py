@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from natsort import natsorted
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.reading import accepts_opt
@@ -36,7 +36,7 @@ class StagedImageDataset(ConcatDataset):
 
     def __init__(self, dataroot: str, stage: Literal['train', 'valid', 'bench', 'infer'], gt_size: Count | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False, phase: str = 'train'):
-        parts = []
+        parts: list[Dataset] = []
         self.names, folders = zip(*_sets(Path(dataroot), stage).items())
         for folder in folders:
             if stage == 'infer' and not (folder / 'high').is_dir():

@@ -21,7 +21,7 @@ from basicsr.archs.retinexmamba.ss2d import SS2D
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
          PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm, Doubling,
          PixelAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)
-_SOME = {SS2D: ('x_proj_weight', )}  # and of these only some
+_SOME: dict[type[nn.Module], tuple[str, ...]] = {SS2D: ('x_proj_weight', )}  # and of these only some
 
 
 class CastWeights:
@@ -79,10 +79,10 @@ class _Cast(torch.autograd.Function):
 
 def _wanted(module: nn.Module) -> list[nn.Parameter | None]:
     parameters = module._parameters
-    return [parameters[name] for name in _SOME.get(type(module), parameters)]
+    return [parameters[name] for name in _SOME.get(type(module), tuple(parameters))]
 
 
-def _cast(tensors: Any, dtype: torch.dtype) -> list[Tensor]:
+def _cast(tensors: Any, dtype: torch.dtype | None) -> list[Tensor]:
     out = [torch.empty_like(t, dtype=dtype) for t in tensors]
     if out:
         torch._foreach_copy_(out, list(tensors))

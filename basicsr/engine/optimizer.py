@@ -5,7 +5,7 @@ machine and of this program: it is neither taken from a file nor left there.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ _EXECUTION = ('fused', 'foreach', 'capturable', 'differentiable')
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
-def build_optimizer(cls: type[Optimizer], params: Any, lr: float, **options: Any) -> Optimizer:
+def build_optimizer(cls: Callable[..., Optimizer], params: Any, lr: float, **options: Any) -> Optimizer:
     """`cls(params, lr=lr, **options)`, in one kernel for all parameters where there is one and the options do not choose."""
     fused = cls in _FUSED and not any(key in options for key in _EXECUTION)
     # PyTorch would leave the first momentum uninitialised when that update is left out; zeros are the same without dampening
@@ -38,11 +38,12 @@ def masked_step(optimizer: Optimizer, skip: Tensor) -> None:
 
     The host does not learn which. `GradScaler` does the same.
     """
-    optimizer.found_inf, optimizer.grad_scale = skip, None
+    scaled: Any = optimizer  # as by a scaler, from which it takes these
+    scaled.found_inf, scaled.grad_scale = skip, None
     try:
         optimizer.step()
     finally:
-        del optimizer.found_inf, optimizer.grad_scale
+        del scaled.found_inf, scaled.grad_scale
 
 
 class DeviceRates:

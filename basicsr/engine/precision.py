@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from basicsr.engine.optimizer import masked_step
 
-_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
+_TYPES: dict[str | None, torch.dtype] = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class Precision:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,10 +20,10 @@ from basicsr.utils.values import Count, Fraction, Natural, NonNegative, Positive
 class ClosedFormLR(LRScheduler):
     """Base: `rate(e, base)` gives the learning rate after `e` steps of a group whose initial rate is `base`."""
 
-    def rate(self, e: int, base: float) -> float:
+    def rate(self, e: int, base: Any) -> float:
         raise TypeError(f'{type(self).__name__} does not define its formula')
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> Any:
         return [self.rate(self.last_epoch, base) for base in self.base_lrs]
 
 
@@ -36,7 +38,8 @@ class MultiStepRestartLR(ClosedFormLR):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: list[Natural], gamma: Positive = 0.1,
-                 restarts: list[Natural] = (0, ), restart_weights: list[Positive] = (1, ), last_epoch: int = -1):
+                 restarts: Sequence[Natural] = (0, ), restart_weights: Sequence[Positive] = (1, ),
+                 last_epoch: int = -1):
         if len(restarts) != len(restart_weights):
             raise ValueError(f'{len(restarts)} restarts but {len(restart_weights)} restart_weights')
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -60,8 +63,8 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
         restart_weights, eta_mins: one per cycle.
     """
 
-    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: list[Positive] = (1, ),
-                 eta_mins: list[NonNegative] = (0, ), last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: Sequence[Positive] = (1, ),
+                 eta_mins: Sequence[NonNegative] = (0, ), last_epoch: int = -1):
         if not len(periods) == len(restart_weights) == len(eta_mins):
             raise ValueError(
                 f'{len(periods)} periods, {len(restart_weights)} restart_weights and {len(eta_mins)} eta_mins')
@@ -82,7 +85,7 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
 class CosineAnnealingRestartLR(CosineAnnealingRestartCyclicLR):
     """The same with one minimum for all cycles (BasicSR)."""
 
-    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: list[Positive] = (1, ),
+    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: Sequence[Positive] = (1, ),
                  eta_min: NonNegative = 0, last_epoch: int = -1):
         super().__init__(optimizer, periods, restart_weights, [eta_min] * len(periods), last_epoch)
 

@@ -5,13 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch.utils.data import Dataset
-
 from basicsr.data import build_dataset
 from basicsr.data.all_in_one_tasks import pair_stems
 from basicsr.data.loader import ImageLoader
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from basicsr.data.protocol import about
+from basicsr.data.protocol import Samples, about
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.data.task_samples import TaskSamples
 from basicsr.metrics.tasks import choose
@@ -21,7 +19,7 @@ from basicsr.utils.files import list_images
 
 class DataSet(NamedTuple):
     """A data set, its block of options, and the indices to evaluate; None for all."""
-    data: Dataset
+    data: Samples
     block: dict[str, Any]
     indices: list[int] | None = None
 
@@ -49,7 +47,7 @@ def of_folders(degraded: str, clean: str | None, name: str | None) -> dict[str, 
     return {name: DataSet(_pairs(degraded, clean, name) if clean else SingleImageDataset(dataroot_lq=degraded), {})}
 
 
-def _pairs(degraded: str, clean: str, name: str) -> Dataset:
+def _pairs(degraded: str, clean: str, name: str) -> Samples:
     """Files of equal names; else those of known benchmarks: 'rain-7' and 'norain-7', '0001_0.8_0.2' and '0001'."""
     try:
         return PairedImageDataset(dataroot_gt=clean, dataroot_lq=degraded, phase='test')

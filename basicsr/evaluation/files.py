@@ -47,7 +47,8 @@ def write_tasks(file: Path, rows: Rows) -> None:
     """A line for each task, then one for each average."""
     tasks, counts = tasks_of(rows), Counter(row.task for _, row in rows)
     keys = list(dict.fromkeys(key for _, row in rows for key in row.values))
-    lines = [(task, benchmark_of(task), counts[task], means) for task, means in tasks.items()]
+    lines: list[tuple[str, str, int | str,
+                      Means]] = [(task, benchmark_of(task), counts[task], means) for task, means in tasks.items()]
     lines += [(name, '', '', means) for name, means in named_averages(tasks).items()]
     with atomic_write(file, 'w') as out:
         writer = csv.writer(out)

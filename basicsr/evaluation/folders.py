@@ -42,8 +42,9 @@ def write_summary(file: str, results: str, gt: str | None, found: Results, metri
 
 
 def _read(sample: Batch) -> Images:
-    result, gt = (_image(path) if path else None for path, in (sample['lq_path'], sample['gt_path']))
-    return Images(result, result, gt)
+    (file, ), (truth, ) = sample['lq_path'], sample['gt_path']
+    result = _image(file)
+    return Images(result, result, _image(truth) if truth else None)
 
 
 def _image(path: str) -> np.ndarray:

@@ -64,7 +64,7 @@ def leave_out_unavailable(metrics: Metrics, device: Any) -> Metrics:
     usable = {}
     for label, block in metrics.items():
         try:
-            measure_all(*sample, {label: block}, device)
+            measure_all(sample[0], sample[1], {label: block}, device)
         except UserError as error:
             get_root_logger().warning(f'{label} is left out: {error}')
         else:

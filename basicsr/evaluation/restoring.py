@@ -17,8 +17,8 @@ def by_restorer(restorer: ImageRestorer) -> Restore:
     """As `basicsr enhance` restores: in tiles, as an ensemble, as the restorer says."""
 
     def restore(batch: Batch) -> Images:
-        lq, gt, guide = (array(batch[key]) if key in batch else None for key in ('lq', 'gt', 'sem'))
-        return Images(lq, restorer(lq, guide), gt)
+        lq = array(batch['lq'])
+        return Images(lq, restorer(lq, _image(batch, 'sem')), _image(batch, 'gt'))
 
     return restore
 
@@ -30,10 +30,14 @@ def by_model(model: Any) -> Restore:
         model.feed_data(batch)
         model.padded_test()
         visuals = model.get_current_visuals()
-        lq, result, gt = (array(visuals[key]) if key in visuals else None for key in ('lq', 'result', 'gt'))
-        return Images(lq, result, gt)
+        return Images(*(_image(visuals, key) for key in ('lq', 'result', 'gt')))
 
     return restore
+
+
+def _image(batch: Batch, key: str) -> Any:
+    """(H, W, C), or None where there is no such image."""
+    return array(batch[key]) if key in batch else None
 
 
 def build_restorer(weights: str | Path, opt: dict[str, Any] | None, key: str | None = None, device: str = 'auto',

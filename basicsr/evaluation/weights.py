@@ -56,7 +56,8 @@ class Evaluation:
 
             def watch(seen: Restored, home: Path = home, comparison: Comparison | None = comparison) -> None:
                 if comparison is not None and seen.images.gt is not None:
-                    comparison.add('/'.join(filter(None, (seen.task, seen.name))), *seen.images)
+                    lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
+                    comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
                 if self.images:
                     imwrite(to_bytes(seen.images.result), home / seen.task / f'{seen.name}.png')
 

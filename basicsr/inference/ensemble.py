@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 
 def self_ensemble(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Mean of `forward` over the dihedral group, each result turned back; (B, C, H, W)."""
-    total = None
+    total: Any = None
     for flip_h, flip_w, turn in itertools.product((False, True), repeat=3):
         flips = [d for d, used in ((-2, flip_h), (-1, flip_w)) if used]
         t = x.flip(flips)

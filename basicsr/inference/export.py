@@ -46,7 +46,8 @@ def merge_low_rank(net: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
     if not hasattr(net, 'merge_lora'):
         return options
     before = detect(net.state_dict()) or {}
-    after = detect(net.merge_lora().state_dict()) or {}
+    merging: Any = net
+    after = detect(merging.merge_lora().state_dict()) or {}
     return options | {k: v for k, v in after.items() if before.get(k) != v}
 
 
@@ -96,8 +97,8 @@ def write_onnx(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ..
         raise UserError(
             f"{options['type']} cannot be written as .onnx, which has no operator for {', '.join(sorted(own))};"
             ' write .pt2, .pt or .safetensors')
-    onnx = torch.onnx.export(program, input_names=list(_INPUT_NAMES[:len(inputs)]), output_names=['result'],
-                             verbose=False)
+    onnx: Any = torch.onnx.export(program, input_names=list(_INPUT_NAMES[:len(inputs)]), output_names=['result'],
+                                  verbose=False)
     for node in onnx.model.graph:  # PyTorch 2.6 has True for 1, which protobuf 7 does not write
         for name, attribute in list(node.attributes.items()):
             if isinstance(getattr(attribute, 'value', None), bool):

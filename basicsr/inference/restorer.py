@@ -64,7 +64,7 @@ class ImageRestorer:
             guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
         """
         if self.channels == 1 and img.shape[2] == 3:
-            img = img @ np.float32(_GREY)[:, None]
+            img = img @ np.array(_GREY, np.float32)[:, None]
         # as further channels of the image, the guide is cut, turned and padded with it
         stacked = img if guide is None else np.concatenate([img, guide], axis=2)
         x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
     h, w = x.shape[-2:]
     if h <= tile and w <= tile:
         return forward(x)
-    total, weights = None, None
+    total: Any = None  # made when the first tile shows scale and channels
+    weights: Any = None
     for top, bottom in spans(h, tile, overlap):
         for left, right in spans(w, tile, overlap):
             y = forward(x[..., top:bottom, left:right])

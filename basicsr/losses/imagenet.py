@@ -33,6 +33,8 @@ class ImageNetFeatures(nn.Module):
     Raises:
         UserError: when there are no weights, or they do not fit.
     """
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, network: str, names: list[str], modules: Iterable[nn.Module], layers: Iterable[str],
                  use_input_norm: bool = True, range_norm: bool = False, weights: str | Path | None = None):

@@ -1,7 +1,7 @@
 """Structural similarity as a loss, for images in [0, 1]: 11-tap Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03."""
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +101,7 @@ class MSSSIMLoss(PixelLoss):
         """(B, C)."""
         pred = pred.clamp(0, 1) if self.clamp else pred
         weights = self._scale_weights(*pred.shape[-2:])
-        product = 1.0
+        product: Any = 1.
         for i, weight in enumerate(weights):
             ssim, contrast_structure = ssim_maps(pred, target)
             last = i == len(weights) - 1

@@ -10,6 +10,7 @@ A metric is a registered function, which says of itself, each only where it is s
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,29 +33,29 @@ __all__ = [
 ]
 
 
-def better(opt: dict[str, Any]) -> str:
+def better(opt: Mapping[str, Any]) -> str:
     """'higher' or 'lower': what the option block of a metric says, else what the metric itself does."""
-    return opt.get('better') or getattr(METRIC_REGISTRY.get(opt['type']), 'better', 'higher')
+    return opt.get('better', '') or getattr(METRIC_REGISTRY.get(opt['type']), 'better', 'higher')
 
 
-def needs_gt(opt: dict[str, Any]) -> bool:
+def needs_gt(opt: Mapping[str, Any]) -> bool:
     """Whether the metric of an option block compares with a ground truth (published forks call the pair img1, img2)."""
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters
 
 
-def describe(opt: dict[str, Any]) -> str:
+def describe(opt: Mapping[str, Any]) -> str:
     """The words printed beside the number of an option block: its protocol, for most nothing."""
     words = getattr(METRIC_REGISTRY.get(opt['type']), 'describe', None)
     return words(opt) if words else ''
 
 
-def calculate_metric(data: dict[str, Any], opt: dict[str, Any]) -> float:
+def calculate_metric(data: dict[str, Any], opt: Mapping[str, Any]) -> float:
     """`METRIC_REGISTRY[opt['type']](**data, **rest)`; `data` holds `img` and, with a ground truth, `img2`."""
     kwargs = {k: v for k, v in opt.items() if k != 'type'}
     return METRIC_REGISTRY.get(opt['type'])(**data, **kwargs)
 
 
-def measure(result: np.ndarray, gt: np.ndarray | None, opt: dict[str, Any], device: Any = None) -> float:
+def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], device: Any = None) -> float:
     """A metric of RGB images (H, W, 3) in [0, 1], clamped first so that no stray value shifts the peak.
 
     Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where a `protocol` (None is none) decides. `device`

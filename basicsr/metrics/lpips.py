@@ -80,6 +80,7 @@ class LPIPS(nn.Module):
         for i in range(len(_LAYERS[net])):
             self.register_buffer(f'head{i}', heads[f'lin{i}.model.1.weight'])
         self.layers = _LAYERS[net]
+        self.backbone: ImageNetFeatures
         if net == 'vgg':
             self.backbone = VGGFeatures(self.layers, 'vgg16', weights=weights)
         else:
@@ -104,7 +105,7 @@ def _unit(features: Tensor) -> Tensor:
 
 
 @cache
-def _network(net: str, weights: str | None, device: str) -> LPIPS:
+def _network(net: Literal['alex', 'vgg'], weights: str | None, device: str) -> LPIPS:
     return LPIPS(net, weights).to(device)
 
 

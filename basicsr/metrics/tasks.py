@@ -39,7 +39,8 @@ def means_by_task(rows: Iterable[tuple[str, Means]]) -> dict[str, Means]:
     for task, values in rows:
         groups.setdefault(task, []).append(values)
     order = list(BENCHMARKS)
-    ranks = {t: order.index(task_called(t)) if task_called(t) else len(order) for t in groups}
+    known = {t: task_called(t) for t in groups}
+    ranks = {t: len(order) if name is None else order.index(name) for t, name in known.items()}
     return {task: mean(groups[task]) for task in sorted(groups, key=lambda t: (ranks[t], t))}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ class BaseModel(ValidationMethods):
         optimizers, schedulers: what a training state holds.
         log_dict: floats of the last iteration, by name.
         driver: the training loop, once it has attached itself.
+        net_g, net_g_ema: the network that is trained, and its average where there is one.
     """
+    net_g: nn.Module
+    net_g_ema: nn.Module
+    test: Callable[[], None]
 
     def __init__(self, opt: dict[str, Any]):
         self.opt = opt
@@ -139,7 +144,8 @@ class BaseModel(ValidationMethods):
     def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
                      param_key: str | list[str] = 'params') -> None:
         """Write `models/net_<label>_<iter>.pth` (`latest` for -1) with what the network is beside its weights."""
-        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
+        nets = net if isinstance(net, list) else [net]
+        keys = [param_key] if isinstance(param_key, str) else param_key
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         content = {key: self.cpu_state(n) for key, n in zip(keys, nets)}
         save_weights(Path(self.opt['path']['models']) / name, content | self.identity(net_label))

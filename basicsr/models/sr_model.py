@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +17,7 @@ from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
 from basicsr.losses.loss_util import named_values, number_names, short_name
-from basicsr.models.base_model import BaseModel
-from basicsr.models.training_step import StepMixin
+from basicsr.models.training_step import StepModel
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
@@ -30,7 +29,7 @@ from basicsr.weights.semantic_prior import equip
 
 
 @MODEL_REGISTRY.register()
-class SRModel(StepMixin, BaseModel):
+class SRModel(StepModel):
     """BasicSR's `SRModel`: `net_g`, its average `net_g_ema`, `optimizer_g`, and any number of losses.
 
     `replayable` says that `step` of this very class does nothing but tensor operations, which CUDA graphs replay; a
@@ -38,12 +37,6 @@ class SRModel(StepMixin, BaseModel):
     """
 
     replayable = True
-    # a subclass that replaces `init_training_settings` sets those it has
-    cri_pix = cri_perceptual = None
-    cri_more: Sequence[tuple[str, Callable]] = ()
-    cri_net: Sequence[tuple[str, Callable]] = ()
-    ema_decay = 0
-    guides: Sequence[Tensor] = ()  # what the network is given beside `lq`, of its size
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
@@ -141,7 +134,7 @@ class SRModel(StepMixin, BaseModel):
                 if not (self.replayed and self.replayed.recordings):
                     raise
                 self.output = None
-            if self.output is None:  # the next step is recorded again
+            if self.output is None and self.replayed:  # the next step is recorded again
                 self.optimizer_g.zero_grad(set_to_none=True)
                 self.replayed.clear()
                 self.output = self.tested(self.lq, *self.guides)

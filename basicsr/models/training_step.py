@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from basicsr.engine.casting import CastWeights
 from basicsr.engine.finite import GRADIENT_NORM, FiniteWatch
 from basicsr.engine.optimizer import DeviceRates, can_mask
+from basicsr.engine.precision import Precision
 from basicsr.losses.loss_util import number_names
+from basicsr.models.base_model import BaseModel
 from basicsr.utils.dist import is_dist
 from basicsr.utils.replay import Replayed, python_state
 
@@ -33,7 +37,7 @@ class Report(NamedTuple):
     output: Tensor
 
 
-class StepMixin:
+class StepModel(BaseModel):
     """`optimize_parameters` for models with `net_g`, `optimizer_g`, `precision` and `compute_losses`.
 
     Attributes:
@@ -45,6 +49,23 @@ class StepMixin:
     rates: DeviceRates | None = None
     _report: Report | None = None  # of the last step, while the host has not read its losses
     _log: dict[str, float]
+
+    # of the model
+    optimizer_g: torch.optim.Optimizer
+    precision: Precision
+    cast_weights: CastWeights
+    ema_decay: float = 0
+    # losses; a model that replaces `init_training_settings` sets those it has
+    cri_pix: Any = None
+    cri_perceptual: Any = None
+    cri_more: Sequence[tuple[str, Callable]] = ()
+    cri_net: Sequence[tuple[str, Callable]] = ()
+    compute_losses: Callable[..., dict[str, Tensor]]
+    _network_losses: Callable[[], Iterable[tuple[str, Tensor]]]
+    # a batch: `gt` is None where there is none, `guides` is what the network is given beside `lq`, of its size
+    lq: Tensor
+    gt: Any
+    guides: Sequence[Tensor] = ()
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
@@ -94,7 +115,8 @@ class StepMixin:
                 losses = number_names([*self.compute_losses(preds, target).items(), *self._network_losses()])
                 for key, value in losses.items():
                     sums[key] = sums.get(key, 0) + value.detach() * share
-                self.precision.backward(sum(losses.values()) * share)
+                total: Any = sum(losses.values())
+                self.precision.backward(total * share)
         norm = self.precision.clip(self.optimizer_g, list(self.net_g.parameters()), train.get('grad_clip_norm'))
         values = torch.stack([v.detach().float().mean() for v in sums.values()])
         finite = torch.isfinite(torch.cat([values, norm.detach().view(1)]))

@@ -73,7 +73,7 @@ class ValidationMethods:
         if self.opt['is_train']:
             self._initialize_best_metric_results(name)
             for metric, value in found.means.items():
-                self._update_best_metric_result(name, metric, value, current_iter)
+                self._update_best_metric_result(name, metric, value, int(current_iter))
         self._log_validation_metric_values(current_iter, name, tb_logger, found)
 
     @property

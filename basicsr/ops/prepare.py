@@ -27,8 +27,8 @@ def prepare(net: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     """
     dtype = dtype or torch.float32
     exact = {m for part in net.modules() if getattr(part, 'exact', False) for m in part.modules()}
-    scans = dict.fromkeys(
-        (*m.scan_kind, torch.float32 if m in exact else dtype) for m in net.modules() if hasattr(m, 'scan_kind'))
+    scans = dict.fromkeys((*kind, torch.float32 if m in exact else dtype) for m in net.modules()
+                          if (kind := getattr(m, 'scan_kind', None)))
     if not scans or device.type == 'cpu':
         return 0
     ahead = BACKENDS[choose('ss2d', torch.empty(0, device=device, dtype=dtype))].prepare

@@ -36,20 +36,27 @@ class Parameter(Block):
             raise ValueError('give choices, or a range of low and high, not both')
         if self.choices is not None:
             return optuna.distributions.CategoricalDistribution([json.dumps(c) for c in self.choices])
-        if self.low is None or self.high is None:
-            raise ValueError('give choices: [...], or low and high')
-        if all(isinstance(n, int) for n in numbers if n is not None):
-            return optuna.distributions.IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
-        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+        low, high, step = self._range()
+        if self._of_integers():
+            return optuna.distributions.IntDistribution(int(low), int(high), log=self.log, step=int(step or 1))
+        return optuna.distributions.FloatDistribution(low, high, log=self.log, step=step)
 
     def suggest(self, trial: optuna.Trial, path: str) -> Any:
         """The value of this trial."""
         if self.choices is not None:
             return self.decode(trial.suggest_categorical(path, [json.dumps(c) for c in self.choices]))
-        of_integers = isinstance(self.distribution(), optuna.distributions.IntDistribution)
-        if of_integers:
-            return trial.suggest_int(path, self.low, self.high, step=self.step or 1, log=self.log)
-        return trial.suggest_float(path, self.low, self.high, step=self.step, log=self.log)
+        low, high, step = self._range()
+        if self._of_integers():
+            return trial.suggest_int(path, int(low), int(high), step=int(step or 1), log=self.log)
+        return trial.suggest_float(path, low, high, step=step, log=self.log)
+
+    def _range(self) -> tuple[float, float, float | None]:
+        if self.low is None or self.high is None:
+            raise ValueError('give choices: [...], or low and high')
+        return self.low, self.high, self.step
+
+    def _of_integers(self) -> bool:
+        return all(isinstance(n, int) for n in (self.low, self.high, self.step) if n is not None)
 
     def decode(self, value: Any) -> Any:
         """The option's value from what Optuna stores."""
@@ -119,8 +126,8 @@ def read_space(file: str | Path) -> Space:
             if isinstance(data.get(other), dict) and path in data[other]:
                 problems.add((other, path), 'is searched already')
     raise_mistakes(source.file, problems.texts())
-    file = SpaceFile(**checked)
-    return Space(parameters, file.fixed, file.trial_only, file.direction, file.sampler, file.pruner, data)
+    found = SpaceFile(**(checked or {}))
+    return Space(parameters, found.fixed, found.trial_only, found.direction, found.sampler, found.pruner, data)
 
 
 def check_space(space: Space, space_file: str | Path, option_file: str | Path, overrides: list[str]) -> dict[str, Any]:

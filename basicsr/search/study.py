@@ -22,7 +22,7 @@ HEARTBEAT, GRACE = 60, 120
 ERROR = 'error'  # user attribute of a trial that failed by itself; others that failed were interrupted, and do not count
 
 
-def open_study(storage: str, name: str, direction: str, identity: dict[str, Any]) -> optuna.Study:
+def open_study(storage: str, name: str, direction: Any, identity: dict[str, Any]) -> optuna.Study:
     """Create a study or continue it.
 
     Args:

@@ -38,12 +38,12 @@ class Table:
 
     def series(self) -> dict[str, tuple[list[int], list[float]]]:
         """Column name to (iterations, values)."""
-        out = {}
+        out: dict[str, tuple[list[int], list[float]]] = {}
         for name in self.columns():
             points = [(int(r['iter']), float(r[name])) for r in self.rows if r.get(name)] if name != 'iter' else []
             points = [p for p in points if math.isfinite(p[1])]
             if points:
-                out[name] = tuple(map(list, zip(*points)))
+                out[name] = [i for i, _ in points], [value for _, value in points]
         return out
 
     def _write_all(self) -> None:

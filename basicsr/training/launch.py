@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 import torch
 from addict import Dict
@@ -61,7 +62,7 @@ def start_run(loaded: LoadedOptions, launcher: str = 'none') -> Dict:
     return freeze(opt)
 
 
-def resolve_num_gpu(wanted: str | int, is_dist: bool) -> int:
+def resolve_num_gpu(wanted: int | Literal['auto'], is_dist: bool) -> int:
     """'auto' to the number of visible GPUs. Raises `UserError` for more than there are."""
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == 'auto':

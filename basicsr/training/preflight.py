@@ -9,6 +9,7 @@ from basicsr.config import LoadedOptions
 from basicsr.config.report import raise_mistakes
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader
+from basicsr.data.resident_loader import ResidentLoader
 from basicsr.losses import build_loss
 from basicsr.utils.errors import UserError
 
@@ -33,7 +34,7 @@ def check_stages(stages: Sequence[LoadedOptions]) -> None:
     raise_mistakes(str(stages[0].file), mistakes)
 
 
-def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader]) -> None:
+def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader | ResidentLoader]) -> None:
     """Read one sample of each data set. Raises `UserError` when the network does not take as many channels."""
     wanted = input_channels(opt['network_g'])
     for loader in loaders:

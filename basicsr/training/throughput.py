@@ -15,7 +15,7 @@ from typing import Any
 from basicsr.utils.errors import UserError
 
 # CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
-CANDIDATES = {
+CANDIDATES: dict[str, dict[str, Any]] = {
     'float32': {},
     'bf16': {'train.amp': 'bf16'},
     'bf16+eager': {'train.amp': 'bf16', 'train.cuda_graphs': False},

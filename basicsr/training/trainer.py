@@ -9,6 +9,7 @@ from typing import Any
 from addict import Dict
 
 from basicsr.data.loader import ImageLoader
+from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
 from basicsr.engine.checkpoint import Finished, newest_state, read_state
@@ -17,7 +18,7 @@ from basicsr.evaluation.validation import log_results, validate
 from basicsr.models.validation import validates_itself
 from basicsr.training.best_weights import save_best
 from basicsr.training.curves import Table, plot
-from basicsr.training.early_stop import Callback, EarlyStop, Results, Stop
+from basicsr.training.early_stop import Callback, EarlyStop, Stop
 from basicsr.training.message_logger import MessageLogger, init_tb_logger, init_wandb
 from basicsr.utils.dist import barrier, gather
 from basicsr.utils.errors import UserError
@@ -41,7 +42,7 @@ class Trainer:
         started: when the time of `train.time_limit` began, by `time.monotonic`; default now.
     """
 
-    def __init__(self, opt: Dict, model: Any, train_loader: ImageLoader, sampler: EnlargedSampler,
+    def __init__(self, opt: Dict, model: Any, train_loader: ImageLoader | ResidentLoader, sampler: EnlargedSampler,
                  val_loaders: list[ImageLoader], resume_state: dict[str, Any] | None = None,
                  callbacks: Sequence[Callback] = (), started: float | None = None):
         self.opt, self.model = opt, model
@@ -57,7 +58,7 @@ class Trainer:
         self.best = BestMetrics(val['metrics'], val.get('best_metric'))
         self.early_stop = EarlyStop(opt) if opt['train'].get('early_stop') else None
         self.callbacks = [*callbacks, *([self.early_stop] if self.early_stop else [])]
-        self._reported: Results = {}
+        self._reported: dict[str, dict[str, float]] = {}
         if resume_state:
             self.load_state_dict(resume_state)
             self.model.resume_training(resume_state)
@@ -151,7 +152,7 @@ class Trainer:
         self.message({
             'epoch': self.epoch, 'iter': self.iteration, 'lrs': rates, 'time': iter_time, 'data_time': data_time, **log
         })
-        if self.is_master:
+        if self.losses is not None:
             self.losses.add(self.iteration, {'lr': rates[0], **log})
 
     def _save(self) -> None:
@@ -168,7 +169,7 @@ class Trainer:
             values |= {f'{name}/{metric}': value for metric, value in self._reported.get(name, {}).items()}
             values |= {f'{name}/{task}/{k}': v for task, means in found.tasks.items() for k, v in means.items()}
             self._reported.setdefault(name, {})
-        if self.is_master and values:
+        if self.metrics is not None and values:
             self.metrics.add(self.iteration, values)
             self._plot()
         barrier()
@@ -197,7 +198,7 @@ class Trainer:
             save_best(self.model, self.opt, dataset, metric, self.best.table[dataset][metric])
 
     def _plot(self) -> None:
-        if self.is_master:
+        if self.losses is not None and self.metrics is not None:
             plot(self.losses, self.metrics, self.folder / 'curves.png', self.opt['name'])
 
     def state_dict(self) -> dict[str, Any]:

@@ -75,9 +75,10 @@ class CudaRecorder:
         """
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
         try:
-            end = getattr(torch._C, '_cuda_endAllocateToPool', None) or torch._C._cuda_endAllocateCurrentStreamToPool
+            allocator: Any = torch._C
+            end = getattr(allocator, '_cuda_endAllocateToPool', None) or allocator._cuda_endAllocateCurrentStreamToPool
             end(index, self.pool)
-            torch._C._cuda_releasePool(index, self.pool)
+            allocator._cuda_releasePool(index, self.pool)
         except (AttributeError, RuntimeError):
             pass  # it was closed, which is so unless the end of the recording failed
         self.pool = None

@@ -35,7 +35,7 @@ def describe_os_error(error: OSError) -> str:
         errno.EDQUOT: 'the disk quota is used up; what was already saved is kept',
         errno.EFBIG: 'the file would exceed the allowed file size; what was already saved is kept',
     }
-    return f'cannot use the file{where}: {reasons.get(error.errno, error.strerror or error)}'
+    return f'cannot use the file{where}: {reasons.get(error.errno or 0) or error.strerror or error}'
 
 
 def run_main(main: Callable[[], int | None]) -> int:

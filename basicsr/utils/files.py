@@ -27,7 +27,8 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     # which other threads would make files that everybody may write
     handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666)
     try:
-        with os.fdopen(handle, mode, **({} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''})) as file:
+        binary = 'b' in mode
+        with os.fdopen(handle, mode, encoding=None if binary else 'utf-8', newline=None if binary else '') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

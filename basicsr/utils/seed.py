@@ -40,7 +40,8 @@ def seeded(seed: int) -> Iterator[None]:
 def get_rng_state() -> dict[str, Any]:
     """State of all generators in types that load without unpickling code (lists, numbers, tensors)."""
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    numpy_state: Any = np.random.get_state()  # a mapping only on request
+    name, keys, position, has_gauss, cached = numpy_state
     state = {
         'python': [version, list(internal), gauss],
         'numpy': [name, torch.from_numpy(keys.astype(np.int64)),

@@ -6,7 +6,7 @@ raises a `ValueError` of its own.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
@@ -59,7 +59,7 @@ Fraction = Annotated[float, Ge(0), Le(1), AllowInfNan(False)]
 BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # from 0 up to 1 without it
 AboveOne = Annotated[float, Gt(1), AllowInfNan(False)]
 
-Size = Annotated[list[Count], Len(2, 2)]  # two sides of an image
+Size = Annotated[Sequence[Count], Len(2, 2)]  # two sides of an image
 Slice = Annotated[str, AfterValidator(_slice)]  # 'start:stop:step', each of which may be left out
 
 AxisOrder = Literal['HWC', 'CHW']  # of an array that holds an image

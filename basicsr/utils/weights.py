@@ -71,9 +71,12 @@ def read_file(path: str | Path) -> Any:
     with path.open('rb') as file:
         if file.read(2) not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
             raise UserError(f"'{path}' is not a weights file (.pth, .safetensors)")
-    safe = [np.dtype, np.ndarray, *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))]
+    safe: list[Any] = [
+        np.dtype, np.ndarray, *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))
+    ]
     # what makes NumPy's values again, in the places where NumPy 1 and 2 keep it
-    for make in (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]):
+    makers: list[Any] = [np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]]
+    for make in makers:
         safe += [(make, f'numpy.{core}.multiarray.{make.__name__}') for core in ('core', '_core')]
     safe += [argparse.Namespace, *((dict, name) for name in _LIGHTNING_DICTS), *_PATHS]
     try:
@@ -166,7 +169,7 @@ def _flat(hyper_parameters: Any) -> dict[str, Any]:
         hyper_parameters = vars(hyper_parameters)
     if not isinstance(hyper_parameters, dict):
         return {}
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in hyper_parameters.items():
         out |= _flat(value) or {key: value}
     return out

@@ -26,7 +26,7 @@ def detect(state_dict: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def described_networks() -> Iterator[tuple[str, type]]:
+def described_networks() -> Iterator[tuple[str, type[Any]]]:
     """Names and classes of networks with a rule of their own. Variants that inherit one would answer for their parent."""
     for name in ARCH_REGISTRY.keys():
         try:

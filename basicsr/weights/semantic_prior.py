@@ -7,6 +7,7 @@ from __future__ import annotations
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,8 @@ def equip(net: nn.Module) -> nn.Module:
     if semantic == 'off':
         warn_without_semantics()
     elif isinstance(semantic, str) and semantic != 'external':
-        net.segmenter = load_semantic_prior(semantic, net.num_classes)
+        wanting: Any = net
+        wanting.segmenter = load_semantic_prior(semantic, wanting.num_classes)
     return net
 
 

@@ -28,7 +28,8 @@ class PixelAttention(nn.MultiheadAttention):
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.):
         super().__init__(dim, num_heads, dropout, batch_first=True)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    # its parameters alone are the base's
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
         """Queries from `x` (B, L, C), keys and values from `context` (B, M, C); returns (B, L, C)."""
         c = x.shape[-1]
         q = F.linear(x, self.in_proj_weight[:c], self.in_proj_bias[:c])

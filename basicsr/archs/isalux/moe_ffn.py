@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,10 @@ class Expert(FeedForward):
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__(dim, hidden_dim, bias=True)
+        self.hidden_dim = hidden_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return in_strips(super().forward, x, channels=self.net[0].out_channels, halo=1)
+        return in_strips(super().forward, x, channels=self.hidden_dim, halo=1)
 
 
 class MOE_FFN(nn.Module):
@@ -45,9 +47,10 @@ class MOE_FFN(nn.Module):
         """(B, H, W, C) to the same."""
         gates, chosen = self.route(u)
         if u.is_cuda or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return sum(_run(expert, u, gates[:, n]) for n, expert in enumerate(self.experts))
+            outputs: Any = sum(_run(expert, u, gates[:, n]) for n, expert in enumerate(self.experts))
+            return outputs
         choices = chosen.tolist()
-        out = 0
+        out: Any = 0
         for n, expert in enumerate(self.experts):
             images = [i for i, choice in enumerate(choices) if n in choice]
             if len(images) == len(choices):

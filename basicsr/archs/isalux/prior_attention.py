@@ -55,9 +55,8 @@ class AdaptedAttention(nn.Module):
     def _weight(self) -> Tensor:
         """(3 C, C). Both branches are linear: adding matrices of weights is cheaper than adding images."""
         weight = self.qkv_proj.weight.flatten(1)
-        if self.lora_q is None:
-            return weight
-        return weight + torch.cat([self.lora_q.product(), self.lora_k.product(), self.lora_v.product()])
+        added = [lora.product() for lora in (self.lora_q, self.lora_k, self.lora_v) if lora is not None]
+        return weight + torch.cat(added) if added else weight
 
 
 class HISA_MSA(nn.Module):

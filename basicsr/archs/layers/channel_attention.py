@@ -42,7 +42,8 @@ def channel_affinity(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
 def paired_affinity(qk: Tensor, scale: Tensor) -> Tensor:
     """The same for q and k side by side, (B, H, W, 2 C)."""
     if not _is_half(qk):
-        return channel_affinity(*qk.chunk(2, dim=-1), scale)
+        q, k = qk.chunk(2, dim=-1)
+        return channel_affinity(q, k, scale)
     with torch.autocast(qk.device.type, enabled=False):
         qk = qk.flatten(1, 2)
         if torch.is_grad_enabled() and not torch.jit.is_tracing():
@@ -81,19 +82,22 @@ def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tens
     return out if residual is None else residual + out
 
 
-class _Attended:
+class AttendedLinear(nn.Linear):
     """A projection of attended values: called with affinity, values and, where there is one, residual; see `attend`."""
 
-    def forward(self, affinity: Tensor, v: Tensor, residual: Tensor | None = None) -> Tensor:
+    # its parameters alone are the base's
+    def forward(  # type: ignore[override]
+            self, affinity: Tensor, v: Tensor, residual: Tensor | None = None) -> Tensor:
+        return attend(affinity, v, self.weight, self.bias, residual)
+
+
+class AttendedConv2d(PointwiseConv2d):
+    """The same, with its parameters as those of a 1x1 convolution."""
+
+    # its parameters alone are the base's
+    def forward(  # type: ignore[override]
+            self, affinity: Tensor, v: Tensor, residual: Tensor | None = None) -> Tensor:
         return attend(affinity, v, self.weight.flatten(1), self.bias, residual)
-
-
-class AttendedLinear(_Attended, nn.Linear):
-    """Holds its parameters as `nn.Linear`."""
-
-
-class AttendedConv2d(_Attended, PointwiseConv2d):
-    """Holds its parameters as a 1x1 convolution."""
 
 
 def _add_product(x: Tensor, v: Tensor, matrix: Tensor) -> Tensor:

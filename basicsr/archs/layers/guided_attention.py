@@ -1,6 +1,8 @@
 """Illumination-guided attention blocks (Retinexformer, Cai et al. 2023, eq. 5-7); without guide the blocks of MST++."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,7 +49,7 @@ class GuidedBlocks(nn.Module):
     def __init__(self, dim: int, heads: int, num_blocks: int, checkpoint: bool = False):
         super().__init__()
         self.checkpoint = checkpoint
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(
             nn.ModuleList([GuidedAttention(dim, heads), PreNorm(dim, FeedForward(dim))]) for _ in range(num_blocks))
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:

@@ -1,6 +1,8 @@
 """Retinex illumination estimator (Retinexformer, Cai et al. 2023, eq. 3)."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,13 +38,14 @@ class IlluminationEstimator(nn.Module):
 
     def weight(self) -> Tensor:
         """Of the one convolution."""
+        biases: list[Any] = [conv.bias for conv in (self.conv1, self.depth_conv, self.conv2)]  # which all have one
         groups, n = self.depth_conv.groups, self.conv1.out_channels
-        first = torch.cat([self.conv1.weight.flatten(1), self.conv1.bias[:, None]], dim=1)
+        first = torch.cat([self.conv1.weight.flatten(1), biases[0][:, None]], dim=1)
         taps = self.depth_conv.weight.permute(0, 2, 3, 1).reshape(groups, -1, n // groups)
         features = torch.bmm(taps, first.unflatten(0, (groups, -1))).view(n, -1)
         # the ones of a pixel's own place are there whatever lies around it: the last of the middle tap's inputs
         place = 13 * first.shape[1] - 1
         ones = F.pad(first.new_ones(1), (place, features.shape[1] - place - 1))
-        features = torch.addr(features, self.depth_conv.bias, ones)
-        light_map = torch.addr(self.conv2.weight.flatten(1) @ features, self.conv2.bias, ones)
+        features = torch.addr(features, biases[1], ones)
+        light_map = torch.addr(self.conv2.weight.flatten(1) @ features, biases[2], ones)
         return torch.cat([features, light_map]).unflatten(1, (5, 5, -1)).permute(0, 3, 1, 2)

@@ -18,7 +18,7 @@ class _State(threading.local):  # the backward pass of a GPU runs in a thread of
 
 
 _state = _State()
-_PLAIN = {'use_reentrant': False, 'preserve_rng_state': False}
+_PLAIN: dict[str, Any] = {'use_reentrant': False, 'preserve_rng_state': False}
 # up to PyTorch 2.8 a compiled backward pass repeats updates of buffers, too, so that batch statistics count a batch twice
 _REPEATS_UPDATES = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 9)
 
@@ -74,6 +74,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     One image on a 1x1 map has no variance; PyTorch raises, this uses the running statistics.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
         mean, var = self.running_mean, self.running_var

@@ -11,10 +11,13 @@ class Doubling(nn.ConvTranspose2d):
     Its windows do not overlap: each pixel becomes four by one matrix product.
     """
 
+    bias: nn.Parameter
+
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, 2, stride=2)
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+    # its parameters alone are the base's
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """(B, I, H, W) to (B, O, 2 H, 2 W), channels-last in memory; the channels of `skip` are put behind."""
         h, w = x.shape[-2:]
         rows = x.permute(0, 2, 3, 1)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class TransformerBlock(nn.Module):
         self.norm1 = BodyLayerNorm(dim, bias=centred)
         self.attn = attention
         self.norm2 = BodyLayerNorm(dim, bias=centred)
-        self.ffn = ffn
+        self.ffn: Any = ffn
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,12 +26,12 @@ class TwoLevelUNet(nn.Module):
         super().__init__()
         levels = len(num_blocks) - 1
         self.embedding = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
-        self.encoder_layers = nn.ModuleList()
+        self.encoder_layers: Any = nn.ModuleList()
         for width, depth in ((dim * 2**i, num_blocks[i]) for i in range(levels)):
             downs = [nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False) for _ in range(1 + guided)]
             self.encoder_layers.append(nn.ModuleList([body(width, depth), *downs]))
         self.bottleneck = body(dim * 2**levels, num_blocks[-1])
-        self.decoder_layers = nn.ModuleList()
+        self.decoder_layers: Any = nn.ModuleList()
         for width, depth in ((dim * 2**i, num_blocks[i]) for i in reversed(range(levels))):
             self.decoder_layers.append(
                 nn.ModuleList([

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ _LOGIT_LIMIT = 10.
 
 class ExpertLinear(nn.Module):
     """One affine map for each expert: (E, n, I) to (E, n, O)."""
+
+    bias: nn.Parameter | None
 
     def __init__(self, experts: int, in_features: int, out_features: int, bias: bool):
         super().__init__()
@@ -122,7 +125,8 @@ class MixtureOfAttention(nn.Module):
         Returns:
             (B, W, T, D), and the balance loss while training.
         """
-        moe, tokens = self.q_proj['moe'], query.flatten(0, 2)
+        moe: Any = self.q_proj['moe']
+        tokens = query.flatten(0, 2)
         if gate_keys is None:
             logits = gate_logits(tokens, moe.w_gate, _LOGIT_LIMIT)
         else:
@@ -140,7 +144,7 @@ class MixtureOfAttention(nn.Module):
 
         # each expert's place holds what its head attended to, or zeros; one product for all output projections
         places = attended.new_zeros(len(tokens), logits.shape[1], q.shape[-1])
-        places = places.scatter(1, routing.index.unsqueeze(-1).expand_as(attended), attended)
+        places = places.scatter(1, routing.chosen.unsqueeze(-1).expand_as(attended), attended)
         out = places.flatten(1) @ moe.output_experts.layers[0].weight.flatten(0, 1)
         return out.view(query.shape), routing.balance
 
@@ -166,5 +170,5 @@ class MixtureOfAttention(nn.Module):
 
 def _pick(outputs: Tensor, routing: Routing) -> Tensor:
     """(E, n, C) of all experts to (n, k, C) of the chosen ones."""
-    index = routing.index.unsqueeze(-1).expand(-1, -1, outputs.shape[-1])
+    index = routing.chosen.unsqueeze(-1).expand(-1, -1, outputs.shape[-1])
     return outputs.transpose(0, 1).gather(1, index)

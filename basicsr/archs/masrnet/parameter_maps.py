@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +41,9 @@ class EnhancedFFN(nn.Module):
     def __init__(self, channels: int, dropout: float):
         super().__init__()
         self.residual_weight = nn.Parameter(torch.tensor(0.1))
-        self.net = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Dropout(dropout),
-                                 nn.Linear(channels, channels), nn.Dropout(dropout))
-        for layer in (self.net[0], self.net[3]):
+        first, second = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.net = nn.Sequential(first, nn.GELU(), nn.Dropout(dropout), second, nn.Dropout(dropout))
+        for layer in (first, second):
             xavier(layer, gain=0.3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,16 +70,22 @@ class LinearSmoother(nn.Module):
 
     def kernel(self) -> Tensor:
         """(C, C, k, k): the identity plus rho times the fused kernels."""
-        weights = [self.get_submodule(name).weight for name in self.names]
+        weights = [self.weight(name) for name in self.names]
         size = max(w.shape[-1] for w in weights)
-        weights = torch.cat([_centred(w, size) for w in weights])
+        side_by_side = torch.cat([_centred(w, size) for w in weights])
         # no product of matrices: PyTorch 2.6 would compile a view of the gradient that a convolution's memory cannot have
-        fused = (self.fusion.weight.unsqueeze(-1) * weights).sum(dim=1)
+        fused = (self.fusion.weight.unsqueeze(-1) * side_by_side).sum(dim=1)
         identity = torch.eye(len(fused), dtype=fused.dtype, device=fused.device)
         return _centred(identity[..., None, None], size) + self.residual_weight * fused
 
+    def weight(self, name: str) -> Tensor:
+        """Of one of the kernels."""
+        conv: Any = self.get_submodule(name)
+        return conv.weight
+
     def forward(self, x: Tensor) -> Tensor:
-        kernel, bias = self.kernel(), self.residual_weight * self.fusion.bias
+        fusion: Any = self.fusion
+        kernel, bias = self.kernel(), self.residual_weight * fusion.bias
         border = (kernel.shape[-1] // 2, ) * 4
         for _ in range(2):
             x = F.conv2d(F.pad(x, border, 'reflect'), kernel, bias)
@@ -90,8 +97,8 @@ class ParameterSmoother(LinearSmoother):
 
     def __init__(self, channels: int):
         super().__init__(channels, {'conv5': (5, 5), 'conv7': (7, 7)})
-        nn.init.constant_(self.conv5.weight, 1 / 25)
-        nn.init.constant_(self.conv7.weight, 1 / 49)
+        nn.init.constant_(self.weight('conv5'), 1 / 25)
+        nn.init.constant_(self.weight('conv7'), 1 / 49)
 
 
 class AntiCheckerboard(LinearSmoother):
@@ -100,7 +107,7 @@ class AntiCheckerboard(LinearSmoother):
     def __init__(self, channels: int):
         super().__init__(channels, {'horizontal': (1, 3), 'vertical': (3, 1), 'diagonal': (3, 3)})
         for name in self.names:
-            weight = self.get_submodule(name).weight
+            weight = self.weight(name)
             nn.init.constant_(weight, 1 / weight[0].numel())
 
 
@@ -112,10 +119,11 @@ class BoundarySmoother(nn.Module):
         self.residual_weight = nn.Parameter(torch.tensor(0.1))
         self.edge_conv = nn.Conv2d(channels, channels, 3, padding=1, padding_mode='reflect', bias=False)
         self.smooth_conv = nn.Conv2d(channels, channels, 5, padding=2, padding_mode='reflect', bias=False)
-        self.gate = nn.Sequential(nn.Conv2d(2 * channels, channels, 1), nn.Sigmoid())
+        gate = nn.Conv2d(2 * channels, channels, 1)
+        self.gate = nn.Sequential(gate, nn.Sigmoid())
         nn.init.xavier_uniform_(self.edge_conv.weight)
         nn.init.constant_(self.smooth_conv.weight, 1 / 25)
-        xavier(self.gate[0], gain=0.1, bias=0.5)
+        xavier(gate, gain=0.1, bias=0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         smooth = self.smooth_conv(x)
@@ -126,7 +134,8 @@ class BoundarySmoother(nn.Module):
 def xavier(layer: nn.Linear | nn.Conv2d, gain: float, bias: float = 0.) -> None:
     """Glorot's uniform initial values times `gain`, a constant bias."""
     nn.init.xavier_uniform_(layer.weight, gain)
-    nn.init.constant_(layer.bias, bias)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)
 
 
 def _centred(kernel: Tensor, size: int) -> Tensor:

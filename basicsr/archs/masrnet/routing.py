@@ -11,8 +11,8 @@ from basicsr.utils.precision import at_least_float32
 
 
 class Routing(NamedTuple):
-    """The k of E experts that each of n tokens is sent to: `index` and `gates` are (n, k), `balance` a scalar or None."""
-    index: Tensor
+    """The k of E experts that each of n tokens is sent to: `chosen` and `gates` are (n, k), `balance` a scalar or None."""
+    chosen: Tensor
     gates: Tensor
     balance: Tensor | None
 

@@ -14,10 +14,12 @@ class FeatureExtractor(nn.Module):
     def __init__(self, in_channels: int, stem_dim: int, dim: int, patch_size: int, win_size: int):
         super().__init__()
         self.win_size = win_size
-        self.local_feature = nn.Sequential(nn.Conv2d(in_channels, stem_dim, 3, padding=1), nn.GELU())
+        local = nn.Conv2d(in_channels, stem_dim, 3, padding=1)
+        self.local_feature = nn.Sequential(local, nn.GELU())
         self.patch_embed = nn.Conv2d(stem_dim, dim, patch_size, stride=patch_size)
-        self.enhance = nn.Sequential(nn.GroupNorm(8, dim), nn.GELU(), nn.Conv2d(dim, dim, 1))
-        for conv in (self.local_feature[0], self.patch_embed, self.enhance[2]):
+        mix = nn.Conv2d(dim, dim, 1)
+        self.enhance = nn.Sequential(nn.GroupNorm(8, dim), nn.GELU(), mix)
+        for conv in (local, self.patch_embed, mix):
             normal(conv, conv.weight[0].numel()**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,4 +96,5 @@ class NeighbourSearcher(nn.Module):
 def normal(layer: nn.Linear | nn.Conv2d, std: float, bias: float = 0.) -> None:
     """Gaussian initial values, a constant bias."""
     nn.init.normal_(layer.weight, std=std)
-    nn.init.constant_(layer.bias, bias)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)

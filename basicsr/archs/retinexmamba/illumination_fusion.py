@@ -5,6 +5,7 @@ Tensors are (B, C, H, W), channels-last in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +46,14 @@ class FusedAttention(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 products.append(channel_products(q, k, self.num_heads))
         with torch.autocast(x.device.type, enabled=False):
-            affinity = affinity_of(tuple(map(sum, zip(*products))), self.temperature)
+            sums: Any = tuple(map(sum, zip(*products)))
+            affinity = affinity_of(sums, self.temperature)
         return torch.cat(values, dim=2), affinity
 
     def project(self, values: Tensor, affinity: Tensor, x: Tensor | None = None) -> Tensor:
         """Attention and output projection in one, added to `x` where given."""
-        values, x = (None if t is None else t.permute(0, 2, 3, 1) for t in (values, x))
-        return self.project_out(affinity, values, x).permute(0, 3, 1, 2)
+        residual = None if x is None else x.permute(0, 2, 3, 1)
+        return self.project_out(affinity, values.permute(0, 2, 3, 1), residual).permute(0, 3, 1, 2)
 
 
 class IFA(nn.Module):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,9 @@ class SS2D(nn.Module):
 
     directions = 4
 
-    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2, dt_rank: int | str = 'auto',
-                 dt_min: float = 1e-3, dt_max: float = 0.1, dt_init_floor: float = 1e-4):
+    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2,
+                 dt_rank: int | Literal['auto'] = 'auto', dt_min: float = 1e-3, dt_max: float = 0.1,
+                 dt_init_floor: float = 1e-4):
         super().__init__()
         self.d_inner, self.d_state = expand * d_model, d_state
         self.dt_rank = math.ceil(d_model / 16) if dt_rank == 'auto' else dt_rank

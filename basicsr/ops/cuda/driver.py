@@ -8,6 +8,7 @@ from contextlib import suppress
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +38,13 @@ def nvrtc() -> ctypes.CDLL | None:
         except OSError:
             continue
     return None
+
+
+def _nvrtc() -> ctypes.CDLL:
+    lib = nvrtc()
+    if lib is None:
+        raise CudaError('NVRTC, which comes with PyTorch, was not found')
+    return lib
 
 
 @cache
@@ -86,9 +94,7 @@ def compiled(source: str, arch: str, **constants: object) -> bytes:
     Raises:
         CudaError: with what the compiler says.
     """
-    lib = nvrtc()
-    if lib is None:
-        raise CudaError('NVRTC, which comes with PyTorch, was not found')
+    lib = _nvrtc()
     known = architectures()
     target = arch if arch in known else max(known, key=_number).replace('sm', 'compute')
     options = [f'--gpu-architecture={target}', '--std=c++17', *(f'-D{k}={v}' for k, v in constants.items())]
@@ -111,7 +117,7 @@ def _number(arch: str) -> int:
 
 def architectures() -> list[str]:
     """What the compiler knows."""
-    lib, count = nvrtc(), c_int()
+    lib, count = _nvrtc(), c_int()
     _check(lib, lib.nvrtcGetNumSupportedArchs(byref(count)))
     numbers = (c_int * count.value)()
     _check(lib, lib.nvrtcGetSupportedArchs(numbers))
@@ -149,7 +155,8 @@ class Module:
     """Machine code on a GPU."""
 
     def __init__(self, code: bytes, device: torch.device):
-        self.device, self.functions, self.handle = device, {}, c_void_p()
+        self.device, self.handle = device, c_void_p()
+        self.functions: dict[str, Any] = {}
         with torch.cuda.device(device):
             self._context()
             _ask('cuModuleLoadData', byref(self.handle), code)

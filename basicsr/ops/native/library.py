@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from basicsr.ops.native.compiled import NotCompiled, compiled
+from basicsr.utils.errors import UserError
 
 ISAS = ('baseline', 'avx2', 'avx512')
 _forked = False
@@ -51,6 +52,14 @@ def kernels() -> Kernels:
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None; `why_not` says why."""
     return kernels().library
+
+
+def loaded() -> ctypes.CDLL:
+    """The compiled kernels. Raises `UserError` where there are none."""
+    lib, story = kernels()
+    if lib is None:
+        raise UserError(story)
+    return lib
 
 
 def why_not() -> str | None:
@@ -96,10 +105,10 @@ def supported_isas() -> list[str]:
 def best_isa() -> tuple[int, int, int]:
     """(instruction set, floats per vector, positions per chunk)."""
     isa = ISAS.index(os.environ.get('BASICSR_SCAN_ISA') or supported_isas()[-1])
-    width = library().scan_width(isa)
+    width = loaded().scan_width(isa)
     if not width:
         raise ValueError(f"BASICSR_SCAN_ISA: this CPU lacks '{ISAS[isa]}'; it has: {', '.join(supported_isas())}")
-    return isa, width, library().scan_chunk()
+    return isa, width, loaded().scan_chunk()
 
 
 def threads() -> int:

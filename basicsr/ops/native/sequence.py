@@ -7,7 +7,7 @@ from ctypes import POINTER, c_float, c_int32, c_int64
 import torch
 from torch import Tensor
 
-from basicsr.ops.native.library import best_isa, blocks, chunks, library, pointer, run
+from basicsr.ops.native.library import best_isa, blocks, chunks, loaded, pointer, run
 
 
 class Sequence(ctypes.Structure):
@@ -22,10 +22,10 @@ def state_count(batch: int, channels: int, length: int, groups: int, states: int
     return batch * groups * blocks(channels // groups) * chunks(length) * states * best_isa()[1]
 
 
-def _arguments(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, softplus: bool,
-               **outputs: Tensor | None) -> Sequence:
+def _arguments(inputs: list[Tensor], softplus: bool, outputs: dict[str, Tensor | None]) -> Sequence:
+    u, _, A, B, *_ = inputs
     batch, channels, length = u.shape
-    arrays = {'u': u, 'delta': delta, 'A': A, 'B': B, 'C': C, 'D': D, 'bias': bias, **outputs}
+    arrays = dict(zip(('u', 'delta', 'A', 'B', 'C', 'D', 'bias'), inputs)) | outputs
     return Sequence(batch, channels, B.shape[1], length, A.shape[1], int(softplus),
                     **{k: pointer(v) for k, v in arrays.items()})
 
@@ -38,7 +38,8 @@ def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
     y, last = torch.empty_like(inputs[0]), u.new_empty(batch, channels, A.shape[1])
     starts = u.new_empty(state_count(batch, channels, length, B.shape[1], A.shape[1]) if save else 0)
     if y.numel():
-        run(library().sequence_forward, _arguments(*inputs, softplus, y=y, last=last, starts=starts if save else None))
+        run(loaded().sequence_forward,
+            _arguments(inputs, softplus, {'y': y, 'last': last, 'starts': starts if save else None}))
     return y, last, starts
 
 
@@ -54,6 +55,6 @@ def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
     batch = u.shape[0]
     sums = {k: t.new_empty(batch, *t.shape) for k, t in zip(('dA', 'dD', 'd_bias'), (A, D, bias))}
     if u.numel():
-        run(library().sequence_backward, _arguments(*inputs, softplus, starts=starts, dy=dy, **grads, **sums))
+        run(loaded().sequence_backward, _arguments(inputs, softplus, {'starts': starts, 'dy': dy, **grads, **sums}))
     sums = {k: g.sum(0) for k, g in sums.items()}
     return grads['du'], grads['d_delta'], sums['dA'], grads['dB'], grads['dC'], sums['dD'], sums['d_bias']

@@ -7,7 +7,7 @@ from ctypes import POINTER, c_float, c_int32, c_int64
 import torch
 from torch import Tensor
 
-from basicsr.ops.native.library import best_isa, blocks, chunks, library, pointer, run, threads
+from basicsr.ops.native.library import best_isa, blocks, chunks, loaded, pointer, run, threads
 
 
 class Ss2d(ctypes.Structure):
@@ -35,9 +35,9 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
     """See `basicsr.ops.ss2d.ss2d_scan`; also returns the saved states (empty unless `save`)."""
     inputs = [t.contiguous() for t in (x, x_dbl, dt_w, dt_b, A, D)]
     y = torch.empty_like(inputs[0])
-    starts = x.new_empty(state_count(*x.shape, A.shape[1]) if save else 0)
+    starts = x.new_empty(state_count(x.shape[0], x.shape[1], x.shape[2], x.shape[3], A.shape[1]) if save else 0)
     if y.numel():
-        run(library().ss2d_forward, _arguments(*inputs, y=y, starts=starts if save else None))
+        run(loaded().ss2d_forward, _arguments(*inputs, y=y, starts=starts if save else None))
     return y, starts
 
 
@@ -51,6 +51,6 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
     dx_dbl = torch.empty_like(inputs[1])
     of_parameters = {k: t.new_empty(batch, *t.shape) for k, t in zip(('d_dt_w', 'd_dt_b', 'dA', 'dD'), inputs[2:])}
     if x.numel():
-        run(library().ss2d_backward, _arguments(*inputs, starts=starts, dy=dy, dx=dx, dx_dbl=dx_dbl, **of_parameters),
+        run(loaded().ss2d_backward, _arguments(*inputs, starts=starts, dy=dy, dx=dx, dx_dbl=dx_dbl, **of_parameters),
             parts)
     return dx.sum(0) if parts > 1 else dx, dx_dbl, *(g.sum(0) for g in of_parameters.values())

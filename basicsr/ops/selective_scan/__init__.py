@@ -52,13 +52,13 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         # half-precision sequences go to the GPU kernels as they are, which read them into a float32 state
         alike = u.is_cuda and u.dtype == delta.dtype == B.dtype == C.dtype and dtype == torch.float32
         sequence_dtype = u.dtype if alike else dtype
-        inputs = [x.to(dtype if name in ('A', 'D', 'bias') else sequence_dtype) for name, x in zip(_NAMES, inputs)]
+        cast = [x.to(dtype if name in ('A', 'D', 'bias') else sequence_dtype) for name, x in zip(_NAMES, inputs)]
         # a compiler sees the operator alone, which chooses when it runs
-        own = None if torch.compiler.is_compiling() else function(backend(inputs[0], inputs[2]), 'sequence')
+        own = None if torch.compiler.is_compiling() else function(backend(cast[0], cast[2]), 'sequence')
         if own:
-            y, last = own(*inputs, delta_softplus, return_last_state=True)
+            y, last = own(*cast, delta_softplus, return_last_state=True)
         else:
-            y, last, _ = scan_operator(*inputs, delta_softplus, save)
+            y, last, _ = scan_operator(*cast, delta_softplus, save)
         y = y if z is None else y * F.silu(z.to(dtype))
     y = y.to(u.dtype)
     return (y, last) if return_last_state else y

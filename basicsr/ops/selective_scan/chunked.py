@@ -40,7 +40,7 @@ class Chunks:
         self._lowest = _LOWEST_POWER[like.dtype]
         self._decay = like.new_empty(self.size, *shape)
         self._states = like.new_empty(self.size + 1, *shape)
-        self._adjoint = like.new_empty(self.size, *shape) if backward else None
+        self._adjoint = like.new_empty(self.size if backward else 0, *shape)
 
     def _prepare(self, dt: Tensor, inputs: Tensor, B: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Decay of every position, and all states: index t + 1 is the state after position t."""

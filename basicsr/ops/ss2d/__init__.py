@@ -40,10 +40,10 @@ def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D
     with torch.autocast(x.device.type, enabled=False):  # the recurrence needs the range of float32
         # half-precision images go to the GPU kernels as they are, which read them into a float32 state
         image_dtype = x.dtype if x.is_cuda and x.dtype == x_dbl.dtype and dtype == torch.float32 else dtype
-        inputs = [t.to(image_dtype) for t in inputs[:2]] + [t.to(dtype) for t in inputs[2:]]
+        cast = [t.to(image_dtype) for t in inputs[:2]] + [t.to(dtype) for t in inputs[2:]]
         # a compiler sees the operator alone, which chooses when it runs
-        own = None if torch.compiler.is_compiling() else function(backend(inputs[0], inputs[4]), 'ss2d')
-        y = own(*inputs) if own else ss2d_operator(*inputs, save)[0]
+        own = None if torch.compiler.is_compiling() else function(backend(cast[0], cast[4]), 'ss2d')
+        y = own(*cast) if own else ss2d_operator(*cast, save)[0]
     return y.to(x.dtype)
 
 

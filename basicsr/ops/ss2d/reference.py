@@ -1,6 +1,8 @@
 """The four-direction scan as its definition reads: permute, scan each direction, permute back, add. Test oracle only."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,6 @@ def ss2d_reference(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tens
         dt, B, C = x_dbl.flatten(1, 2)[:, order[k], k].split([rank, states, states], dim=-1)
         delta = torch.einsum('blr,er->bel', dt, dt_w[k])
         B, C = (t.transpose(1, 2)[:, None] for t in (B, C))
-        out = selective_scan_reference(u, delta, A[rows], B, C, D[rows], dt_b.reshape(4, channels)[k])
+        out: Any = selective_scan_reference(u, delta, A[rows], B, C, D[rows], dt_b.reshape(4, channels)[k])
         y = y.index_add(1, order[k], out.transpose(1, 2))
     return y.view_as(x)

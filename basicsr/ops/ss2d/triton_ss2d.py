@@ -1,6 +1,8 @@
 """The four-direction scan on the Triton kernels: no permuted copy; the kernels compute where each position lies."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,13 +38,14 @@ def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A
     scans = _scans(x, x_dbl, dt_w, dt_b, A, D)
     dy = dy.reshape(scans.value.shape).contiguous()
     dx, dx_dbl = torch.empty_like(scans.value), torch.empty_like(scans.rows)
-    d_weight, d_bias = torch.empty_like(scans.weight), torch.empty_like(scans.bias)
+    weight: Any = scans.weight  # the step is low-rank
+    d_weight, d_bias = torch.empty_like(weight), torch.empty_like(scans.bias)
     dA = torch.empty_like(scans.rate)
     for part in scans.gradients(dy, starts, dx):
         k = part.first
         low = scans.rows[:, :, k, :scans.rank].float()
         # d_step lies in the order of memory, so what remains of the step are two matrix products
-        dx_dbl[:, :, k, :scans.rank] = part.d_step @ scans.weight[k].t()
+        dx_dbl[:, :, k, :scans.rank] = part.d_step @ weight[k].t()
         dx_dbl[:, :, k, scans.rank:] = part.d_rows[:, 0]
         d_weight[k] = low.flatten(0, 1).t() @ part.d_step.flatten(0, 1)
         d_bias[k], dA[k] = part.d_step.sum((0, 1)), part.d_rate[0]
