@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> None:
         from basicsr.config import load_options
         network = load_options(args.opt, is_train=False, check_files=False).opt['network_g']
     from basicsr.inference.export_file import export_file
-    for line in export_file(find_weights(args.weights), Path(args.output), *args.size, network=network):
+    height, width = args.size
+    for line in export_file(find_weights(args.weights), Path(args.output), height, width, network):
         print(line)
 
 

@@ -61,6 +61,7 @@ class StepModel(BaseModel):
     cri_more: Sequence[tuple[str, Callable]] = ()
     cri_net: Sequence[tuple[str, Callable]] = ()
     compute_losses: Callable[..., dict[str, Tensor]]
+    image_losses: Callable[[], list[tuple[str, Callable]]]
     _network_losses: Callable[[], Iterable[tuple[str, Tensor]]]
     # a batch: `gt` is None where there is none, `guides` is what the network is given beside `lq`, of its size
     lq: Tensor
