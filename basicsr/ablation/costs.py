@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader
-from basicsr.inference.restorer import ImageRestorer, choose_device
+from basicsr.inference.restorer import ImageRestorer
+from basicsr.utils.machine import choose_device
 from basicsr.weights.network import load_network
 
 MAC_SIZE = 256

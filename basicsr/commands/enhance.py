@@ -4,13 +4,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.pretrained import default_weights, describe_weights, find_weights
 
-if TYPE_CHECKING:
-    from basicsr.inference.restorer import ImageRestorer
+_WHICH = 'which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)'
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -33,9 +32,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    from basicsr.inference.photos import enhance_files, jobs_of
+    from basicsr.inference.photos import enhance_files, jobs_of, photo_restorer
     jobs = jobs_of(Path(args.input), Path(args.output))
-    failed = enhance_files(build_restorer(args), jobs, args.sheet)
+    weights, network = _weights(args)
+    restorer = photo_restorer(weights, network, args.device, tile=args.tile, tile_overlap=args.tile_overlap,
+                              ensemble=args.self_ensemble, amp=args.amp)
+    failed = enhance_files(restorer, jobs, args.sheet)
     for message in failed:
         sys.stderr.write(f'error: {message}\n')
     if len(jobs) > 1:
@@ -43,33 +45,24 @@ def run(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def build_restorer(args: argparse.Namespace) -> ImageRestorer:
-    """The restorer that the arguments `weights`, `opt`, `device`, `tile`, ... describe."""
-    network, weights = None, args.weights
-    if args.opt:
-        from basicsr.config import load_options
-        opt = load_options(args.opt, is_train=False, check_files=False).opt
-        network = opt['network_g']
-        weights = weights or opt['path'].get('pretrain_network_g')
-    weights = find_weights(weights or _default(args.opt))
-    from basicsr.archs import input_channels
-    from basicsr.inference.restorer import ImageRestorer, choose_device
-    from basicsr.weights.network import load_described
-    net, options = load_described(weights, network)
-    channels = input_channels(options)
-    if channels not in (None, 1, 3):
-        raise UserError(f"the network of '{weights}' takes images of {channels} channels; photos have 3 (RGB) or"
-                        ' are turned to 1 (grey). Data sets of such images are for: basicsr test')
-    return ImageRestorer(net, choose_device(args.device), args.tile, args.tile_overlap, args.self_ensemble,
-                         amp=args.amp, channels=channels)
+def _weights(args: argparse.Namespace) -> tuple[Path, dict[str, Any] | None]:
+    """The weight file, and the network `{type, **arguments}` where an option file names it."""
+    if not args.opt:
+        return find_weights(args.weights or _default()), None
+    from basicsr.config import load_options
+    opt = load_options(args.opt, is_train=False, check_files=False).opt
+    weights = args.weights or opt['path'].get('pretrain_network_g')
+    if not weights:
+        raise UserError(_WHICH)
+    return find_weights(weights), opt['network_g']
 
 
-def _default(opt: str | None) -> str:
-    """The weights that come with the toolbox, said in the log. An option file asks for those of its own network."""
+def _default() -> str:
+    """The weights that come with the toolbox, said in the log."""
     from basicsr.utils.logger import get_root_logger
-    name = None if opt else default_weights()
+    name = default_weights()
     if name is None:
-        raise UserError('which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)')
+        raise UserError(_WHICH)
     get_root_logger().info(f'no --weights given: taking {name}, {describe_weights(name)}')
     return name
 

@@ -67,15 +67,11 @@ def run(args: argparse.Namespace) -> None:
     title = args.dataset or '_'.join(data)
     evaluation = weights.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
                                     args.GT_mean, not args.no_images, args.comparison)
-    above = Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else []))
-    homes = [Path(args.output_dir)] if args.output_dir else weights.own_folders(above, files)
-    found = {}
-    for name, file, home in zip(given, files, homes):
-        if len(files) > 1:
-            print(f'{name}:')
-        found[str(name)] = evaluation.run(str(name), file, home)
-    if len(files) > 1:
-        print('\n'.join(weights.side_by_side(found)))
+    if args.output_dir:
+        evaluation.run(str(given[0]), files[0], Path(args.output_dir))
+    else:
+        evaluation.run_all(list(map(str, given)), files,
+                           Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else [])))
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.evaluation.folders import measure_folders, write_summary
     from basicsr.evaluation.metric_choice import choose_metrics
     from basicsr.evaluation.report import table
-    from basicsr.inference.restorer import choose_device
+    from basicsr.utils.machine import choose_device
     names = args.metrics or (['psnr', 'ssim'] if args.gt_dir else ['niqe'])
     metrics = choose_metrics(names, args.protocol, args.set, with_gt=bool(args.gt_dir))
     found = measure_folders(args.result_dir, args.gt_dir, metrics, args.filename_tmpl, choose_device(args.device))

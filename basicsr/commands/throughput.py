@@ -2,13 +2,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-from dataclasses import asdict
 from pathlib import Path
 
-from basicsr.training.throughput import CANDIDATES, Speed, furthest, heading, line, measure_apart
+from basicsr.training.throughput import CANDIDATES, compare
 from basicsr.utils.errors import UserError, nearest, run_main
 
 
@@ -37,26 +35,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from basicsr.config import load_options
-    from basicsr.utils.files import atomic_write
-    load_options(args.opt, args.overrides, is_train=True)  # its mistakes, before torch is there
-    speeds: list[Speed] = []
-    print(heading(args.minutes), flush=True)
-    for name in args.candidates:
-        speeds.append(measure_apart(args.opt, args.overrides, name, args.iterations))
-        print(line(speeds[-1], args.minutes),
-              flush=True)  # each at once: the next one may take all the time that is left
-        ran = [speed for speed in speeds if not speed.failed]
-        if args.json and ran:
-            content = {'overrides': CANDIDATES[furthest(ran, args.minutes).name], 'speeds': [asdict(s) for s in speeds]}
-            with atomic_write(args.json, 'w') as file:
-                json.dump(content, file, indent=2)
-    if not ran:
-        raise UserError('nothing ran: ' + '; '.join(f'{s.name}: {s.failed}' for s in speeds))
-    best = furthest(ran, args.minutes)
-    options = ' '.join(f'{key}={value}' for key, value in CANDIDATES[best.name].items())
-    print(f'gets furthest: {best.name}{f" ({options})" if options else ""}, {best.fits(args.minutes)} iterations in'
-          f' {args.minutes:g} minutes without validations')
+    for text in compare(args.opt, args.overrides, args.candidates, args.iterations, args.minutes, args.json):
+        print(text, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

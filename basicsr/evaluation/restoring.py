@@ -9,7 +9,8 @@ from torch import Tensor
 
 from basicsr.archs import input_channels
 from basicsr.evaluation.evaluate import Batch, Images, Restore
-from basicsr.inference.restorer import ImageRestorer, choose_device
+from basicsr.inference.restorer import ImageRestorer
+from basicsr.utils.machine import choose_device
 from basicsr.weights.network import load_described
 
 

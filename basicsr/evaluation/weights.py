@@ -43,6 +43,19 @@ class Evaluation:
     images: bool = True
     comparison: bool = False
 
+    def run_all(self, names: Sequence[str], files: Sequence[Path], above: Path) -> None:
+        """Evaluate weight files, each into a folder of its own below `above`, and print one table of several.
+
+        `names`: what the user called them.
+        """
+        found = {}
+        for name, file, folder in zip(names, files, own_folders(above, files)):
+            if len(files) > 1:
+                print(f'{name}:')
+            found[name] = self.run(name, file, folder)
+        if len(files) > 1:
+            print('\n'.join(side_by_side(found)))
+
     def run(self, weights: str, file: Path, folder: Path) -> tuple[dict[str, Results], Metrics]:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
         restorer = build_restorer(file, self.opt, None, self.device, self.tile, self.self_ensemble)

@@ -117,14 +117,3 @@ class ImageRestorer:
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             out = self.net(*inputs)
         return out[-1] if isinstance(out, (list, tuple)) else out
-
-
-def choose_device(wanted: str = 'auto') -> str:
-    """'auto' to 'cuda' where there is a GPU. Raises `UserError` for a device that is not there."""
-    if wanted == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"the device '{wanted}' cannot be used here; try --device cpu") from error
-    return wanted

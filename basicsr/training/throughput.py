@@ -1,18 +1,21 @@
 """How fast a training runs here, in every precision that could pay."""
 from __future__ import annotations
 
+import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from basicsr.config import load_options
 from basicsr.utils.errors import UserError
+from basicsr.utils.files import atomic_write
 
 # CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -50,6 +53,32 @@ class Speed:
         return max(0, int((60 * minutes - self.first) * self.iterations))
 
 
+def compare(file: str | Path, overrides: list[str], names: Sequence[str], iterations: int, minutes: float,
+            table: str | None = None) -> Iterator[str]:
+    """Measure candidates, a line each, and say which gets furthest. Raises `UserError` when none ran.
+
+    Args:
+        table: file for the figures, JSON; written after each candidate, as the next may take all the time that is left.
+    """
+    load_options(file, overrides, is_train=True)  # its mistakes, before torch is there
+    yield heading(minutes)
+    speeds: list[Speed] = []
+    for name in names:
+        speeds.append(measure_apart(file, overrides, name, iterations))
+        yield line(speeds[-1], minutes)
+        ran = [speed for speed in speeds if not speed.failed]
+        if table and ran:
+            content = {'overrides': CANDIDATES[furthest(ran, minutes).name], 'speeds': [asdict(s) for s in speeds]}
+            with atomic_write(table, 'w') as out:
+                json.dump(content, out, indent=2)
+    if not ran:
+        raise UserError('nothing ran: ' + '; '.join(f'{s.name}: {s.failed}' for s in speeds))
+    best = furthest(ran, minutes)
+    options = ' '.join(f'{key}={value}' for key, value in CANDIDATES[best.name].items())
+    yield (f'gets furthest: {best.name}{f" ({options})" if options else ""}, {best.fits(minutes)} iterations in'
+           f' {minutes:g} minutes without validations')
+
+
 def measure_apart(file: str | Path, overrides: list[str], name: str, iterations: int) -> Speed:
     """`measure` in a process of its own: neither a crash nor memory that is kept touches the next candidate."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
@@ -67,7 +96,6 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
     """
     import torch
 
-    from basicsr.config import load_options
     from basicsr.data.build import build_train_data
     from basicsr.models import build_model
     from basicsr.training.launch import start_run

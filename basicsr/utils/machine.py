@@ -7,6 +7,8 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+from basicsr.utils.errors import UserError
+
 PACKAGES = ('torch', 'torchvision', 'triton', 'numpy', 'opencv-python', 'lmdb', 'pydantic', 'mamba-ssm',
             'causal-conv1d')
 
@@ -34,3 +36,15 @@ def gpus() -> list[str]:
         f'{p.name}, compute capability {p.major}.{p.minor}, {p.total_memory / 2**30:.0f} GiB'
         for p in map(torch.cuda.get_device_properties, found)
     ]
+
+
+def choose_device(wanted: str = 'auto') -> str:
+    """'auto' to 'cuda' where there is a GPU. Raises `UserError` for a device that is not there."""
+    import torch
+    if wanted == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"the device '{wanted}' cannot be used here; try --device cpu") from error
+    return wanted

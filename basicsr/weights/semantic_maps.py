@@ -1,0 +1,34 @@
+"""The semantic maps of a folder of images, which `dataroot_sem` of data sets names."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from basicsr.data.pairing import by_stem, image_folder
+from basicsr.utils.errors import UserError
+from basicsr.utils.files import atomic_write
+from basicsr.utils.img import img2tensor, imread, to_float
+from basicsr.utils.machine import choose_device
+from basicsr.weights.semantic_prior import load_semantic_prior
+
+
+def write_maps(folder: str, output: str | Path, weights: str, device: str = 'auto') -> int:
+    """Write the class probabilities of each image, (21, H, W) in float16, as `output/NAME.npy`; returns how many.
+
+    Args:
+        weights: of the segmenter, a file or 'torchvision'.
+    """
+    images = by_stem(image_folder(folder, 'FOLDER'), folder, 'FOLDER')
+    if weights in ('external', 'off'):
+        raise UserError(f"--weights '{weights}' is no segmenter; give a file of weights, or 'torchvision'")
+    chosen = choose_device(device)
+    segment = load_semantic_prior(weights)
+    for name, file in tqdm(images.items(), unit='image', disable=not sys.stderr.isatty()):
+        probabilities = segment(img2tensor(to_float(imread(file)))[None].to(chosen))[0]
+        with atomic_write(Path(output, f'{name}.npy')) as target:
+            np.save(target, probabilities.to(torch.float16).cpu().numpy())
+    return len(images)
