@@ -9,7 +9,7 @@ from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from basicsr.data.protocol import Samples
+    from basicsr.data.loader import Samples
 
 __all__ = ['build_dataloader', 'build_dataset']
 

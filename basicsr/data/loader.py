@@ -3,12 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from basicsr.data.protocol import Samples
 from basicsr.data.samplers import ShardSampler
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error
@@ -18,6 +17,16 @@ from basicsr.utils.seed import mix_seed, seeded
 class Failed(NamedTuple):
     """A sample that could not be read; returned instead of raised, so that the message crosses processes unchanged."""
     message: str
+
+
+class Samples(Protocol):
+    """What every data set has."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """A mapping: `lq`, perhaps `gt` and others."""
 
 
 class SeededSamples(Dataset):

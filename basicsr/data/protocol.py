@@ -8,15 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-
-class Samples(Protocol):
-    """What every data set has."""
-
-    def __len__(self) -> int:
-        """Number of items."""
-
-    def __getitem__(self, index: int, /) -> Any:
-        """A mapping: `lq`, perhaps `gt` and others."""
+from basicsr.data.loader import ImageLoader, Samples
+from basicsr.metrics.tasks import task_of
 
 
 class SaysMore(Protocol):
@@ -67,6 +60,4 @@ class _About:
 
 
 def _tasks_of_items(dataset: Samples) -> list[str]:
-    from basicsr.data.loader import ImageLoader
-    from basicsr.metrics.tasks import task_of
     return [task_of(batch) for batch in ImageLoader(dataset, {}, batch_size=1)]

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from basicsr.data.loader import SeededSamples
+from basicsr.data.loader import Samples, SeededSamples
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from basicsr.data.protocol import Samples
 from basicsr.data.samplers import EnlargedSampler, SampleIndex
 from basicsr.data.transforms import Turn, check_sizes, pad_to_size, random_window
 from basicsr.utils.dist import get_dist_info

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from basicsr.data import build_dataset
 from basicsr.data.all_in_one_tasks import pair_stems
-from basicsr.data.loader import ImageLoader
+from basicsr.data.loader import ImageLoader, Samples
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from basicsr.data.protocol import Samples, about
+from basicsr.data.protocol import about
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.data.task_samples import TaskSamples
 from basicsr.metrics.tasks import choose
