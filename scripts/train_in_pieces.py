@@ -30,6 +30,7 @@ from pieces.packages import download, inspect_machine, install
 from pieces.parts import collect, cut, join, remove, waiting
 
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.names import below
 
 
 def probe(args: argparse.Namespace) -> None:
@@ -191,7 +192,10 @@ def _places(args: argparse.Namespace) -> list[str]:
     from basicsr.config.overrides import as_overrides
     listing = args.pieces / 'data' / 'names.json'
     names = json.loads(listing.read_text(encoding='utf-8')) if listing.is_file() else {}
-    found = {key: str(listing.parent / names[text]) for key, text in _data(args).items() if text in names}
+    found = {
+        key: str(below(listing.parent, names[text], what=f"'{listing}'")) for key, text in _data(args).items()
+        if text in names
+    }
     return as_overrides(found | {'path.experiments_root': str(args.root / 'experiments')})
 
 

@@ -19,7 +19,7 @@ from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write
-from basicsr.utils.values import Count
+from basicsr.utils.values import Count, PathName
 
 
 class PaperNumbers(Block):
@@ -40,7 +40,7 @@ class VariantOptions(Block):
 
 class StudyOptions(Block):
     """The study file."""
-    name: str | None = Field(None, description='names the folders, default: the name of the file')
+    name: PathName | None = Field(None, description='names the folders, default: the name of the file')
     base: str | dict[str, Any] | None = Field(None, description='option file, or the options themselves')
     overrides: dict[str, Any] = Field(default_factory=dict, description='for every variant: option path: value')
     total_iter: Count | None = Field(None, description='iterations of each run; schedules shrink in proportion')

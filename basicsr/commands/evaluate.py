@@ -8,6 +8,7 @@ from typing import Any
 
 from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.names import checked
 from basicsr.utils.pretrained import find_weights
 
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
             if args.degraded_dir else data_sets.of_options(opt or {}, args.opt))
     if args.benchmarks:
         data = data_sets.only_tasks(data, args.benchmarks)
-    title = args.dataset or '_'.join(data)
+    title = '_'.join(data) if args.dataset is None else checked(args.dataset, '--dataset')
     evaluation = weights.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
                                     args.GT_mean, not args.no_images, args.comparison)
     if args.output_dir:

@@ -11,6 +11,7 @@ from basicsr.config.schema import ALWAYS, LoaderOptions, Options
 from basicsr.config.training import OUR_MODELS, check_training, known_metric
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.errors import nearest
+from basicsr.utils.names import wanted
 
 _BLOCKS = ('datasets', 'train', *ALWAYS)
 _BETTER = {'better': (typing.Literal['higher', 'lower'] | None, None)}  # what a metric block may say beside arguments
@@ -53,6 +54,8 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
         problems.add(
             here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
             ' Allowed: train, val, val_1, ..., test, test_1, ...')
+    elif wanted(str(key)):
+        problems.add(here, f'{wanted(str(key))}, not {key!r}')
     block.setdefault('scale', 1 if problems.wrong(('scale', )) else opt.get('scale', 1))
     block.setdefault('name', str(key))
     name = block.get('type')

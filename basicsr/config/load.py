@@ -18,6 +18,7 @@ from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.registry import project_root
 from basicsr.utils.errors import nearest
+from basicsr.utils.names import checked, wanted
 
 
 @dataclass
@@ -98,7 +99,7 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     resolve_files(opt, problems.source, problems if check_files else None, reads_train_data)
     if problems.found:
         return LoadedOptions(opt, path)
-    opt['name'] = _run_name(opt.get('name') or stem, debug)
+    opt['name'] = _run_name(opt.get('name') or checked(stem, f"the name of '{path}' before its first dot"), debug)
     if stages:
         if len(stages) > 1 and is_train:
             opt['path']['pretrain_network_g'] = str(_last_weights(opt['path'], root, f"{opt['name']}_{stages[-2]}"))
@@ -155,15 +156,15 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
     if path.get('strict_load_g') is False:
         problems.add(here,
                      'takes all weights or none; for a part of them use pretrain_network_g and strict_load_g: false')
-    weights, file = _last_weights(path, root, given), find_value(given, here, problems.source)
-    if not weights.is_file() and file is not None and file.is_file():
-        weights = file
-    if weights.is_file() or not check_files:
-        path['pretrain_network_g'] = str(weights)
+    run = None if wanted(given) else _last_weights(path, root, given)
+    found = next((f for f in (run, find_value(given, here, problems.source)) if f and f.is_file()), None)
+    if found or not check_files:
+        path['pretrain_network_g'] = str(found or run or given)
     else:
         runs = sorted(w.parts[-3] for w in _experiments(path, root).glob('*/models/net_g_latest.pth'))
+        where = f" ('{run}' is not there)" if run else ''
         problems.add(
-            here, f"'{given}' is neither a weight file nor a run that has ended ('{weights}' is not there)."
+            here, f"'{given}' is neither a weight file nor a run that has ended{where}."
             f"{nearest(given, runs)} Runs: {', '.join(runs) or 'none'}")
 
 

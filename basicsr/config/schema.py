@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from basicsr.utils.values import BelowOne, Count, Natural, NonNegative, Positive, as_number
+from basicsr.utils.values import BelowOne, Count, Natural, NonNegative, PathName, Positive, as_number
 
 
 class Block(BaseModel):
@@ -88,7 +88,7 @@ class TrainOptions(Block):
 class ValOptions(Block):
     val_freq: Count | None = Field(None, description='iterations between validations')
     save_img: bool = False
-    suffix: str | None = None
+    suffix: PathName | None = None
     pbar: bool = Field(True, description='progress bar on a terminal')
     metrics: dict[str, Component] = Field(default_factory=dict,
                                           description='label: {type: calculate_psnr, protocol: ...}')
@@ -129,8 +129,8 @@ ALWAYS = ('path', 'val', 'logger', 'dist_params')
 
 class Options(Block):
     """One run: data, network, training, validation, logging."""
-    name: str | None = Field(None, coerce_numbers_to_str=True,
-                             description='names the folders of the run, default: the name of the option file')
+    name: PathName | None = Field(None,
+                                  description='names the folders of the run, default: the name of the option file')
     base: str | None = Field(None, description='another option file; here only what differs')
     model_type: str = Field('ImageCleanModel', description='class in basicsr/models')
     scale: Count = Field(1, description='ground truth size divided by input size')
@@ -173,7 +173,7 @@ def with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
 
 class LoaderOptions(Block):
     """Keys of a dataset block that the loader reads, beside the arguments of the dataset class."""
-    name: str | None = None
+    name: PathName | None = None
     type: str
     phase: str | None = None
     scale: Count = 1

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from basicsr.data.pairing import image_folder, listed_names, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
+from basicsr.utils.names import below
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
 from basicsr.utils.values import Count, Finite, Positive
@@ -38,7 +39,8 @@ class SingleImageDataset(Dataset):
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)
         elif meta_info_file:
-            self.paths = [str(Path(dataroot_lq) / name) for name in listed_names(meta_info_file)]
+            where = f"meta_info_file '{meta_info_file}'"
+            self.paths = [str(below(dataroot_lq, name, what=where)) for name in listed_names(meta_info_file)]
         else:
             self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq', recursive)]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")

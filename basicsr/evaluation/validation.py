@@ -13,6 +13,7 @@ from basicsr.metrics import describe
 from basicsr.metrics.tasks import Means
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.names import below
 
 
 def validate(model: Any, loader: Any, iteration: int | str, tb_logger: Any = None, save_img: bool = False) -> Results:
@@ -69,9 +70,10 @@ def image_file(opt: Mapping[str, Any], dataset: str, seen: Restored, iteration: 
     """Where a result goes: in training a folder for each image, else one for each data set."""
     folder = Path(opt['path']['visualization'])
     if opt['is_train']:
-        return folder / seen.task / seen.name / f'{Path(seen.name).name}_{iteration}.png'
+        own = below(folder, seen.task, seen.name, what=dataset)
+        return own / f'{own.name}_{iteration}.png'
     suffix = opt['val'].get('suffix') or opt['name']
-    return folder / dataset / seen.task / f'{seen.name}_{suffix}.png'
+    return below(folder / dataset, seen.task, f'{seen.name}_{suffix}.png', what=dataset)
 
 
 def _sheet(images: Images) -> np.ndarray:

@@ -18,6 +18,7 @@ from basicsr.evaluation.restoring import build_restorer, by_restorer
 from basicsr.metrics.gt_mean import match_mean
 from basicsr.utils.files import atomic_write
 from basicsr.utils.img import imwrite, to_bytes
+from basicsr.utils.names import below
 
 _OWNERS = '.weights.json'
 
@@ -67,12 +68,13 @@ class Evaluation:
                 print(f'{name}:\n{about(one.data).summary()}')
             comparison = Comparison(home, self.images) if self.comparison else None
 
-            def watch(seen: Restored, home: Path = home, comparison: Comparison | None = comparison) -> None:
+            def watch(seen: Restored, name: str = name, home: Path = home,
+                      comparison: Comparison | None = comparison) -> None:
                 if comparison is not None and seen.images.gt is not None:
                     lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
                     comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
                 if self.images:
-                    imwrite(to_bytes(seen.images.result), home / seen.task / f'{seen.name}.png')
+                    imwrite(to_bytes(seen.images.result), below(home, seen.task, f'{seen.name}.png', what=name))
 
             found = evaluate(by_restorer(restorer), one.loader(), metrics, device=restorer.device,
                              adjust=match_mean if self.GT_mean else None, watch=watch, title=name)

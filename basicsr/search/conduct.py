@@ -13,6 +13,7 @@ from basicsr.search.results import write_results
 from basicsr.search.run import Search, describe_failures
 from basicsr.search.space import check_space, read_space
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.names import checked
 
 
 def conduct(search: Search, folder: Path) -> None:
@@ -45,7 +46,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     data, source = read_options(option_file)
     apply_overrides(data, overrides, Problems(source))
     run = Path(opt['path']['experiments_root'])
-    name = study_name or run.name
+    name = run.name if study_name is None else checked(study_name, '--study')
     folder = run.with_name(f'{name}_search')
     folder.mkdir(parents=True, exist_ok=True)
     study = studies.open_study(storage or f'sqlite:///{folder / "study.db"}', name, direction,

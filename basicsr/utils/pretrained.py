@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.names import below
 
 LIMIT = 20_000_000  # bytes of a file that comes with the project
 README_PROTOCOL = 'retinexformer'  # of numbers that stand alone
@@ -58,7 +59,7 @@ def find_weights(name_or_path: str | Path) -> Path:
         names = f" Names: {', '.join(known)}" if known else ''
         raise UserError(f"there is no weight file '{name_or_path}', and no weights of that name come with the toolbox."
                         f"{nearest(str(name_or_path), known)}{names}")
-    file = where / known[str(name_or_path)]['file']
+    file = below(where, known[str(name_or_path)]['file'], what=f"'{where / 'manifest.json'}'")
     _check(file, known[str(name_or_path)], str(name_or_path))
     return file
 

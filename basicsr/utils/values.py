@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from basicsr.utils.names import wanted
 from basicsr.utils.task_names import ALL_IN_ONE, CDD11, members, spellings
 
 
@@ -32,6 +33,13 @@ def _slice(text: str) -> str:
     except (ValueError, TypeError):
         pass
     raise PydanticCustomError('slice', "must be a slice such as ':460' or '460:' (a number alone is no slice)")
+
+
+def _path_name(text: str) -> str:
+    mistake = wanted(text)
+    if mistake:
+        raise PydanticCustomError('path_name', '{mistake}', {'mistake': mistake})
+    return text
 
 
 def _known_task(name: str) -> str:
@@ -60,6 +68,7 @@ BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # from 0 up to 1 
 AboveOne = Annotated[float, Gt(1), AllowInfNan(False)]
 
 Size = Annotated[Sequence[Count], Len(2, 2)]  # two sides of an image
+PathName = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_path_name)]  # becomes a file or folder
 Slice = Annotated[str, AfterValidator(_slice)]  # 'start:stop:step', each of which may be left out
 
 AxisOrder = Literal['HWC', 'CHW']  # of an array that holds an image

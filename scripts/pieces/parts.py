@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from basicsr.utils.errors import UserError
+from basicsr.utils.names import checked
 
 _LIST = '.parts.json'
 
@@ -148,7 +149,7 @@ def waiting(folder: Path, check: bool = False) -> dict[str, list[str]]:
 def join(folder: Path, label: str, target: Path) -> list[str]:
     """Unpack the parts of `label` below `target`, over files of the same names. Returns the names; see `remove`."""
     listing = folder / f'{label}{_LIST}'
-    files = [folder / part['file'] for part in json.loads(listing.read_text(encoding='utf-8'))['parts']]
+    files = [folder / part['file'] for part in _read_list(listing)]
     target.mkdir(parents=True, exist_ok=True)
     names = []
     with io.BufferedReader(_Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
@@ -171,9 +172,22 @@ def _without_owner_and_time(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+def _read_list(listing: Path) -> list[dict]:
+    """The parts that a list names, each `{file, bytes, sha256}`. Raises `UserError` for what is no such list."""
+    try:
+        parts = json.loads(listing.read_text(encoding='utf-8'))['parts']
+        for part in parts:
+            if not isinstance(part['sha256'], str) or not part['file'].endswith('.part'):
+                raise ValueError
+            checked(part['file'], f"'{listing}' names a part that is no file beside it")
+        return list(parts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"'{listing}' is damaged, or no list of parts; carry it again") from error
+
+
 def _missing(listing: Path, check: bool) -> list[str]:
     missing = []
-    for part in json.loads(listing.read_text(encoding='utf-8'))['parts']:
+    for part in _read_list(listing):
         path = listing.parent / part['file']
         if not path.is_file():
             missing.append(part['file'])

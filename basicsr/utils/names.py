@@ -1,0 +1,37 @@
+"""Names that become paths: what they may be. Whoever makes a path of a name that a user or a file gave asks here first."""
+from __future__ import annotations
+
+from pathlib import Path, PurePath, PureWindowsPath
+
+from basicsr.utils.errors import UserError
+
+LONGEST = 200  # bytes; file systems take 255, and names get a time or a suffix behind them
+
+
+def wanted(name: str) -> str:
+    """What a name must be to be one component of a path, '' where it is."""
+    if not name.strip() or name in ('.', '..'):
+        return 'must be a name'
+    if any(character in '/\\' or ord(character) < 32 for character in name) or PureWindowsPath(name).drive:
+        return "must be a name without '/', '\\', drive and control characters"
+    return '' if len(name.encode(errors='surrogateescape')) <= LONGEST else f'must have at most {LONGEST} bytes'
+
+
+def checked(name: str, what: str) -> str:
+    """`name` itself. Raises `UserError`, which begins with `what`, where it cannot be one component of a path."""
+    mistake = wanted(name)
+    if mistake:
+        raise UserError(f'{what}: {mistake}, not {name!r}')
+    return name
+
+
+def below(folder: str | Path, *names: str, what: str) -> Path:
+    """A path below `folder`; a name may have several parts, or be empty.
+
+    Raises `UserError`, which begins with `what`, for a name that leads out of the folder.
+    """
+    for name in names:
+        path = PurePath(name)
+        if path.anchor or '..' in path.parts or '\0' in name:
+            raise UserError(f"{what}: {name!r} is no name of a file below '{folder}'")
+    return Path(folder, *names)
