@@ -13,9 +13,8 @@ from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
 from basicsr.engine.checkpoint import Finished, newest_state, read_state
-from basicsr.evaluation.evaluate import Results as Measured
-from basicsr.evaluation.validation import log_results, validate
-from basicsr.models.validation import validates_itself
+from basicsr.evaluation.validation import log_results
+from basicsr.models.validation import measure, validates_itself
 from basicsr.training.best_weights import save_best
 from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
@@ -165,7 +164,13 @@ class Trainer:
         self._reported = {}
         for loader in self.val_loaders:
             name = loader.dataset.opt['name']
-            found = self._measure(loader, name, save_img)
+            found = measure(self.model, loader, self.iteration, self.tb_logger, save_img)
+            for metric, value in found.means.items():
+                if metric not in self._reported.get(name, {}):  # by a model that validates itself
+                    self.report(name, metric, value, self.iteration)
+            if not validates_itself(self.model):
+                log_results(name, found, self.opt['val']['metrics'], self.iteration, self.tb_logger,
+                            self.best.table.get(name))
             values |= {f'{name}/{metric}': value for metric, value in self._reported.get(name, {}).items()}
             values |= {f'{name}/{task}/{k}': v for task, means in found.tasks.items() for k, v in means.items()}
             self._reported.setdefault(name, {})
@@ -175,21 +180,6 @@ class Trainer:
         barrier()
         for callback in self.callbacks:
             callback.on_validation(self.iteration, self._reported)
-
-    def _measure(self, loader: ImageLoader, name: str, save_img: bool) -> Measured:
-        """Evaluate our models; a model that validates itself does so, and says or leaves what it found."""
-        if validates_itself(self.model):
-            self.model.validation(loader, self.iteration, self.tb_logger, save_img)
-            for metric, value in (getattr(self.model, 'metric_results', None) or {}).items():
-                if metric not in self._reported.get(name, {}):
-                    self.report(name, metric, float(value), self.iteration)
-            return Measured()
-        with self.model.validating():
-            found = validate(self.model, loader, self.iteration, self.tb_logger, save_img)
-        for metric, value in found.means.items():
-            self.report(name, metric, value, self.iteration)
-        log_results(name, found, self.opt['val']['metrics'], self.iteration, self.tb_logger, self.best.table.get(name))
-        return found
 
     def report(self, dataset: str, metric: str, value: float, iteration: int) -> None:
         """Take the value of a metric on a validation set; weights that are better than all before are written."""
