@@ -91,11 +91,16 @@ def make_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ())
             if opt['is_train']:
                 archive_existing(path['tb_logger'])
             if archived:
-                get_root_logger().info(f"an earlier run '{root.name}' is now '{archived.name}'" +
-                                       ('; --auto_resume would have continued it' if opt['is_train'] else ''))
+                get_root_logger().info(f"an earlier run '{root.name}' is now '{archived.name}'" + _why_archived(opt))
         for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
             Path(path[key]).mkdir(parents=True, exist_ok=True)
     barrier()
+
+
+def _why_archived(opt: Dict) -> str:
+    if opt['auto_resume']:
+        return '; it holds no training state to go on from'
+    return '; --auto_resume would have continued it' if opt['is_train'] else ''
 
 
 def open_log(opt: Dict, loaded: LoadedOptions) -> None:

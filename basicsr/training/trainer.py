@@ -94,6 +94,7 @@ class Trainer:
                 return False
             except Stop as reason:
                 get_root_logger().info(f'Training stops at iteration {self.iteration}: {reason}')
+                self._save_end()
                 self.model.save(epoch=-1, current_iter=-1)
             self._plot()
             return True
@@ -128,6 +129,8 @@ class Trainer:
             pausing = self._out_of_time()
             if pausing or self.iteration % self.save_freq == 0:
                 self._save()
+            elif self.iteration >= self.total:
+                self._save_end()
             if pausing:  # a validation that is due comes first when the run goes on
                 raise OutOfTime
             if self.val_freq and self.iteration % self.val_freq == 0:
@@ -157,6 +160,11 @@ class Trainer:
     def _save(self) -> None:
         get_root_logger().info('Saving models and training states.')
         self.model.save(self.epoch, self.iteration)
+
+    def _save_end(self) -> None:
+        """The training state where a run ends: by it a later start knows that it has ended, or goes on for longer."""
+        if self.iteration % self.save_freq:
+            self.model.save_training_state(self.epoch, self.iteration)
 
     def _validate(self) -> None:
         save_img = self.opt['val']['save_img']
@@ -195,7 +203,7 @@ class Trainer:
         """What training states hold of the run beside the model's own."""
         position = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
         stop = {'early_stop': self.early_stop.state} if self.early_stop else {}
-        return {'run_state': position | stop, 'best': self.best.table}
+        return {'epoch': self.epoch, 'iter': self.iteration, 'run_state': position | stop, 'best': self.best.table}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a training state, of this toolbox or of BasicSR, which knows no more than `epoch` and `iter`."""
