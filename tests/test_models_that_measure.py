@@ -48,8 +48,8 @@ def folder(tmp_path_factory) -> Path:
 def train(folder: Path, model: str, processes: int = 1) -> tuple[str, Path]:
     name = f'{model}{processes}'
     start = [str(ROOT / 'basicsr/train.py')] if processes == 1 else [
-        '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', str(ROOT / 'basicsr/train.py'),
-        '--launcher', 'pytorch'
+        '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}',
+        str(ROOT / 'basicsr/train.py'), '--launcher', 'pytorch'
     ]
     done = run_python(*start, '--opt', 'o.yml', f'model_type={model}', f'name={name}',
                       f'path.experiments_root={folder / "exp"}', cwd=folder)

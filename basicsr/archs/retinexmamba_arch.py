@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
+from basicsr.archs.layers.full_precision import exact, lowered
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.pointwise import PointwiseConv2d
-from basicsr.archs.layers.precision import exact, lowered
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.archs.layers.strips import in_strips
