@@ -66,7 +66,8 @@ class Evaluation:
             home = folder / name if len(self.data) > 1 else folder
             if about(one.data).summary():  # which of several possible folders the images of a task come from
                 print(f'{name}:\n{about(one.data).summary()}')
-            comparison = Comparison(home, self.images) if self.comparison else None
+            note = 'results scaled to the mean of the ground truth' if self.GT_mean else ''
+            comparison = Comparison(home, self.images, note) if self.comparison else None
 
             def watch(seen: Restored, home: Path = home, comparison: Comparison | None = comparison) -> None:
                 if comparison is not None and seen.images.gt is not None:
