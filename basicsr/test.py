@@ -27,9 +27,9 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     _choose_weights(loaded)
     from basicsr.data.build import build_val_data
     from basicsr.evaluation.files import write_test
-    from basicsr.evaluation.validation import log_results, validate
+    from basicsr.evaluation.validation import log_results
     from basicsr.models import build_model
-    from basicsr.models.validation import validates_itself
+    from basicsr.models.validation import measure, validates_itself
     from basicsr.training.launch import make_folders, open_log, start_run
     from basicsr.utils.dist import shutdown
     from basicsr.utils.logger import get_root_logger
@@ -42,12 +42,9 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     for loader in loaders:
         name = loader.dataset.opt['name']
         get_root_logger().info(f'Testing {name}...')
-        if validates_itself(model):
-            model.validation(loader, opt['name'], None, save_img)
-            continue
-        with model.validating():
-            found = validate(model, loader, opt['name'], None, save_img)
-        log_results(name, found, metrics, opt['name'])
+        found = measure(model, loader, opt['name'], None, save_img)
+        if not validates_itself(model):
+            log_results(name, found, metrics, opt['name'])
         if opt['rank'] == 0:
             write_test(Path(opt['path']['results_root']), name, found, metrics, opt['path'].get('pretrain_network_g'))
     shutdown()

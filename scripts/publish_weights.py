@@ -20,21 +20,16 @@ from basicsr.config import load_options, load_stages
 from basicsr.config.base import read_options
 from basicsr.data import build_dataset
 from basicsr.evaluation.data_sets import DataSet
-from basicsr.evaluation.evaluate import Restored, evaluate, measure_all
-from basicsr.evaluation.metric_choice import all_protocols
-from basicsr.evaluation.restoring import build_restorer, by_restorer
-from basicsr.metrics.gt_mean import match_mean
+from basicsr.inference.build import build_restorer
 from basicsr.metrics.tasks import mean
+from basicsr.publishing.candidates import check_held_out, choose, measure_both
 from basicsr.publishing.finished_run import (
-    FILES,
-    Candidate,
-    best,
     distinct,
     effective_changes,
     find_candidates,
     option_file,
 )
-from basicsr.publishing.shipped_weights import PROTOCOLS, README_PROTOCOL, measured, split_readme, write_readme
+from basicsr.publishing.shipped_weights import README_PROTOCOL, measured, split_readme, write_readme
 from basicsr.utils.errors import UserError, nearest, run_main
 from basicsr.utils.files import atomic_write
 from basicsr.utils.pretrained import LIMIT, read_manifest
@@ -81,8 +76,8 @@ def run(args: argparse.Namespace) -> None:
                         f"{nearest(args.dataset, opt['datasets'])} It has: {', '.join(opt['datasets'])}")
     block = opt['datasets'][args.dataset]
     candidates = find_candidates(Path(args.run))
-    entry = _choose(args.ship, candidates)
-    _held_out(Path(args.run), opt, args.dataset)
+    entry = choose(args.ship, candidates)
+    check_held_out(Path(args.run), opt, args.dataset)
     shipped = candidates[entry]
     data = safetensors_bytes(shipped.state, shipped.network, name=args.name, licence=args.licence)
     if len(data) >= LIMIT:
@@ -90,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     dataset, metrics, per_image = build_dataset(block), {}, {}
     for label, candidate in distinct(candidates, entry).items():
         restorer = build_restorer(candidate.file, opt, candidate.key, args.device)
-        rows = measure(restorer, dataset, block, label)
+        rows = measure_both(restorer, DataSet(dataset, block), label)
         means = {kind: _rounded(mean(row[kind] for row in rows.values())) for kind in ('plain', 'GT-mean')}
         metrics[label] = {'iterations': candidate.iterations, **means}
         print(f'{label}, {candidate.iterations} iterations, {len(rows)} images of {block["name"]}:',
@@ -130,23 +125,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; README.md shows it")
 
 
-def measure(restorer, dataset, block: dict[str, Any], title: str) -> dict[str, dict[str, dict[str, float]]]:
-    """For each image `{plain: {...}, GT-mean: {...}}` of the one result; PSNR and SSIM by the protocols of the table."""
-    metrics = {label: options for label, options in all_protocols().items() if options['protocol'] in PROTOCOLS}
-    rows = {}
-
-    def watch(seen: Restored) -> None:
-        _, result, gt = seen.images
-        if gt is None:
-            raise UserError(f"'{seen.file}' has no ground truth; a test set needs one")
-        brighter = measure_all(match_mean(result, gt), gt, metrics, restorer.device, seen.file)
-        rows[seen.name] = {'plain': seen.values, 'GT-mean': brighter}
-
-    loader = DataSet(dataset, block).loader()
-    evaluate(by_restorer(restorer), loader, metrics, device=restorer.device, watch=watch, title=title)
-    return rows
-
-
 def _published_options(source: Path, root: Path) -> str:
     """The option file as others find it, below the folder of the README."""
     ours = root / 'Options' / source.name
@@ -164,35 +142,6 @@ def _written(file: Path) -> dict[str, Any]:
 
 def _effective(file: Path) -> list[dict[str, Any]]:
     return [run.opt for run in load_stages(file, is_train=True, check_files=False)]
-
-
-def _choose(ship: str | None, candidates: dict[str, Candidate]) -> str:
-    entry = ship.replace('-ema', ' EMA') if ship else next((k for k in ('best EMA', 'best') if k in candidates), None)
-    if entry is None:
-        raise UserError('the run has no best weights, since it held no images out; say which to take with --ship')
-    if entry not in candidates:
-        raise UserError(f"--ship {ship}: the run has no such weights, but: {', '.join(candidates)}")
-    return entry
-
-
-def _held_out(folder: Path, opt: dict[str, Any], test: str) -> None:
-    """Raise `UserError` when the best weights were chosen on images of the test set."""
-    if not (folder / FILES['best']).is_file():
-        return
-    name, blocks = best(folder)['dataset'], opt['datasets']
-    chosen_on = [key for key, block in blocks.items() if not key.startswith('train') and block['name'] == name]
-    images = {key: _images(build_dataset(blocks[key])) for key in {*chosen_on, test}}
-    if any(images[key] & images[test] for key in chosen_on) or not chosen_on:
-        raise UserError(
-            f"the best weights of '{folder}' were chosen on '{name}', which is not held apart from the test set"
-            f" datasets.{test}; choose on images of the training set")
-
-
-def _images(dataset: Any) -> set[str]:
-    """Resolved paths of every image of a data set."""
-    if not hasattr(dataset, 'paths'):
-        raise UserError(f'{type(dataset).__name__} does not say which images it has; use PairedImageDataset')
-    return {str(Path(path).resolve()) for pair in dataset.paths for path in pair}
 
 
 def _paper(given: list[str] | None) -> dict[str, Any] | None:

@@ -27,9 +27,13 @@ def without(img, img2, **kwargs):
 @pytest.fixture(autouse=True)
 def lpips(monkeypatch):
     """Sets the LPIPS of a test; there is none at first."""
-    name = 'basicsr.evaluation.comparison.calculate_lpips'
-    monkeypatch.setattr(name, without)
-    return lambda function: monkeypatch.setattr(name, function)
+
+    def put(function):
+        monkeypatch.setattr('basicsr.evaluation.comparison.calculate_metric',
+                            lambda data, opt: function(data['img'], data['img2']))
+
+    put(without)
+    return put
 
 
 @pytest.fixture

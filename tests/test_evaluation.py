@@ -13,7 +13,7 @@ from basicsr.commands.evaluate import main as evaluate_command
 from basicsr.data.samplers import ShardSampler
 from basicsr.evaluation import evaluate as module
 from basicsr.evaluation.evaluate import Images, Results, evaluate
-from basicsr.evaluation.weights import own_folders
+from basicsr.evaluation.weight_files import own_folders
 from basicsr.test import main as run_test
 from basicsr.train import main as train_command
 from basicsr.utils.errors import UserError

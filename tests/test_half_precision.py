@@ -22,9 +22,7 @@ halves = pytest.mark.parametrize('dtype', HALVES, ids=str)
 TOLERANCE = 3e-2
 # deep networks with random weights amplify the rounding of activations, whatever the attention does; MASR-Net sends
 # tokens to other experts
-OLDEST = torch.__version__.startswith('2.6.')  # its CPU kernels round otherwise: 3.17e-2
 EXCEPTIONS = {
-    **({'retinexmamba_official': 0.032} if OLDEST else {}),
     'restormer_official': 0.07,
     'restormer_dual_pixel_small': 0.045,
     'restormer_small_biasfree': 0.045,

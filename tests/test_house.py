@@ -31,18 +31,42 @@ def layer(module: str) -> str:
     return name if name in ORDER else 'entry'
 
 
+def imports(file: Path) -> list[tuple[str, int]]:
+    """(module, line) of all of basicsr that a file imports, also inside functions, relatively, or by its name as text."""
+    module = '.'.join(file.relative_to(ROOT).with_suffix('').parts)
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split('.')[:-node.level] if node.level else []
+            origin = '.'.join([*above, *([node.module] if node.module else [])])
+            names = [f'{origin}.{a.name}' for a in node.names] if origin == 'basicsr' else [origin]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value.partition(':')[0]] if re.fullmatch(r'basicsr(\.\w+)+(:\w+)?', node.value) else []
+        found += [(name, node.lineno) for name in names if name.startswith('basicsr.')]
+    return found
+
+
 def arrows() -> list[tuple[str, str, str]]:
-    """(importing layer, imported layer, file:line) for every import of basicsr in the package, also inside functions."""
+    """(importing layer, imported layer, file:line) for every import of basicsr in the package."""
     found = []
     for file in sorted(PACKAGE.rglob('*.py')):
         module = '.'.join(file.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [a.name for a in node.names] if isinstance(
-                node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            for name in names:
-                if name.startswith('basicsr.'):
-                    found.append((layer(module), layer(name), f'{file.relative_to(ROOT)}:{node.lineno}'))
+        found += [(layer(module), layer(name), f'{file.relative_to(ROOT)}:{line}') for name, line in imports(file)
+                  if name != 'basicsr.__version__']
     return found
+
+
+def test_every_way_of_importing_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
+    file = tmp_path / 'basicsr' / 'utils' / 'new.py'
+    file.parent.mkdir(parents=True)
+    file.write_text("from basicsr import train\nfrom ..models import x\nimport basicsr.data\nfrom . import y\n"
+                    "place = 'basicsr.ops.ss2d:forward'\n")
+    assert [name for name, _ in imports(file)
+            ] == ['basicsr.train', 'basicsr.models', 'basicsr.data', 'basicsr.utils', 'basicsr.ops.ss2d']
 
 
 def test_imports_go_one_way():
@@ -132,7 +156,8 @@ def test_every_network_has_its_four_places():
         if name == 'MSRResNet':  # there for upstream option files
             continue
         for place, contents in texts.items():
-            assert any(name in text for text in contents), f'{name} ({Path(entry.file).name}) is not found in {place}'
+            assert any(re.search(rf'\b{name}\b', text)
+                       for text in contents), f'{name} ({Path(entry.file).name}) is not found in {place}'
 
 
 def test_all_registered_names_import_and_have_docstrings():

@@ -59,7 +59,7 @@ def test_a_convolution_is_counted():
 
 
 @needs_fake_cuda
-@pytest.mark.parametrize('name, most', [('RetinexMamba', 960), ('RetinexFormer', 536)])
+@pytest.mark.parametrize('name, most', [('RetinexMamba', 985), ('RetinexFormer', 536)])
 def test_no_more_kernels_than_today(name, most):
     counted = count_step({'type': name, **SMALL[name]}, 32, cast_once=True, batch=2)
     assert counted.kernels.total() <= most

@@ -20,7 +20,8 @@ from basicsr.config import load_options
 from basicsr.data import build_dataset
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import evaluate as evaluate_all
-from basicsr.evaluation.restoring import build_restorer, by_restorer
+from basicsr.evaluation.restoring import by_restorer
+from basicsr.inference.build import build_restorer
 from basicsr.publishing.shipped_weights import markdown, measured, split_readme
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError

@@ -133,12 +133,24 @@ def test_resume_from_a_state_without_weights(tiny_options, tmp_path):
     assert [r['lr'] for r in rows] == [r['lr'] for r in reference]
 
 
-def test_nothing_left_to_resume_is_said(tiny_options, capsys):
-    options = str(tiny_options())
+@pytest.mark.parametrize('every', [2, 3, 5000])
+def test_nothing_left_to_resume_is_said(tiny_options, capsys, every):
+    options = str(tiny_options(logger={'save_checkpoint_freq': every}))
     assert train([options]) == 0
     assert train([options, '--auto_resume']) == 0  # as it was asked for, and no mistake
     said = capsys.readouterr().err
     assert 'nothing is left to do' in said and "'tiny' is finished" in said and 'error' not in said
+
+
+def test_a_finished_run_goes_on_when_it_shall_be_longer(tiny_options, tmp_path, capsys):
+    options = {'logger': {'save_checkpoint_freq': 5000}, 'train': STRAIGHT}
+    assert train([str(tiny_options('whole', **options)), 'train.total_iter=6']) == 0
+    assert train([str(tiny_options('longer', **options)), 'train.total_iter=3']) == 0
+    assert train([str(tiny_options('longer', **options)), 'train.total_iter=6', '--auto_resume']) == 0
+    whole, longer = (tmp_path / 'experiments' / name for name in ('whole', 'longer'))
+    assert losses(whole) == losses(longer) and len(losses(longer)) == 6
+    a, b = (torch.load(run / 'models' / 'net_g_latest.pth', weights_only=True)['params'] for run in (whole, longer))
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_non_finite_loss_stops_and_names_the_files(tiny_options, tmp_path, capsys):

@@ -1,8 +1,6 @@
 """What a network costs: parameters, multiply-accumulates, seconds per image."""
 from __future__ import annotations
 
-import platform
-import re
 import statistics
 import time
 from copy import deepcopy
@@ -16,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader
-from basicsr.inference.restorer import ImageRestorer
-from basicsr.utils.machine import choose_device
-from basicsr.weights.network import load_network
+from basicsr.evaluation.restoring import array
+from basicsr.inference.build import build_restorer
+from basicsr.utils.machine import processor
 
 MAC_SIZE = 256
 _SCANS = ('ss2d_scan', 'selective_scan')
@@ -31,39 +29,37 @@ def measure_costs(opt: dict[str, Any], weights: Path, images: int = 15) -> dict[
         opt: options of a run; time is measured on its first val or test data set, after one image to warm up.
         images: at most so many.
     """
-    net = load_network(weights, opt['network_g'], opt['path'].get('param_key_g'))
-    macs, scan = count_macs(net)
-    device = choose_device('cpu' if opt['num_gpu'] == 0 else 'auto')
-    restorer = ImageRestorer(net, device, multiple=opt['val']['window_size'] or None)
+    restorer = build_restorer(weights, opt)
+    macs, scan = count_macs(restorer.net, restorer.channels or 3)
     block = opt['datasets'][min(k for k in opt['datasets'] if not k.startswith('train'))]
     dataset = build_dataset(block)
     seconds: list[float] = []
     for batch in ImageLoader(dataset, block, batch_size=1, sampler=list(range(len(dataset)))[:images]):
-        image = batch['lq'][0].permute(1, 2, 0).numpy()
+        image = array(batch['lq'])
         for _ in range(1 if seconds else 2):
             start = time.perf_counter()
             restorer(image)
             last = time.perf_counter() - start
         seconds.append(last)
     return {
-        'parameters': sum(p.numel() for p in net.parameters()),
+        'parameters': sum(p.numel() for p in restorer.net.parameters()),
         'macs': macs,
         'macs_scan': scan,
         'seconds': statistics.median(seconds),
         'size': f'{image.shape[0]}x{image.shape[1]}',
-        'machine': machine(device),
+        'machine': machine(restorer.device.type),
     }
 
 
-def count_macs(net: nn.Module, size: int = MAC_SIZE) -> tuple[int, int]:
-    """Multiply-accumulates of one 1x3xsizexsize forward pass, and those of the scan among them.
+def count_macs(net: nn.Module, channels: int = 3, size: int = MAC_SIZE) -> tuple[int, int]:
+    """Multiply-accumulates of one forward pass of 1 x channels x size x size, and those of the scan among them.
 
     Convolutions, matrix products and the scan, as executed: half of what FlopCounterMode counts. Nothing is computed;
     with gradients, as then no layer works in strips whose shared rows would count twice.
     """
     net = deepcopy(net).cpu().eval()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.empty(1, 3, size, size))
+        net(torch.empty(1, channels, size, size))
     by_operator = counter.get_flop_counts()['Global']
     scan = sum(flops for op, flops in by_operator.items() if str(op).split('.')[1] in _SCANS)
     return counter.get_total_flops() // 2, scan // 2
@@ -73,8 +69,5 @@ def machine(device: str) -> str:
     """Name of the GPU, or of the CPU with the number of threads."""
     if device.startswith('cuda'):
         return torch.cuda.get_device_name(device)
-    info = Path('/proc/cpuinfo')
-    found = re.search(r'model name\s*:\s*(.*)', info.read_text()) if info.is_file() else None
-    name = found.group(1).strip() if found else platform.processor() or platform.machine()
     threads = torch.get_num_threads()
-    return f'{name}, {threads} thread{"s" if threads != 1 else ""}'
+    return f'{processor()}, {threads} thread{"s" if threads != 1 else ""}'

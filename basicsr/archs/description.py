@@ -27,6 +27,7 @@ class Description:
         channels: the constructor argument that holds the channels of the images, or their number; None: not known.
         tiling: '' where tiles answer as the whole image does, but for their borders; else why they do not, as a part
             of a sentence; None: not known.
+        guide: channels of a map of the image's size that the network is given as second argument, 0 without.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.
         untold: arguments that no shape shows, and that the hyper-parameters of a checkpoint may tell.
@@ -36,6 +37,7 @@ class Description:
     multiple: int = 4
     channels: str | int | None = 3
     tiling: str | None = None
+    guide: int = 0
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
     untold: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -124,6 +125,8 @@ class ISALux(nn.Module):
         self.output_proj = nn.Conv2d(dim, out_channels, 3, padding=1)
         weights_channels_last(self)
         self.semantic_source = semantic
+        if semantic == 'external':
+            self.description = replace(self.description, guide=num_classes)
         self.segmenter: Callable[[Tensor], Tensor] | None = None  # given by `basicsr.weights.semantic_prior.equip`
 
     def forward(self, x: Tensor, sem_prob: Tensor | None = None) -> Tensor:

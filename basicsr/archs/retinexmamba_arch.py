@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
+from basicsr.archs.layers.full_precision import exact, lowered
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.pointwise import PointwiseConv2d
-from basicsr.archs.layers.precision import exact, lowered
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
 from basicsr.archs.layers.strips import in_strips
@@ -69,8 +69,8 @@ class IFSSM(nn.Module):
 class Restorer(nn.Module):
     """U-Net over image features and illumination features; its output is a residual to the lit-up image.
 
-    All that follows amplifies the rounding of the first level. Under autocast its features between the blocks, its scan
-    and the way into it and down from it stay in float32: a twentieth more time, half the error of the network.
+    All that follows amplifies the rounding on the way down. Under autocast the features between its blocks, its scans and
+    the convolutions before and behind them stay in float32: some more time for less than half the error of the network.
 
     Its layout is that of `TwoLevelUNet`, which it does not use: the state sizes of its levels differ on the way down and
     up, and what is in float32 decides about most lines of its `forward`.
@@ -86,7 +86,7 @@ class Restorer(nn.Module):
         for i in range(level):
             self.encoder_layers.append(
                 nn.ModuleList([
-                    level_type(width, width // dim, num_blocks[i], state, checkpoint, exact=i == 0),
+                    level_type(width, width // dim, num_blocks[i], state, checkpoint, exact=True),
                     nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
                     nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
                 ]))
@@ -114,13 +114,13 @@ class Restorer(nn.Module):
         with exact(img):
             x = self.embedding(img)
         skips = []
-        for i, (body, down, illumination_down) in enumerate(self.encoder_layers):
+        for body, down, illumination_down in self.encoder_layers:
             x = body(x, illumination)
             skips.append((lowered(x), illumination))
-            with exact(x, i == 0):
+            with exact(x):
                 x = down(x)
-            x, illumination = lowered(x), illumination_down(illumination)
-        x = self.bottleneck(x, illumination)
+            illumination = illumination_down(illumination)
+        x = self.bottleneck(lowered(x), illumination)
         for up, fuse, body in self.decoder_layers:
             skip, illumination = skips.pop()
             x = body(fuse(up(x, skip)), illumination)

@@ -34,8 +34,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     from basicsr.inference.photos import enhance_files, jobs_of, photo_restorer
     jobs = jobs_of(Path(args.input), Path(args.output))
-    weights, network = _weights(args)
-    restorer = photo_restorer(weights, network, args.device, tile=args.tile, tile_overlap=args.tile_overlap,
+    weights, opt = _weights(args)
+    restorer = photo_restorer(weights, opt, device=args.device, tile=args.tile, tile_overlap=args.tile_overlap,
                               ensemble=args.self_ensemble, amp=args.amp)
     failed = enhance_files(restorer, jobs, args.sheet)
     for message in failed:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _weights(args: argparse.Namespace) -> tuple[Path, dict[str, Any] | None]:
-    """The weight file, and the network `{type, **arguments}` where an option file names it."""
+    """The weight file, and the content of the option file where one is given."""
     if not args.opt:
         return find_weights(args.weights or _default()), None
     from basicsr.config import load_options
@@ -54,7 +54,7 @@ def _weights(args: argparse.Namespace) -> tuple[Path, dict[str, Any] | None]:
     weights = args.weights or opt['path'].get('pretrain_network_g')
     if not weights:
         raise UserError(_WHICH)
-    return find_weights(weights), opt['network_g']
+    return find_weights(weights), opt
 
 
 def _default() -> str:

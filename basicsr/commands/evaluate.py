@@ -52,6 +52,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     if args.gpus:
         os.environ['CUDA_VISIBLE_DEVICES'] = args.gpus
+    if args.dataset is not None:
+        checked(args.dataset, '--dataset')
     opt = _options(args)
     given = args.weights or ([opt['path']['pretrain_network_g']]
                              if opt and opt['path'].get('pretrain_network_g') else [])
@@ -60,14 +62,14 @@ def run(args: argparse.Namespace) -> None:
     files = [find_weights(name) for name in given]
     if len(files) > 1 and args.output_dir:
         raise UserError('--output_dir is the folder of one weight file; several have theirs below --result_dir')
-    from basicsr.evaluation import data_sets, weights
+    from basicsr.evaluation import data_sets, weight_files
     data = (data_sets.of_folders(args.degraded_dir, args.clean_dir, args.dataset)
             if args.degraded_dir else data_sets.of_options(opt or {}, args.opt))
     if args.benchmarks:
         data = data_sets.only_tasks(data, args.benchmarks)
-    title = '_'.join(data) if args.dataset is None else checked(args.dataset, '--dataset')
-    evaluation = weights.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
-                                    args.GT_mean, not args.no_images, args.comparison)
+    title = args.dataset or '_'.join(data)
+    evaluation = weight_files.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
+                                         args.GT_mean, not args.no_images, args.comparison)
     if args.output_dir:
         evaluation.run(str(given[0]), files[0], Path(args.output_dir))
     else:

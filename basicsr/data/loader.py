@@ -65,6 +65,24 @@ class ImageLoader(DataLoader):
             yield batch
 
 
+def whole(loader: ImageLoader) -> ImageLoader:
+    """A loader of all images, in order, where `loader` gives this process its share."""
+    if get_dist_info()[1] == 1 or not isinstance(loader.sampler, ShardSampler):
+        return loader
+    return ImageLoader(loader.dataset.dataset, loader.dataset.opt, batch_size=1, num_workers=loader.num_workers,
+                       pin_memory=loader.pin_memory)
+
+
+def share_of(loader: Any) -> Any:
+    """The other way round: a loader of this process's share. One that is not ours stays as it is."""
+    rank, world = get_dist_info()
+    if world == 1 or not isinstance(loader, ImageLoader) or isinstance(loader.sampler, ShardSampler):
+        return loader
+    data = loader.dataset.dataset
+    return ImageLoader(data, loader.dataset.opt, batch_size=1, sampler=ShardSampler(data, world, rank),
+                       num_workers=loader.num_workers, pin_memory=loader.pin_memory)
+
+
 def sample_name(batch: Mapping[str, Any]) -> str:
     """What a batch of one image is called in results: its `name` (unique, perhaps 'folder/stem'), else its file's."""
     return batch['name'][0] if 'name' in batch else Path(batch['lq_path'][0]).stem

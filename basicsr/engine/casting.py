@@ -9,19 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.illrecnet.pixel_attention import PixelAttention
-from basicsr.archs.layers.channel_attention import AttendedConv2d, AttendedLinear
-from basicsr.archs.layers.norm import ChannelLayerNorm
-from basicsr.archs.layers.pointwise import JoinedLinear, PointwiseConv2d, PointwiseLinear
-from basicsr.archs.layers.resample import Doubling
-from basicsr.archs.retinexmamba.ss2d import SS2D
-
-# modules whose weights and biases are cast under autocast, and nothing else is done with; of these classes, not of
-# subclasses
+# what PyTorch casts under autocast. A layer of a network says which of its parameters it wants cast, as its attribute
+# `casts`; nothing else may be done with them there. Both hold for these classes alone, not for subclasses
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-         PointwiseConv2d, PointwiseLinear, JoinedLinear, AttendedConv2d, AttendedLinear, ChannelLayerNorm, Doubling,
-         PixelAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)
-_SOME: dict[type[nn.Module], tuple[str, ...]] = {SS2D: ('x_proj_weight', )}  # and of these only some
+         nn.modules.linear.NonDynamicallyQuantizableLinear)
 
 
 class CastWeights:
@@ -38,12 +29,12 @@ class CastWeights:
 
     def __init__(self, net: nn.Module, dtype: torch.dtype | None, device: str):
         self.dtype, self.device = dtype, device
-        self.layers = [m for m in net.modules() if type(m) in (*_CAST, *_SOME)] if dtype is not None else []
+        self.layers = [m for m in net.modules() if _wanted(m)] if dtype is not None else []
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         layers = [m for m in self.layers if 'forward' not in vars(m)]  # else somebody has replaced it
-        found = {id(p): p for m in layers for p in _wanted(m) if p is not None and p.dtype == torch.float32}
+        found = {id(p): p for m in layers for p in _wanted(m) if p.dtype == torch.float32}
         # not trained: no gradient, so not through the function
         frozen, trained = ([p for p in found.values() if p.requires_grad is wanted] for wanted in (False, True))
         with torch.no_grad():
@@ -77,9 +68,9 @@ class _Cast(torch.autograd.Function):
         return *(None if g is None else next(cast) for g in grads), None
 
 
-def _wanted(module: nn.Module) -> list[nn.Parameter | None]:
-    parameters = module._parameters
-    return [parameters[name] for name in _SOME.get(type(module), tuple(parameters))]
+def _wanted(module: nn.Module) -> list[nn.Parameter]:
+    names = ('weight', 'bias') if type(module) in _CAST else vars(type(module)).get('casts', ())
+    return [p for name in names if (p := module._parameters[name]) is not None]
 
 
 def _cast(tensors: Any, dtype: torch.dtype | None) -> list[Tensor]:

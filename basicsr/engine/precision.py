@@ -46,13 +46,6 @@ class Precision:
             self.scaler.step(optimizer)
         self.scaler.update()
 
-    def step(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter],
-             clip_norm: float | None) -> Tensor:
-        """`clip` and `update`."""
-        norm = self.clip(optimizer, parameters, clip_norm)
-        self.update(optimizer)
-        return norm
-
     def start_over(self) -> None:
         """Forget that gradients were unscaled, when the update after it never came."""
         if self.scaler.is_enabled():

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr.metrics import calculate_lpips, measure
+from basicsr.metrics import better, calculate_metric, describe, measure
 from basicsr.metrics.tasks import Means, mean
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 
 PROTOCOL = 'all-in-one-uniform'
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS'}
+_BLOCKS: dict[str, dict[str, str]] = {
+    'psnr': {'type': 'calculate_psnr', 'protocol': PROTOCOL}, 'ssim': {'type': 'calculate_ssim', 'protocol': PROTOCOL},
+    'lpips': {'type': 'calculate_lpips'}
+}
 _PANEL, _DPI = 4.0, 300  # inches; three panels are 3600 pixels
 
 
@@ -22,12 +26,13 @@ class Comparison:
     Args:
         folder: where the files go.
         images: write the pictures, too.
+        note: what was done to the results before they were measured.
 
     `missing` says why there is no LPIPS, '' where there is.
     """
 
-    def __init__(self, folder: Path, images: bool = True):
-        self.folder, self.images = folder, images
+    def __init__(self, folder: Path, images: bool = True, note: str = ''):
+        self.folder, self.images, self.note = folder, images, note
         self.names: list[str] = []
         self.original: list[Means] = []
         self.enhanced: list[Means] = []
@@ -59,8 +64,8 @@ class Comparison:
         for group in (metrics[:2], metrics[2:]):
             out |= {f'avg_original_{k}': original[k] for k in group}
             out |= {f'avg_enhanced_{k}': enhanced[k] for k in group}
-            sign = {k: -1 if k == 'lpips' else 1 for k in group}
-            out |= {f'{k}_improvement': sign[k] * (enhanced[k] - original[k]) for k in group}
+            sign = {'higher': 1, 'lower': -1}
+            out |= {f'{k}_improvement': sign[better(_BLOCKS[k])] * (enhanced[k] - original[k]) for k in group}
         return out
 
     def write(self) -> None:
@@ -68,10 +73,13 @@ class Comparison:
         summary = self.summary()
         metrics = [k for k in _LABELS if f'avg_original_{k}' in summary]
         lines = [
-            f'images: {len(self.names)}',
+            f'images: {len(self.names)}' + (f' ({self.note})' if self.note else ''),
             f'PSNR and SSIM: RGB, not rounded, SSIM with a uniform 7x7 window (protocol {PROTOCOL})'
         ]
-        lines += [f'LPIPS: left out, {self.missing}' if self.missing else 'LPIPS: AlexNet, less is better', '']
+        lines += [
+            f'LPIPS: left out, {self.missing}'
+            if self.missing else f"LPIPS: {describe(_BLOCKS['lpips'])}, {better(_BLOCKS['lpips'])} is better", ''
+        ]
         for title, key in (('original', 'avg_original_{}'), ('enhanced', 'avg_enhanced_{}')):
             lines += [f'{title} {_LABELS[k]}: {summary[key.format(k)]:.4f}' for k in metrics]
         lines += [f'{_LABELS[k]} improvement: {summary[f"{k}_improvement"]:+.4f}' for k in metrics]
@@ -87,11 +95,11 @@ class Comparison:
             json.dump(summary, file, indent=2)
 
     def _values(self, img: np.ndarray, gt: np.ndarray) -> Means:
-        values = {k: measure(img, gt, {'type': f'calculate_{k}', 'protocol': PROTOCOL}) for k in ('psnr', 'ssim')}
+        values = {k: measure(img, gt, _BLOCKS[k]) for k in ('psnr', 'ssim')}
         if not self.missing:
             bgr = [np.clip(x, 0, 1)[..., ::-1] * 255. for x in (img, gt)]  # not rounded, as published
             try:
-                values['lpips'] = calculate_lpips(*bgr)
+                values['lpips'] = calculate_metric({'img': bgr[0], 'img2': bgr[1]}, _BLOCKS['lpips'])
             except (UserError, ValueError) as error:  # no weights; images too small
                 self.missing = str(error)
         return values

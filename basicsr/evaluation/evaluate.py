@@ -60,6 +60,12 @@ class Results:
     rows: Sequence[Row] = ()
     images: int = 0
 
+    @classmethod
+    def of_means(cls, name: str, means: Mapping[str, Any]) -> Results:
+        """Where the means are all that is known."""
+        values = {label: float(value) for label, value in means.items()}
+        return cls([Row('', name, values)] if values else ())
+
     @property
     def tasks(self) -> dict[str, Means]:
         """The mean of each metric for each task, empty without tasks."""

@@ -77,13 +77,13 @@ def write_evaluation(folder: Path, results: Mapping[str, Results], title: str, s
 
 def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weights: str | None) -> None:
     """`<name>.csv` and `<name>.json` of one data set of `basicsr test`."""
-    if not results.rows:
+    if not (results.rows and results.images):  # a model of others may tell no more than means
         return
     summary: dict[str, dict[str, Any]] = {}
     for label, value in results.means.items():
-        summary[label] = {'mean': value, 'protocol': describe(metrics[label])}
+        summary[label] = {'mean': value, 'protocol': describe(metrics[label]) if label in metrics else ''}
         if results.tasks:
-            summary[label]['tasks'] = {task: values[label] for task, values in results.tasks.items()}
+            summary[label]['tasks'] = {task: values[label] for task, values in results.tasks.items() if label in values}
     write_images(folder / f'{name}.csv', [(name, row) for row in sorted(results.rows, key=lambda row: row[:2])])
     _write_json(folder / f'{name}.json', {'dataset': name, 'weights': weights, 'metrics': summary})
 

@@ -58,10 +58,10 @@ def log_results(name: str, found: Results | Mapping[str, float], metrics: Metric
         line = f'\t # {label}: {value:.4f}' + (f' ({protocol})' if protocol else '')
         if best and label in best:
             line += f'\tBest: {best[label]["val"]:.4f} @ {best[label]["iter"]} iter'
-        lines += [line, *(f'\t #   {task}: {values[label]:.4f}' for task, values in tasks.items())]
+        lines += [line, *(f'\t #   {task}: {values[label]:.4f}' for task, values in tasks.items() if label in values)]
         if tb_logger is not None:
             tb_logger.add_scalar(f'metrics/{name}/{label}', value, iteration)
-            for task, values in tasks.items():
+            for task, values in ((task, values) for task, values in tasks.items() if label in values):
                 tb_logger.add_scalar(f'metrics/{name}/{task}/{label}', values[label], iteration)
     get_root_logger().info('\n'.join(lines))
 

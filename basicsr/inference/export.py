@@ -5,7 +5,6 @@ All but safetensors hold the computation as it went for one example, so they tak
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import io
 import re
 import warnings
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs import input_channels
+from basicsr.archs import describe, input_channels
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 from basicsr.utils.weights import save_safetensors
@@ -52,13 +51,11 @@ def merge_low_rank(net: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def random_inputs(net: nn.Module, options: dict[str, Any], height: int, width: int, seed: int) -> tuple[Tensor, ...]:
-    """What the network takes: an image (1, C, H, W) in [0, 1], and class probabilities where it has no segmenter."""
-    arguments = {k: p.default for k, p in inspect.signature(type(net)).parameters.items()} | options
+    """What the network takes: an image (1, C, H, W) in [0, 1], and probabilities as its guide where it wants one."""
     generator = torch.Generator().manual_seed(seed)
     inputs = [torch.rand(1, input_channels(options) or 3, height, width, generator=generator)]
-    if arguments.get('semantic') == 'external':
-        logits = torch.randn(1, arguments['num_classes'], height, width, generator=generator)
-        inputs.append(logits.softmax(dim=1))
+    if guide := describe(net).guide:
+        inputs.append(torch.randn(1, guide, height, width, generator=generator).softmax(dim=1))
     return tuple(inputs)
 
 

@@ -9,36 +9,24 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from basicsr.archs import input_channels
+from basicsr.inference.build import build_restorer
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.files import IMAGE_SUFFIXES, list_images
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import decode_image, imwrite, to_float
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.machine import choose_device
-from basicsr.weights.network import load_described
 
 Job = tuple[Path, Path]  # input, output
 
 
-def photo_restorer(weights: str | Path, network: dict[str, Any] | None = None, device: str = 'auto',
-                   **settings: Any) -> ImageRestorer:
-    """The network of a weight file as a function of photos.
-
-    Args:
-        network: `{type, **arguments}`, for weights that do not say their network.
-        settings: of `ImageRestorer`.
-
-    Raises:
-        UserError: also for a network that takes neither RGB nor grey images.
-    """
-    net, options = load_described(weights, network)
-    channels = input_channels(options)
-    if channels not in (None, 1, 3):
-        raise UserError(f"the network of '{weights}' takes images of {channels} channels; photos have 3 (RGB) or"
-                        ' are turned to 1 (grey). Data sets of such images are for: basicsr test')
-    return ImageRestorer(net, choose_device(device), channels=channels, **settings)
+def photo_restorer(weights: str | Path, opt: dict[str, Any] | None = None, **settings: Any) -> ImageRestorer:
+    """`build_restorer` for photos. Raises `UserError` for a network that takes neither RGB nor grey images."""
+    restorer = build_restorer(weights, opt, **settings)
+    if restorer.channels not in (None, 1, 3):
+        raise UserError(f"the network of '{weights}' takes images of {restorer.channels} channels; photos have 3 (RGB)"
+                        ' or are turned to 1 (grey). Data sets of such images are for: basicsr test')
+    return restorer
 
 
 def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], sheet: bool = False) -> list[str]:

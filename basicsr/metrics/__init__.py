@@ -25,6 +25,7 @@ from basicsr.metrics.psnr import calculate_psnr
 from basicsr.metrics.rmse import calculate_rmse
 from basicsr.metrics.ssim import calculate_ssim
 from basicsr.registry import METRIC_REGISTRY
+from basicsr.utils.img import to_bytes
 
 __all__ = [
     'PROTOCOLS', 'better', 'calculate_brisque', 'calculate_delta_e', 'calculate_lpips', 'calculate_mae',
@@ -61,9 +62,11 @@ def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], d
     Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where a `protocol` (None is none) decides. `device`
     is where metrics that are networks run, unless their options say it.
     """
-    images = [np.clip(np.asarray(x, np.float64), 0, 1)[..., ::-1] * 255. for x in (result, gt) if x is not None]
+    images = [x for x in (result, gt) if x is not None]
     if opt.get('protocol') is None:
-        images = [np.rint(x).astype(np.uint8) for x in images]
+        images = [to_bytes(x) for x in images]
+    else:
+        images = [np.clip(np.asarray(x, np.float64), 0, 1)[..., ::-1] * 255. for x in images]
     if device is not None and 'device' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters:
         opt = {'device': str(device), **opt}
     return calculate_metric(dict(zip(('img', 'img2'), images)), opt)

@@ -164,8 +164,8 @@ class BaseModel(ValidationMethods):
             return
         rng = gather(get_rng_state())
         state = {
-            'epoch': epoch, 'iter': current_iter, 'rng': rng,
-            **plain(self.driver.state_dict()), 'optimizers': [optimizer_state(o) for o in self.optimizers],
+            **plain(self.driver.state_dict()), 'epoch': epoch, 'iter': current_iter, 'rng': rng,
+            'optimizers': [optimizer_state(o) for o in self.optimizers],
             'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()
         }
         if self.opt['rank'] == 0:

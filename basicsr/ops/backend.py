@@ -7,7 +7,8 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
@@ -21,6 +22,7 @@ from basicsr.utils.logger import get_root_logger
 VARIABLE = 'BASICSR_SCAN'
 # elements (positions x channels x states) from which the plain backend is worth a warning on the CPU
 _LARGE = 1 << 24
+_checked: list[str] = []
 
 
 def choose(op: str, tensor: Tensor, elements: int = 0) -> str:
@@ -33,12 +35,24 @@ def choose(op: str, tensor: Tensor, elements: int = 0) -> str:
     Raises:
         UserError: when `BASICSR_SCAN` names a backend that does not exist, or cannot work here.
     """
+    if _checked:
+        return _checked[-1]
     wanted, device = os.environ.get(VARIABLE) or 'auto', tensor.device.type
     name, reason = _decide(wanted, op, device, tensor.dtype)
     _log(op, name, device, type_name(tensor.dtype), reason)
     if name == PLAIN.name and (device == 'cuda' or elements >= _LARGE) and tensor.dtype != torch.float64:
         _warn_slow(device, reason if wanted == 'auto' else f'unset {VARIABLE}')
     return name
+
+
+@contextmanager
+def checking(name: str) -> Iterator[None]:
+    """Within, every call takes this backend, whatever `BASICSR_SCAN` says, and logs nothing."""
+    _checked.append(name)
+    try:
+        yield
+    finally:
+        _checked.pop()
 
 
 def module(name: str, op: str) -> ModuleType:

@@ -1,15 +1,13 @@
 """Each backend against the definitions, on a small input: output and all gradients."""
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from basicsr.ops.backend import VARIABLE
+from basicsr.ops.backend import checking
 from basicsr.ops.backend_table import OPERATORS, Backend
 from basicsr.ops.selective_scan import selective_scan
 from basicsr.ops.selective_scan.reference import selective_scan_reference
@@ -28,7 +26,7 @@ def check(row: Backend) -> Verdict:
     device = row.device if row.device == 'cuda' and torch.cuda.is_available() else 'cpu'
     errors = {'ss2d': _ss2d_error, 'sequence': _sequence_error}
     absent, found = [], []
-    with _named(row.name):
+    with checking(row.name):
         for op in OPERATORS:
             try:
                 reason = row.unfit(op, device, torch.float32)
@@ -45,18 +43,6 @@ def check(row: Backend) -> Verdict:
     if not worst < row.tolerance:
         return Verdict(f'WRONG: error {worst:.0e}', broken=True)
     return Verdict(f'works, largest relative error {worst:.0e}' + (f' ({absent[0]})' if absent else ''))
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = name
-    try:
-        yield
-    finally:
-        os.environ.pop(VARIABLE)
-        if before is not None:
-            os.environ[VARIABLE] = before
 
 
 def _ss2d_error(device: str) -> float:

@@ -16,7 +16,7 @@ from basicsr.config.overrides import as_overrides
 from basicsr.engine.best import improves
 from basicsr.search.space import Space
 from basicsr.search.study import ERROR, fail_dead_trials, finished, make_sampler, taken
-from basicsr.training.early_stop import Results, Stop, first_result
+from basicsr.training.early_stop import Stop, Values, first_result
 from basicsr.training.run import train
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import close_log_file, get_root_logger
@@ -42,7 +42,7 @@ class Report:
         self.best: float | None = None
         self.pruned = False
 
-    def on_validation(self, iteration: int, results: Results) -> None:
+    def on_validation(self, iteration: int, results: Values) -> None:
         value = first_result(results, self.metric)
         if improves(value, self.best, self.better):
             self.best = value

@@ -8,7 +8,7 @@ from basicsr.engine.best import improves
 from basicsr.metrics import better
 from basicsr.utils.errors import UserError
 
-Results = Mapping[str, Mapping[str, float]]
+Values = Mapping[str, Mapping[str, float]]  # of a validation: data set to metric to value
 
 
 class Stop(Exception):
@@ -18,11 +18,11 @@ class Stop(Exception):
 class Callback(Protocol):
     """What the training loop calls, on every process with the same values."""
 
-    def on_validation(self, iteration: int, results: Results) -> None:
+    def on_validation(self, iteration: int, results: Values) -> None:
         """`results`: data set to metric to value, in the order of the validation sets. May raise `Stop`."""
 
 
-def first_result(results: Results, metric: str) -> float:
+def first_result(results: Values, metric: str) -> float:
     """The metric on the first validation set. Raises `UserError` where that has not been measured."""
     name, values = next(iter(results.items()))
     if metric not in values:
@@ -45,7 +45,7 @@ class EarlyStop:
         self.patience, self.min_delta = options['patience'], options.get('min_delta', 0)
         self.state = dict(state or {'best': None, 'iter': 0, 'waited': 0})
 
-    def on_validation(self, iteration: int, results: Results) -> None:
+    def on_validation(self, iteration: int, results: Values) -> None:
         value = first_result(results, self.metric)
         if improves(value, self.state['best'], self.better, self.min_delta):
             self.state = {'best': value, 'iter': iteration, 'waited': 0}

@@ -2,13 +2,10 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import random
 import shlex
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
@@ -16,7 +13,6 @@ from typing import Literal
 import torch
 from addict import Dict
 
-from basicsr import __version__
 from basicsr.config import LoadedOptions, dict2str, freeze
 from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
@@ -24,6 +20,7 @@ from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dis
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write
 from basicsr.utils.logger import get_root_logger, timestamp
+from basicsr.utils.machine import environment, shadowing
 from basicsr.utils.seed import set_random_seed
 
 
@@ -91,11 +88,16 @@ def make_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ())
             if opt['is_train']:
                 archive_existing(path['tb_logger'])
             if archived:
-                get_root_logger().info(f"an earlier run '{root.name}' is now '{archived.name}'" +
-                                       ('; --auto_resume would have continued it' if opt['is_train'] else ''))
+                get_root_logger().info(f"an earlier run '{root.name}' is now '{archived.name}'" + _why_archived(opt))
         for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
             Path(path[key]).mkdir(parents=True, exist_ok=True)
     barrier()
+
+
+def _why_archived(opt: Dict) -> str:
+    if opt['auto_resume']:
+        return '; it holds no training state to go on from'
+    return '; --auto_resume would have continued it' if opt['is_train'] else ''
 
 
 def open_log(opt: Dict, loaded: LoadedOptions) -> None:
@@ -131,26 +133,6 @@ def _places(opt: Dict) -> str:
     return (
         f"Everything of this run goes to '{path['experiments_root']}': weights to models/ and best/, training states to"
         f' training_states/, pictures to visualization/, tables and curves beside the log{more}')
-
-
-def environment() -> str:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
-    return (f'retinexmamba {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}, {gpu},'
-            f' {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads')
-
-
-def shadowing() -> str | None:
-    """A sentence when another distribution installed a package called `basicsr` as well."""
-    others = sorted({
-        f'{d} {metadata.version(d)}' for d in metadata.packages_distributions().get('basicsr', [])
-        if d.lower() != 'retinexmamba'
-    })
-    if not others:
-        return None
-    here = Path(__file__).resolve().parents[1]
-    return (f"another package called basicsr is installed ({', '.join(others)}); this run uses '{here}'."
-            ' Scripts that say "import basicsr" elsewhere may get the other one:'
-            f' pip uninstall {others[0].split()[0]}')
 
 
 def _write_options(opt: Dict) -> None:

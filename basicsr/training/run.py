@@ -1,6 +1,7 @@
 """One training run, from its options to its last weights."""
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 from basicsr.config import LoadedOptions
@@ -22,6 +23,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     `train.time_limit` began, by `time.monotonic`, default now. Returns False when the run was
     interrupted by `train.time_limit` and is to be resumed.
     """
+    gc.collect()  # the model of the stage before, which its trainer knows and which knows its trainer, leaves the GPU
     opt = start_run(loaded, launcher)
     resume = find_resume_state(opt)
     train_loader, sampler = build_train_data(opt)

@@ -13,9 +13,8 @@ from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
 from basicsr.engine.checkpoint import Finished, newest_state, read_state
-from basicsr.evaluation.evaluate import Results as Measured
-from basicsr.evaluation.validation import log_results, validate
-from basicsr.models.validation import validates_itself
+from basicsr.evaluation.validation import log_results
+from basicsr.models.validation import measure, validates_itself
 from basicsr.training.best_weights import save_best
 from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
@@ -95,6 +94,7 @@ class Trainer:
                 return False
             except Stop as reason:
                 get_root_logger().info(f'Training stops at iteration {self.iteration}: {reason}')
+                self._save_end()
                 self.model.save(epoch=-1, current_iter=-1)
             self._plot()
             return True
@@ -129,6 +129,8 @@ class Trainer:
             pausing = self._out_of_time()
             if pausing or self.iteration % self.save_freq == 0:
                 self._save()
+            elif self.iteration >= self.total:
+                self._save_end()
             if pausing:  # a validation that is due comes first when the run goes on
                 raise OutOfTime
             if self.val_freq and self.iteration % self.val_freq == 0:
@@ -159,13 +161,24 @@ class Trainer:
         get_root_logger().info('Saving models and training states.')
         self.model.save(self.epoch, self.iteration)
 
+    def _save_end(self) -> None:
+        """The training state where a run ends: by it a later start knows that it has ended, or goes on for longer."""
+        if self.iteration % self.save_freq:
+            self.model.save_training_state(self.epoch, self.iteration)
+
     def _validate(self) -> None:
         save_img = self.opt['val']['save_img']
         values: dict[str, float] = {}
         self._reported = {}
         for loader in self.val_loaders:
             name = loader.dataset.opt['name']
-            found = self._measure(loader, name, save_img)
+            found = measure(self.model, loader, self.iteration, self.tb_logger, save_img)
+            for metric, value in found.means.items():
+                if metric not in self._reported.get(name, {}):  # by a model that validates itself
+                    self.report(name, metric, value, self.iteration)
+            if not validates_itself(self.model):
+                log_results(name, found, self.opt['val']['metrics'], self.iteration, self.tb_logger,
+                            self.best.table.get(name))
             values |= {f'{name}/{metric}': value for metric, value in self._reported.get(name, {}).items()}
             values |= {f'{name}/{task}/{k}': v for task, means in found.tasks.items() for k, v in means.items()}
             self._reported.setdefault(name, {})
@@ -175,21 +188,6 @@ class Trainer:
         barrier()
         for callback in self.callbacks:
             callback.on_validation(self.iteration, self._reported)
-
-    def _measure(self, loader: ImageLoader, name: str, save_img: bool) -> Measured:
-        """Evaluate our models; a model that validates itself does so, and says or leaves what it found."""
-        if validates_itself(self.model):
-            self.model.validation(loader, self.iteration, self.tb_logger, save_img)
-            for metric, value in (getattr(self.model, 'metric_results', None) or {}).items():
-                if metric not in self._reported.get(name, {}):
-                    self.report(name, metric, float(value), self.iteration)
-            return Measured()
-        with self.model.validating():
-            found = validate(self.model, loader, self.iteration, self.tb_logger, save_img)
-        for metric, value in found.means.items():
-            self.report(name, metric, value, self.iteration)
-        log_results(name, found, self.opt['val']['metrics'], self.iteration, self.tb_logger, self.best.table.get(name))
-        return found
 
     def report(self, dataset: str, metric: str, value: float, iteration: int) -> None:
         """Take the value of a metric on a validation set; weights that are better than all before are written."""
@@ -205,7 +203,7 @@ class Trainer:
         """What training states hold of the run beside the model's own."""
         position = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
         stop = {'early_stop': self.early_stop.state} if self.early_stop else {}
-        return {'run_state': position | stop, 'best': self.best.table}
+        return {'epoch': self.epoch, 'iter': self.iteration, 'run_state': position | stop, 'best': self.best.table}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a training state, of this toolbox or of BasicSR, which knows no more than `epoch` and `iter`."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -44,6 +45,9 @@ def run_main(main: Callable[[], int | None]) -> int:
         return main() or 0
     except UserError as error:
         sys.stderr.write(f'error: {error}\n')
+    except BrokenPipeError:  # whoever read the output has read enough: `basicsr list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere
+        return 0
     except OSError as error:
         if error.errno is None:  # not from the operating system: a defect of ours, show the traceback
             raise

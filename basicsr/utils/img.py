@@ -75,9 +75,9 @@ def imwrite(img: np.ndarray, file_path: str | Path, params: list[int] | None = N
 
 
 def to_bytes(img: np.ndarray, rgb2bgr: bool = True) -> np.ndarray:
-    """RGB or grey (H, W, C) in [0, 1], clamped, to the 8-bit BGR that `imwrite` takes."""
+    """RGB or grey (H, W, C) in [0, 1], clamped, to the 8-bit BGR that `imwrite` takes, and metrics of 8 bits see."""
     img = img[..., ::-1] if rgb2bgr else img
-    return np.ascontiguousarray((img.clip(0, 1) * 255).round().astype(np.uint8))
+    return np.ascontiguousarray(np.rint(img.astype(np.float64).clip(0, 1) * 255).astype(np.uint8))
 
 
 def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:

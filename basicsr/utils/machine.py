@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import re
 from importlib import metadata
 from pathlib import Path
 
+from basicsr import __version__
 from basicsr.utils.errors import UserError
 
 PACKAGES = ('torch', 'torchvision', 'triton', 'numpy', 'opencv-python', 'lmdb', 'pydantic', 'mamba-ssm',
@@ -48,3 +50,25 @@ def choose_device(wanted: str = 'auto') -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"the device '{wanted}' cannot be used here; try --device cpu") from error
     return wanted
+
+
+def environment() -> str:
+    """Versions, GPU, processor, in one line."""
+    import torch
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
+    return (f'retinexmamba {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}, {gpu},'
+            f' {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads')
+
+
+def shadowing() -> str | None:
+    """A sentence when another distribution installed a package called `basicsr` as well."""
+    others = sorted({
+        f'{d} {metadata.version(d)}' for d in metadata.packages_distributions().get('basicsr', [])
+        if d.lower() != 'retinexmamba'
+    })
+    if not others:
+        return None
+    here = Path(__file__).resolve().parents[1]
+    return (f"another package called basicsr is installed ({', '.join(others)}); this run uses '{here}'."
+            ' Scripts that say "import basicsr" elsewhere may get the other one:'
+            f' pip uninstall {others[0].split()[0]}')

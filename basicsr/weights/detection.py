@@ -20,7 +20,12 @@ def detect(state_dict: dict[str, Any]) -> dict[str, Any] | None:
     """
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
     for name, network in described_networks():
-        found = network.description.recognise(shapes)
+        try:
+            found = network.description.recognise(shapes)
+        except Exception as error:  # a rule of others
+            get_root_logger().warning(
+                f'{name} cannot say whether it knows the weights: {type(error).__name__}: {error}')
+            continue
         if found is not None:
             return {'type': name, **found}
     return None

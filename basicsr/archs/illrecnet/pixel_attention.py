@@ -25,6 +25,8 @@ class PixelAttention(nn.MultiheadAttention):
     PyTorch's own forward does, in evaluation. `dropout` is the rate at which attention weights are dropped in training.
     """
 
+    casts = ('in_proj_weight', 'in_proj_bias')  # under autocast, see basicsr/engine/casting.py
+
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.):
         super().__init__(dim, num_heads, dropout, batch_first=True)
 

@@ -85,6 +85,8 @@ def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tens
 class AttendedLinear(nn.Linear):
     """A projection of attended values: called with affinity, values and, where there is one, residual; see `attend`."""
 
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
+
     # its parameters alone are the base's
     def forward(  # type: ignore[override]
             self, affinity: Tensor, v: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -93,6 +95,8 @@ class AttendedLinear(nn.Linear):
 
 class AttendedConv2d(PointwiseConv2d):
     """The same, with its parameters as those of a 1x1 convolution."""
+
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
 
     # its parameters alone are the base's
     def forward(  # type: ignore[override]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.precision import exact, lowered
+from basicsr.archs.layers.full_precision import exact, lowered
 
 
 class IlluminationEstimator(nn.Module):

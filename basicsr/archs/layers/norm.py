@@ -26,6 +26,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 class ChannelLayerNorm(nn.LayerNorm):
     """`nn.LayerNorm` over the channels of (B, C, H, W); parameters `weight`, `bias` of shape (C)."""
 
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
+
     def forward(self, x: Tensor) -> Tensor:
         return channel_layer_norm(x, self.weight, self.bias, self.eps)
 

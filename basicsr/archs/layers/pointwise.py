@@ -24,12 +24,16 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class PointwiseLinear(nn.Linear):
     """`nn.Linear` on the channels of (B, C, H, W): a 1x1 convolution whose published weight is (out, in)."""
 
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
+
     def forward(self, x: Tensor) -> Tensor:
         return pointwise(x, self.weight, self.bias)
 
 
 class JoinedLinear(nn.Linear):
     """A part of a wider linear layer that holds its own weight: the call returns it."""
+
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
 
     # its parameters alone are the base's
     def forward(self) -> Tensor:  # type: ignore[override]
@@ -38,6 +42,8 @@ class JoinedLinear(nn.Linear):
 
 class PointwiseConv2d(nn.Conv2d):
     """`nn.Conv2d(in, out, 1)` with the same parameters, (out, in, 1, 1), and the same initial values."""
+
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
         super().__init__(in_channels, out_channels, 1, bias=bias)

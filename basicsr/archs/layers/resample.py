@@ -11,6 +11,8 @@ class Doubling(nn.ConvTranspose2d):
     Its windows do not overlap: each pixel becomes four by one matrix product.
     """
 
+    casts = ('weight', 'bias')  # under autocast, see basicsr/engine/casting.py
+
     bias: nn.Parameter
 
     def __init__(self, in_channels: int, out_channels: int):

@@ -23,6 +23,8 @@ class SS2D(nn.Module):
         dt_min, dt_max: range of the initial step size.
     """
 
+    casts = ('x_proj_weight', )  # under autocast, see basicsr/engine/casting.py
+
     directions = 4
 
     def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2,

@@ -14,7 +14,8 @@ from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
 from basicsr.evaluation.report import report, table
-from basicsr.evaluation.restoring import build_restorer, by_restorer
+from basicsr.evaluation.restoring import by_restorer
+from basicsr.inference.build import build_restorer
 from basicsr.metrics.gt_mean import match_mean
 from basicsr.utils.files import atomic_write
 from basicsr.utils.img import imwrite, to_bytes
@@ -59,14 +60,15 @@ class Evaluation:
 
     def run(self, weights: str, file: Path, folder: Path) -> tuple[dict[str, Results], Metrics]:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
-        restorer = build_restorer(file, self.opt, None, self.device, self.tile, self.self_ensemble)
+        restorer = build_restorer(file, self.opt, device=self.device, tile=self.tile, ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
         results = {}
         for name, one in self.data.items():
             home = folder / name if len(self.data) > 1 else folder
             if about(one.data).summary():  # which of several possible folders the images of a task come from
                 print(f'{name}:\n{about(one.data).summary()}')
-            comparison = Comparison(home, self.images) if self.comparison else None
+            note = 'results scaled to the mean of the ground truth' if self.GT_mean else ''
+            comparison = Comparison(home, self.images, note) if self.comparison else None
 
             def watch(seen: Restored, name: str = name, home: Path = home,
                       comparison: Comparison | None = comparison) -> None:

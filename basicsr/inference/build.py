@@ -1,0 +1,31 @@
+"""From a weight file, and perhaps an option file, to what restores images."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from basicsr.archs import input_channels
+from basicsr.inference.restorer import ImageRestorer
+from basicsr.utils.machine import choose_device
+from basicsr.weights.network import load_described
+
+
+def build_restorer(weights: str | Path, opt: dict[str, Any] | None = None, key: str | None = None, device: str = 'auto',
+                   **settings: Any) -> ImageRestorer:
+    """The network of a weight file as an option file says it runs, or as the weights say.
+
+    Args:
+        opt: checked options: `network_g`, `path.param_key_g`, `num_gpu`, `val.window_size`.
+        key: entry of the file, default what the options say.
+        device: 'auto' as the options say, else a GPU where there is one.
+        settings: further ones of `ImageRestorer`.
+    """
+    window = 0
+    if opt is None:
+        net, network = load_described(weights, key=key)
+    else:
+        net, network = load_described(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
+        device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
+        window = opt['val']['window_size']
+    return ImageRestorer(net, choose_device(device), multiple=window or None, channels=input_channels(network),
+                         **settings)

@@ -1,0 +1,150 @@
+"""Names that become paths: every place that makes one of a name refuses those that lead elsewhere, before all else."""
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from basicsr.cli import main as basicsr
+from basicsr.data.single_image_dataset import SingleImageDataset
+from basicsr.evaluation.evaluate import Images, Restored
+from basicsr.evaluation.validation import image_file
+from basicsr.utils import pretrained
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import imwrite
+from basicsr.utils.names import below, checked
+
+sys.path.insert(0, str(ROOT / 'scripts'))
+from pieces import parts
+
+ELSEWHERE = ['', ' ', '.', '..', '../photos', '/photos', 'a/b', 'a\\b', 'C:b', 'a\nb', 'a\0b', 'x' * 201]
+outside = pytest.mark.parametrize('name', ELSEWHERE, ids=repr)
+
+
+@outside
+def test_what_is_no_name(name):
+    with pytest.raises(UserError, match=r'^name: must '):
+        checked(name, 'name')
+
+
+@pytest.mark.parametrize('name', ['run', '7', 'lol v1', 'ä-夜', '.hidden', 'a.b', '...', 'x' * 200])
+def test_what_is_a_name(name):
+    assert checked(name, 'name') == name
+
+
+@pytest.mark.parametrize('name', ['../a.png', '/a.png', 'b/../../a.png', 'b/..', 'a\0.png'])
+def test_what_is_not_below_a_folder(name):
+    with pytest.raises(UserError, match='is no name of a file below'):
+        below('folder', 'task', name, what='X')
+
+
+def test_what_is_below_a_folder():
+    assert below('folder', '', 'b/a.png', what='X') == Path('folder/b/a.png')
+
+
+@pytest.fixture
+def yard(tmp_path, tiny_options, monkeypatch):
+    """A folder with an earlier run and photographs, whose content must stay as it is."""
+    imwrite(np.zeros((8, 8, 3), np.uint8), tmp_path / 'photos' / 'a.png')
+    (tmp_path / 'experiments' / 'earlier').mkdir(parents=True)
+    (tmp_path / 'experiments' / 'earlier' / 'kept.txt').write_text('kept')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob('*'))
+        if p.is_file()
+    }
+
+
+def refused(capsys, *argv: str) -> str:
+    assert basicsr(list(argv)) == 2
+    said = capsys.readouterr().err
+    assert 'Traceback' not in said and ' must ' in said
+    return said
+
+
+NAMES = ['.', '..', '../photos', 'lol/run1', 'x' * 300]
+
+
+@pytest.mark.parametrize('name', NAMES, ids=lambda n: n[:10])
+@pytest.mark.parametrize('key', ['name', 'val.suffix', 'datasets.val.name'])
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_options(yard, tiny_options, capsys, command, key, name):
+    options = tiny_options()
+    before = content(yard)
+    assert key in refused(capsys, command, '--opt', str(options), f'{key}={json.dumps(name)}')
+    assert content(yard) == before
+
+
+def test_the_key_of_a_data_set_and_the_name_of_a_file(yard, tiny_options, capsys):
+    options = tiny_options(datasets={'val_../../x': {'type': 'PairedImageDataset'}})
+    assert "datasets.val_../../x: must be a name without '/'" in refused(capsys, 'train', '--opt', str(options))
+    hidden = yard / '.yml'
+    hidden.write_text(tiny_options().read_text().replace('name: tiny\n', ''))
+    assert "the name of '" in refused(capsys, 'train', '--opt', str(hidden))
+
+
+@pytest.mark.parametrize('name', NAMES, ids=lambda n: n[:10])
+def test_commands(yard, tiny_options, capsys, name):
+    options, space = str(tiny_options()), yard / 'space.yml'
+    space.write_text('space:\n  train.optim_g.lr: {low: 1e-4, high: 1e-3}\n')
+    study = yard / 'study.yml'
+    study.write_text(f'name: {json.dumps(name)}\nbase: {options}\nvariants: [{{name: a}}]\n')
+    before = content(yard)
+    refused(capsys, 'search', '--opt', options, '--space', str(space), '--trials', '1', '--study', name)
+    refused(capsys, 'evaluate', '--weights', 'retinexmamba_tiny', '--degraded_dir', 'photos', '--dataset', name)
+    refused(capsys, 'ablate', str(study))
+    assert content(yard) == before
+
+
+def test_lists_of_images(yard):
+    (yard / 'list.txt').write_text('a.png\n../experiments/earlier/kept.txt\n')
+    with pytest.raises(UserError, match=r"list\.txt': '\.\./experiments/earlier/kept\.txt' is no name of a file below"):
+        SingleImageDataset(str(yard / 'photos'), meta_info_file=str(yard / 'list.txt'))
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+@pytest.mark.parametrize('task, name', [('', '../../a'), ('../..', 'a'), ('', '/a')])
+def test_results(yard, is_train, task, name):
+    opt = {'is_train': is_train, 'path': {'visualization': str(yard / 'seen')}, 'val': {}, 'name': 'run'}
+    image = np.zeros((4, 4, 3), np.float32)
+    with pytest.raises(UserError, match='is no name of a file below'):
+        image_file(opt, 'set', Restored(task, name, '', Images(image, image, None), {}), 5)
+
+
+def test_the_list_of_weights(yard, monkeypatch):
+    entry = {'file': '../photos/a.png', 'sha256': '', 'bytes': 1}
+    (yard / 'manifest.json').write_text(json.dumps({'default': None, 'weights': {'net': entry}}))
+    monkeypatch.setattr(pretrained, 'folder', lambda: yard)
+    with pytest.raises(UserError, match=r"'\.\./photos/a\.png' is no name of a file below"):
+        pretrained.find_weights('net')
+
+
+@pytest.mark.parametrize('name', ['../photos/a.part', '/etc/a.part', '..', 'a.png', 7, None])
+def test_lists_of_parts(yard, name):
+    (yard / 'photos' / 'a.part').write_text('a photograph')
+    arrived = yard / 'arrived'
+    arrived.mkdir()
+    (arrived / 'data.parts.json').write_text(json.dumps({'files': 1, 'parts': [{'file': name, 'sha256': 'x'}]}))
+    (arrived / 'data_000.part').write_text('part')
+    before = content(yard)
+    for call in (lambda: parts.waiting(arrived, check=True), lambda: parts.join(arrived, 'data', yard / 'out'),
+                 lambda: parts.collect([arrived], yard / 'again')):
+        with pytest.raises(UserError):
+            call()
+    assert {k: v for k, v in content(yard).items() if not k.startswith('again')} == before
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"parts": 5}', '{"parts": [{}]}', '{"parts": ["a"]}', 'null', '\x00'])
+def test_damaged_lists_of_parts(yard, text):
+    (yard / 'data.parts.json').write_text(text)
+    with pytest.raises(UserError, match='is damaged, or no list of parts; carry it again'):
+        parts.waiting(yard, check=True)
