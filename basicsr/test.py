@@ -38,7 +38,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     model = build_model(opt)
     make_folders(opt, resuming=False)  # last, so that a start that fails leaves earlier results as they are
     open_log(opt, loaded)
-    metrics, save_img = opt['val']['metrics'], opt['val']['save_img']
+    metrics, save_img, missing = opt['val']['metrics'], opt['val']['save_img'], 0
     for loader in loaders:
         name = loader.dataset.opt['name']
         get_root_logger().info(f'Testing {name}...')
@@ -47,7 +47,10 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
             log_results(name, found, metrics, opt['name'])
         if opt['rank'] == 0:
             write_test(Path(opt['path']['results_root']), name, found, metrics, opt['path'].get('pretrain_network_g'))
+        missing += sum(found.left_out.values())
     shutdown()
+    if missing:
+        raise UserError('some images have no number, as said above; the means leave them out')
 
 
 test_pipeline.__test__ = False  # type: ignore[attr-defined]  # not a test case, although its name looks like one

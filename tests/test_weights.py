@@ -77,8 +77,8 @@ def test_choice_of_the_entry(net, tmp_path):
 
 
 def test_missing_entry_names_what_there_is(net, tmp_path):
-    save_weights(tmp_path / 'w.pth', {'generator': net.state_dict(), 'note': 'x'})
-    with pytest.raises(UserError, match=r"no entry 'params'.*It has: generator, note"):
+    save_weights(tmp_path / 'w.pth', {'generator': net.state_dict(), 'critic': net.state_dict(), 'note': 'x'})
+    with pytest.raises(UserError, match=r"no entry 'params'.*It has: generator, critic; choose"):
         load_weights(tmp_path / 'w.pth')
     assert same(load_weights(tmp_path / 'w.pth', 'generator').state, net.state_dict())
 

@@ -21,6 +21,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help='.pth or .safetensors, which says itself which network it belongs to, or a name of'
         ' `basicsr list weights`; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
+    parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--tile_overlap', type=int, default=32, help='pixels shared by neighbouring tiles')
     parser.add_argument('--self_ensemble', action='store_true',
@@ -35,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from basicsr.inference.photos import enhance_files, jobs_of, photo_restorer
     jobs = jobs_of(Path(args.input), Path(args.output))
     weights, opt = _weights(args)
-    restorer = photo_restorer(weights, opt, device=args.device, tile=args.tile, tile_overlap=args.tile_overlap,
-                              ensemble=args.self_ensemble, amp=args.amp)
+    restorer = photo_restorer(weights, opt, key=args.key, device=args.device, tile=args.tile,
+                              tile_overlap=args.tile_overlap, ensemble=args.self_ensemble, amp=args.amp)
     failed = enhance_files(restorer, jobs, args.sheet)
     for message in failed:
         sys.stderr.write(f'error: {message}\n')

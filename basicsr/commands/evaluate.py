@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.commands.metric_arguments import add_arguments
-from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.errors import UserError, counted, run_main
 from basicsr.utils.names import checked
 from basicsr.utils.pretrained import find_weights
 
@@ -19,6 +19,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         '--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
         help='files, or names of `basicsr list weights`: several make one table;'
         ' default path.pretrain_network_g')
+    parser.add_argument('--key', help='entry of the weight files; default what --opt says, else params_ema, params')
     parser.add_argument('--degraded_dir', metavar='DIR',
                         help='a folder of images instead of data sets of an option file')
     parser.add_argument('--clean_dir', metavar='DIR',
@@ -69,12 +70,14 @@ def run(args: argparse.Namespace) -> None:
         data = data_sets.only_tasks(data, args.benchmarks)
     title = args.dataset or '_'.join(data)
     evaluation = weight_files.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
-                                         args.GT_mean, not args.no_images, args.comparison)
+                                         args.GT_mean, not args.no_images, args.comparison, args.key)
     if args.output_dir:
         evaluation.run(str(given[0]), files[0], Path(args.output_dir))
     else:
         evaluation.run_all(list(map(str, given)), files,
                            Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else [])))
+    if evaluation.not_finite:
+        raise UserError(f'{counted(len(evaluation.not_finite), "result")} of the network not finite, as said above')
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--weights', required=True, metavar='FILE',
                         help='.pth, .ckpt or .safetensors, or a name of `basicsr list weights`')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say their network')
+    parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('-o', '--output', required=True, metavar='FILE',
                         help='.safetensors: weights and options; .pt: TorchScript; .pt2: torch.export program; .onnx')
     parser.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'),
@@ -21,13 +22,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    network = None
+    network, key = None, args.key
     if args.opt:
         from basicsr.config import load_options
-        network = load_options(args.opt, is_train=False, check_files=False).opt['network_g']
+        opt = load_options(args.opt, is_train=False, check_files=False).opt
+        network, key = opt['network_g'], key or opt['path'].get('param_key_g')
     from basicsr.inference.export_file import export_file
     height, width = args.size
-    for line in export_file(find_weights(args.weights), Path(args.output), height, width, network):
+    for line in export_file(find_weights(args.weights), Path(args.output), height, width, network, key):
         print(line)
 
 

@@ -1,11 +1,11 @@
 """Input, result and ground truth side by side, and how much the metrics gain from input to result."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from basicsr.evaluation.files import write_json
 from basicsr.metrics import better, calculate_metric, describe, measure
 from basicsr.metrics.tasks import Means, mean
 from basicsr.utils.errors import UserError
@@ -91,8 +91,7 @@ class Comparison:
             lines.append(f'{i + 1:04d}    {values}  {name}')
         with atomic_write(self.folder / 'test_results.txt', 'w') as file:
             file.write('\n'.join(lines) + '\n')
-        with atomic_write(self.folder / 'test_results.json', 'w') as file:
-            json.dump(summary, file, indent=2)
+        write_json(self.folder / 'test_results.json', summary)
 
     def _values(self, img: np.ndarray, gt: np.ndarray) -> Means:
         values = {k: measure(img, gt, _BLOCKS[k]) for k in ('psnr', 'ssim')}

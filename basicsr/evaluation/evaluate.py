@@ -1,6 +1,8 @@
 """The one loop from samples to results."""
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,6 +16,8 @@ from basicsr.metrics import measure, needs_gt
 from basicsr.metrics.tasks import Means, mean, means_by_task, task_of
 from basicsr.utils.dist import gather, get_dist_info
 from basicsr.utils.errors import UserError
+from basicsr.utils.img import NOT_FINITE
+from basicsr.utils.logger import get_root_logger
 
 Batch = Mapping[
     str, Any]  # of one image, as a loader gives it: lq (1, C, H, W) in [0, 1], lq_path, and perhaps gt, task, ...
@@ -48,6 +52,11 @@ class Restored(NamedTuple):
     images: Images
     values: Means
 
+    @property
+    def finite(self) -> bool:
+        """Whether the result is an image."""
+        return bool(np.isfinite(self.images.result).all())
+
 
 @dataclass(frozen=True)
 class Results:
@@ -59,6 +68,11 @@ class Results:
     """
     rows: Sequence[Row] = ()
     images: int = 0
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Of how many images a metric has no number, which are not in its mean; empty where all have one."""
+        return dict(Counter(label for row in self.rows for label, value in row.values.items() if math.isnan(value)))
 
     @classmethod
     def of_means(cls, name: str, means: Mapping[str, Any]) -> Results:
@@ -110,8 +124,11 @@ def evaluate(restore: Restore, samples: Iterable[Batch], metrics: Metrics, *, de
         file = str(sample['lq_path'][0]) if 'lq_path' in sample else ''
         row = Row(task_of(sample), sample_name(sample), measure_all(images.result, images.gt, metrics, device, file))
         rows.append(row)
+        seen = Restored(row.task, row.name, file, images, row.values)
+        if not seen.finite:
+            get_root_logger().error(f"'{file or row.name}': {NOT_FINITE}")
         if watch is not None:
-            watch(Restored(row.task, row.name, file, images, row.values))
+            watch(seen)
     dealt = gather(rows)  # the first of every process, then the second ones, ...
     ordered = [row for turn in zip_longest(*dealt) for row in turn if row is not None]
     return Results([row for row in ordered if row.values], len(ordered))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,8 +72,11 @@ def write_evaluation(folder: Path, results: Mapping[str, Results], title: str, s
         }
         content['averages'] = averages(tasks)
         write_tasks(folder / 'tasks.csv', rows)
+    missing = {name: found.left_out for name, found in results.items() if found.left_out}
+    if missing:
+        content['left_out'] = missing
     write_images(folder / 'metrics.csv', rows)
-    _write_json(folder / 'metrics.json', content)
+    write_json(folder / 'metrics.json', content)
 
 
 def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weights: str | None) -> None:
@@ -85,13 +89,27 @@ def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weig
         if results.tasks:
             summary[label]['tasks'] = {task: values[label] for task, values in results.tasks.items() if label in values}
     write_images(folder / f'{name}.csv', [(name, row) for row in sorted(results.rows, key=lambda row: row[:2])])
-    _write_json(folder / f'{name}.json', {'dataset': name, 'weights': weights, 'metrics': summary})
+    missing = {'left_out': results.left_out} if results.left_out else {}
+    write_json(folder / f'{name}.json', {'dataset': name, 'weights': weights, 'metrics': summary, **missing})
+
+
+def left_out(label: str, count: int, images: int) -> str:
+    return f'{label}: {count} of {images} images have no number and are left out of the mean'
 
 
 def _cells(values: Means, keys: Sequence[str]) -> list[str]:
     return [f'{values[k]:.6f}' if k in values else '' for k in keys]
 
 
-def _write_json(file: Path, content: dict[str, Any]) -> None:
+def write_json(file: Path, content: dict[str, Any]) -> None:
     with atomic_write(file, 'w') as out:
-        json.dump(content, out, indent=2)
+        json.dump(_numbers(content), out, indent=2, allow_nan=False)
+
+
+def _numbers(content: Any) -> Any:
+    """JSON knows neither NaN nor infinity: null."""
+    if isinstance(content, Mapping):
+        return {key: _numbers(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_numbers(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,15 +1,14 @@
 """Measuring images that are there already: a folder, or two whose images belong together."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from basicsr.data.pairing import image_folder, pair_by_name
 from basicsr.evaluation.evaluate import Batch, Images, Metrics, Results, evaluate
+from basicsr.evaluation.files import write_json
 from basicsr.metrics import describe
-from basicsr.utils.files import atomic_write
 from basicsr.utils.img import imread, to_float
 
 
@@ -37,8 +36,7 @@ def summary(found: Results, metrics: Metrics) -> dict[str, dict]:
 
 def write_summary(file: str, results: str, gt: str | None, found: Results, metrics: Metrics) -> None:
     content = {'results': results, 'gt': gt, 'images': len(found.rows), 'metrics': summary(found, metrics)}
-    with atomic_write(file, 'w') as out:
-        json.dump(content, out, indent=2)
+    write_json(Path(file), content)
 
 
 def _read(sample: Batch) -> Images:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.evaluation.evaluate import Metrics, Results
-from basicsr.evaluation.files import named_averages, rows_of, tasks_of, write_evaluation
+from basicsr.evaluation.files import left_out, named_averages, rows_of, tasks_of, write_evaluation
 from basicsr.metrics import PROTOCOLS, better, describe
 from basicsr.metrics.tasks import Means, benchmark_of
 from basicsr.utils.files import atomic_write
@@ -34,6 +34,10 @@ def report(results: Mapping[str, Results], title: str, settings: dict[str, Any],
         settings = settings | {'metrics': {k: {'options': m, 'protocol': describe(m)} for k, m in chosen.items()}}
     else:
         text = '\n'.join(_psnr_and_ssim(results, title, settings))
+    text = '\n'.join([
+        text, *(f'{name}, {left_out(label, count, found.images)}' for name, found in results.items()
+                for label, count in found.left_out.items())
+    ])
     with atomic_write(folder / 'metrics.txt', 'w') as file:
         file.write(text + '\n')
     write_evaluation(folder, results, title, settings)

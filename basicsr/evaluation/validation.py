@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from basicsr.evaluation.evaluate import Images, Metrics, Restored, Results, evaluate
+from basicsr.evaluation.files import left_out
 from basicsr.evaluation.restoring import by_model
 from basicsr.metrics import describe
 from basicsr.metrics.tasks import Means
@@ -30,9 +31,9 @@ def validate(model: Any, loader: Any, iteration: int | str, tb_logger: Any = Non
 
     def watch(seen: Restored) -> None:
         nonlocal left
-        if save_img:
+        if save_img and seen.finite:
             imwrite(to_bytes(seen.images.result, val['rgb2bgr']), image_file(opt, name, seen, iteration))
-        if left > 0:
+        if left > 0 and seen.finite:
             left -= 1
             label = '/'.join(filter(None, (name, seen.task, seen.name)))
             tb_logger.add_image(label, _sheet(seen.images), iteration, dataformats='HWC')
@@ -42,6 +43,8 @@ def validate(model: Any, loader: Any, iteration: int | str, tb_logger: Any = Non
     unmeasured = [label for label in metrics if label not in found.means]
     if unmeasured:
         get_root_logger().info(f"Validation {name}: no ground truth, so no {', '.join(unmeasured)}")
+    for label, count in found.left_out.items():
+        get_root_logger().error(f'Validation {name}: {left_out(label, count, found.images)}')
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Evaluation:
         metrics: chosen ones, None for PSNR and SSIM under every protocol.
         device, tile, self_ensemble, GT_mean: how images are restored and measured.
         images: write them. comparison: write pictures beside input and ground truth, too.
+        key: entry of the files, None as the options say. not_finite: inputs whose results were no images.
     """
     data: Mapping[str, DataSet]
     title: str
@@ -44,6 +45,8 @@ class Evaluation:
     GT_mean: bool = False
     images: bool = True
     comparison: bool = False
+    key: str | None = None
+    not_finite: list[str] = field(default_factory=list)
 
     def run_all(self, names: Sequence[str], files: Sequence[Path], above: Path) -> None:
         """Evaluate weight files, each into a folder of its own below `above`, and print one table of several.
@@ -60,7 +63,8 @@ class Evaluation:
 
     def run(self, weights: str, file: Path, folder: Path) -> tuple[dict[str, Results], Metrics]:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
-        restorer = build_restorer(file, self.opt, device=self.device, tile=self.tile, ensemble=self.self_ensemble)
+        restorer = build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile,
+                                  ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
         results = {}
         for name, one in self.data.items():
@@ -72,6 +76,9 @@ class Evaluation:
 
             def watch(seen: Restored, name: str = name, home: Path = home,
                       comparison: Comparison | None = comparison) -> None:
+                if not seen.finite:
+                    self.not_finite.append(seen.file)
+                    return
                 if comparison is not None and seen.images.gt is not None:
                     lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
                     comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)

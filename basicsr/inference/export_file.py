@@ -15,13 +15,13 @@ _TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
 _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.selective_scan'}
 
 
-def export_file(weights: Path, target: Path, height: int, width: int,
-                network: dict[str, Any] | None = None) -> Iterator[str]:
+def export_file(weights: Path, target: Path, height: int, width: int, network: dict[str, Any] | None = None,
+                key: str | None = None) -> Iterator[str]:
     """Write `target`, in the format of its suffix, and yield what there is to know about it.
 
     Args:
         height, width: of the images that formats take which hold the computation.
-        network: `{type, **arguments}`, for weights that do not say their network.
+        network: `{type, **arguments}`, for weights that do not say their network. key: entry of the file.
 
     Raises:
         UserError: for an unknown format, and when the file does not answer as the network does.
@@ -33,7 +33,7 @@ def export_file(weights: Path, target: Path, height: int, width: int,
                         f"{', '.join(FORMATS)}")
     if target.exists() and target.samefile(weights):
         raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
-    net, options = load_described(weights, network)
+    net, options = load_described(weights, network, key)
     net.eval().requires_grad_(False)
     write, answer = FORMATS[target.suffix]
     check = random_inputs(net, options, height, width, seed=1)

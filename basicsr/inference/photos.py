@@ -14,7 +14,7 @@ from basicsr.inference.restorer import ImageRestorer
 from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.files import IMAGE_SUFFIXES, list_images
 from basicsr.utils.image_header import read_header
-from basicsr.utils.img import decode_image, imwrite, to_float
+from basicsr.utils.img import NOT_FINITE, decode_image, imwrite, to_float
 from basicsr.utils.logger import get_root_logger
 
 Job = tuple[Path, Path]  # input, output
@@ -49,6 +49,8 @@ def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: boo
     for remark in read_header(data).remarks():
         get_root_logger().info(f'{source.name} is {remark}')
     result = restorer(to_float(img)[..., ::-1])[..., ::-1]
+    if not np.isfinite(result).all():
+        raise UserError(f'{source.name}: {NOT_FINITE}')
     deep = img.dtype == np.uint16 and target.suffix.lower() in ('.png', '.tif', '.tiff')
     peak, dtype = (65535, np.uint16) if deep else (255, np.uint8)
     imwrite((result * peak).round().astype(dtype), target)

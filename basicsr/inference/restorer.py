@@ -60,6 +60,8 @@ class ImageRestorer:
     def __call__(self, img: np.ndarray, guide: np.ndarray | None = None) -> np.ndarray:
         """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, 1].
 
+        Where the network's answer is not finite it is NaN.
+
         Args:
             guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
         """
@@ -69,7 +71,9 @@ class ImageRestorer:
         stacked = img if guide is None else np.concatenate([img, guide], axis=2)
         x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
         y = self._run(x, img.shape[2])
-        return y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        y = y[0].float()
+        y = torch.where(torch.isfinite(y), y.clamp(0, 1), torch.nan)  # clamping would make white of infinity
+        return y.permute(1, 2, 0).cpu().numpy()
 
     @torch.inference_mode()
     def _run(self, x: Tensor, channels: int) -> Tensor:

@@ -10,6 +10,7 @@ A metric is a registered function, which says of itself, each only where it is s
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,9 +61,11 @@ def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], d
     """A metric of RGB images (H, W, 3) in [0, 1], clamped first so that no stray value shifts the peak.
 
     Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where a `protocol` (None is none) decides. `device`
-    is where metrics that are networks run, unless their options say it.
+    is where metrics that are networks run, unless their options say it. Of values that are not finite the result is NaN.
     """
     images = [x for x in (result, gt) if x is not None]
+    if not all(np.isfinite(x).all() for x in images):
+        return math.nan
     if opt.get('protocol') is None:
         images = [to_bytes(x) for x in images]
     else:

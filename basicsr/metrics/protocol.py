@@ -84,6 +84,7 @@ def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rou
     if input_order not in ('HWC', 'CHW'):
         raise ValueError(f"input_order '{input_order}' is not supported; 'HWC' or 'CHW'")
     values = np.asarray(img, np.float64)
+    values = np.where(np.isfinite(values), values, np.nan)  # clipping would make white of infinity
     if values.ndim == 2:
         values = values[..., None]
     elif input_order == 'CHW':

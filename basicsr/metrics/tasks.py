@@ -4,6 +4,7 @@ An average is one of columns, not of images: five benchmarks of 500, 100 and 68 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -45,11 +46,13 @@ def means_by_task(rows: Iterable[tuple[str, Means]]) -> dict[str, Means]:
 
 
 def mean(values: Iterable[Means]) -> Means:
-    """The mean of each metric, over those that have it."""
+    """The mean of each metric, over those that have it and have a number; NaN where none has."""
     values = list(values)
-    return {
-        key: float(np.mean([v[key] for v in values if key in v])) for key in dict.fromkeys(k for v in values for k in v)
+    numbers = {
+        key: [v[key] for v in values if key in v and not math.isnan(v[key])]
+        for key in dict.fromkeys(k for v in values for k in v)
     }
+    return {key: float(np.mean(found)) if found else math.nan for key, found in numbers.items()}
 
 
 def averages(means: dict[str, Means]) -> dict[str, Means]:

@@ -74,8 +74,16 @@ def imwrite(img: np.ndarray, file_path: str | Path, params: list[int] | None = N
     return True
 
 
+NOT_FINITE = 'the result of the network is not finite; its weights may be damaged, or half precision (amp) too narrow'
+
+
 def to_bytes(img: np.ndarray, rgb2bgr: bool = True) -> np.ndarray:
-    """RGB or grey (H, W, C) in [0, 1], clamped, to the 8-bit BGR that `imwrite` takes, and metrics of 8 bits see."""
+    """RGB or grey (H, W, C) in [0, 1], clamped, to the 8-bit BGR that `imwrite` takes, and metrics of 8 bits see.
+
+    Raises `UserError` where values are not finite: there is no grey for them.
+    """
+    if not np.isfinite(img).all():
+        raise UserError(NOT_FINITE)
     img = img[..., ::-1] if rgb2bgr else img
     return np.ascontiguousarray(np.rint(img.astype(np.float64).clip(0, 1) * 255).astype(np.uint8))
 

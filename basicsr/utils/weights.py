@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -69,8 +70,11 @@ def read_file(path: str | Path) -> Any:
     if not path.is_file():
         raise UserError(f"there is no file '{path}'")
     with path.open('rb') as file:
-        if file.read(2) not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
+        start = file.read(2)
+        if start not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
             raise UserError(f"'{path}' is not a weights file (.pth, .safetensors)")
+    if start == b'PK':
+        _check_archive(path)
     safe: list[Any] = [
         np.dtype, np.ndarray, *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_))
     ]
@@ -87,9 +91,26 @@ def read_file(path: str | Path) -> Any:
         if named:
             raise UserError(f"'{path}' is not loaded: it holds more than weights, or is damaged"
                             f" (it asks for {named[1]}, which could run code)") from error
-        raise UserError(f"'{path}' is not a weights file or is damaged") from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
-        raise UserError(f"'{path}' is not a weights file or is damaged ({str(error).splitlines()[0][:120]})") from error
+        raise UserError(_damaged(path)) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, IndexError) as error:
+        raise UserError(_damaged(path)) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Compare every record with its checksum, which PyTorch does not. Raises `UserError`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not any(record.CRC for record in archive.infolist()):  # PyTorch can be told to leave them out
+                return
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(_damaged(path)) from error
+    if wrong:
+        raise UserError(_damaged(path, f', the checksum of {wrong} is another one'))
+
+
+def _damaged(path: Path, how: str = '') -> str:
+    return f"'{path}' is cut off or damaged ({path.stat().st_size:,d} bytes{how}); get it again"
 
 
 def load_weights(path: str | Path, key: str | None = None) -> Weights:
@@ -97,7 +118,8 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
 
     Args:
         key: entry to take; None takes the first of `params_ema`, `params`, `state_dict` and `model_state_dict`, or the
-            bare file. A missing one falls back to the last three in this order, and `choice` says so.
+            bare file. A missing one falls back to the last three in this order, then to the only entry with weights,
+            and `choice` says so.
 
     `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and Lightning's `net.` are stripped.
     """
@@ -112,11 +134,13 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         state, choice = content, 'bare state dict'
     else:
         wanted = [key, *_FALLBACK[1:]] if key else _FALLBACK
-        found = next((k for k in wanted if k in entries), None)
+        found = next((k for k in wanted if k in entries), entries[0] if len(entries) == 1 else None)
         if found is None:
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
-                            f" It has: {', '.join(map(str, content)) or 'nothing'}")
-        choice = found if key in (None, found) else f'{found} (there is no {key})'
+                            f" It has: {', '.join(map(str, entries or content)) or 'nothing'}" +
+                            ('; choose by --key, or param_key_g of an option file' if entries else ''))
+        only = key is None and found not in _FALLBACK
+        choice = f'{found}, the only one' if only else found if key in (None, found) else f'{found} (there is no {key})'
         state = content[found]
         if found == 'state_dict':
             state = _of_lightning_module(state, 'hyper_parameters' in content)

@@ -1,8 +1,13 @@
 """Put weights into a network, or say precisely why they do not fit."""
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
+from basicsr.config.base import read_options
+from basicsr.registry import project_root
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.weights.detection import detect
@@ -21,27 +26,56 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
     mine = net.state_dict()
     shapes = {k: tuple(v.shape) for k, v in mine.items()}
     misfits = [k for k, v in state.items() if k in shapes and tuple(v.shape) != shapes[k]]
+    # casting would make something else of truth values, whole numbers and complex ones
+    wrong_type = [
+        k for k, v in state.items()
+        if k in mine and k not in misfits and mine[k].is_floating_point() and not v.is_floating_point()
+    ]
+    misfits += wrong_type
     try:
         result = net.load_state_dict({k: v for k, v in state.items() if k not in misfits}, strict=False)
     except RuntimeError as error:  # shapes under a renamed prefix
         raise UserError(f"'{source}' does not fit {type(net).__name__}: {error}") from error
     missing = [k for k in result.missing_keys if k not in misfits]
+    _warn_of_not_finite(state, source)
     if not (misfits or missing or result.unexpected_keys):
         return
     lines = [
         f"{k}: {'x'.join(map(str, state[k].shape))} in the file, {'x'.join(map(str, shapes[k]))} in the network"
-        for k in misfits
+        for k in misfits if k not in wrong_type
     ]
+    types = [f'{k}: {_type(state[k])} in the file, {_type(mine[k])} in the network' for k in wrong_type]
     text = '; '.join(part for part in (
         _listed('missing in the file', missing),
         _listed('unknown to the network', result.unexpected_keys),
         _listed('of another shape', lines),
+        _listed('of another type', types),
     ) if part)
     if strict:
-        looks_like = detect(state)
-        hint = f' The weights look like {_spell(looks_like)}.' if looks_like else ''
+        looks_like = None if misfits == wrong_type and not (missing or result.unexpected_keys) else detect(state)
+        hint = f' The weights look like {_spell(looks_like)}{_options_of(looks_like)}.' if looks_like else ''
         raise UserError(f"'{source}' does not fit {type(net).__name__}: {text}.{hint}")
     get_root_logger().warning(f"'{source}': skipped what does not fit {type(net).__name__}: {text}")
+
+
+def _warn_of_not_finite(state: dict[str, Tensor], source: str) -> None:
+    wrong = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if wrong:
+        get_root_logger().warning(f"'{source}': {_listed('hold values that are not finite', wrong)}")
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix('torch.')
+
+
+def _options_of(network: dict[str, Any]) -> str:
+    """', as in Options/X.yml': an option file of the toolbox with this network, the one with most of its arguments."""
+    found = []
+    for file in sorted((project_root() / 'Options').glob('*.yml')):
+        options = read_options(file)[0].get('network_g')
+        if isinstance(options, dict) and options.get('type') == network['type']:
+            found.append((sum(options.get(k) == v for k, v in network.items()), file.name))
+    return f', as in Options/{max(found, key=lambda pair: pair[0])[1]}' if found else ''
 
 
 def _listed(what: str, keys: list[str], limit: int = 8) -> str:
