@@ -224,14 +224,30 @@ def test_the_mode_of_compilation_reaches_the_network(tiny_options, monkeypatch, 
     assert modes == [mode]
 
 
-def test_accumulated_parts_give_the_same_update(tiny_options, tmp_path):
-    weights = []
+@pytest.mark.parametrize(('loss', 'rate'), [
+    ('{type: L1Loss}', 0.1),
+    ('{type: MSELoss, reduction: sum}', 1e-5),
+    ('{type: MixedLoss, terms: [{type: L1Loss, reduction: sum, loss_weight: 1e-3}, {type: MSELoss}]}', 1e-2),
+])
+def test_accumulated_parts_give_the_same_update(tiny_options, tmp_path, loss, rate):
+    weights, rows = [], []
     for name, parts in (('whole', 1), ('parts', 2)):
-        assert train([str(tiny_options(name)), f'train.accumulate={parts}', 'train.optim_g={type: SGD, lr: 0.1}']) == 0
-        weights.append(
-            torch.load(tmp_path / 'experiments' / name / 'models' / 'net_g_4.pth', weights_only=True)['params'])
+        changes = [f'train.accumulate={parts}', f'train.optim_g={{type: SGD, lr: {rate}}}', f'train.pixel_opt={loss}']
+        assert train([str(tiny_options(name, train={'pixel_opt': None})), *changes]) == 0
+        run = tmp_path / 'experiments' / name
+        weights.append(torch.load(run / 'models' / 'net_g_4.pth', weights_only=True)['params'])
+        rows.append(losses(run))
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-6)
+    for whole, part in zip(*rows):
+        assert {k: float(v) for k, v in part.items()} == pytest.approx({k: float(v) for k, v in whole.items()},
+                                                                       rel=1e-4)
+
+
+def test_losses_of_a_whole_batch_are_named_where_it_is_split(tiny_options, caplog):
+    changes = ['train.accumulate=2', 'train.pixel_opt={type: PSNRHingeLoss}', 'train.total_iter=1']
+    assert train([str(tiny_options(train={'pixel_opt': None})), *changes]) == 0
+    assert 'train.accumulate: PSNRHingeLoss looks at a batch as a whole' in caplog.text
 
 
 def test_ema_is_validated_and_saved(tiny_options, tmp_path):

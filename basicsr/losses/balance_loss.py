@@ -19,6 +19,7 @@ class MoEBalanceLoss(nn.Module):
     """
 
     of_network = True  # called with the network after its pass, once, not with images
+    of_whole_batch = True
 
     def __init__(self, loss_weight: NonNegative = 1.0):
         super().__init__()

@@ -137,6 +137,8 @@ class PSNRHingeLoss(nn.Module):
         target_psnr: in dB.
     """
 
+    of_whole_batch = True
+
     def __init__(self, loss_weight: NonNegative = 1.0, target_psnr: Positive = 50.0):
         super().__init__()
         if target_psnr <= 0:

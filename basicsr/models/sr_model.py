@@ -71,6 +71,8 @@ class SRModel(StepModel):
         self.cri_more = [pair for pair in more if pair not in self.cri_net]
         if not self.image_losses():
             raise UserError(f'train: {NO_LOSS}')
+        if train.get('accumulate', 1) > 1:
+            self._prepare_parts()
         self.setup_optimizers()
         self.setup_schedulers()
 
@@ -82,6 +84,18 @@ class SRModel(StepModel):
         if getattr(loss, 'of_network', False):
             raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
         return loss
+
+    def _prepare_parts(self) -> None:
+        """Each part of a batch counts by its share of the images, as means over images do. Sums are not divided."""
+        losses = [m for _, loss in (*self.image_losses(), *self.cri_net) for m in loss.modules()]
+        for loss in losses:
+            if getattr(loss, 'reduction', None) == 'sum':
+                loss.register_forward_hook(lambda module, inputs, value: value / self.share)
+        whole = sorted({type(loss).__name__ for loss in losses if getattr(loss, 'of_whole_batch', False)})
+        if whole:
+            get_root_logger().warning(
+                f"train.accumulate: {', '.join(whole)} {'looks' if len(whole) == 1 else 'look'} at a"
+                ' batch as a whole; in parts, the gradients are not those of the whole')
 
     def setup_optimizers(self) -> None:
         options = dict(self.opt['train']['optim_g'])

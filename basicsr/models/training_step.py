@@ -67,6 +67,7 @@ class StepModel(BaseModel):
     lq: Tensor
     gt: Any
     guides: Sequence[Tensor] = ()
+    share = 1.  # of the batch that the part has which is worked on
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
@@ -109,7 +110,7 @@ class StepModel(BaseModel):
         parts = list(zip(*(t.chunk(count) for t in (lq, gt, *guides))))
         sums: dict[str, Tensor] = OrderedDict()
         for i, (part, target, *maps) in enumerate(parts):
-            share = len(part) / len(lq)
+            share = self.share = len(part) / len(lq)
             with self._gradient_exchange(last=i == len(parts) - 1), self.cast_weights():
                 with self.precision.autocast():
                     preds = self.net_g(part, *maps)
