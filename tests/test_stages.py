@@ -208,11 +208,11 @@ def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_st
     assert lines[0] == f'error: 7 mistakes in {file}'
     for stage, option, key, message in (
         ('a', 'train.totl_iter', 'train.totl_iter', "Did you mean 'total_iter'?"),
-        ('a', 'train.pixel_opt.reduction', 'train.pixel_opt.reduction', 'string'),
+        ('a', 'train.pixel_opt.reduction', 'train.pixel_opt.reduction', 'must be one of: mean, sum; not a list'),
         ('b', 'train.total_iter', 'train.total_iter: 200', 'the periods of the scheduler end after 100'),
         ('b', 'stages[1].train.total_iter.x', 'train.total_iter.x', "'total_iter' holds a single value"),
         ('b', 'stages[1].path.fine_tune_from', 'path.fine_tune_from', 'starts from the weights of the stage before'),
-        ('b', 'datasets.train.gt_size', 'datasets.train.gt_size', 'integer'),
+        ('b', 'datasets.train.gt_size', 'datasets.train.gt_size', "must be a whole number, not 'big'"),
     ):
         number = next(i for i, line in enumerate(text, 1) if key in line)
         found = [line for line in lines if line.startswith(f"  stage '{stage}': {file}:{number}: {option}: ")]

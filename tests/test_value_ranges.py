@@ -50,8 +50,14 @@ def good(kind: Any) -> Any:
     one = next((v for v in (1, 0.5, 2, 'derain', 'train', {}) if takes(kind, v)), None)
     if one is not None:
         return one
-    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
-    return [good(typing.get_args(kind)[0])]
+    inner = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    return [good(typing.get_args(inner)[0])] * length(kind, 1)
+
+
+def length(kind: Any, otherwise: int) -> int:
+    """How many values a list takes at least."""
+    marks = typing.get_args(kind)[1:] if typing.get_origin(kind) is Annotated else ()
+    return max((n for n in (getattr(mark, 'min_length', 0) for mark in marks) if n), default=otherwise)
 
 
 def wrong(kind: Any, inside: bool = False) -> Iterator[tuple[Any, str]]:
@@ -61,6 +67,10 @@ def wrong(kind: Any, inside: bool = False) -> Iterator[tuple[Any, str]]:
         refused = [v for v in TRIED if not takes(kind, v) and (isinstance(v, int) or args[0] is float)]
         assert refused, f'{kind} has no range'
         yield from ((v, '') for v in {refused[0], refused[-1]})
+    elif origin is Annotated and length(kind, 2) > 2:
+        item = typing.get_args(args[0])[0]
+        yield from (([good(item), value, *[good(item)] * (length(kind, 2) - 2)], f'[1]{path}')
+                    for value, path in wrong(item))
     elif origin is Annotated:
         yield from wrong(args[0])
     elif origin is Literal and all(isinstance(a, int) and not isinstance(a, bool) for a in args):
@@ -117,8 +127,9 @@ def options_with(path: tuple, name: str, fields: dict[str, tuple[Any, Any]]) -> 
         holder = holder[part]
     required = {k: good(kind) for k, (kind, default) in fields.items() if default is ... and k != 'type'}
     holder[path[-1]] = {'type': name, **required}
-    if path == PLACES[SCHEDULER_REGISTRY] and 'periods' in required:
-        holder[path[-1]]['periods'] = [60, 40]
+    if path == PLACES[SCHEDULER_REGISTRY]:  # two of each, as the values out of range are tried beside a good one
+        two = {'periods': [60, 40], 'restarts': [0, 50], 'restart_weights': [1, 1], 'eta_mins': [0, 0]}
+        holder[path[-1]] |= {k: v for k, v in two.items() if k in fields}
     return options
 
 
@@ -199,8 +210,8 @@ def test_signatures_are_written_with_annotations():
     ('network_g={type: RetinexMamba, in_channels: 1}', 'network_g.in_channels: 1 is not allowed; one of: 3.'),
     ('network_g={type: RetinexMamba, num_blocks: [1, 2, -2]}',
      'num_blocks[2]: must be greater than or equal to 0, not -2'),
-    ('network_g={type: RetinexMamba, num_blocks: 4}', 'num_blocks: must be a valid list, not 4'),
-    ('network_g={type: RetinexMamba, num_blocks: many}', "num_blocks: must be a valid list, not 'many'"),
+    ('network_g={type: RetinexMamba, num_blocks: 4}', 'num_blocks: must be a list, not 4'),
+    ('network_g={type: RetinexMamba, num_blocks: many}', "num_blocks: must be a list, not 'many'"),
     ('datasets.val={type: CDD11Dataset, dataroot: lq, subset: tripel}', "Did you mean 'triple'?"),
     ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: []}', 'de_type: needs at least 1 value, not 0'),
     ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: [derain], ratios: {derian: 2}}', "mean 'derain'?"),

@@ -95,7 +95,7 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if stages and is_train and opt['path'].get('resume_state'):
         problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
     _fine_tuning(opt['path'], root, problems, is_train, check_files)
-    resolve_files(opt, problems.source, problems if check_files else None, reads_train_data)
+    resolve_files(opt, problems, reads_train_data, check_files)
     if problems.found:
         return LoadedOptions(opt, path)
     opt['name'] = _run_name(opt.get('name') or stem, debug)
@@ -147,7 +147,7 @@ def _last_weights(path: dict[str, Any], root: Path, run: str) -> Path:
 def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train: bool, check_files: bool) -> None:
     """Turn `fine_tune_from` into `pretrain_network_g`: the last weights of an earlier run, or a file. Training only."""
     given = path.pop('fine_tune_from', None)
-    if not isinstance(given, str) or not is_train:
+    if not isinstance(given, str) or not given or not is_train:
         return
     here = ('path', 'fine_tune_from')
     if path.get('pretrain_network_g'):
