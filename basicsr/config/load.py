@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,23 +16,37 @@ from basicsr.config.check import check_options
 from basicsr.config.dialects import adapt
 from basicsr.config.files import add_source_files, find_value, resolve_files
 from basicsr.config.overrides import apply_overrides
-from basicsr.config.report import Problems, raise_mistakes
+from basicsr.config.report import Path as OptionPath
+from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.registry import project_root
-from basicsr.utils.errors import nearest
+from basicsr.utils.errors import UserError, nearest
 
 
 @dataclass
 class LoadedOptions:
     """Checked options, what to tell the user about them, and where they came from.
 
-    `text`: an option file that says the same as `file`, without needing its bases.
+    `text`: an option file that says the same as `file`, without needing its bases. `source`: where each option stands.
     """
     opt: dict[str, Any]
     file: Path
     notices: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: list(sys.argv))
     text: str = ''
+    source: Source | None = None
+
+    @contextmanager
+    def naming_places(self) -> Iterator[None]:
+        """A mistake that shows only when something is built from a block is told with the file and line of the block."""
+        try:
+            yield
+        except UserError as error:
+            path = _find(self.opt, error.block) if isinstance(error.block, dict) and self.source else None
+            if not path or self.source is None:
+                raise
+            said = f'{dotted(path)}: '
+            raise UserError(f'{self.source.place(path)}: {said}{str(error).removeprefix(said)}') from error
 
 
 def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:
@@ -110,7 +126,20 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if is_train and 'debug' in opt['name']:
         opt['val']['val_freq'] = 8
         opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
-    return LoadedOptions(opt, path, problems.notices)
+    return LoadedOptions(opt, path, problems.notices, source=problems.source)
+
+
+def _find(options: Any, block: dict[str, Any], path: OptionPath = ()) -> OptionPath | None:
+    """The path of the first block that says the same as `block`; of a data set, which may be changed, by its key."""
+    if not path and block.get('block') in options['datasets']:
+        return 'datasets', block['block']
+    inner = options.items() if isinstance(options, dict) else enumerate(options) if isinstance(options, list) else ()
+    for key, value in inner:
+        if value == block:
+            return *path, key
+        if (found := _find(value, block, (*path, key))) is not None:
+            return found
+    return None
 
 
 def freeze(opt: dict[str, Any]) -> Dict:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -29,11 +29,21 @@ class _Marked:
         return annotated[sorted_parts]
 
 
+class _Choice:
+    """`Literal`, where true is not the number 1."""
+
+    def __class_getitem__(cls, parts: Any) -> Any:
+        literal: Any = Literal
+        choice = literal[parts]
+        kinds = {type(part) for part in typing.get_args(choice)}
+        return Annotated[choice, BeforeValidator(values.no_truth)] if int in kinds and bool not in kinds else choice
+
+
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
 _NAMES = {n: getattr(typing, n)
-          for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
+          for n in ('Any', 'Dict', 'List', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
               'Sequence': Sequence, 'int': values.Int, 'float': values.Float, 'bool': bool, 'str': str, 'list': list,
-              'tuple': tuple, 'dict': dict, 'None': None, 'Path': Path, 'Annotated': _Marked
+              'tuple': tuple, 'dict': dict, 'None': None, 'Path': Path, 'Annotated': _Marked, 'Literal': _Choice
           } | {mark.__name__: mark for mark in (Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf)} | values.KNOWN
 # whose names may be spelt with the module's, e.g. typing.Optional
 _MODULES = ('typing', 't', 'annotated_types', 'at', 'abc', 'collections', 'pathlib', 'values')

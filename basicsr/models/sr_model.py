@@ -80,7 +80,8 @@ class SRModel(StepModel):
             return None
         loss = build_loss(self.opt['train'][key]).to(self.device)
         if getattr(loss, 'of_network', False):
-            raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
+            raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses',
+                            block=self.opt['train'][key])
         return loss
 
     def setup_optimizers(self) -> None:

@@ -36,6 +36,13 @@ def _real(value: Any) -> Any:
     return value
 
 
+def no_truth(value: Any) -> Any:
+    """The value, unless it is true or false; for a choice of numbers."""
+    if isinstance(value, bool):
+        raise PydanticCustomError('int_type', 'must be a whole number')
+    return value
+
+
 def _slice(text: str) -> str:
     try:
         if ':' in text:
