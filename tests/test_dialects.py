@@ -130,14 +130,13 @@ def test_the_eps_of_the_family_is_squared(load, given, here):
     assert load(_charbonnier(given)).opt['train']['pixel_opt']['eps'] == pytest.approx(here, rel=1e-12)
 
 
-@pytest.mark.parametrize(('given', 'says'), [
-    ('abc', "must be a number, not 'abc'"), ('[1]', 'must be a number, not a list'),
-    ('{}', 'must be a number, not a mapping'), ('2024-01-01', 'must be a number, not 2024-01-01'),
-    ('true', 'must be a number, not true'), ('-1', 'must be greater than 0, not -1'),
-    ('0', 'must be greater than 0, not 0'), ('.inf', 'must be a finite number, not .inf'),
-    ('1e200', '1e+200 is squared there, and the square is no number above 0'),
-    ('1e-200', '1e-200 is squared there, and the square is no number above 0')
-])
+@pytest.mark.parametrize(('given', 'says'),
+                         [('abc', "must be a number, not 'abc'"), ('[1]', 'must be a number, not a list'),
+                          ('{}', 'must be a number, not a mapping'), ('2024-01-01', 'must be a number, not 2024-01-01'),
+                          ('true', 'must be a number, not true'), ('-1', 'must be greater than 0, not -1'),
+                          ('0', 'must be greater than 0, not 0'), ('.inf', 'must be a finite number, not .inf'),
+                          ('1e200', '1e+200 is squared there, and the square is no number above 0'),
+                          ('1e-200', '1e-200 is squared there, and the square is no number above 0')])
 def test_an_eps_of_the_family_that_is_none_is_one_mistake(load, given, says):
     with pytest.raises(UserError) as caught:
         load(_charbonnier(given))

@@ -139,4 +139,4 @@ def test_a_data_set_of_others_that_refuses_an_argument_is_named_too(tiny_options
     file = tiny_options(dataset_files=[str(tmp_path / 'strict_dataset.py')],
                         datasets={'train': {'type': 'Strict', 'side': 3, 'name': 'x'}})
     assert main(['--opt', str(file)]) == 2
-    assert f"{file}:9: datasets.train: dataset 'Strict' cannot be built: side 3 is odd" in capsys.readouterr().err
+    assert f"{file}:7: datasets.train: dataset 'Strict' cannot be built: side 3 is odd" in capsys.readouterr().err

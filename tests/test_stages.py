@@ -143,9 +143,15 @@ def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(sta
     assert train([file]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(('error', '  stage'))]
     assert lines[0] == f'error: 3 mistakes in {file}' and len(lines) == 4
-    assert lines[1].startswith("  stage 'tiny_b': datasets.train: images do not pair") and '7.png' in lines[1]
-    assert lines[2].startswith("  stage 'tiny_b': datasets.val: the images of derain are not complete")
-    assert lines[3].startswith("  stage 'tiny_c': loss 'PerceptualLoss'") and 'no_layer' in lines[3]
+    text = Path(file).read_text().splitlines()
+    places = [
+        next(i for i, line in enumerate(text, 1) if line.startswith(key))
+        for key in ('  train:', '    datasets.val:', '    train.perceptual_opt:')
+    ]
+    assert lines[1].startswith(f"  stage 'tiny_b': {file}:{places[0]}: datasets.train: images do not pair")
+    assert lines[2].startswith(f"  stage 'tiny_b': {file}:{places[1]}: datasets.val: the images of derain are not")
+    assert lines[3].startswith(f"  stage 'tiny_c': {file}:{places[2]}: train.perceptual_opt: loss 'PerceptualLoss'")
+    assert '7.png' in lines[1] and 'no_layer' in lines[3]
     assert not (tmp_path / 'experiments').exists()
 
 

@@ -294,19 +294,18 @@ def test_the_json_schema_knows_the_ranges():
     jsonschema = pytest.importorskip('jsonschema')
     validator = jsonschema.Draft202012Validator(json.loads((ROOT / 'Options' / 'schema.json').read_text()))
     for part, value in (('network_g', {'type': 'RetinexMamba',
-                                       'n_feat': -8}), ('network_g', {'type': 'RetinexMamba',
-                                                                      'num_blocks': [1, 2,
-                                                                                     -2]}),
-                        ('network_g', {'type': 'RetinexMamba', 'num_blocks': [1]}), ('val', {'val_freq': 0}),
-                        ('path', {'resume_state': ''})):
+                                       'n_feat': -8}), ('network_g', {'type': 'RetinexMamba', 'num_blocks': [1, 2,
+                                                                                                             -2]}),
+                        ('network_g', {'type': 'RetinexMamba',
+                                       'num_blocks': [1]}), ('val', {'val_freq': 0}), ('path', {'resume_state': ''})):
         options = yaml.safe_load(GOOD_OPTIONS)
         options['train']['optim_g']['lr'] = 1e-4  # YAML 1.1 reads a text
         options['train']['scheduler']['eta_min'] = 1e-7
         assert validator.is_valid(options)
         assert not validator.is_valid(options | {part: value}), value
     for path, value in ((('optim_g', 'lr'), -1), (('optim_g', 'betas'), [0.9, 1]), (('scheduler', 'periods'), [-4]),
-                        (('scheduler', 'periods'), []), (('optim_g', 'differentiable'), True),
-                        (('pixel_opt', 'reduction'), 'none')):
+                        (('scheduler', 'periods'), []), (('optim_g', 'differentiable'), True), (('pixel_opt',
+                                                                                                 'reduction'), 'none')):
         options = yaml.safe_load(GOOD_OPTIONS)
         options['train']['optim_g']['lr'], options['train']['scheduler']['eta_min'] = 1e-4, 0
         options['train'][path[0]][path[1]] = value

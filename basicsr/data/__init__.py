@@ -33,7 +33,8 @@ def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
         error.args, error.block = (f'{where}: {error}', ), dataset_opt
         raise
     except ValueError as error:
-        raise UserError(f"{where}: dataset '{dataset_opt['type']}' cannot be built: {error}", block=dataset_opt) from error
+        raise UserError(f"{where}: dataset '{dataset_opt['type']}' cannot be built: {error}",
+                        block=dataset_opt) from error
 
 
 def __getattr__(name: str) -> Any:
