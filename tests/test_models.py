@@ -134,8 +134,8 @@ def test_what_cannot_be_built_is_named_with_the_place_of_its_block(tiny_options,
 def test_a_data_set_of_others_that_refuses_an_argument_is_named_too(tiny_options, tmp_path, capsys, monkeypatch):
     (tmp_path / 'strict_dataset.py'
      ).write_text('class Strict:\n    def __init__(self, side=1):\n        raise ValueError(f"side {side} is odd")\n')
-    monkeypatch.setattr(DATASET_REGISTRY, '_extra', [])
-    monkeypatch.setattr(DATASET_REGISTRY, '_index', None)
+    for name, value in (('_extra', []), ('_index', None), ('_objects', dict(DATASET_REGISTRY._objects))):
+        monkeypatch.setattr(DATASET_REGISTRY, name, value)
     file = tiny_options(dataset_files=[str(tmp_path / 'strict_dataset.py')],
                         datasets={'train': {'type': 'Strict', 'side': 3, 'name': 'x'}})
     assert main(['--opt', str(file)]) == 2

@@ -145,8 +145,8 @@ def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(sta
     assert lines[0] == f'error: 3 mistakes in {file}' and len(lines) == 4
     text = Path(file).read_text().splitlines()
     places = [
-        next(i for i, line in enumerate(text, 1) if line.startswith(key))
-        for key in ('  train:', '    datasets.val:', '    train.perceptual_opt:')
+        next(i for i, line in enumerate(text, 1) if line.strip().startswith(key))
+        for key in ('train:', 'datasets.val:', 'train.perceptual_opt:')
     ]
     assert lines[1].startswith(f"  stage 'tiny_b': {file}:{places[0]}: datasets.train: images do not pair")
     assert lines[2].startswith(f"  stage 'tiny_b': {file}:{places[1]}: datasets.val: the images of derain are not")
