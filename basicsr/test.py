@@ -34,8 +34,9 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     from basicsr.utils.dist import shutdown
     from basicsr.utils.logger import get_root_logger
     opt = start_run(loaded, args.launcher)
-    loaders = build_val_data(opt)
-    model = build_model(opt)
+    with loaded.naming_places():
+        loaders = build_val_data(opt)
+        model = build_model(opt)
     make_folders(opt, resuming=False)  # last, so that a start that fails leaves earlier results as they are
     open_log(opt, loaded)
     metrics, save_img, missing = opt['val']['metrics'], opt['val']['save_img'], 0

@@ -200,6 +200,19 @@ def test_a_base_is_looked_for_beside_the_file_first(write, tmp_path, monkeypatch
     assert shipped['network_g']['type'] == 'RetinexMamba'
 
 
+def test_a_base_is_looked_for_from_the_working_directory_before_the_checkout_and_nowhere_else(
+        write, tmp_path, monkeypatch):
+    name = 'RetinexMamba_LOL_v1.yml'
+    write(f'here/Options/{name}', GOOD_OPTIONS.replace('manual_seed: 0', 'manual_seed: 8'))
+    monkeypatch.chdir(tmp_path / 'here')
+    assert load(write('far/mine.yml', f'base: Options/{name}\n'))['manual_seed'] == 8
+    monkeypatch.chdir(tmp_path)
+    write('Options/mine.yml', f'base: {name}\n')
+    with pytest.raises(UserError,
+                       match='there is no option file'):  # the folder of that name in the checkout is another
+        load('Options/mine.yml')
+
+
 def test_files_are_looked_for_beside_the_file_that_names_them(write, tmp_path):
     for folder in ('recipes/gt', 'recipes/lq', 'mine/lq'):
         (tmp_path / folder).mkdir(parents=True)

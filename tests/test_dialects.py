@@ -10,6 +10,7 @@ import pytest
 
 from basicsr.config import load_options
 from basicsr.registry import ARCH_REGISTRY, REGISTRIES
+from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,6 +119,39 @@ path:
     assert opt['path']['param_key_g'] == 'params_ema' and opt['train']['optim_g']['weight_decay'] == 1e-4
     assert opt['network_g']['LayerNorm_type'] == 'WithBias' and 'Restormer' in ARCH_REGISTRY
     assert (opt['train']['optim_g']['type'], opt['train']['optim_g']['lr']) == ('AdamW', 3e-4)
+
+
+def _charbonnier(eps):
+    return RETINEX.replace('type: L1Loss', f'type: CharbonnierLoss\n    eps: {eps}')
+
+
+@pytest.mark.parametrize(('given', 'here'), [('1e-3', 1e-6), ("'1e-3'", 1e-6), ('~', 1e-6), ('2', 4)])
+def test_the_eps_of_the_family_is_squared(load, given, here):
+    assert load(_charbonnier(given)).opt['train']['pixel_opt']['eps'] == pytest.approx(here, rel=1e-12)
+
+
+@pytest.mark.parametrize(('given', 'says'),
+                         [('abc', "must be a number, not 'abc'"), ('[1]', 'must be a number, not a list'),
+                          ('{}', 'must be a number, not a mapping'), ('2024-01-01', 'must be a number, not 2024-01-01'),
+                          ('true', 'must be a number, not true'), ('-1', 'must be greater than 0, not -1'),
+                          ('0', 'must be greater than 0, not 0'), ('.inf', 'must be a finite number, not .inf'),
+                          ('1e200', '1e+200 is squared there, and the square is no number above 0'),
+                          ('1e-200', '1e-200 is squared there, and the square is no number above 0')])
+def test_an_eps_of_the_family_that_is_none_is_one_mistake(load, given, says):
+    with pytest.raises(UserError) as caught:
+        load(_charbonnier(given))
+    head, line = str(caught.value).splitlines()
+    assert head.startswith('1 mistake in ') and line.endswith(f': train.pixel_opt.eps: {says}')
+
+
+def test_the_file_name_is_named_for_files_of_the_family_only(load):
+    assert 'name' in told(load(RETINEX))
+    ours = 'PairedImageDataset'
+    text = re.sub('type: Dataset_PairedImage', f'type: {ours}', RETINEX)
+    assert ours in text and 'name' in told(load(text))  # `use_image`, which only that family has
+    text = re.sub(r' *use_image: .*\n| *max_minibatch: .*\n| *use_grad_clip: .*\n', '', text)
+    loaded = load(text)
+    assert loaded.opt['name'] != 'run' and 'name' not in told(loaded)
 
 
 def test_use_image_leaves_metrics_without_protocol_alone(load, tmp_path):

@@ -10,6 +10,8 @@ from torch import nn
 from basicsr.config import load_options
 from basicsr.engine.ema import update_ema
 from basicsr.models import build_model
+from basicsr.registry import DATASET_REGISTRY
+from basicsr.train import main
 from basicsr.training.launch import start_run
 
 NETWORK = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
@@ -99,3 +101,42 @@ def test_ema_averages_weights_and_copies_buffers():
     assert average.num_batches_tracked.item() == 7
     update_ema(average, net, 0)
     assert torch.equal(average.weight, net.weight)
+
+
+# ------------------------------------------------------------------------------------------------ what cannot be built
+
+
+@pytest.mark.parametrize(('changes', 'line', 'says'), [
+    ({'network_g': {'type': 'RetinexMamba', 'n_feat': 6}}, 'network_g:',
+     "network_g: network 'RetinexMamba' cannot be built: RetinexMamba: n_feat must be a multiple of 4"),
+    ({'train': {'perceptual_opt': {'type': 'PerceptualLoss', 'layer_weights': {'conv9_9': 1}}}}, '  perceptual_opt:',
+     "train.perceptual_opt: loss 'PerceptualLoss' cannot be built: vgg19 has no layer 'conv9_9'"),
+    ({'train': {'losses': [{'type': 'MixedLoss', 'terms': [{'type': 'PerceptualLoss', 'layer_weights': {'a': 1}}]}]}
+      }, '    - type: PerceptualLoss', "train.losses[0].terms[0]: loss 'PerceptualLoss' cannot be built: vgg19 has no"),
+    ({'train': {'pixel_opt': {'type': 'MoEBalanceLoss'}}
+      }, '  pixel_opt:', 'train.pixel_opt: MoEBalanceLoss compares no images'),
+    ({'train': {'optim_g': {'type': 'SGD', 'lr': 1e-3, 'nesterov': True}}
+      }, '  optim_g:', "train.optim_g: optimizer 'SGD' cannot be built: Nesterov momentum requires"),
+    ({'train': {'optim_g': {'type': 'Adam', 'lr': 1e-3, 'capturable': True}}
+      }, '  optim_g:', "train.optim_g: optimizer 'Adam' cannot be built: capturable is for parameters on a GPU"),
+    ({'train': {'optim_g': {'type': 'Adam', 'lr': 1e-3, 'fused': True, 'foreach': True}}
+      }, '  optim_g:', "train.optim_g: optimizer 'Adam' cannot be built: `fused` and `foreach`"),
+    ({'datasets': {'train': {'mean': [1, 2]}}}, '  train:', 'datasets.train: mean: 2 values for three channels'),
+    ({'datasets': {'val': {'filename_tmpl': 'x_{}'}}}, '  val:', 'datasets.val: images do not pair by name'),
+])
+def test_what_cannot_be_built_is_named_with_the_place_of_its_block(tiny_options, capsys, changes, line, says):
+    file = tiny_options(**changes)
+    assert main(['--opt', str(file)]) == 2
+    number = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if text.startswith(line))
+    assert f'error: {file}:{number}: {says}' in capsys.readouterr().err
+
+
+def test_a_data_set_of_others_that_refuses_an_argument_is_named_too(tiny_options, tmp_path, capsys, monkeypatch):
+    (tmp_path / 'strict_dataset.py'
+     ).write_text('class Strict:\n    def __init__(self, side=1):\n        raise ValueError(f"side {side} is odd")\n')
+    for name, value in (('_extra', []), ('_index', None), ('_objects', dict(DATASET_REGISTRY._objects))):
+        monkeypatch.setattr(DATASET_REGISTRY, name, value)
+    file = tiny_options(dataset_files=[str(tmp_path / 'strict_dataset.py')],
+                        datasets={'train': {'type': 'Strict', 'side': 3, 'name': 'x'}})
+    assert main(['--opt', str(file)]) == 2
+    assert f"{file}:7: datasets.train: dataset 'Strict' cannot be built: side 3 is odd" in capsys.readouterr().err

@@ -20,6 +20,13 @@ OPTIMIZERS = [(torch.optim.Adam, {}), (torch.optim.AdamW, {'weight_decay': 0.1, 
               (torch.optim.SGD, {'momentum': 0.9, 'nesterov': True}), (torch.optim.RMSprop, {})]
 
 
+def test_options_that_a_cpu_cannot_keep_are_refused_before_the_first_step():
+    p = nn.Parameter(torch.zeros(1))
+    for params in ([p], iter([p]), [{'params': [p]}], [{'params': p}], [('p', p)]):
+        with pytest.raises(ValueError, match='capturable is for parameters on a GPU'):
+            build_optimizer(torch.optim.Adam, params, 1e-3, capturable=True)
+
+
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1))

@@ -63,25 +63,37 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_spelli
     ('    lr: 1e-4\n', '', 'train.optim_g.lr', 'is required'),
     ('  total_iter: 100\n', '', 'train.total_iter', 'is required'),
     ('    periods: [60, 40]\n', '', 'train.scheduler.periods', 'is required'),
-    ('total_iter: 100', 'total_iter: many', 'train.total_iter',
-     "integer, unable to parse string as an integer, not 'many'"),
+    ('total_iter: 100', 'total_iter: many', 'train.total_iter', "must be a whole number, not 'many'"),
     ('total_iter: 100', 'total_iter: 0', 'train.total_iter', 'greater than 0'),
     ('total_iter: 100', 'total_iter: 101', 'train.total_iter', '101 iterations, but the periods'),
-    ('num_feat: 8', 'num_feat: wide', 'network_g.num_feat', 'integer'),
+    ('num_feat: 8', 'num_feat: wide', 'network_g.num_feat', "must be a whole number, not 'wide'"),
     ('num_gpu: 0', 'num_gpu: -1', 'num_gpu', 'greater than or equal to 0, not -1'),
     ('num_gpu: 0', 'num_gpu: atuo', 'num_gpu', "Did you mean 'auto'?"),
-    ('betas: [0.9, 0.99]', 'betas: 0.9', 'train.optim_g.betas', 'tuple'),
+    ('betas: [0.9, 0.99]', 'betas: 0.9', 'train.optim_g.betas', 'must be a list, not 0.9'),
     ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]',
      'type: LinearWarmupCosineAnnealingLR\n    warmup_iter: 100', 'train.scheduler.warmup_iter',
      '100 is not less than total_iter: 100'),
     ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]\n    eta_min: 1e-7',
      'type: LinearWarmupCosineAnnealingLR\n    warmup_iter: 10\n  warmup_iter: 5', 'train.warmup_iter',
      'give one of the two'),
-    ('restart_weights: [1, 1]', 'restart_weights: [1]', 'train.scheduler.restart_weights', '1 values for 2 periods'),
+    ('restart_weights: [1, 1]', 'restart_weights: [1]', 'train.scheduler.restart_weights', '1 value for 2 periods'),
+    ('    restart_weights: [1, 1]\n', '', 'train.scheduler.restart_weights', 'is required: 2 values for 2 periods'),
+    ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]\n    eta_min: 1e-7',
+     'type: CosineAnnealingRestartCyclicLR\n    periods: [60, 40]\n    restart_weights: [1, 1]',
+     'train.scheduler.eta_mins', 'is required: 2 values for 2 periods'),
+    ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]\n    eta_min: 1e-7',
+     'type: MultiStepLR\n    milestones: [50]\n    restarts: [0, 50]', 'train.scheduler.restart_weights',
+     'is required: 2 values for 2 restarts'),
+    ('loss_weight: 1.0', 'reduction: none', 'train.pixel_opt.reduction',
+     "must be mean or sum (training needs one number), not 'none'"),
+    ('total_iter: 100', 'total_iter: 100\n  losses: [{type: MixedLoss, terms: [{type: MSELoss, reduction: none}]}]',
+     'train.losses[0].terms[0].reduction', 'must be mean or sum'),
+    ('betas: [0.9, 0.99]', 'differentiable: true', 'train.optim_g.differentiable', 'must be false'),
+    ('crop_border: 2', 'input_order: CHW', 'val.metrics.psnr.input_order', "'CHW' is not allowed; one of: HWC."),
     ('crop_border: 2', 'better: high', 'val.metrics.psnr.better', "Did you mean 'higher'?"),
     ('val_freq: 50', 'val_freq: 50\n  best_metric: ssim', 'val.best_metric', "'ssim' is none of the metrics: psnr"),
     ('  val:\n', '  valid:\n', 'datasets.valid', "Did you mean 'val'?"),
-    ('print_freq: 10', 'print_freq: [10]', 'logger.print_freq', 'integer'),
+    ('print_freq: 10', 'print_freq: [10]', 'logger.print_freq', 'must be a whole number, not a list'),
     ('gt_size: 32', 'gt_size: 33', 'datasets.train.gt_size', '33 is not a multiple of scale: 2'),
     ('gt_size: 32', 'gt_size: 32\n    mini_batch_sizes: [4, 2]\n    gt_sizes: [16, 32]\n    iters: [5]',
      'datasets.train', 'one length'),
@@ -101,6 +113,12 @@ def test_one_mistake(load, old, new, path, says):
     ('total_iter: 100', 'total_iter: 100\n  epochs: 5', 'train.epochs', 'total_iter'),
     ('num_gpu: 0', 'num_gpu: 0\nbatch_size: 4', 'batch_size', 'datasets.train.batch_size_per_gpu'),
     ('num_gpu: 0', 'num_gpu: 0\nlr: 1', 'lr', 'train.optim_g.lr'),
+    ('total_iter: 100', 'total_iter: 100\n  iters: 5', 'train.iters', 'total_iter'),
+    ('num_gpu: 0', 'num_gpu: 0\nniter: 5', 'niter', 'train.total_iter'),
+    ('num_gpu: 0', 'num_gpu: 0\nepoch: 5', 'epoch', 'train.total_iter'),
+    ('batch_size_per_gpu: 4', 'batchsize: 4', 'datasets.train.batchsize', 'batch_size_per_gpu'),
+    ('batch_size_per_gpu: 4', 'bs: 4', 'datasets.train.bs', 'batch_size_per_gpu'),
+    ('num_gpu: 0', 'num_gpu: 0\ndevice: cuda', 'device', 'num_gpu'),
     ('gt_size: 32', 'patch_size: 32', 'datasets.train.patch_size', 'gt_size'),
     ('type: calculate_psnr', 'type: psnr', 'val.metrics.psnr.type', 'calculate_psnr'),
     ('type: calculate_psnr', 'type: PSNR', 'val.metrics.psnr.type', 'calculate_psnr'),
@@ -112,6 +130,60 @@ def test_one_mistake(load, old, new, path, says):
 def test_words_that_people_bring(load, old, new, path, right):
     found = [line for line in message(load, GOOD, (old, new)).splitlines() if f': {path}: ' in line]
     assert len(found) == 1 and f"Did you mean '{right}'?" in found[0]
+
+
+def test_shuffling_is_no_option(load):
+    text = message(load, GOOD, ('gt_size: 32', 'gt_size: 32\n    shuffle: true'))
+    assert "'shuffle'. Not needed: training images are shuffled, and others never." in text
+
+
+@pytest.mark.parametrize(('override', 'says'), [
+    ('model_type=-1', 'model_type: must be text, not -1'),
+    ('val.best_metric={a: 1}', 'val.best_metric: must be text, not a mapping'),
+    ('datasets.val=5', 'datasets.val: must be a mapping (key: value), not 5'),
+    ('train.total_iter=~', 'train.total_iter: must be a whole number, not null'),
+    ('train.total_iter=true', 'train.total_iter: must be a whole number, not true'),
+    ('train.total_iter=2024-01-01', 'train.total_iter: must be a whole number, not 2024-01-01'),
+    ('train.total_iter=1.5', 'train.total_iter: must be a whole number, not 1.5'),
+    ('train.total_iter=!!set {a}', 'train.total_iter: must be a whole number, not a set'),
+    ('val.save_img=maybe', "val.save_img: must be true or false, not 'maybe'"),
+    ('val.save_img=~', 'val.save_img: must be true or false, not null'),
+    ('train.optim_g.lr=.nan', 'train.optim_g.lr: must be a finite number, not .nan'),
+    ('name={a: 1}', 'name: must be text, not a mapping'),
+    ('logger=[1]', 'logger: must be a mapping (key: value), not a list'),
+    ('network_g={type: MSRResNet, upscale: true}', 'network_g.upscale: must be a whole number, not true'),
+    ('path.resume_state=""', 'path.resume_state: must not be empty'),
+    ('path.experiments_root=""', 'path.experiments_root: must not be empty'),
+    ('path.fine_tune_from=""', 'path.fine_tune_from: must not be empty'),
+    ('datasets.train.dataroot_gt=""', 'datasets.train.dataroot_gt: must not be empty'),
+    ('arch_files=[""]', 'arch_files[0]: must not be empty'),
+])
+def test_one_mistake_is_one_sentence_in_the_words_of_yaml(load, override, says):
+    head, line = message(load, overrides=[override]).splitlines()
+    assert head.startswith('1 mistake in ') and line == f"  override '{override}': {says}"
+
+
+def test_stages_on_the_command_line_are_the_place_of_their_mistakes(load):
+    override = 'stages=[{name: a, train.total_iter: x, 5: 3}]'
+    lines = message(load, overrides=[override]).splitlines()[1:]
+    assert len(lines) == 2 and all(line.startswith(f"  override '{override}': ") for line in lines), lines
+
+
+@pytest.mark.parametrize(('old', 'new', 'says'), [
+    ('total_iter: 100', 'total_iter: 100\n  warmup_iter: 100',
+     'train.warmup_iter: the run ends after 100 iterations, before or with the warm-up of 100'),
+    ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]\n    eta_min: 1e-7',
+     'type: MultiStepLR\n    milestones: [50, 100, 200]',
+     'train.scheduler.milestones: without effect, as the run ends after 100 iterations: 100, 200'),
+    ('type: CosineAnnealingRestartLR\n    periods: [60, 40]\n    restart_weights: [1, 1]\n    eta_min: 1e-7',
+     'type: MultiStepLR\n    milestones: [50]\n    restarts: [0, 300]\n    restart_weights: [1, 1]',
+     'train.scheduler.restarts: without effect, as the run ends after 100 iterations: 300'),
+    *(('total_iter: 100', f'total_iter: 100\n  {key}: {{type: X}}', f'train.{key}: not read by SRModel')
+      for key in ('optim_d', 'gan_opt', 'ldl_opt', 'feature_matching_opt')),
+])
+def test_what_a_run_does_not_reach_or_read_is_said_in_one_line(load, old, new, says):
+    notice, = load(GOOD, (old, new)).notices
+    assert notice.endswith(says) and 'run.x4.yml:' in notice
 
 
 def test_a_run_that_ends_before_its_periods_is_said_in_one_line(load):

@@ -218,3 +218,38 @@ def reads(img, **kwargs): return kwargs['x']
     assert not signature('swallows').open and signature('reads').open
     assert not read_signature(METRIC_REGISTRY.index()['calculate_psnr']).open
     assert all(isinstance(e.node, (ast.ClassDef, ast.FunctionDef)) for e in registry.index().values())
+
+
+def test_annotations_say_their_bounds_in_every_spelling(load, tmp_path):
+    (tmp_path / 'own_arch.py').write_text('''
+import typing
+from typing import Annotated, Optional
+import annotated_types as at
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
+class Own:
+    def __init__(self, a: Annotated[int, Ge(1)] = 1, b: Annotated[float, Gt(0), Lt(1)] = 0.5,
+                 c: Annotated[list[int], Len(2, 2)] = (1, 2), d: 'Annotated[int, Le(-1)]' = -1,
+                 e: typing.Optional[int] = None, f: typing.Annotated[str, at.MinLen(1)] = 'x', g: float = 1.,
+                 h: Tensor = None, i: Annotated[int, Strange(3)] = 3): ...
+''')
+    wrong = {'a': (0, 'must be greater than or equal to 1, not 0'), 'b': (1, 'must be less than 1, not 1'),
+              'c': ([1], 'needs at least 2 values, not 1'), 'd': (0, 'must be less than or equal to -1, not 0'),
+              'e': ('x', "must be a whole number, not 'x'"), 'f': ("''", 'must not be empty'),
+              'g': ('true', 'must be a number, not true')}  # yapf: disable
+    own = [f'arch_files=[{tmp_path}/own_arch.py]', 'network_g={type: Own}']
+    try:
+        for name, (value, says) in wrong.items():
+            with pytest.raises(UserError) as caught:
+                load(overrides=[*own, f'network_g.{name}={value}'])
+            assert str(
+                caught.value).splitlines()[1:] == [f"  override 'network_g.{name}={value}': network_g.{name}: {says}"]
+        assert load(overrides=own).notices == []
+        notices = load(overrides=[*own, 'network_g.h=3', 'network_g.i=4', 'network_g.a="5"']).notices
+        assert notices == [
+            f"override 'network_g.{name}={value}': network_g.{name}: not checked: the annotation '{annotation}' names what"
+            ' options do not know'
+            for name, value, annotation in (('h', 3, 'Tensor'), ('i', 4, 'Annotated[int, Strange(3)]'))
+        ]
+    finally:
+        ARCH_REGISTRY._extra.clear()
+        ARCH_REGISTRY._index = None

@@ -162,7 +162,7 @@ def test_a_seeded_search_is_repeatable(files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(('space', 'expected'), [
     ('space: {train.optim_g.lrr: {low: 1, high: 2}}', "train.optim_g.lrr: unknown key 'lrr'. Did you mean 'lr'?"),
-    ('space: {network_g.num_feat: {choices: [2, 4, many]}}', 'network_g.num_feat: must be a valid integer'),
+    ('space: {network_g.num_feat: {choices: [2, 4, many]}}', 'network_g.num_feat: must be a whole number'),
     ('space: {train.losses.3.loss_weight: {low: 1, high: 2}}', 'train.losses.3.loss_weight'),
     ('space: {train.optim_g.lr: {low: 2, high: 1}}', 'space.yml:1: space.train.optim_g.lr:'),
     ('space: {train.optim_g.lr: {low: 0.0, high: 1, log: true}}', 'space.yml:1: space.train.optim_g.lr:'),

@@ -55,6 +55,24 @@ def test_the_masrnet_space_fits_its_option_file(pairs):
     assert opt['train'].get('grad_clip_norm') is None
 
 
+@pytest.mark.parametrize(('parameter', 'says'), [
+    ('{low: 0, high: 1, log: true}', 'log: true needs a low above 0, not 0'),
+    ('{low: 2, high: 1}', 'low: 2 is above high: 1'),
+    ('{low: 1, high: 2, log: true, step: 1}', 'log: true takes no step'),
+    ('{low: 1, high: 2, step: 0}', 'step must be above 0, not 0'),
+    ('{low: .nan, high: 1}', 'low: must be a finite number, not .nan'),
+    ('{low: 1, high: .inf}', 'high: must be a finite number, not .inf'),
+    ('{low: true, high: 3}', 'low: must be a number, not true'),
+])
+def test_a_range_that_is_none_is_one_sentence(tmp_path, parameter, says):
+    file = tmp_path / 's.yml'
+    file.write_text(f'space:\n  a: {parameter}')
+    with pytest.raises(UserError) as caught:
+        read_space(file)
+    head, line = str(caught.value).splitlines()
+    assert head.startswith('1 mistake') and line.startswith(f'  {file}:2: space.a') and line.endswith(says)
+
+
 def test_trials_that_interrupt_themselves_are_refused():
     file = ROOT / 'Options' / 'search' / 'retinexmamba.yml'
     with pytest.raises(UserError, match='time_limit interrupts runs, and a trial is not resumed'):

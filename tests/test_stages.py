@@ -143,9 +143,15 @@ def test_data_and_losses_of_all_stages_are_looked_up_before_the_first_trains(sta
     assert train([file]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(('error', '  stage'))]
     assert lines[0] == f'error: 3 mistakes in {file}' and len(lines) == 4
-    assert lines[1].startswith("  stage 'tiny_b': datasets.train: images do not pair") and '7.png' in lines[1]
-    assert lines[2].startswith("  stage 'tiny_b': datasets.val: the images of derain are not complete")
-    assert lines[3].startswith("  stage 'tiny_c': loss 'PerceptualLoss'") and 'no_layer' in lines[3]
+    text = Path(file).read_text().splitlines()
+    places = [
+        next(i for i, line in enumerate(text, 1) if line.strip().startswith(key))
+        for key in ('train:', 'datasets.val:', 'train.perceptual_opt:')
+    ]
+    assert lines[1].startswith(f"  stage 'tiny_b': {file}:{places[0]}: datasets.train: images do not pair")
+    assert lines[2].startswith(f"  stage 'tiny_b': {file}:{places[1]}: datasets.val: the images of derain are not")
+    assert lines[3].startswith(f"  stage 'tiny_c': {file}:{places[2]}: train.perceptual_opt: loss 'PerceptualLoss'")
+    assert '7.png' in lines[1] and 'no_layer' in lines[3]
     assert not (tmp_path / 'experiments').exists()
 
 
@@ -208,11 +214,11 @@ def test_mistakes_of_all_stages_are_reported_with_their_lines_before_anything_st
     assert lines[0] == f'error: 7 mistakes in {file}'
     for stage, option, key, message in (
         ('a', 'train.totl_iter', 'train.totl_iter', "Did you mean 'total_iter'?"),
-        ('a', 'train.pixel_opt.reduction', 'train.pixel_opt.reduction', 'string'),
+        ('a', 'train.pixel_opt.reduction', 'train.pixel_opt.reduction', 'must be one of: mean, sum; not a list'),
         ('b', 'train.total_iter', 'train.total_iter: 200', 'the periods of the scheduler end after 100'),
         ('b', 'stages[1].train.total_iter.x', 'train.total_iter.x', "'total_iter' holds a single value"),
         ('b', 'stages[1].path.fine_tune_from', 'path.fine_tune_from', 'starts from the weights of the stage before'),
-        ('b', 'datasets.train.gt_size', 'datasets.train.gt_size', 'integer'),
+        ('b', 'datasets.train.gt_size', 'datasets.train.gt_size', "must be a whole number, not 'big'"),
     ):
         number = next(i for i, line in enumerate(text, 1) if key in line)
         found = [line for line in lines if line.startswith(f"  stage '{stage}': {file}:{number}: {option}: ")]

@@ -50,8 +50,14 @@ def good(kind: Any) -> Any:
     one = next((v for v in (1, 0.5, 2, 'derain', 'train', {}) if takes(kind, v)), None)
     if one is not None:
         return one
-    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
-    return [good(typing.get_args(kind)[0])]
+    inner = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    return [good(typing.get_args(inner)[0])] * length(kind, 1)
+
+
+def length(kind: Any, otherwise: int) -> int:
+    """How many values a list takes at least."""
+    marks = typing.get_args(kind)[1:] if typing.get_origin(kind) is Annotated else ()
+    return max((n for n in (getattr(mark, 'min_length', 0) for mark in marks) if n), default=otherwise)
 
 
 def wrong(kind: Any, inside: bool = False) -> Iterator[tuple[Any, str]]:
@@ -60,11 +66,15 @@ def wrong(kind: Any, inside: bool = False) -> Iterator[tuple[Any, str]]:
     if (origin is Annotated and args[0] in (int, float)) or kind in (int, float):
         refused = [v for v in TRIED if not takes(kind, v) and (isinstance(v, int) or args[0] is float)]
         assert refused, f'{kind} has no range'
-        yield from ((v, '') for v in {refused[0], refused[-1]})
+        yield from ((v, '') for v in (refused[0], refused[-1], True))  # true would count as 1
+    elif origin is Annotated and length(kind, 2) > 2:
+        item = typing.get_args(args[0])[0]
+        yield from (([good(item), value, *[good(item)] * (length(kind, 2) - 2)], f'[1]{path}')
+                    for value, path in wrong(item))
     elif origin is Annotated:
         yield from wrong(args[0])
     elif origin is Literal and all(isinstance(a, int) and not isinstance(a, bool) for a in args):
-        yield -8, ''
+        yield from ((v, '') for v in (-8, True))
     elif origin in (typing.Union, types.UnionType):
         yield from (found for a in args for found in wrong(a))
     elif origin in (list, Sequence):
@@ -117,8 +127,9 @@ def options_with(path: tuple, name: str, fields: dict[str, tuple[Any, Any]]) -> 
         holder = holder[part]
     required = {k: good(kind) for k, (kind, default) in fields.items() if default is ... and k != 'type'}
     holder[path[-1]] = {'type': name, **required}
-    if path == PLACES[SCHEDULER_REGISTRY] and 'periods' in required:
-        holder[path[-1]]['periods'] = [60, 40]
+    if path == PLACES[SCHEDULER_REGISTRY]:  # two of each, as the values out of range are tried beside a good one
+        two = {'periods': [60, 40], 'restarts': [0, 50], 'restart_weights': [1, 1], 'eta_mins': [0, 0]}
+        holder[path[-1]] |= {k: v for k, v in two.items() if k in fields}
     return options
 
 
@@ -130,7 +141,8 @@ def test_every_argument_knows_its_values(registry, name, tmp_path):
     for argument, (kind, _) in fields.items():
         assert kind is not Any, f'{argument} of {name} has no annotation that the checker of options understands'
     options = options_with(PLACES[registry], name, fields)
-    check(tmp_path / 'run.yml', options, PLACES[registry], fields)
+    for model in ('SRModel', 'ImageCleanModel') if registry is LOSS_REGISTRY else ('SRModel', ):  # two dialects
+        check(tmp_path / 'run.yml', options | {'model_type': model}, PLACES[registry], fields)
 
 
 @pytest.mark.parametrize('name', OPTIMIZERS)
@@ -166,8 +178,35 @@ def test_every_option_of_the_schema_knows_its_values(path, model, tmp_path):
     options['dist_params'] = {'backend': 'nccl'}
     options['logger']['wandb'] = {'project': None}
     options['datasets']['train'] |= {'mini_batch_sizes': [1, 1], 'gt_sizes': [16, 16], 'iters': [50, 50]}
-    unread = ('num_prefetch_queue', 'max_minibatch')  # taken out before
-    check(tmp_path / 'run.yml', options, path, {k: v for k, v in _fields(model).items() if k not in unread})
+    for family in ('SRModel', 'ImageCleanModel'):
+        check(tmp_path / 'run.yml', options | {'model_type': family}, path, _fields(model))
+
+
+SWITCHES = ('use_amp', 'train.use_grad_clip', 'val.use_image', 'datasets.train.use_shuffle')
+
+
+@pytest.mark.parametrize(('path', 'value', 'says'), [
+    *((path, value, f'must be true or false, not {value!r}') for path in SWITCHES for value in ('abc', -1)),
+    ('datasets.train.prefetch_mode', 'abc', "'abc' is not allowed; one of: cpu or cuda."),
+    ('datasets.train.num_prefetch_queue', 0, 'must be greater than 0, not 0'),
+    ('val.max_minibatch', 'abc', "must be a whole number, not 'abc'"),
+    ('path.root', [1], 'must be text, not a list'),
+    ('path.param_key', [1], 'must be text, not a list'),
+])
+def test_keys_of_other_programs_are_checked_before_they_are_read(path, value, says, tmp_path):
+    (tmp_path / 'run.yml').write_text(GOOD_OPTIONS)
+    override = f'{path}={json.dumps(value)}'
+    with pytest.raises(UserError) as caught:
+        load_options(tmp_path / 'run.yml', [override], is_train=True, check_files=False)
+    assert str(caught.value).splitlines()[1:] == [f"  override '{override}': {path}: {says}"]
+
+
+def test_a_switch_in_quotes_is_the_switch(tmp_path):
+    (tmp_path / 'run.yml').write_text(GOOD_OPTIONS)
+    for value in (True, False):
+        overrides = [f'{key}="{str(value).lower()}"' for key in ('use_amp', 'train.use_grad_clip')]
+        train = load_options(tmp_path / 'run.yml', overrides, is_train=True, check_files=False).opt['train']
+        assert (train.get('amp') == 'fp16', train.get('grad_clip_norm') == 0.01) == (value, value)
 
 
 def test_signatures_are_written_with_annotations():
@@ -189,6 +228,20 @@ def test_signatures_are_written_with_annotations():
     ('datasets.train.dataset_enlarge_ratio=0', 'dataset_enlarge_ratio: must be greater than 0, not 0'),
     ('datasets.train.resize=[8]', 'datasets.train.resize: needs at least 2 values, not 1'),
     ('datasets.train.resize=[8, 8, 8]', 'datasets.train.resize: needs at most 2 values, not 3'),
+    ('datasets.train.mean=[]', 'datasets.train.mean: needs at least 1 value, not 0'),
+    ('datasets.train.std=[1, 1, 1, 1]', 'datasets.train.std: needs at most 3 values, not 4'),
+    ('network_g={type: RetinexMamba, num_blocks: [1]}', 'network_g.num_blocks: needs at least 3 values, not 1'),
+    ('network_g={type: RetinexFormer, num_blocks: []}', 'network_g.num_blocks: needs at least 3 values, not 0'),
+    ('network_g={type: Restormer, heads: [1, 2, 4]}', 'network_g.heads: needs at least 4 values, not 3'),
+    ('network_g={type: ISALux, heads: [1, 2, 4, 8, 8]}', 'network_g.heads: needs at most 4 values, not 5'),
+    ('network_g={type: MASRNet, moe_hidden: [[1], [2], []]}', 'network_g.moe_hidden[2]: needs at least 1 value, not 0'),
+    ('network_g={type: MASRNet, quant_noise: [0]}', 'network_g.quant_noise: needs at least 4 values, not 1'),
+    ('train.losses=[{type: MixedLoss, terms: []}]', 'train.losses[0].terms: needs at least 1 value, not 0'),
+    ('train.perceptual_opt={type: PerceptualLoss, layer_weights: {}}', 'layer_weights: needs at least 1 value, not 0'),
+    ('train.scheduler={type: MultiStepLR, milestones: [], restarts: []}', 'restarts: needs at least 1 value, not 0'),
+    ('train.scheduler={type: CosineAnnealingRestartLR, periods: []}', 'periods: needs at least 1 value, not 0'),
+    ('train.mixing_augs={mixup: true, mixup_beta: 1e-40}', 'mixup_beta: must be greater than or equal to 0.001'),
+    ('manual_seed=99999999999999999999', 'manual_seed: must be less than or equal to 9223372036854775807'),
     ('datasets.train.pair_range=twelve',
      "pair_range: must be a slice such as ':460' or '460:' (a number alone is no slice), not 'twelve'"),
     ('datasets.train.std=[1, 0, 1]', 'datasets.train.std[1]: must be greater than 0, not 0'),
@@ -199,8 +252,8 @@ def test_signatures_are_written_with_annotations():
     ('network_g={type: RetinexMamba, in_channels: 1}', 'network_g.in_channels: 1 is not allowed; one of: 3.'),
     ('network_g={type: RetinexMamba, num_blocks: [1, 2, -2]}',
      'num_blocks[2]: must be greater than or equal to 0, not -2'),
-    ('network_g={type: RetinexMamba, num_blocks: 4}', 'num_blocks: must be a valid list, not 4'),
-    ('network_g={type: RetinexMamba, num_blocks: many}', "num_blocks: must be a valid list, not 'many'"),
+    ('network_g={type: RetinexMamba, num_blocks: 4}', 'num_blocks: must be a list, not 4'),
+    ('network_g={type: RetinexMamba, num_blocks: many}', "num_blocks: must be a list, not 'many'"),
     ('datasets.val={type: CDD11Dataset, dataroot: lq, subset: tripel}', "Did you mean 'triple'?"),
     ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: []}', 'de_type: needs at least 1 value, not 0'),
     ('datasets.val={type: AllInOneDataset, dataroot: lq, de_type: [derain], ratios: {derian: 2}}', "mean 'derain'?"),
@@ -215,7 +268,7 @@ def test_missing_folders_hide_no_value_out_of_range(override, line, tmp_path, ca
     assert len(found) == 1 and found[0].startswith(f"  override '{override}': "), lines
     folders = [text for text in lines if 'does not exist' in text]
     assert len(folders) >= 3 and any('logger.print_freq: must be greater than 0' in text for text in lines)
-    restart_weights = 'periods' in override  # two stand in the file for one period
+    restart_weights = 'periods=' in override  # two stand in the file for one period
     assert lines[0].startswith(f'error: {len(folders) + 2 + restart_weights} mistakes in ')
 
 
@@ -241,15 +294,18 @@ def test_the_json_schema_knows_the_ranges():
     jsonschema = pytest.importorskip('jsonschema')
     validator = jsonschema.Draft202012Validator(json.loads((ROOT / 'Options' / 'schema.json').read_text()))
     for part, value in (('network_g', {'type': 'RetinexMamba',
-                                       'n_feat': -8}), ('network_g', {'type': 'RetinexMamba',
-                                                                      'num_blocks': [1, 2,
-                                                                                     -2]}), ('val', {'val_freq': 0})):
+                                       'n_feat': -8}), ('network_g', {'type': 'RetinexMamba', 'num_blocks': [1, 2,
+                                                                                                             -2]}),
+                        ('network_g', {'type': 'RetinexMamba',
+                                       'num_blocks': [1]}), ('val', {'val_freq': 0}), ('path', {'resume_state': ''})):
         options = yaml.safe_load(GOOD_OPTIONS)
         options['train']['optim_g']['lr'] = 1e-4  # YAML 1.1 reads a text
         options['train']['scheduler']['eta_min'] = 1e-7
         assert validator.is_valid(options)
         assert not validator.is_valid(options | {part: value}), value
-    for path, value in ((('optim_g', 'lr'), -1), (('optim_g', 'betas'), [0.9, 1]), (('scheduler', 'periods'), [-4])):
+    for path, value in ((('optim_g', 'lr'), -1), (('optim_g', 'betas'), [0.9, 1]), (('scheduler', 'periods'), [-4]),
+                        (('scheduler', 'periods'), []), (('optim_g', 'differentiable'), True), (('pixel_opt',
+                                                                                                 'reduction'), 'none')):
         options = yaml.safe_load(GOOD_OPTIONS)
         options['train']['optim_g']['lr'], options['train']['scheduler']['eta_min'] = 1e-4, 0
         options['train'][path[0]][path[1]] = value

@@ -22,4 +22,4 @@ def build_network(opt: dict[str, Any]) -> nn.Module:
     try:
         return build(ARCH_REGISTRY, deepcopy(dict(opt)))
     except (TypeError, ValueError) as error:
-        raise UserError(f"network '{opt['type']}' cannot be built: {error}") from error
+        raise UserError(f"network '{opt['type']}' cannot be built: {error}", block=opt) from error

@@ -9,10 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Len
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description
@@ -90,9 +91,9 @@ class ISALux(nn.Module):
     description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=recognise)
 
     def __init__(self, in_channels: Count = 3, out_channels: Count = 3, dim: Count = 32,
-                 num_blocks: Sequence[Natural] = (2, 2, 2), num_refinement_blocks: Natural = 0,
-                 heads: Sequence[Count] = (1, 2, 4), ffn_expansion_factor: Positive = 2.66, num_experts: Count = 4,
-                 top_k: Count = 2, *, lora_r: Natural = 8, use_illumination: bool = True,
+                 num_blocks: Annotated[Sequence[Natural], Len(3, 4)] = (2, 2, 2), num_refinement_blocks: Natural = 0,
+                 heads: Annotated[Sequence[Count], Len(3, 4)] = (1, 2, 4), ffn_expansion_factor: Positive = 2.66,
+                 num_experts: Count = 4, top_k: Count = 2, *, lora_r: Natural = 8, use_illumination: bool = True,
                  semantic: str | Literal[False] | None = 'torchvision', num_classes: Count = 21,
                  checkpoint: bool = False):  # yapf: disable
         super().__init__()

@@ -5,7 +5,6 @@ Nothing of it is described in a paper; figures that its README claims (18.3 M pa
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -33,7 +32,7 @@ from basicsr.archs.lora_gate_restormer.low_rank import BetterLoRaConv, SpatialAw
 from basicsr.archs.restormer import recognition
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import Count, Natural, Positive
+from basicsr.utils.values import Count, Counts4, Natural, Naturals4, Positive
 
 
 class CSFF(nn.Module):
@@ -99,8 +98,8 @@ class ImprovedLoRaGateRestormer(nn.Module):
                               claims={**recognition.CLAIMS, 'use_dfrg': 'use_dfrg'})
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
-                 num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
-                 heads: Sequence[Count] = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
+                 num_blocks: Naturals4 = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
+                 heads: Counts4 = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  gate_type: Literal['headwise', 'elementwise', 'None', 'none', ''] | None = 'elementwise',
                  use_dfrg: bool = True, lora_ffn_ratio: Positive | None = 0.5, lora_attn_ratio: Positive | None = 0.8,
@@ -181,8 +180,8 @@ class LoRa_Gate_Restormer(RestormerUNet):
                               recognise=recognition.gated, claims=recognition.CLAIMS, agrees=recognition.claim_agrees)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
-                 num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
-                 heads: Sequence[Count] = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
+                 num_blocks: Naturals4 = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
+                 heads: Counts4 = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  gate_type: Literal['headwise', 'elementwise', 'None', 'none', ''] | None = 'elementwise',
                  lora_ffn_ratio: Positive | None = 0.5, lora_attn_ratio: Positive | None = 0.8,

@@ -7,10 +7,11 @@ network without the VGG16 of its loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Len, MinLen
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description
@@ -40,7 +41,7 @@ from basicsr.archs.masrnet.window_tokens import (
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.precision import at_least_float32
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import BelowOne, Count, Natural, NonNegative
+from basicsr.utils.values import BelowOne, Count, Counts3, Natural, NonNegative
 
 _TOKENS = 3  # of a window: gamma, colour, saturation
 _FOREIGN = ('emb_gen.ffn_path.', 'perceptual_loss.')  # aliases of emb_gen.fc1 and fc2; the loss
@@ -89,11 +90,12 @@ class MASRNet(nn.Module):
     attention_type, window_map = MixtureOfAttention, staticmethod(window_map)  # what variants replace
 
     def __init__(self, in_channels: Literal[3] = 3, embed_dim: Count = 128, patch_size: Count = 4, win_size: Count = 2,
-                 stem_dim: Count = 48, num_experts: Count = 3, num_heads: Count = 2, moe_experts: Sequence[Count] = (6, 3, 3),
-                 moe_topk: Sequence[Count] = (3, 2, 2),
-                 moe_hidden: Sequence[Sequence[Count]] = ((256, 512), (256, 512), (256, 512, 256)),
+                 stem_dim: Count = 48, num_experts: Count = 3, num_heads: Count = 2, moe_experts: Counts3 = (6, 3, 3),
+                 moe_topk: Counts3 = (3, 2, 2),
+                 moe_hidden: Annotated[Sequence[Annotated[Sequence[Count], MinLen(1)]], Len(3, 3)] =
+                 ((256, 512), (256, 512), (256, 512, 256)),
                  dropout: BelowOne = 0.05, attn_dropout: BelowOne = 0.05, ffn_dropout: BelowOne = 0.1,
-                 quant_noise: Sequence[BelowOne] = (0., 0., 0., 0.), sample_topk: Natural = 1,
+                 quant_noise: Annotated[Sequence[BelowOne], Len(4, 4)] = (0., 0., 0., 0.), sample_topk: Natural = 1,
                  eval_routing: Literal['argmax', 'sample'] = 'argmax', cv: NonNegative = 0.05, switch: NonNegative = 0.01,
                  z: NonNegative = 0.001):  # yapf: disable
         super().__init__()

@@ -4,7 +4,6 @@ Parameter names, order and shapes are those of the published checkpoints.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from basicsr.archs.description import Description
@@ -14,7 +13,7 @@ from basicsr.archs.layers.restormer_unet import MULTIPLE, RestormerUNet, Transfo
 from basicsr.archs.layers.transposed_attention import TransposedAttention
 from basicsr.archs.restormer import recognition
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import Count, Natural, Positive
+from basicsr.utils.values import Count, Counts4, Natural, Naturals4, Positive
 
 
 @ARCH_REGISTRY.register()
@@ -38,8 +37,8 @@ class Restormer(RestormerUNet):
                               recognise=recognition.plain, claims=recognition.CLAIMS, agrees=recognition.claim_agrees)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,
-                 num_blocks: Sequence[Natural] = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
-                 heads: Sequence[Count] = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
+                 num_blocks: Naturals4 = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,
+                 heads: Counts4 = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  checkpoint: bool = False):
         if LayerNorm_type not in ('WithBias', 'BiasFree'):

@@ -20,7 +20,7 @@ from basicsr.archs.layers.two_level_unet import TwoLevelUNet
 from basicsr.archs.recognition import block_counts, count
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import Count, Natural
+from basicsr.utils.values import Count, Naturals3
 
 
 class Stage(nn.Module):
@@ -68,7 +68,7 @@ class RetinexFormer(nn.Module):
     description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
-                 num_blocks: Sequence[Natural] = (1, 2, 2), checkpoint: bool = False):
+                 num_blocks: Naturals3 = (1, 2, 2), checkpoint: bool = False):
         super().__init__()
         if n_feat < 4 or n_feat % 4:
             raise ValueError(f'RetinexFormer: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')

@@ -25,7 +25,7 @@ from basicsr.archs.retinexmamba.illumination_fusion import IFA
 from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import Count, Natural
+from basicsr.utils.values import Count, Naturals3
 
 
 class IFSSM(nn.Module):
@@ -192,7 +192,7 @@ class RetinexMamba(nn.Module):
                               tiling='its scans and its attention between channels read all pixels')
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
-                 num_blocks: Sequence[Natural] = (1, 2, 2), d_state: Count = 16, checkpoint: bool = False):
+                 num_blocks: Naturals3 = (1, 2, 2), d_state: Count = 16, checkpoint: bool = False):
         super().__init__()
         if n_feat % 4:
             raise ValueError(f'RetinexMamba: n_feat must be a multiple of 4 (four convolution groups), not {n_feat}')

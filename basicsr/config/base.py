@@ -54,7 +54,8 @@ def _find_base(given: Any, file: Path, where: str) -> Path:
     """Beside the file first: what is in the working directory by chance is not what the file is about."""
     if not isinstance(given, str):
         raise UserError(f'{where}: must be the path of one option file')
-    found = find_path(str(file.parent / given)) or find_path(given)
+    beside = file.parent / Path(given).expanduser()
+    found = beside if beside.exists() else find_path(given)
     if found is None or not found.is_file():
         close = nearest(given, (other.name for other in file.parent.glob('*.y*ml') if other != file))
         raise UserError(f"{where}: there is no option file '{given}' (looked in {looked_in([file])}){close}")

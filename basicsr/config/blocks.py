@@ -10,8 +10,12 @@ from pydantic_core import ErrorDetails
 
 from basicsr.config import signatures
 from basicsr.config.report import Path, Problems
+from basicsr.config.wording import sentence, spell
 from basicsr.registry import Registry
-from basicsr.utils.errors import counted, nearest
+
+# how pydantic calls the members of a union, and what else it puts into the place of an error
+_KINDS = ('literal[', 'list[', 'tuple[', 'function-', 'dict[', 'constrained-')
+_MARKS = ('int', 'float', 'str', 'bool', '[key]', 'nullable')
 
 
 def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problems,
@@ -59,9 +63,17 @@ def check_component(holder: Any, key: str | int, registry: Registry, path: Path,
     else:
         model = signatures.model_for(registry, name, {'type': (str, ...), **(extra or {})})
         checked = check_block(model, block, here, problems)
+        note_unread(signatures.read_signature(registry.index()[name]), block, here, problems)
         if checked is not None:
             # only what the file says, so that the class's own defaults stay in one place
             holder[key] = {k: v for k, v in checked.items() if k in block}
+
+
+def note_unread(signature: signatures.Signature, block: dict[str, Any], path: Path, problems: Problems) -> None:
+    """Say which values are taken as they are, because an annotation is not understood."""
+    for name, annotation in signature.unread.items():
+        if name in block:
+            problems.notice((*path, name), f"not checked: the annotation '{annotation}' names what options do not know")
 
 
 def _one_each(errors: list[ErrorDetails]) -> Iterator[tuple[ErrorDetails, tuple]]:
@@ -77,41 +89,24 @@ def _one_each(errors: list[ErrorDetails]) -> Iterator[tuple[ErrorDetails, tuple]
 
 def _place(loc: tuple) -> tuple:
     """The place of an error without what pydantic inserts: names of union members, and marks of keys."""
-    return tuple(part for part in loc if isinstance(part, int)
-                 or not (part.startswith(('literal[', 'list[', 'tuple[', 'function-', 'dict[')) or part in
-                         ('int', 'float', 'str', 'bool', 'constrained-int', 'constrained-float', '[key]', 'nullable')))
+    return tuple(part for part in loc if isinstance(part, int) or not (part.startswith(_KINDS) or part in _MARKS))
 
 
 def _explain(item: ErrorDetails, loc: tuple, model: type[BaseModel], path: Path, problems: Problems) -> None:
     """Turn one pydantic error into the user's words."""
     here = (*path, *loc)
-    given = repr(item['input']) if not isinstance(item['input'], (dict, list)) else type(item['input']).__name__
     if item['type'] == 'extra_forbidden':
         problems.unknown_key(here, _keys_at(model, loc[:-1]))
-    elif item['type'] == 'invalid_key':
-        problems.add((*here[:-1], str(here[-1])), f'a key must be a word, not {given}; put it in quotes')
+    elif item['type'] == 'invalid_key' or '[key]' in item['loc']:
+        key = (*here[:-1], str(here[-1]))
+        if item['type'] in ('invalid_key', 'string_type'):
+            problems.add(key, f"a key must be a word, not {spell(item['input'])}; put it in quotes")
+        else:
+            problems.add(key, sentence(item))
     elif item['type'] == 'missing':
         problems.add(here, 'is required')
-    elif item['type'] == 'literal_error':
-        expected = item['ctx']['expected'].replace("'", '')
-        expected = expected.replace('True', 'true').replace('False', 'false')  # YAML's words
-        close = nearest(str(item['input']), expected.replace(' or ', ', ').split(', '))
-        if isinstance(item['input'], (dict, list)):
-            kind = 'string' if expected != item['ctx']['expected'] else 'number'
-            problems.add(here, f'must be a {kind}, one of: {expected}; not {given}')
-        else:
-            problems.add(here, f'{given} is not allowed; one of: {expected}.{close}')
-    elif item['type'] in ('too_short', 'too_long'):
-        limits = item['ctx']
-        bound = (f"at least {counted(limits['min_length'], 'value')}"
-                 if item['type'] == 'too_short' else f"at most {counted(limits['max_length'], 'value')}")
-        problems.add(here, f"needs {bound}, not {limits['actual_length']}")
     else:
-        message = item['msg'].replace('Input should be', 'must be').replace('dictionary', 'mapping (key: value)')
-        message = message.partition(' or instance of ')[0]  # a class of ours
-        if item['type'] == 'sequence_str' or item.get('ctx', {}).get('class') == 'Sequence':
-            message = 'must be a valid list'
-        problems.add(here, f'{message}, not {given}')
+        problems.add(here, sentence(item))
 
 
 def _keys_at(model: type[BaseModel], loc: tuple) -> list[str]:

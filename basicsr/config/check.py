@@ -5,15 +5,18 @@ import typing
 from typing import Any
 
 from basicsr.config import signatures
-from basicsr.config.blocks import check_block, check_component
+from basicsr.config.blocks import check_block, check_component, note_unread
 from basicsr.config.report import Path, Problems
 from basicsr.config.schema import ALWAYS, LoaderOptions, Options
 from basicsr.config.training import OUR_MODELS, check_training, known_metric
+from basicsr.config.wording import spell
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.errors import nearest
 from basicsr.utils.names import wanted
 
 _BLOCKS = ('datasets', 'train', *ALWAYS)
+_OF_OTHER_MODELS = (('network_d', ), ('train', 'optim_d'), ('train', 'gan_opt'), ('train', 'ldl_opt'),
+                    ('train', 'feature_matching_opt'))
 _BETTER = {'better': (typing.Literal['higher', 'lower'] | None, None)}  # what a metric block may say beside arguments
 
 
@@ -33,8 +36,7 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     for key in opt['datasets']:
         _dataset(opt, key, is_train, problems)
     check_component(opt, 'network_g', ARCH_REGISTRY, (), problems)
-    if opt.get('network_d') and opt.get('model_type') in OUR_MODELS:
-        problems.notice(('network_d', ), f"not read by {opt['model_type']}")
+    _unread(opt, problems)
     metrics = opt['val']['metrics'] if isinstance(opt['val'].get('metrics'), dict) else {}
     for label in metrics:
         check_component(metrics, label, METRIC_REGISTRY, ('val', 'metrics'), problems, _BETTER)
@@ -44,11 +46,22 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     return opt
 
 
+def _unread(opt: dict[str, Any], problems: Problems) -> None:
+    """What options may hold for models of others."""
+    for path in _OF_OTHER_MODELS if opt.get('model_type') in OUR_MODELS else ():
+        block = opt
+        for part in path[:-1]:
+            block = block.get(part) or {}
+        if block.get(path[-1]):
+            problems.notice(path, f"not read by {opt['model_type']}")
+
+
 def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) -> None:
     blocks, here = opt['datasets'], ('datasets', key)
     block = blocks[key]
     if not isinstance(block, dict):
-        problems.add(here, 'must be a mapping (key: value)')
+        if not problems.wrong(here):
+            problems.add(here, f'must be a mapping (key: value), not {spell(block)}')
         return
     if str(key).split('_')[0] not in ('train', 'val', 'test'):
         problems.add(
@@ -59,7 +72,7 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
     block.setdefault('scale', 1 if problems.wrong(('scale', )) else opt.get('scale', 1))
     block.setdefault('name', str(key))
     name = block.get('type')
-    takes_opt = False
+    takes_opt, signature = False, None
     hints = typing.get_type_hints(LoaderOptions, include_extras=True)
     loader = {n: (hints[n], ... if f.is_required() else f.default) for n, f in LoaderOptions.model_fields.items()}
     if name is not None and str(name) in DATASET_REGISTRY:
@@ -72,6 +85,8 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
         problems.add((*here, 'type'), DATASET_REGISTRY.unknown(str(name)) if name else 'is required')
         model = signatures.to_model('Dataset', loader | {'type': (Any, None)}, allow=True)
     checked = check_block(model, block, here, problems)
+    if signature is not None:
+        note_unread(signature, block, here, problems)
     if is_train and key == 'train':
         _patches(checked or block, here, problems)
     if block.get('cache'):
@@ -106,10 +121,10 @@ def _patches(block: dict[str, Any], here: Path, problems: Problems) -> None:
 def _third_party_words(data: dict[str, Any], problems: Problems) -> frozenset[str]:
     """Keys that the source of a model class from outside mentions; a mistyped key is not among them."""
     name = data.get('model_type')
-    if name is None:
+    if not isinstance(name, str):  # absent, or a mistake that the schema names
         return frozenset()
-    if str(name) not in MODEL_REGISTRY:
-        problems.add(('model_type', ), MODEL_REGISTRY.unknown(str(name)))
+    if name not in MODEL_REGISTRY:
+        problems.add(('model_type', ), MODEL_REGISTRY.unknown(name))
         return frozenset()
     if name in OUR_MODELS:
         return frozenset()

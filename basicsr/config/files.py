@@ -9,6 +9,7 @@ from basicsr.config.overrides import split_path
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source
 from basicsr.config.training import loss_places
+from basicsr.config.wording import EMPTY
 from basicsr.registry import (
     ARCH_REGISTRY,
     DATASET_REGISTRY,
@@ -31,7 +32,9 @@ _FILE_KEYS = ('dataroot', 'meta_info', 'roots', 'pretrain_network', 'resume_stat
 
 
 def find_path(text: str, beside: Path | None = None) -> Path | None:
-    """An existing file or folder: as given, else below the checkout, else beside the option file."""
+    """An existing file or folder: as given, else below the checkout, else beside the option file. '' is none."""
+    if not text:  # would be the working directory
+        return None
     given = Path(text).expanduser()
     for candidate in (given, project_root() / given, *([beside.parent / given] if beside else [])):
         if candidate.exists():
@@ -55,6 +58,8 @@ def add_source_files(data: dict[str, Any], problems: Problems) -> None:
     for key, registry in _SOURCES.items():
         given = data.get(key)
         for i, file in enumerate(given if isinstance(given, list) else []):
+            if file == '':  # the schema says so
+                continue
             found = find_value(str(file), (key, i), problems.source)
             if found is None or not found.is_file():
                 places = looked_in(_beside((key, i), problems.source))
@@ -63,8 +68,8 @@ def add_source_files(data: dict[str, Any], problems: Problems) -> None:
                 registry.add_file(found)
 
 
-def resolve_files(opt: dict[str, Any], source: Source, problems: Problems | None, with_train: bool) -> None:
-    """Make data and weight paths absolute, so that they work from any working directory."""
+def resolve_files(opt: dict[str, Any], problems: Problems, with_train: bool, check: bool) -> None:
+    """Make data and weight paths absolute, so that they work from any working directory. `check`: they must exist."""
     files = ['pretrain_network_g', 'pretrain_network_d'] + ['resume_state'] * with_train
     named: list[tuple[OptionPath, Any]] = [(('path', key), opt['path']) for key in files]
     for key, block in opt['datasets'].items():
@@ -76,7 +81,7 @@ def resolve_files(opt: dict[str, Any], source: Source, problems: Problems | None
             named.append(((*place, key, 'weights'), blocks[key]))
     for where, holder in named:
         if where[-1] in holder:
-            holder[where[-1]] = _absolute(holder[where[-1]], where, source, problems)
+            holder[where[-1]] = _absolute(holder[where[-1]], where, problems, check)
 
 
 def pin_files(value: Any, source: Source, where: OptionPath = ()) -> Any:
@@ -98,17 +103,19 @@ def _beside(where: OptionPath, source: Source) -> list[Path]:
     return [Path(file) for file in dict.fromkeys((source.file_of(where), source.file))]
 
 
-def _absolute(value: Any, where: OptionPath, source: Source, problems: Problems | None) -> Any:
+def _absolute(value: Any, where: OptionPath, problems: Problems, check: bool) -> Any:
     """A path, or the paths in a list or mapping, made absolute; one that does not exist is reported and kept."""
     if isinstance(value, list):
-        return [_absolute(v, (*where, i), source, problems) for i, v in enumerate(value)]
+        return [_absolute(v, (*where, i), problems, check) for i, v in enumerate(value)]
     if isinstance(value, dict):
-        return {k: _absolute(v, (*where, k), source, problems) for k, v in value.items()}
+        return {k: _absolute(v, (*where, k), problems, check) for k, v in value.items()}
     if not isinstance(value, str):
         return value
-    found = find_value(value, where, source)
+    if not value and not problems.wrong(where):
+        problems.add(where, EMPTY)
+    found = find_value(value, where, problems.source)
     if found is None and where == ('path', 'pretrain_network_g') and value in read_manifest()['weights']:
         found = find_weights(value)
-    if found is None and problems is not None:
-        problems.add(where, f"'{value}' does not exist (looked in {looked_in(_beside(where, source))})")
+    if found is None and value and check:
+        problems.add(where, f"'{value}' does not exist (looked in {looked_in(_beside(where, problems.source))})")
     return value if found is None else str(found.resolve())

@@ -7,6 +7,8 @@ from basicsr.utils.errors import nearest
 
 _MEANT = {
     'batch': 'datasets.train.batch_size_per_gpu',
+    'batchsize': 'datasets.train.batch_size_per_gpu',
+    'bs': 'datasets.train.batch_size_per_gpu',
     'batch_size': 'datasets.train.batch_size_per_gpu',
     'num_workers': 'datasets.train.num_worker_per_gpu',
     'workers': 'datasets.train.num_worker_per_gpu',
@@ -19,9 +21,12 @@ _MEANT = {
     'pretrained': 'path.pretrain_network_g',
     'checkpoint': 'path.pretrain_network_g',
     'resume': 'path.resume_state',
+    'epoch': 'train.total_iter',
     'epochs': 'train.total_iter',
     'num_epochs': 'train.total_iter',
     'max_iter': 'train.total_iter',
+    'iters': 'train.total_iter',
+    'niter': 'train.total_iter',
     'iterations': 'train.total_iter',
     'lr': 'train.optim_g.lr',
     'learning_rate': 'train.optim_g.lr',
@@ -36,11 +41,16 @@ _MEANT = {
     'log_freq': 'logger.print_freq',
     'seed': 'manual_seed',
     'gpus': 'num_gpu',
+    'device': 'num_gpu',
 }
+# what is no option at all
+_SAID = {'shuffle': 'training images are shuffled, and others never'}
 
 
 def meant(word: str, allowed: Collection[str]) -> str:
     """' Did you mean X?' for an unknown key, where X is allowed in its place or stands elsewhere; '' for no idea."""
+    if word.lower() in _SAID:
+        return f' Not needed: {_SAID[word.lower()]}.'
     place = _MEANT.get(word.lower())
     if place is None:
         return nearest(word, allowed)

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +16,11 @@ from basicsr.config.check import check_options
 from basicsr.config.dialects import adapt
 from basicsr.config.files import add_source_files, find_value, resolve_files
 from basicsr.config.overrides import apply_overrides
-from basicsr.config.report import Problems, raise_mistakes
+from basicsr.config.report import Path as OptionPath
+from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.registry import project_root
-from basicsr.utils.errors import nearest
+from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.names import checked, wanted
 
 
@@ -25,13 +28,26 @@ from basicsr.utils.names import checked, wanted
 class LoadedOptions:
     """Checked options, what to tell the user about them, and where they came from.
 
-    `text`: an option file that says the same as `file`, without needing its bases.
+    `text`: an option file that says the same as `file`, without needing its bases. `source`: where each option stands.
     """
     opt: dict[str, Any]
     file: Path
     notices: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: list(sys.argv))
     text: str = ''
+    source: Source | None = None
+
+    @contextmanager
+    def naming_places(self) -> Iterator[None]:
+        """A mistake that shows only when something is built from a block is told with the file and line of the block."""
+        try:
+            yield
+        except UserError as error:
+            path = _find(self.opt, error.block) if isinstance(error.block, dict) and self.source else None
+            if not path or self.source is None:
+                raise
+            said = f'{dotted(path)}: '
+            raise UserError(f'{self.source.place(path)}: {said}{str(error).removeprefix(said)}') from error
 
 
 def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:
@@ -96,7 +112,7 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if stages and is_train and opt['path'].get('resume_state'):
         problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
     _fine_tuning(opt['path'], root, problems, is_train, check_files)
-    resolve_files(opt, problems.source, problems if check_files else None, reads_train_data)
+    resolve_files(opt, problems, reads_train_data, check_files)
     if problems.found:
         return LoadedOptions(opt, path)
     opt['name'] = _run_name(opt.get('name') or checked(stem, f"the name of '{path}' before its first dot"), debug)
@@ -111,7 +127,20 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if is_train and 'debug' in opt['name']:
         opt['val']['val_freq'] = 8
         opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
-    return LoadedOptions(opt, path, problems.notices)
+    return LoadedOptions(opt, path, problems.notices, source=problems.source)
+
+
+def _find(options: Any, block: dict[str, Any], path: OptionPath = ()) -> OptionPath | None:
+    """The path of the first block that says the same as `block`; of a data set, which may be changed, by its key."""
+    if not path and block.get('block') in options['datasets']:
+        return 'datasets', block['block']
+    inner = options.items() if isinstance(options, dict) else enumerate(options) if isinstance(options, list) else ()
+    for key, value in inner:
+        if value == block:
+            return *path, key
+        if (found := _find(value, block, (*path, key))) is not None:
+            return found
+    return None
 
 
 def freeze(opt: dict[str, Any]) -> Dict:
@@ -148,7 +177,7 @@ def _last_weights(path: dict[str, Any], root: Path, run: str) -> Path:
 def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train: bool, check_files: bool) -> None:
     """Turn `fine_tune_from` into `pretrain_network_g`: the last weights of an earlier run, or a file. Training only."""
     given = path.pop('fine_tune_from', None)
-    if not isinstance(given, str) or not is_train:
+    if not isinstance(given, str) or not given or not is_train:
         return
     here = ('path', 'fine_tune_from')
     if path.get('pretrain_network_g'):

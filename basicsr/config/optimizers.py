@@ -5,7 +5,8 @@ from functools import cache
 from typing import Annotated, Any
 
 from annotated_types import Lt
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from basicsr.config import signatures
 from basicsr.utils.values import AboveOne, BelowOne, Fraction, NonNegative, Positive
@@ -19,6 +20,14 @@ OPTIMIZERS = {
     'RMSprop': 'torch.optim.rmsprop',
     'Rprop': 'torch.optim.rprop',
 }
+
+
+def _not_differentiable(value: bool) -> bool:
+    if value:
+        raise PydanticCustomError('differentiable', 'must be false (training does not differentiate its own steps)')
+    return value
+
+
 # arguments that mean the same in all optimizers that have them
 RANGES: dict[str, Any] = {
     'lr': NonNegative,
@@ -31,6 +40,8 @@ RANGES: dict[str, Any] = {
     'lambd': NonNegative,
     't0': NonNegative,
     'etas': tuple[Annotated[Positive, Lt(1)], AboveOne],
+    'differentiable': Annotated[bool, AfterValidator(_not_differentiable),
+                                WithJsonSchema({'const': False})],
     'step_sizes': tuple[Positive, Positive],
 }
 

@@ -26,12 +26,12 @@ def apply_overrides(data: dict[str, Any], overrides: list[str], problems: Proble
         if parts[0] == 'stages' and len(parts) > 3:  # the keys of a stage are themselves paths
             parts = (*parts[:2], '.'.join(map(str, parts[2:])))
         try:
-            made = set_option(data, parts, parse_value(value))
+            path, made = set_option(data, parts, parse_value(value))
         except yaml.YAMLError as error:
             raise UserError(f"override '{text}': '{value}' is not a YAML value") from error
         except UserError as error:
             raise UserError(f"override '{text}': {error}") from error
-        problems.source.override(parts, text, made)
+        problems.source.override(path, text, made)
 
 
 def split_path(text: str) -> Path:
@@ -39,19 +39,20 @@ def split_path(text: str) -> Path:
     return tuple(int(p) if p.isdecimal() else p for p in re.split(r'[.:]', text))
 
 
-def set_option(data: Any, parts: Path, value: Any) -> int:
+def set_option(data: Any, parts: Path, value: Any) -> tuple[Path, int]:
     """Set one value in nested options. Blocks on the way are created. Raises `UserError` where there can be none.
 
-    Returns the length of the shortest path that is new: `len(parts)` where no block was created.
+    Returns the path as options have it, where the keys of a mapping are words, '5' too, and the length of the shortest
+    path that is new: `len(parts)` where no block was created.
     """
-    made = len(parts)
+    made, path = len(parts), list(parts)
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(data, list):
             if not isinstance(part, int) or part >= len(data):
                 raise UserError(f"'{part}' is no position in a list of {len(data)}")
         elif isinstance(data, dict):
-            part = str(part)
+            part = path[i] = str(part)
             if not last and data.get(part) is None:
                 data[part] = {}
                 made = min(made, i + 1)
@@ -61,7 +62,7 @@ def set_option(data: Any, parts: Path, value: Any) -> int:
             data[part] = value
         else:
             data = data[part]
-    return made
+    return tuple(path), made
 
 
 def as_overrides(changes: dict[str, Any]) -> list[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, field_validator
 
-from basicsr.utils.values import BelowOne, Count, Natural, NonNegative, PathName, Positive, as_number
+from basicsr.utils.values import REAL, WHOLE, BelowOne, Count, FilePath, Natural, NonNegative, PathName, Positive
 
 
 class Block(BaseModel):
@@ -18,31 +18,35 @@ class Block(BaseModel):
 
 
 Component = dict[str, Any]
-_AtLeastMinusOne = Annotated[int, Ge(-1), BeforeValidator(as_number)]
-_Port = Annotated[int, Ge(0), Le(65535), BeforeValidator(as_number)]
+_AtLeastMinusOne = Annotated[int, Ge(-1), WHOLE]
+_Port = Annotated[int, Ge(0), Le(65535), WHOLE]
+_Seed = Annotated[int, Ge(0), Le(2**63 - 1), WHOLE]  # what PyTorch takes
+# beyond these the numbers that PyTorch draws are 0, 1 or one half
+_Beta = Annotated[float, Ge(1e-3), Le(1e6), AllowInfNan(False), REAL]
 
 
 class PathOptions(Block):
     """Files to start from and folders to write to."""
-    pretrain_network_g: str | None = Field(None, description='weights to start from (.pth or .safetensors)')
-    pretrain_network_d: str | None = None
-    fine_tune_from: str | None = Field(
+    pretrain_network_g: FilePath | None = Field(None, description='weights to start from (.pth or .safetensors)')
+    pretrain_network_d: FilePath | None = None
+    fine_tune_from: FilePath | None = Field(
         None, description='an earlier run by its name, or a weight file: start from its last weights')
     strict_load_g: bool = Field(True, description='false: keys that do not fit are skipped and listed')
     strict_load_d: bool = True
     param_key: str | None = Field(None, description='spelling of param_key_g in the Restormer family')
     param_key_g: str | None = Field('params', description="entry of the weights file: 'params', 'params_ema'")
     param_key_d: str | None = 'params'
-    resume_state: str | None = Field(None, description='.state file to continue from; wins over pretrain_network_g')
+    resume_state: FilePath | None = Field(None,
+                                          description='.state file to continue from; wins over pretrain_network_g')
     ignore_resume_networks: list[str] | None = None
-    experiments_root: str | None = Field(None, description='parent folder of experiments, default ./experiments')
-    results_root: str | None = Field(None, description='parent folder of results, default ./results')
-    root: str | None = None
+    experiments_root: FilePath | None = Field(None, description='parent folder of experiments, default ./experiments')
+    results_root: FilePath | None = Field(None, description='parent folder of results, default ./results')
+    root: FilePath | None = None
 
 
 class MixingOptions(Block):
     mixup: bool = False
-    mixup_beta: Positive = Field(1.2, description='both parameters of the Beta distribution of the weight')
+    mixup_beta: _Beta = Field(1.2, description='both parameters of the Beta distribution of the weight')
     use_identity: bool = Field(False, description='mix only every second batch on average')
 
 
@@ -136,14 +140,14 @@ class Options(Block):
     scale: Count = Field(1, description='ground truth size divided by input size')
     num_gpu: Literal['auto'] | Natural = Field('auto',
                                                description="'auto': every visible GPU, else the CPU; 0: the CPU")
-    manual_seed: Natural | None = None
+    manual_seed: _Seed | None = None
     use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
     find_unused_parameters: bool = False
-    arch_files: list[str] | None = Field(None, description='further *_arch.py files')
-    model_files: list[str] | None = None
-    dataset_files: list[str] | None = None
-    loss_files: list[str] | None = None
-    metric_files: list[str] | None = None
+    arch_files: list[FilePath] | None = Field(None, description='further *_arch.py files')
+    model_files: list[FilePath] | None = None
+    dataset_files: list[FilePath] | None = None
+    loss_files: list[FilePath] | None = None
+    metric_files: list[FilePath] | None = None
     datasets: dict[str, Component]
     network_g: Component
     network_d: Component | None = None

@@ -5,27 +5,55 @@ import ast
 import importlib.util
 import typing
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from basicsr.registry import Entry, Registry
 from basicsr.utils import values
 
+
+class _Marked:
+    """`Annotated`, with the bounds before the conversion of a number, as in `utils.values`."""
+
+    def __class_getitem__(cls, parts: tuple[Any, ...]) -> Any:
+        kind, *marks = parts
+        kind, *before = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind, )
+        marks = sorted([*before, *marks], key=lambda mark: isinstance(mark, BeforeValidator))
+        annotated: Any = Annotated
+        sorted_parts = (kind, *marks)
+        return annotated[sorted_parts]
+
+
+class _Choice:
+    """`Literal`, where true is not the number 1."""
+
+    def __class_getitem__(cls, parts: Any) -> Any:
+        literal: Any = Literal
+        choice = literal[parts]
+        kinds = {type(part) for part in typing.get_args(choice)}
+        return Annotated[choice, BeforeValidator(values.no_truth)] if int in kinds and bool not in kinds else choice
+
+
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
-_NAMES = {n: getattr(typing, n)
-          for n in ('Any', 'Dict', 'List', 'Literal', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
-              'Sequence': Sequence, 'int': values.Int, 'float': float, 'bool': bool, 'str': str, 'list': list,
-              'tuple': tuple, 'dict': dict, 'None': None, 'Path': Path
-          } | values.KNOWN
+_NAMES = {n: getattr(typing, n) for n in ('Any', 'Dict', 'List', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
+    'Sequence': Sequence, 'int': values.Int, 'float': values.Float, 'bool': bool, 'str': str, 'list': list,
+    'tuple': tuple, 'dict': dict, 'None': None, 'Path': Path, 'Annotated': _Marked, 'Literal': _Choice
+} | {mark.__name__: mark for mark in (Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf)} | values.KNOWN
+# whose names may be spelt with the module's, e.g. typing.Optional
+_MODULES = ('typing', 't', 'annotated_types', 'at', 'abc', 'collections', 'pathlib', 'values')
 
 
 class Signature(typing.NamedTuple):
-    """`fields`: argument -> (annotation, default), `...` where required. `open`: takes `**kwargs` as well."""
+    """`fields`: argument -> (annotation, default), `...` where required. `open`: takes `**kwargs` as well.
+    `unread`: argument -> its annotation, where it names more than is known here, so that any value is taken."""
     fields: dict[str, tuple[Any, Any]]
     open: bool
+    unread: dict[str, str]
     takes_opt: bool  # BasicSR style: one argument `opt` that is the whole option block
     words: frozenset[str]  # keys that such code can read: string constants of the file, arguments of its base classes
 
@@ -61,9 +89,9 @@ def read_signature(entry: Entry) -> Signature:
         words |= above.words if above.takes_opt else above.fields.keys()
     function = _constructor(entry.node, tree, entry.file)
     if function is None:
-        return Signature({}, True, False, words)
-    fields, is_open = _arguments(function, method=True)
-    return Signature(fields, is_open, 'opt' in fields and len(fields) == 1, words)
+        return Signature({}, True, {}, False, words)
+    fields, is_open, unread = _arguments(function, method=True)
+    return Signature(fields, is_open, unread, 'opt' in fields and len(fields) == 1, words)
 
 
 @cache
@@ -114,17 +142,22 @@ def _find_class(name: str, tree: ast.Module, file: Path) -> tuple[ast.ClassDef |
     return None, file
 
 
-def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple[Any, Any]], bool]:
+def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple[Any, Any]], bool, dict[str, str]]:
+    """`fields`, `open` and `unread` of a `Signature`."""
     args = function.args
     positional = [*args.posonlyargs, *args.args][1 if method else 0:]
     defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
     pairs = [*zip(positional, defaults), *zip(args.kwonlyargs, args.kw_defaults)]
-    fields = {}
+    fields, unread = {}, {}
     for arg, default in pairs:
         value = ... if default is None else _literal(default)
-        fields[arg.arg] = (_annotation(arg.annotation, value), value)
+        try:
+            fields[arg.arg] = (_annotation(arg.annotation, value), value)
+        except (NameError, SyntaxError, AttributeError, TypeError, ValueError):
+            fields[arg.arg] = (Any, value)
+            unread[arg.arg] = ast.unparse(arg.annotation) if arg.annotation else ''
     used = method or any(isinstance(n, ast.Name) and args.kwarg and n.id == args.kwarg.arg for n in ast.walk(function))
-    return fields, args.kwarg is not None and used  # a metric's **kwargs only swallow what other metrics read
+    return fields, args.kwarg is not None and used, unread  # a metric's **kwargs only swallow what other metrics read
 
 
 def _literal(node: ast.expr) -> Any:
@@ -138,11 +171,17 @@ def _annotation(node: ast.expr | None, default: Any) -> Any:
     if node is None:
         # '1e-4' in quotes for an argument with a numeric default is still a number; other types are left to the class
         return Annotated[Any, BeforeValidator(values.as_number)] if type(default) is float else Any
-    try:
-        source = ast.unparse(ast.parse(node.value, mode='eval')) if isinstance(node, ast.Constant) and isinstance(
-            node.value, str) else ast.unparse(node)
-        # names of our own tables only, and no builtins: an annotation cannot run anything
-        annotation = eval(source, {'__builtins__': {}}, dict(_NAMES))
-    except (NameError, SyntaxError, AttributeError, TypeError):
-        return Any
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        node = ast.parse(node.value, mode='eval').body
+    source = ast.unparse(_Plain().visit(deepcopy(node)))
+    # names of our own tables only, and no builtins: an annotation cannot run anything
+    annotation = eval(source, {'__builtins__': {}}, dict(_NAMES))
     return annotation | None if default is None and annotation is not Any else annotation
+
+
+class _Plain(ast.NodeTransformer):
+    """`typing.Optional` and the like to `Optional`."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        above = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, 'id', None)
+        return ast.Name(node.attr, ast.Load()) if above in _MODULES else node

@@ -44,6 +44,7 @@ def enter_stage(data: dict[str, Any], index: int, problems: Problems) -> None:
             problems.add(where, 'cannot change: a stage starts from the weights of the stage before')
             continue
         try:
-            problems.source.move(where, path, made=set_option(data, path, value))
+            path, made = set_option(data, path, value)
+            problems.source.move(where, path, made)
         except UserError as error:
             problems.add(where, str(error))

@@ -7,11 +7,13 @@ from typing import Any
 from basicsr.config.blocks import check_block, check_component
 from basicsr.config.optimizers import OPTIMIZERS, optimizer_model
 from basicsr.config.report import Path, Problems
+from basicsr.config.signatures import read_signature
 from basicsr.registry import LOSS_REGISTRY, SCHEDULER_REGISTRY
-from basicsr.utils.errors import nearest
+from basicsr.utils.errors import counted, nearest
 
 OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel')
 NO_LOSS = 'no loss: give pixel_opt, perceptual_opt or losses'
+_SCHEDULER = ('train', 'scheduler')
 _ONE_LOSS = ('pixel_opt', 'perceptual_opt')  # beside the list `losses`
 
 
@@ -28,6 +30,9 @@ def check_training(opt: dict[str, Any], metrics: dict[str, Any], problems: Probl
     check_component(train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems)
     for path, holder, key in loss_places(train):
         check_component(holder, key, LOSS_REGISTRY, path, problems)
+        here = (*path, key, 'reduction')
+        if isinstance(holder[key], dict) and holder[key].get('reduction') == 'none' and not problems.wrong(here):
+            problems.add(here, 'must be mean or sum (training needs one number), not none')
     if opt.get('model_type') in OUR_MODELS and not any(train.get(k) for k in (*_ONE_LOSS, 'losses')):
         problems.add(('train', ), NO_LOSS)
     _schedule_lengths(train, problems)
@@ -55,7 +60,7 @@ def _with_terms(path: Path, holder: Any, key: str | int) -> Iterator[tuple[Path,
 
 
 def known_metric(label: Any, metrics: dict[str, Any], where: Path, problems: Problems) -> None:
-    if label is not None and label not in list(metrics):
+    if isinstance(label, str) and label not in metrics:
         problems.add(where, f"'{label}' is none of the metrics: {', '.join(map(str, metrics)) or 'there are none'}")
 
 
@@ -87,7 +92,7 @@ def _optimizer(train: dict[str, Any], key: str, problems: Problems) -> None:
 
 def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
     scheduler = train['scheduler'] if isinstance(train.get('scheduler'), dict) else {}
-    here, total = ('train', 'scheduler'), train.get('total_iter')
+    here, total = _SCHEDULER, train.get('total_iter')
     total = total if isinstance(total, int) and not problems.wrong(('train', 'total_iter')) else None
     warmup, periods = scheduler.get('warmup_iter'), scheduler.get('periods')
     if isinstance(warmup, int):
@@ -95,6 +100,8 @@ def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
             problems.add((*here, 'warmup_iter'), f'{warmup} is not less than total_iter: {total}')
         if train.get('warmup_iter', -1) not in (-1, 0):
             problems.add(('train', 'warmup_iter'), 'the scheduler has a warmup_iter of its own; give one of the two')
+    _lists_of_one_length(scheduler, problems)
+    _too_late(scheduler, train.get('warmup_iter'), total, problems)
     if not isinstance(periods, list) or not all(isinstance(p, int) for p in periods):
         return
     end = None if problems.wrong((*here, 'periods')) else sum(periods)
@@ -103,7 +110,37 @@ def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
     if total and end is not None and total < end:
         problems.notice(('train', 'total_iter'),
                         f'{total} iterations end before the periods of the scheduler do, after {end}')
+
+
+def _lists_of_one_length(scheduler: dict[str, Any], problems: Problems) -> None:
+    """One weight and minimum for each period or restart; what is left out has as many as the default of the schedule."""
+    entry = SCHEDULER_REGISTRY.index().get(str(scheduler.get('type')))
+    fields = read_signature(entry).fields if entry else {}
+    leader = next((key for key in ('periods', 'restarts') if key in fields), None)
+    lengths = {
+        key: len(value) for key, (_, default) in fields.items()
+        if isinstance(value := scheduler.get(key, default), (list, tuple))
+    }
     for key in ('restart_weights', 'eta_mins'):
+        if leader is None or key not in lengths or not lengths.get(leader) or lengths[key] == lengths[leader]:
+            continue
+        wanted = counted(lengths[leader], leader.removesuffix('s'))
+        if key in scheduler:
+            problems.add((*_SCHEDULER, key), f"{counted(lengths[key], 'value')} for {wanted}")
+        elif not problems.wrong((*_SCHEDULER, leader)):
+            problems.add((*_SCHEDULER, key), f"is required: {counted(lengths[leader], 'value')} for {wanted}")
+
+
+def _too_late(scheduler: dict[str, Any], warmup: Any, total: int | None, problems: Problems) -> None:
+    """Say what of a schedule the run does not reach."""
+    if not total:
+        return
+    if isinstance(warmup, int) and warmup >= total and not problems.wrong(('train', 'warmup_iter')):
+        problems.notice(('train', 'warmup_iter'),
+                        f'the run ends after {total} iterations, before or with the warm-up of {warmup}')
+    for key in ('milestones', 'restarts'):
         values = scheduler.get(key)
-        if isinstance(values, list) and len(values) != len(periods):
-            problems.add((*here, key), f'{len(values)} values for {len(periods)} periods')
+        late = [v for v in values if isinstance(v, int) and v >= total] if isinstance(values, list) else []
+        if late and not problems.wrong((*_SCHEDULER, key)):
+            problems.notice((*_SCHEDULER, key),
+                            f"without effect, as the run ends after {total} iterations: {', '.join(map(str, late))}")

@@ -17,9 +17,10 @@ __all__ = ['build_dataloader', 'build_dataset']
 def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
     """The dataset of an option block. Keys that only the loader reads are left out.
 
-    Raises `UserError`, naming the block, when files are missing or do not pair.
+    Raises `UserError`, naming the block, when files are missing or do not pair, or the constructor refuses arguments.
     """
     opt = deepcopy(dict(dataset_opt))
+    where = f"datasets.{dataset_opt.get('block', dataset_opt.get('phase', ''))}"
     factory = DATASET_REGISTRY.get(opt['type'])
     parameters = inspect.signature(factory).parameters
     try:
@@ -29,8 +30,11 @@ def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
             opt = {k: v for k, v in opt.items() if k in parameters}
         return factory(**opt)
     except UserError as error:
-        error.args = (f"datasets.{dataset_opt.get('block', dataset_opt.get('phase', ''))}: {error}", )
+        error.args, error.block = (f'{where}: {error}', ), dataset_opt
         raise
+    except ValueError as error:
+        raise UserError(f"{where}: dataset '{dataset_opt['type']}' cannot be built: {error}",
+                        block=dataset_opt) from error
 
 
 def __getattr__(name: str) -> Any:

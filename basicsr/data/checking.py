@@ -30,7 +30,8 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
         found = []
         for key, block in blocks.items():
             try:
-                found += _check(key, block)
+                with stage.naming_places():
+                    found += _check(key, block)
             except UserError as error:
                 found.append(str(error))
         mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Len
 from torch.utils.data import Dataset
 
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
@@ -51,9 +52,10 @@ class PairedImageDataset(Dataset):
                  meta_info_file: str | None = None, pair_range: Slice | None = None, filename_tmpl: str = '{}',
                  pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
-                 mean: list[Finite] | None = None, std: list[Positive] | None = None,
-                 color: Literal['rgb', 'y'] | None = None, scale: Count = 1, recursive: bool = False,
-                 dataroot_sem: str | None = None, sem_classes: Count = 21, phase: str = 'train'):
+                 mean: Annotated[list[Finite], Len(1, 3)] | None = None,
+                 std: Annotated[list[Positive], Len(1, 3)] | None = None, color: Literal['rgb', 'y'] | None = None,
+                 scale: Count = 1, recursive: bool = False, dataroot_sem: str | None = None, sem_classes: Count = 21,
+                 phase: str = 'train'):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
             raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")

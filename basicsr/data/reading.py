@@ -85,6 +85,10 @@ class ToTensor:
         if color not in (None, 'rgb', 'y'):
             raise UserError(f"color '{color}' is not supported; one of: y, rgb")
         self.color = color
+        for name, values in (('mean', mean), ('std', std)):
+            if values and len(values) not in ((1, ) if color == 'y' else (1, 3)):
+                raise UserError(
+                    f"{name}: {len(values)} values for {'one channel' if color == 'y' else 'three channels'}")
         self.mean = torch.tensor(mean or 0.).view(-1, 1, 1)
         self.std = torch.tensor(std or 1.).view(-1, 1, 1)
 

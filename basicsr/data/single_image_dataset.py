@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Len
 from torch.utils.data import Dataset
 
 from basicsr.data.pairing import image_folder, listed_names, stem_below
@@ -32,9 +33,9 @@ class SingleImageDataset(Dataset):
     """
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
-                 mean: list[Finite] | None = None, std: list[Positive] | None = None,
-                 color: Literal['rgb', 'y'] | None = None, recursive: bool = False, dataroot_sem: str | None = None,
-                 sem_classes: Count = 21):
+                 mean: Annotated[list[Finite], Len(1, 3)] | None = None,
+                 std: Annotated[list[Positive], Len(1, 3)] | None = None, color: Literal['rgb', 'y'] | None = None,
+                 recursive: bool = False, dataroot_sem: str | None = None, sem_classes: Count = 21):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)

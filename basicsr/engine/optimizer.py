@@ -20,12 +20,24 @@ _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 def build_optimizer(cls: Callable[..., Optimizer], params: Any, lr: float, **options: Any) -> Optimizer:
     """`cls(params, lr=lr, **options)`, in one kernel for all parameters where there is one and the options do not choose."""
+    params = list(params)
+    if options.get('capturable') and any(p.device.type == 'cpu' for p in _tensors(params)):
+        raise ValueError('capturable is for parameters on a GPU')  # PyTorch says so in the first step
     fused = cls in _FUSED and not any(key in options for key in _EXECUTION)
     # PyTorch would leave the first momentum uninitialised when that update is left out; zeros are the same without dampening
     fused = fused and not (cls is torch.optim.SGD and options.get('momentum') and options.get('dampening'))
     optimizer = cls(params, lr=lr, **options, **({'fused': True} if fused else {}))
     _fill_in_momentum(optimizer)
     return optimizer
+
+
+def _tensors(params: list[Any]) -> Iterator[Tensor]:
+    """Parameters as an optimizer takes them: alone, with their names, or in groups."""
+    for entry in params:
+        if isinstance(entry, dict):
+            yield from _tensors(list(entry['params']) if not isinstance(entry['params'], Tensor) else [entry['params']])
+        else:
+            yield entry[1] if isinstance(entry, tuple) else entry
 
 
 def can_mask(optimizer: Optimizer) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MinLen
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -38,7 +39,7 @@ class MultiStepRestartLR(ClosedFormLR):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: list[Natural], gamma: Positive = 0.1,
-                 restarts: Sequence[Natural] = (0, ), restart_weights: Sequence[Positive] = (1, ),
+                 restarts: Annotated[Sequence[Natural], MinLen(1)] = (0, ), restart_weights: Sequence[Positive] = (1, ),
                  last_epoch: int = -1):
         if len(restarts) != len(restart_weights):
             raise ValueError(f'{len(restarts)} restarts but {len(restart_weights)} restart_weights')
@@ -63,7 +64,8 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
         restart_weights, eta_mins: one per cycle.
     """
 
-    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: Sequence[Positive] = (1, ),
+    def __init__(self, optimizer: Optimizer, periods: Annotated[list[Count],
+                                                                MinLen(1)], restart_weights: Sequence[Positive] = (1, ),
                  eta_mins: Sequence[NonNegative] = (0, ), last_epoch: int = -1):
         if not len(periods) == len(restart_weights) == len(eta_mins):
             raise ValueError(
@@ -85,8 +87,8 @@ class CosineAnnealingRestartCyclicLR(ClosedFormLR):
 class CosineAnnealingRestartLR(CosineAnnealingRestartCyclicLR):
     """The same with one minimum for all cycles (BasicSR)."""
 
-    def __init__(self, optimizer: Optimizer, periods: list[Count], restart_weights: Sequence[Positive] = (1, ),
-                 eta_min: NonNegative = 0, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, periods: Annotated[list[Count], MinLen(1)],
+                 restart_weights: Sequence[Positive] = (1, ), eta_min: NonNegative = 0, last_epoch: int = -1):
         super().__init__(optimizer, periods, restart_weights, [eta_min] * len(periods), last_epoch)
 
 

@@ -18,4 +18,4 @@ def build_loss(opt: dict[str, Any]) -> nn.Module:
     try:
         return build(LOSS_REGISTRY, deepcopy(dict(opt)))
     except (TypeError, ValueError) as error:
-        raise UserError(f"loss '{opt['type']}' cannot be built: {error}") from error
+        raise UserError(f"loss '{opt['type']}' cannot be built: {error}", block=opt) from error

@@ -1,8 +1,9 @@
 """A loss that is a sum of others."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from basicsr.losses import build_loss
@@ -38,7 +39,8 @@ class MixedLoss(nn.Module):
             (eps 1e-3) + 0.1 perceptual (VGG19, relu1_1 ... relu5_1, weights 1/32, 1/16, 1/8, 1/4, 1) + 0.05 edge.
     """
 
-    def __init__(self, terms: dict[str, dict[str, Any]] | list[dict[str, Any]] | None = None):
+    def __init__(self, terms: Annotated[dict[str, dict[str, Any]], MinLen(1)]
+                 | Annotated[list[dict[str, Any]], MinLen(1)] | None = None):
         super().__init__()
         terms = _ALL_IN_ONE if terms is None else terms
         pairs = terms.items() if isinstance(terms, dict) else [(short_name(t['type']), t) for t in terms]

@@ -1,16 +1,17 @@
 """Losses on features of a classification network."""
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from basicsr.losses.loss_util import full_precision
 from basicsr.losses.vgg import VGGFeatures
 from basicsr.utils.registry import LOSS_REGISTRY
-from basicsr.utils.values import NonNegative
+from basicsr.utils.values import FilePath, NonNegative
 
 _CRITERIA = {'l1': F.l1_loss, 'l2': F.mse_loss, 'fro': lambda a, b: torch.linalg.vector_norm(a - b)}
 
@@ -31,14 +32,14 @@ class PerceptualLoss(nn.Module):
 
     def __init__(
         self,
-        layer_weights: dict[str, NonNegative] | None = None,
+        layer_weights: Annotated[dict[str, NonNegative], MinLen(1)] | None = None,
         vgg_type: Literal['vgg16', 'vgg19'] = 'vgg19',
         use_input_norm: bool = True,
         range_norm: bool = False,
         perceptual_weight: NonNegative = 1.0,
         style_weight: NonNegative = 0.0,
         criterion: Literal['l1', 'l2', 'fro'] = 'l1',
-        weights: str | None = None,
+        weights: FilePath | None = None,
     ):
         super().__init__()
         if criterion not in _CRITERIA:

@@ -109,7 +109,11 @@ class BaseModel(ValidationMethods):
         cls = getattr(torch.optim, optim_type, None)
         if cls is None:
             raise UserError(f"train.optim_g.type: there is no optimizer called '{optim_type}'")
-        return build_optimizer(cls, params, lr, **kwargs)
+        try:
+            return build_optimizer(cls, params, lr, **kwargs)
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            block = {'type': optim_type, 'lr': lr, **kwargs}
+            raise UserError(f"optimizer '{optim_type}' cannot be built: {error}", block=block) from error
 
     def setup_schedulers(self) -> None:
         """One schedule per optimizer, from `train.scheduler`."""
@@ -118,7 +122,11 @@ class BaseModel(ValidationMethods):
             options = deepcopy(dict(train['scheduler']))
             if 'total_iter' in inspect.signature(SCHEDULER_REGISTRY.get(options['type'])).parameters:
                 options['total_iter'] = train['total_iter']
-            self.schedulers.append(build(SCHEDULER_REGISTRY, options, optimizer))
+            try:
+                self.schedulers.append(build(SCHEDULER_REGISTRY, options, optimizer))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"scheduler '{options['type']}' cannot be built: {error}",
+                                block=train['scheduler']) from error
 
     def reduce_loss_dict(self, loss_dict: dict[str, torch.Tensor]) -> dict[str, float]:
         """Loss values as floats; averaged over processes on rank 0."""

@@ -82,12 +82,14 @@ class SRModel(StepModel):
             return None
         loss = build_loss(self.opt['train'][key]).to(self.device)
         if getattr(loss, 'of_network', False):
-            raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses')
+            raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses',
+                            block=self.opt['train'][key])
         return loss
 
     def _prepare_parts(self) -> None:
         """Each part of a batch counts by its share of the images, as means over images do. Sums are not divided."""
-        losses = [m for _, loss in (*self.image_losses(), *self.cri_net) for m in loss.modules()]
+        modules = [loss for _, loss in (*self.image_losses(), *self.cri_net) if isinstance(loss, nn.Module)]
+        losses = [part for module in modules for part in module.modules()]
         for loss in losses:
             if getattr(loss, 'reduction', None) == 'sum':
                 loss.register_forward_hook(lambda module, inputs, value: value / self.share)

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
 from annotated_types import Ge
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from basicsr.config import load_options
 from basicsr.config.base import read_options
@@ -18,15 +20,24 @@ from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block
 from basicsr.config.yaml_reader import read_yaml
 from basicsr.utils.errors import UserError
-from basicsr.utils.values import Count, Natural
+from basicsr.utils.values import REAL, Count, Natural
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise PydanticCustomError('finite_number', 'must be a finite number')
+    return value
+
+
+_FINITE = AfterValidator(_finite)
 
 
 class Parameter(Block):
     """Values of one option: a list of choices, or a range of whole numbers (both ends are) or of numbers."""
     choices: list[Any] | None = Field(None, min_length=1)
-    low: int | float | None = None
-    high: int | float | None = None
-    step: int | float | None = None
+    low: Annotated[int | float | None, _FINITE, REAL] = None
+    high: Annotated[int | float | None, _FINITE, REAL] = None
+    step: Annotated[int | float | None, _FINITE, REAL] = None
     log: bool = False
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
@@ -53,6 +64,12 @@ class Parameter(Block):
     def _range(self) -> tuple[float, float, float | None]:
         if self.low is None or self.high is None:
             raise ValueError('give choices: [...], or low and high')
+        if self.low > self.high:
+            raise ValueError(f'low: {self.low} is above high: {self.high}')
+        if self.log and self.low <= 0:
+            raise ValueError(f'log: true needs a low above 0, not {self.low}')
+        if self.step is not None and (self.log or self.step <= 0):
+            raise ValueError('log: true takes no step' if self.log else f'step must be above 0, not {self.step}')
         return self.low, self.high, self.step
 
     def _of_integers(self) -> bool:

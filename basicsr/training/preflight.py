@@ -28,7 +28,8 @@ def check_stages(stages: Sequence[LoadedOptions]) -> None:
                 continue
             seen.append(block)
             try:
-                build(block)
+                with stage.naming_places():
+                    build(block)
             except UserError as error:
                 mistakes.append(f"stage '{stage.opt['name']}': {error}")
     raise_mistakes(str(stages[0].file), mistakes)

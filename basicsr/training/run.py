@@ -26,10 +26,11 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     gc.collect()  # the model of the stage before, which its trainer knows and which knows its trainer, leaves the GPU
     opt = start_run(loaded, launcher)
     resume = find_resume_state(opt)
-    train_loader, sampler = build_train_data(opt)
-    val_loaders = build_val_data(opt)
-    check_channels(opt, [train_loader, *val_loaders])
-    model = build_model(opt)
+    with loaded.naming_places():
+        train_loader, sampler = build_train_data(opt)
+        val_loaders = build_val_data(opt)
+        check_channels(opt, [train_loader, *val_loaders])
+        model = build_model(opt)
     if resume:
         model.load_resumed_networks(*resume)
     # last, so that a start that fails leaves earlier runs as they are

@@ -100,7 +100,8 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
     from basicsr.models import build_model
     from basicsr.training.launch import start_run
     changes = [f'{key}={value}' for key, value in CANDIDATES[name].items()]
-    opt = start_run(load_options(file, [*overrides, *changes], is_train=True))
+    loaded = load_options(file, [*overrides, *changes], is_train=True)
+    opt = start_run(loaded)
     on_gpu = opt['num_gpu'] != 0
 
     def now() -> float:
@@ -109,8 +110,9 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
         return time.monotonic()
 
     try:
-        loader, sampler = build_train_data(opt)
-        model, batches = build_model(opt), _batches(loader, sampler)
+        with loaded.naming_places():
+            loader, sampler = build_train_data(opt)
+            model, batches = build_model(opt), _batches(loader, sampler)
         started, waited, first = now(), 0., 0.
 
         def train(i: int) -> None:

@@ -6,10 +6,19 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class UserError(Exception):
-    """A mistake in what the user gave us (option, file, folder, checkpoint). The message is shown as it is."""
+    """A mistake in what the user gave us (option, file, folder, checkpoint). The message is shown as it is.
+
+    Attributes:
+        block: the option block that is wrong as a whole, for those who know in which file and line it stands.
+    """
+
+    def __init__(self, *args: object, block: Any = None):
+        super().__init__(*args)
+        self.block = block
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

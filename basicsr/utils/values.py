@@ -25,6 +25,25 @@ def as_number(value: Any) -> Any:
         return value
 
 
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):  # Python counts with them
+        raise PydanticCustomError('int_type', 'must be a whole number')
+    return as_number(value)
+
+
+def _real(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError('float_type', 'must be a number')
+    return value
+
+
+def no_truth(value: Any) -> Any:
+    """The value, unless it is true or false; for a choice of numbers."""
+    if isinstance(value, bool):
+        raise PydanticCustomError('int_type', 'must be a whole number')
+    return value
+
+
 def _slice(text: str) -> str:
     try:
         if ':' in text:
@@ -50,29 +69,53 @@ def _known_subset(name: str) -> str:
     return name if name in _SUBSETS else _refused(_SUBSETS)
 
 
+def _scalar(reduction: Any) -> Any:
+    if reduction == 'none':
+        raise PydanticCustomError('no_scalar', 'must be mean or sum (training needs one number)')
+    return reduction if reduction in ('mean', 'sum') else _refused(('mean', 'sum'))
+
+
+def _of_files(order: Any) -> Any:
+    return order if order == 'HWC' else _refused(('HWC', ))
+
+
 def _refused(expected: Iterable[str]) -> NoReturn:
     raise PydanticCustomError('literal_error', 'must be one of: {expected}', {'expected': ', '.join(expected)})
 
 
+WHOLE, REAL = BeforeValidator(_whole), BeforeValidator(_real)
+
 # bounds stand before the conversion, otherwise they do not reach the JSON schema
-Int = Annotated[int, BeforeValidator(as_number)]
-Natural = Annotated[int, Ge(0), BeforeValidator(as_number)]  # 0, 1, 2, ...
-Count = Annotated[int, Gt(0), BeforeValidator(as_number)]  # 1, 2, 3, ...
+Int = Annotated[int, WHOLE]
+Natural = Annotated[int, Ge(0), WHOLE]  # 0, 1, 2, ...
+Count = Annotated[int, Gt(0), WHOLE]  # 1, 2, 3, ...
 
+Float = Annotated[float, REAL]
 # neither infinite nor NaN
-Finite = Annotated[float, AllowInfNan(False)]
-NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]
-Positive = Annotated[float, Gt(0), AllowInfNan(False)]
-Fraction = Annotated[float, Ge(0), Le(1), AllowInfNan(False)]
-BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # from 0 up to 1 without it
-AboveOne = Annotated[float, Gt(1), AllowInfNan(False)]
+Finite = Annotated[float, AllowInfNan(False), REAL]
+NonNegative = Annotated[float, Ge(0), AllowInfNan(False), REAL]
+Positive = Annotated[float, Gt(0), AllowInfNan(False), REAL]
+Fraction = Annotated[float, Ge(0), Le(1), AllowInfNan(False), REAL]
+BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False), REAL]  # from 0 up to 1 without it
+AboveOne = Annotated[float, Gt(1), AllowInfNan(False), REAL]
 
+# one number for each level, mixture, image side ...
+Naturals3 = Annotated[Sequence[Natural], Len(3, 3)]
+Naturals4 = Annotated[Sequence[Natural], Len(4, 4)]
+Counts3 = Annotated[Sequence[Count], Len(3, 3)]
+Counts4 = Annotated[Sequence[Count], Len(4, 4)]
 Size = Annotated[Sequence[Count], Len(2, 2)]  # two sides of an image
 PathName = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_path_name)]  # becomes a file or folder
+FilePath = Annotated[str, MinLen(1)]  # of a file or folder; '' would be the working directory
 Slice = Annotated[str, AfterValidator(_slice)]  # 'start:stop:step', each of which may be left out
 
-AxisOrder = Literal['HWC', 'CHW']  # of an array that holds an image
-Reduction = Literal['none', 'mean', 'sum']  # of a loss per pixel
+# options say less than callers from Python may
+AxisOrder = Annotated[Literal['HWC', 'CHW'],
+                      BeforeValidator(_of_files),
+                      WithJsonSchema({'const': 'HWC'})]  # of an array that holds an image
+Reduction = Annotated[Literal['none', 'mean', 'sum'],
+                      BeforeValidator(_scalar),
+                      WithJsonSchema({'enum': ['mean', 'sum']})]  # of a loss per pixel
 
 # any spelling of a task is accepted; editors are told the usual ones
 _SPELLINGS = sorted({spelling for name in spellings(ALL_IN_ONE) for spelling in (name, name.lower())})
@@ -84,7 +127,7 @@ CDD11Subset = Annotated[str, AfterValidator(_known_subset), WithJsonSchema({'enu
 # by name, as annotations spell them
 KNOWN: dict[str, Any] = {
     'Natural': Natural, 'Count': Count, 'Finite': Finite, 'NonNegative': NonNegative, 'Positive': Positive,
-    'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Size': Size, 'Slice': Slice,
-    'AxisOrder': AxisOrder, 'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames,
-    'CDD11Subset': CDD11Subset
+    'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Naturals3': Naturals3, 'Naturals4': Naturals4,
+    'Counts3': Counts3, 'Counts4': Counts4, 'Size': Size, 'FilePath': FilePath, 'Slice': Slice, 'AxisOrder': AxisOrder,
+    'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames, 'CDD11Subset': CDD11Subset
 }
