@@ -30,25 +30,26 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     from basicsr.evaluation.validation import log_results
     from basicsr.models import build_model
     from basicsr.models.validation import measure, validates_itself
-    from basicsr.training.launch import make_folders, open_log, start_run
+    from basicsr.training.launch import open_log, run_folders, start_run
     from basicsr.utils.dist import shutdown
     from basicsr.utils.logger import get_root_logger
     opt = start_run(loaded, args.launcher)
     with loaded.naming_places():
         loaders = build_val_data(opt)
         model = build_model(opt)
-    make_folders(opt, resuming=False)  # last, so that a start that fails leaves earlier results as they are
-    open_log(opt, loaded)
     metrics, save_img, missing = opt['val']['metrics'], opt['val']['save_img'], 0
-    for loader in loaders:
-        name = loader.dataset.opt['name']
-        get_root_logger().info(f'Testing {name}...')
-        found = measure(model, loader, opt['name'], None, save_img)
-        if not validates_itself(model):
-            log_results(name, found, metrics, opt['name'])
-        if opt['rank'] == 0:
-            write_test(Path(opt['path']['results_root']), name, found, metrics, opt['path'].get('pretrain_network_g'))
-        missing += sum(found.left_out.values())
+    with run_folders(opt, resuming=False):  # last, so that a start that fails leaves earlier results as they are
+        open_log(opt, loaded)
+        for loader in loaders:
+            name = loader.dataset.opt['name']
+            get_root_logger().info(f'Testing {name}...')
+            found = measure(model, loader, opt['name'], None, save_img)
+            if not validates_itself(model):
+                log_results(name, found, metrics, opt['name'])
+            if opt['rank'] == 0:
+                weights = opt['path'].get('pretrain_network_g')
+                write_test(Path(opt['path']['results_root']), name, found, metrics, weights)
+            missing += sum(found.left_out.values())
     shutdown()
     if missing:
         raise UserError('some images have no number, as said above; the means leave them out')

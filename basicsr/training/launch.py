@@ -5,7 +5,8 @@ import json
 import random
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from addict import Dict
 from basicsr.config import LoadedOptions, dict2str, freeze
 from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from basicsr.training.ownership import archived_unless_owned, check_free, owned
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write
@@ -27,7 +29,7 @@ from basicsr.utils.seed import set_random_seed
 def unfinished(stages: list[LoadedOptions]) -> list[LoadedOptions]:
     """The runs that are left of an option file's stages: with `auto_resume`, from the first that has not ended.
 
-    Only that one can be resumed; `make_folders` archives what the folders of later ones hold from an earlier start.
+    Only that one can be resumed; `run_folders` archives what the folders of later ones hold from an earlier start.
     Raises `Finished` when every stage has ended.
     """
     if len(stages) == 1 or not stages[0].opt['auto_resume']:
@@ -71,27 +73,31 @@ def resolve_num_gpu(wanted: int | Literal['auto'], is_dist: bool) -> int:
     return wanted
 
 
-def make_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) -> None:
-    """Create the run's folders on rank 0. An earlier run of the same name is renamed, unless it is continued.
+@contextmanager
+def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) -> Iterator[None]:
+    """The run's folders, made and owned by rank 0. An earlier run of the same name is renamed, unless it is continued.
 
     `later`: the stages after this one. What an earlier start left of them is renamed as well, now and not when they
-    start: a resume after this stage would otherwise take them for finished.
+    start: a resume after this stage would otherwise take them for finished. Raises `UserError` where another process
+    owns one of the folders; then none is touched.
     """
-    if opt['rank'] == 0:
-        path = opt['path']
-        root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
-        for stage in later:
-            archive_existing(stage.opt['path']['experiments_root'])
-            archive_existing(stage.opt['path']['tb_logger'])
-        if not resuming:
-            archived = archive_existing(root)
-            if opt['is_train']:
-                archive_existing(path['tb_logger'])
+    path = opt['path']
+    root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
+    with ExitStack() as stack:
+        if opt['rank'] == 0:
+            after = [Path(stage.opt['path']['experiments_root']) for stage in later]
+            check_free(root, *after)
+            archived = stack.enter_context(owned(root, archive=not resuming))
+            for folder in after:
+                archived_unless_owned(folder)
+            for options in (*([opt] if opt['is_train'] and not resuming else []), *(stage.opt for stage in later)):
+                archive_existing(options['path']['tb_logger'])
             if archived:
                 get_root_logger().info(f"an earlier run '{root.name}' is now '{archived.name}'" + _why_archived(opt))
-        for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
-            Path(path[key]).mkdir(parents=True, exist_ok=True)
-    barrier()
+            for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
+                Path(path[key]).mkdir(parents=True, exist_ok=True)
+        barrier()
+        yield
 
 
 def _why_archived(opt: Dict) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 
 
@@ -66,10 +65,7 @@ def init_tb_logger(log_dir: str | Path, start_iter: int = 0) -> Any:
 
 def init_wandb(opt: dict[str, Any]) -> Any:
     """Mirror TensorBoard to Weights & Biases, returns the run; `logger.wandb.resume_id` continues an earlier run."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError("logger.wandb is set, but wandb is not installed; pip install 'retinexmamba[wandb]'") from error
+    import wandb
     options = opt['logger']['wandb']
     resume_id = options.get('resume_id')
     return wandb.init(id=resume_id or wandb.util.generate_id(), resume='allow' if resume_id else 'never',

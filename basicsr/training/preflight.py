@@ -1,6 +1,7 @@
 """What is tried before a run touches its folders, so that mistakes show at once and not after days of training."""
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,6 +48,19 @@ def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader | Resident
             raise UserError(
                 f"datasets.{loader.dataset.opt['block']}: images have {given} channels ('{sample['lq_path']}'),"
                 f" but network_g ({opt['network_g']['type']}) takes {wanted}")
+
+
+def check_loggers(opt: dict[str, Any]) -> None:
+    """Raise `UserError` where a logger that is asked for is not installed."""
+    logs = opt['logger']
+    if not logs['use_tb_logger']:
+        return
+    wanted = {'tensorboard': 'logger.use_tb_logger'}
+    if (logs.get('wandb') or {}).get('project'):
+        wanted['wandb'] = 'logger.wandb'
+    for package, option in wanted.items():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{option} is set, but {package} is not installed: pip install {package}")
 
 
 def _parts(opt: dict[str, Any]) -> Iterator[tuple[Callable[[dict[str, Any]], Any], dict[str, Any]]]:

@@ -8,8 +8,8 @@ from basicsr.config import LoadedOptions
 from basicsr.data.build import build_train_data, build_val_data
 from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
-from basicsr.training.launch import make_folders, open_log, start_run
-from basicsr.training.preflight import check_channels
+from basicsr.training.launch import open_log, run_folders, start_run
+from basicsr.training.preflight import check_channels, check_loggers
 from basicsr.training.trainer import Trainer, find_resume_state
 from basicsr.utils.dist import barrier
 from basicsr.utils.logger import close_log_file
@@ -33,11 +33,13 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         model = build_model(opt)
     if resume:
         model.load_resumed_networks(*resume)
+    check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are
-    make_folders(opt, resuming=resume is not None, later=later)
-    open_log(opt, loaded)
-    trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks, started)
-    ended = trainer.run()
-    close_log_file()
-    barrier()  # the next stage reads what this one wrote
+    with run_folders(opt, resuming=resume is not None, later=later):
+        open_log(opt, loaded)
+        trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks,
+                          started)
+        ended = trainer.run()
+        close_log_file()
+        barrier()  # the next stage reads what this one wrote
     return ended

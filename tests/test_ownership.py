@@ -1,0 +1,128 @@
+"""A run's folder belongs to one process: others are refused, what was killed is no obstacle, earlier runs are kept."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from basicsr.test import main as run_test
+from basicsr.train import main as train
+from basicsr.training import ownership
+from basicsr.training.ownership import owned
+from basicsr.utils.errors import UserError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from basicsr.training.ownership import owned
+with owned(Path(sys.argv[1]), archive=False):
+    print('owned', flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other():
+    """Starts a process that owns a folder until it is killed."""
+    children = []
+
+    def start(folder: Path) -> subprocess.Popen:
+        child = subprocess.Popen([sys.executable, '-c', HOLD, str(folder)], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True)
+        children.append(child)
+        assert child.stdout.readline() == 'owned\n'
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('more', [[], ['--auto_resume']])
+def test_a_second_start_leaves_the_first_alone(tiny_options, tmp_path, other, capsys, more):
+    run = tmp_path / 'experiments' / 'tiny'
+    child = other(run)
+    before = files(tmp_path)
+    assert train([str(tiny_options()), *more]) == 2
+    said = capsys.readouterr().err
+    assert f"'{run}' is in use by process {child.pid} on " in said and 'give this run another name=' in said
+    assert files(tmp_path) - before == {'tiny.yml'} and len(list((tmp_path / 'experiments').iterdir())) == 1
+
+
+def test_what_was_killed_is_no_obstacle(tiny_options, tmp_path, other):
+    run = tmp_path / 'experiments' / 'tiny'
+    child = other(run)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert (run / '.lock').exists()
+    assert train([str(tiny_options())]) == 0
+    assert (run / 'models' / 'net_g_latest.pth').is_file()
+    assert len(list((tmp_path / 'experiments').glob('tiny_archived_*'))) == 1
+    assert not {name for name in files(tmp_path / 'experiments') if Path(name).name in ('.lock', '.owner.json')}
+
+
+def test_a_stage_in_use_stops_the_start_of_all(tiny_options, tmp_path, other, capsys):
+    options = str(tiny_options(stages=[{'name': 'a'}, {'name': 'b'}]))
+    assert train([options]) == 0
+    other(tmp_path / 'experiments' / 'tiny_b')
+    before = files(tmp_path)
+    assert train([options]) == 2
+    assert "tiny_b' is in use by" in capsys.readouterr().err and files(tmp_path) == before
+
+
+def test_results_belong_to_one_test(tiny_options, tmp_path, other, capsys):
+    options = str(tiny_options())
+    assert train([options]) == 0
+    other(tmp_path / 'results' / 'tiny')
+    weights = tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth'
+    assert run_test([options, f'path.pretrain_network_g={weights}']) == 2
+    assert "results/tiny' is in use by process" in capsys.readouterr().err
+
+
+def test_of_processes_that_start_at_once_one_owns(tmp_path):
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    (folder / 'earlier.txt').write_text('kept')
+    code = HOLD.replace('archive=False', 'archive=True').replace('sys.stdin.read()', 'time.sleep(2)')
+    children = [
+        subprocess.Popen([sys.executable, '-c', code, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True) for _ in range(4)
+    ]
+    ended = [child.communicate() for child in children]
+    owners = [out for out, _ in ended if out == 'owned\n']
+    assert len(owners) == 1, ended
+    assert all('is in use by' in error for out, error in ended if not out)
+    assert [p.read_text() for p in tmp_path.glob('run_archived_*/earlier.txt')] == ['kept']
+
+
+def test_the_owner_is_told(tmp_path):
+    with owned(tmp_path / 'run', archive=False) as archived:
+        said = json.loads((tmp_path / 'run' / '.owner.json').read_text())
+        assert archived is None and said['process'] == os.getpid() and said['host'] and said['started']
+        with pytest.raises(UserError, match=f'in use by process {os.getpid()} on '):
+            ownership.check_free(tmp_path / 'run')
+    ownership.check_free(tmp_path / 'run')
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize('package', ['wandb', 'tensorboard'])
+def test_a_logger_that_is_not_there_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys, monkeypatch,
+                                                                       package):
+    from basicsr.training import preflight
+    assert train([str(tiny_options())]) == 0
+    monkeypatch.setattr(preflight.importlib.util, 'find_spec', lambda name: None if name == package else object())
+    before = files(tmp_path)
+    assert train([str(tiny_options()), 'logger.use_tb_logger=true', 'logger.wandb.project=p']) == 2
+    assert f'is set, but {package} is not installed: pip install {package}' in capsys.readouterr().err
+    assert files(tmp_path) == before
