@@ -97,13 +97,38 @@ def test_sizes_that_do_not_belong_together(tmp_path, options):
     cv2.imwrite(f'{tmp_path}/gt/0.png', coded(26, 20))
     with pytest.raises(UserError, match=r"gt/0\.png' is 20x26, but its input is 20x24"):
         PairedImageDataset(**opt, **options)[0]
-    # validation trims larger ground truths as BasicSR does, and refuses smaller ones
+    # so does validation, which trims what a division leaves over, and refuses smaller ones
     opt |= {'phase': 'val', 'gt_size': 8, 'geometric_augs': True}
     cv2.imwrite(f'{tmp_path}/gt/0.png', coded(26, 23) * 2)
-    sample = PairedImageDataset(opt)[0]
-    assert torch.equal(sample['gt'], sample['lq'] * 2)
+    with pytest.raises(UserError, match=r"gt/0\.png' is 23x26, but its input is 20x24"):
+        PairedImageDataset(opt)[0]
     with pytest.raises(UserError, match=r'smaller than its input .*scale 2 \(40x48\)'):
         PairedImageDataset(opt | {'scale': 2})[0]
+
+
+@pytest.mark.parametrize(('scale', 'size', 'fits'), [
+    (1, (16, 16), True),
+    (1, (17, 16), False),
+    (1, (32, 32), False),
+    (1, (8, 16), False),
+    (4, (64, 64), True),
+    (4, (67, 65), True),
+    (4, (68, 64), False),
+    (4, (63, 64), False),
+    (4, (128, 128), False),
+])
+def test_in_tests_only_what_a_division_leaves_over_is_cut(tmp_path, scale, size, fits):
+    """Cutting more would compare other contents."""
+    for side, (height, width) in (('lq', (16, 16)), ('gt', size)):
+        (tmp_path / side).mkdir()
+        cv2.imwrite(f'{tmp_path}/{side}/a.png', coded(height, width))
+    data = PairedImageDataset(str(tmp_path / 'gt'), str(tmp_path / 'lq'), scale=scale, phase='val')
+    if fits:
+        cut = coded(*size)[:16 * scale, :16 * scale, ::-1].transpose(2, 0, 1)
+        assert np.array_equal(data[0]['gt'].numpy() * 255, cut.astype(np.float32))
+    else:
+        with pytest.raises(UserError, match=rf"gt/a.png'.*{size[1]}x{size[0]}.*{16 * scale}x{16 * scale}"):
+            data[0]
 
 
 def test_augmentation_modes():

@@ -235,6 +235,8 @@ def test_gt_mean_by_formula():
     grey = [(0.114 * x[..., 0] + 0.587 * x[..., 1] + 0.299 * x[..., 2]).mean() for x in (dark, gt)]
     np.testing.assert_allclose(match_mean(dark, gt), np.clip(dark * grey[1] / grey[0], 0, 1), rtol=1e-12)
     assert match_mean(dark, np.ones_like(gt)).max() == 1
+    one = dark[..., :1]  # a grey result: the ratio of the means
+    np.testing.assert_allclose(match_mean(one, one * 2), np.clip(one * 2, 0, 1), rtol=1e-12)
     assert np.array_equal(match_mean(np.zeros_like(gt), gt), np.zeros_like(gt))
 
 

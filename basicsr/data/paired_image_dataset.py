@@ -101,6 +101,8 @@ class PairedImageDataset(Dataset):
                 raise UserError(
                     f"'{gt_path}' ({gt.shape[1]}x{gt.shape[0]}) is smaller than its input '{lq_path}' asks for at scale"
                     f' {self.scale} ({w}x{h})')
+            if max(gt.shape[0] - h, gt.shape[1] - w) >= self.scale:  # more than what the division has left over
+                check_sizes(gt, lq, self.scale, gt_path)
             gt = gt[:h, :w]
         item: dict[str, Any] = {
             'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path

@@ -8,6 +8,9 @@ _WEIGHTS_ON_RGB = np.array([0.114, 0.587, 0.299])
 
 
 def match_mean(result: np.ndarray, gt: np.ndarray) -> np.ndarray:
-    """RGB images (H, W, 3) in [0, 1]: `result` times the ratio of grey means, clipped to [0, 1] (Retinexformer)."""
-    ratio = (gt @ _WEIGHTS_ON_RGB).mean() / max((result @ _WEIGHTS_ON_RGB).mean(), 1e-12)
-    return np.clip(result * ratio, 0, 1)
+    """Images (H, W, 3 or 1) in [0, 1]: `result` times the ratio of grey means, clipped to [0, 1] (Retinexformer)."""
+    return np.clip(result * (_grey_mean(gt) / max(_grey_mean(result), 1e-12)), 0, 1)
+
+
+def _grey_mean(img: np.ndarray) -> float:
+    return float((img @ _WEIGHTS_ON_RGB if img.shape[-1] == 3 else img).mean())
