@@ -250,6 +250,19 @@ def test_losses_of_a_whole_batch_are_named_where_it_is_split(tiny_options, caplo
     assert 'train.accumulate: PSNRHingeLoss looks at a batch as a whole' in caplog.text
 
 
+def test_two_validation_sets_share_neither_folder_nor_name(tiny_options, tmp_path, capsys):
+    block = yaml.safe_load(tiny_options().read_text())['datasets']['val']
+    options = tiny_options(val={'save_img': True}, datasets={'val_2': block | {'name': 'other'}})
+    assert train([str(options)]) == 0
+    seen = tmp_path / 'experiments' / 'tiny' / 'visualization'
+    assert {p.name for p in seen.iterdir()} == {'toy', 'other'}
+    assert [len(list((seen / name).rglob('*_4.png')))
+            for name in ('toy', 'other')] == [len(list(seen.rglob('*_4.png'))) // 2] * 2
+    assert 'toy/psnr,other/psnr' in (tmp_path / 'experiments' / 'tiny' / 'metrics.csv').read_text()
+    assert train([str(tiny_options(datasets={'val_2': block}))]) == 2
+    assert "datasets.val_2.name: 'toy' is the name of datasets.val already" in capsys.readouterr().err
+
+
 def test_ema_is_validated_and_saved(tiny_options, tmp_path):
     assert train([str(tiny_options(train={'ema_decay': 0.5}))]) == 0
     content = torch.load(tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_4.pth', weights_only=True)

@@ -35,6 +35,7 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
         opt.pop('train', None)
     for key in opt['datasets']:
         _dataset(opt, key, is_train, problems)
+    _own_names(opt['datasets'], ('val', ) if is_train else ('val', 'test'), problems)
     check_component(opt, 'network_g', ARCH_REGISTRY, (), problems)
     _unread(opt, problems)
     metrics = opt['val']['metrics'] if isinstance(opt['val'].get('metrics'), dict) else {}
@@ -54,6 +55,16 @@ def _unread(opt: dict[str, Any], problems: Problems) -> None:
             block = block.get(part) or {}
         if block.get(path[-1]):
             problems.notice(path, f"not read by {opt['model_type']}")
+
+
+def _own_names(blocks: dict[str, Any], measured: tuple[str, ...], problems: Problems) -> None:
+    """Sets that are measured together have columns and folders by their names."""
+    owners: dict[str, str] = {}
+    for key, block in blocks.items():
+        if isinstance(block, dict) and str(key).startswith(measured):
+            first = owners.setdefault(str(block.get('name')), key)
+            if first != key:
+                problems.add(('datasets', key, 'name'), f"'{block['name']}' is the name of datasets.{first} already")
 
 
 def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) -> None:

@@ -70,10 +70,11 @@ def log_results(name: str, found: Results | Mapping[str, float], metrics: Metric
 
 
 def image_file(opt: Mapping[str, Any], dataset: str, seen: Restored, iteration: int | str) -> Path:
-    """Where a result goes: in training a folder for each image, else one for each data set."""
+    """Where a result goes: in training a folder for each image, below those of several data sets; else one for each set."""
     folder = Path(opt['path']['visualization'])
     if opt['is_train']:
-        own = below(folder, seen.task, seen.name, what=dataset)
+        several = sum(str(key).startswith('val') for key in opt.get('datasets', {})) > 1
+        own = below(folder, dataset if several else '', seen.task, seen.name, what=dataset)
         return own / f'{own.name}_{iteration}.png'
     suffix = opt['val'].get('suffix') or opt['name']
     return below(folder / dataset, seen.task, f'{seen.name}_{suffix}.png', what=dataset)
