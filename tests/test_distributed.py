@@ -79,6 +79,7 @@ def test_two_processes_go_through_the_stages(tiny_options, tmp_path):
     runs = [tmp_path / 'experiments' / name for name in ('two_first', 'two_last')]
     assert [len(rows(run / 'losses.csv')) for run in runs] == [2, 3]
     (runs[1] / 'models' / 'net_g_latest.pth').unlink()
+    (runs[1] / 'training_states' / '3.state').unlink()
     again = torchrun(options, '--auto_resume', 'train.total_iter=4')
     assert again.returncode == 0 and again.stderr.count('a stage that has ended is skipped') == 1
     assert len(list((tmp_path / 'experiments').glob('two_last_archived_*'))) == 1  # it had no training state

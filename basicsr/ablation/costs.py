@@ -30,7 +30,7 @@ def measure_costs(opt: dict[str, Any], weights: Path, images: int = 15) -> dict[
         images: at most so many.
     """
     restorer = build_restorer(weights, opt)
-    macs, scan = count_macs(restorer.net, restorer.channels or 3)
+    macs, scan = count_macs(restorer.net, channels=restorer.channels or 3)
     block = opt['datasets'][min(k for k in opt['datasets'] if not k.startswith('train'))]
     dataset = build_dataset(block)
     seconds: list[float] = []
@@ -51,7 +51,7 @@ def measure_costs(opt: dict[str, Any], weights: Path, images: int = 15) -> dict[
     }
 
 
-def count_macs(net: nn.Module, channels: int = 3, size: int = MAC_SIZE) -> tuple[int, int]:
+def count_macs(net: nn.Module, size: int = MAC_SIZE, channels: int = 3) -> tuple[int, int]:
     """Multiply-accumulates of one forward pass of 1 x channels x size x size, and those of the scan among them.
 
     Convolutions, matrix products and the scan, as executed: half of what FlopCounterMode counts. Nothing is computed;
