@@ -191,10 +191,10 @@ def train(tmp_path, text, name, scale, *overrides):
     return run, log.read_text()
 
 
-def check_run(run, log, name, metrics):
+def check_run(run, log, name, metrics, sets=('', )):
     weights = {f'models/net_g_{i}.pth' for i in (2, 4, 'latest')} | {'best/net_g_best.pth', 'best/best.json'}
     states = {f'training_states/{i}.state' for i in (2, 4)}
-    pictures = {f'visualization/{i}/{i}_{n}.png' for i in (0, 1) for n in (2, 4)}
+    pictures = {f'visualization/{folder}{i}/{i}_{n}.png' for folder in sets for i in (0, 1) for n in (2, 4)}
     found = {str(f.relative_to(run)) for f in run.rglob('*') if f.is_file()}
     assert weights | states | pictures | {name} <= found
     header = (run / name).read_text().splitlines()
@@ -214,7 +214,8 @@ def test_upstream_file_trains(tmp_path):
     run, log = train(tmp_path, UPSTREAM, 'train_MSRResNet_x4.yml', 4, 'network_g.num_feat=4', 'network_g.num_block=1',
                      'datasets.train.gt_size=32')
     assert run.name == '001_MSRResNet_x4_f64b16_DIV2K_1000k_B16G1_wandb'
-    check_run(run, log, 'train_MSRResNet_x4.yml', ['psnr', 'ssim'])
+    # of several validation sets, each has a folder of its own
+    check_run(run, log, 'train_MSRResNet_x4.yml', ['psnr', 'ssim'], ('Set5/', 'Set14/'))
     assert 'Validation Set5' in log and 'Validation Set14' in log
 
 
