@@ -29,7 +29,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
     from basicsr.evaluation.files import write_test
     from basicsr.evaluation.validation import log_results
     from basicsr.models import build_model
-    from basicsr.models.validation import measure, validates_itself
+    from basicsr.models.validation import measure_model, validates_itself
     from basicsr.training.launch import open_log, run_folders, start_run
     from basicsr.utils.dist import shutdown
     from basicsr.utils.logger import get_root_logger
@@ -43,7 +43,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
         for loader in loaders:
             name = loader.dataset.opt['name']
             get_root_logger().info(f'Testing {name}...')
-            found = measure(model, loader, opt['name'], None, save_img)
+            found = measure_model(model, loader, opt['name'], None, save_img)
             if not validates_itself(model):
                 log_results(name, found, metrics, opt['name'])
             if opt['rank'] == 0:

@@ -106,6 +106,17 @@ def test_of_processes_that_start_at_once_one_owns(tmp_path):
     assert [p.read_text() for p in tmp_path.glob('run_archived_*/earlier.txt')] == ['kept']
 
 
+def test_a_file_system_without_locks_is_said(tmp_path, messages, monkeypatch):
+
+    def acquire(self):
+        raise NotImplementedError('FileSystem does not appear to support flock')
+
+    monkeypatch.setattr(ownership.FileLock, 'acquire', acquire)
+    with owned(tmp_path / 'run', archive=False):
+        pass
+    assert [m for m in messages if 'knows no locks' in m]
+
+
 def test_the_owner_is_told(tmp_path):
     with owned(tmp_path / 'run', archive=False) as archived:
         said = json.loads((tmp_path / 'run' / '.owner.json').read_text())

@@ -12,7 +12,7 @@ from basicsr.config.training import OUR_MODELS, check_training, known_metric
 from basicsr.config.wording import spell
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.errors import nearest
-from basicsr.utils.names import wanted
+from basicsr.utils.names import name_mistake
 
 _BLOCKS = ('datasets', 'train', *ALWAYS)
 _OF_OTHER_MODELS = (('network_d', ), ('train', 'optim_d'), ('train', 'gan_opt'), ('train', 'ldl_opt'),
@@ -78,8 +78,8 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
         problems.add(
             here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
             ' Allowed: train, val, val_1, ..., test, test_1, ...')
-    elif wanted(str(key)):
-        problems.add(here, f'{wanted(str(key))}, not {key!r}')
+    elif name_mistake(str(key)):
+        problems.add(here, f'{name_mistake(str(key))}, not {key!r}')
     block.setdefault('scale', 1 if problems.wrong(('scale', )) else opt.get('scale', 1))
     block.setdefault('name', str(key))
     name = block.get('type')

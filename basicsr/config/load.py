@@ -21,7 +21,7 @@ from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, nearest
-from basicsr.utils.names import checked, wanted
+from basicsr.utils.names import checked, name_mistake
 
 
 @dataclass
@@ -185,7 +185,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
     if path.get('strict_load_g') is False:
         problems.add(here,
                      'takes all weights or none; for a part of them use pretrain_network_g and strict_load_g: false')
-    run = None if wanted(given) else _last_weights(path, root, given)
+    run = None if name_mistake(given) else _last_weights(path, root, given)
     found = next((f for f in (run, find_value(given, here, problems.source)) if f and f.is_file()), None)
     if found or not check_files:
         path['pretrain_network_g'] = str(found or run or given)

@@ -109,7 +109,7 @@ def validates_itself(model: Any) -> bool:
     return any(getattr(type(model), name, None) is not getattr(ValidationMethods, name) for name in _OWN)
 
 
-def measure(model: Any, loader: ImageLoader, iteration: int | str, tb_logger: Any, save_img: bool) -> Results:
+def measure_model(model: Any, loader: ImageLoader, iteration: int | str, tb_logger: Any, save_img: bool) -> Results:
     """What a model does on a data set: ours is evaluated, one that validates itself does so.
 
     That one is given all images on every process, as its loops know of no shares. What it found is what it returns, else

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing
+from basicsr.utils.logger import get_root_logger
 
 _LOCK, _OWNER = '.lock', '.owner.json'
 
@@ -88,6 +89,10 @@ def _claim(folder: Path) -> FileLock:
     except Timeout:
         raise UserError(
             f"'{folder}' is in use by {_owner(folder)}; give this run another name=, or wait for its end") from None
+    except NotImplementedError:
+        get_root_logger().warning(
+            f"the file system of '{folder}' knows no locks: a second start of the same name is not"
+            ' noticed')
     said = {'host': socket.gethostname(), 'process': os.getpid(), 'started': time.strftime('%Y-%m-%d %H:%M:%S')}
     (folder / _OWNER).write_text(json.dumps(said), encoding='utf-8')
     return lock

@@ -14,7 +14,7 @@ from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
 from basicsr.engine.checkpoint import Finished, newest_state, read_state
 from basicsr.evaluation.validation import log_results
-from basicsr.models.validation import measure, validates_itself
+from basicsr.models.validation import measure_model, validates_itself
 from basicsr.training.best_weights import save_best
 from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
@@ -172,7 +172,7 @@ class Trainer:
         self._reported = {}
         for loader in self.val_loaders:
             name = loader.dataset.opt['name']
-            found = measure(self.model, loader, self.iteration, self.tb_logger, save_img)
+            found = measure_model(self.model, loader, self.iteration, self.tb_logger, save_img)
             for metric, value in found.means.items():
                 if metric not in self._reported.get(name, {}):  # by a model that validates itself
                     self.report(name, metric, value, self.iteration)

@@ -8,7 +8,7 @@ from basicsr.utils.errors import UserError
 LONGEST = 200  # bytes; file systems take 255, and names get a time or a suffix behind them
 
 
-def wanted(name: str) -> str:
+def name_mistake(name: str) -> str:
     """What a name must be to be one component of a path, '' where it is."""
     if not name.strip() or name in ('.', '..'):
         return 'must be a name'
@@ -19,7 +19,7 @@ def wanted(name: str) -> str:
 
 def checked(name: str, what: str) -> str:
     """`name` itself. Raises `UserError`, which begins with `what`, where it cannot be one component of a path."""
-    mistake = wanted(name)
+    mistake = name_mistake(name)
     if mistake:
         raise UserError(f'{what}: {mistake}, not {name!r}')
     return name

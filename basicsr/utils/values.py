@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from basicsr.utils.names import wanted
+from basicsr.utils.names import name_mistake
 from basicsr.utils.task_names import ALL_IN_ONE, CDD11, members, spellings
 
 
@@ -26,9 +26,7 @@ def as_number(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, bool):  # Python counts with them
-        raise PydanticCustomError('int_type', 'must be a whole number')
-    return as_number(value)
+    return as_number(no_truth(value))
 
 
 def _real(value: Any) -> Any:
@@ -38,8 +36,8 @@ def _real(value: Any) -> Any:
 
 
 def no_truth(value: Any) -> Any:
-    """The value, unless it is true or false; for a choice of numbers."""
-    if isinstance(value, bool):
+    """The value, unless it is true or false."""
+    if isinstance(value, bool):  # Python counts with them
         raise PydanticCustomError('int_type', 'must be a whole number')
     return value
 
@@ -55,7 +53,7 @@ def _slice(text: str) -> str:
 
 
 def _path_name(text: str) -> str:
-    mistake = wanted(text)
+    mistake = name_mistake(text)
     if mistake:
         raise PydanticCustomError('path_name', '{mistake}', {'mistake': mistake})
     return text

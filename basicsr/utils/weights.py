@@ -103,7 +103,8 @@ def _check_archive(path: Path) -> None:
             if not any(record.CRC for record in archive.infolist()):  # PyTorch can be told to leave them out
                 return
             wrong = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, zlib.error,
+            NotImplementedError) as error:  # the last: zipfile's word for a compression that no weights have
         raise UserError(_damaged(path)) from error
     if wrong:
         raise UserError(_damaged(path, f', the checksum of {wrong} is another one'))
