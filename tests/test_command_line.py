@@ -222,8 +222,8 @@ def test_check_data_on_damaged_data(basicsr, pairs):
 
 def test_check_data_on_sizes_that_do_not_belong_together(basicsr, pairs):
     imwrite(np.zeros((20, 24, 3), np.uint8), pairs / 'gt' / '0.png')
-    # test sets trim a larger ground truth, training does not
-    assert basicsr('check-data', '--opt', pairs / 'data.yml')[0] == 0
+    code, _, err = basicsr('check-data', '--opt', pairs / 'data.yml')  # in test sets as in training
+    assert code == 2 and err.count('\n') == 1 and err.startswith('error: datasets.test_1: ') and '0.png' in err
     text = (pairs / 'data.yml').read_text().replace('test_1:', 'train:')
     (pairs / 'data.yml').write_text(text.replace('Dataset, ', 'Dataset, gt_size: 8, use_rot: true, '))
     code, out, err = basicsr('check-data', '--opt', pairs / 'data.yml')
