@@ -10,8 +10,6 @@ imported when one of its names is asked for.
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, nearest
-
-PACKAGE = Path(__file__).resolve().parent
+from basicsr.utils.imports import PACKAGE, import_file
 
 
 def project_root() -> Path:
@@ -31,10 +28,11 @@ def project_root() -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an object is defined, as read from the source."""
+    """Where an object is defined, as read from the source. `package`: the folder of `basicsr` that it is a member of."""
     name: str
     file: Path
     node: ast.ClassDef | ast.FunctionDef
+    package: str = ''
 
 
 class Registry:
@@ -59,7 +57,8 @@ class Registry:
     def register(self, obj: Any = None, *, name: str | None = None, suffix: str | None = None) -> Any:
         """Decorator `@X_REGISTRY.register()`, or call `X_REGISTRY.register(obj)`; `name` adds an alias.
 
-        `suffix` appends `_<suffix>` to the name, as BasicSR does. Raises `KeyError` when the name is taken.
+        `suffix` appends `_<suffix>` to the name, as BasicSR does. What comes from outside of the package replaces what is
+        in it. Raises `KeyError` when the name is taken otherwise.
         """
 
         def add(target: Any) -> Any:
@@ -67,7 +66,11 @@ class Registry:
             key = f'{key}_{suffix}' if suffix else key
             taken = self._objects.get(key)
             if taken is not None and _origin(taken) != _origin(target):
-                raise KeyError(f"{self.noun} '{key}' is registered twice: {_origin(taken)} and {_origin(target)}")
+                taken_ours, ours = (_origin(obj)[0].is_relative_to(PACKAGE) for obj in (taken, target))
+                if taken_ours == ours:
+                    raise KeyError(f"{self.noun} '{key}' is registered twice: {_origin(taken)} and {_origin(target)}")
+                if ours:
+                    return target
             self._objects[key] = target
             return target
 
@@ -87,7 +90,7 @@ class Registry:
         if self._index is None:
             self._index = {}
             for file in self.files():
-                for entry in _scan(file, f'{self.name.upper()}_REGISTRY', undecorated=file in self._extra):
+                for entry in _scan(file, f'{self.name.upper()}_REGISTRY', self.folder, undecorated=file in self._extra):
                     self._index.setdefault(entry.name, entry)
                     # as in BasicSR, whose own suffix need not be written
                     self._index.setdefault(entry.name.removesuffix('_basicsr'), entry)
@@ -105,18 +108,21 @@ class Registry:
             entry = self.index().get(name)
             if entry is None:
                 raise UserError(self.unknown(name))
-            module = import_file(entry.file)
+            module = import_file(entry.file, self.folder)
             if name not in self._objects:  # a class without decorator, as the Restormer family writes them
                 self._objects[name] = getattr(module, entry.node.name)
         return self._objects[name]
 
+    def imported(self, name: str) -> Any:
+        """The object that imported code has registered itself, from a file that is not searched here; else None."""
+        obj, entry = self._objects.get(name), self.index().get(name)
+        return obj if obj is not None and (entry is None or _origin(obj)[0] != entry.file.resolve()) else None
+
     def where(self, name: str) -> str:
         """The file of an object relative to the working tree, for logs."""
-        entry = self.index().get(name)
-        if entry is None:
-            return str(_origin(self._objects[name])[0])
-        root = PACKAGE.parent
-        return str(entry.file.relative_to(root) if entry.file.is_relative_to(root) else entry.file)
+        obj, root = self.imported(name), PACKAGE.parent
+        file = self.index()[name].file if obj is None else _origin(obj)[0]
+        return str(file.relative_to(root) if file.is_relative_to(root) else file)
 
     def unknown(self, name: str) -> str:
         """The sentence for a name that is not registered."""
@@ -146,33 +152,7 @@ class Registry:
         return ((name, self.get(name)) for name in self.keys())
 
 
-def import_file(file: Path) -> Any:
-    """Import a source file: by its package name inside `basicsr`, else under a name made from its path."""
-    if file.is_relative_to(PACKAGE):
-        try:
-            return importlib.import_module('.'.join(file.relative_to(PACKAGE.parent).with_suffix('').parts))
-        except ImportError as error:  # a package that only this file needs
-            raise UserError(f"cannot import '{file}': {type(error).__name__}: {error}") from error
-    name = 'basicsr_user_' + '_'.join(file.with_suffix('').parts[1:])
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"cannot import '{file}': it is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.append(str(file.parent))  # its neighbours may be imported by plain name
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UserError(f"cannot import '{file}': {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(file.parent))
-    return module
-
-
-def _scan(file: Path, decorator: str, undecorated: bool) -> Iterator[Entry]:
+def _scan(file: Path, decorator: str, package: str, undecorated: bool) -> Iterator[Entry]:
     try:
         tree = ast.parse(file.read_text(encoding='utf-8'), filename=str(file))
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -183,7 +163,7 @@ def _scan(file: Path, decorator: str, undecorated: bool) -> Iterator[Entry]:
         names = [n for d in node.decorator_list if (n := _registered_name(d, decorator, node.name))]
         if not names and undecorated and not node.name.startswith('_'):
             names = [node.name]
-        yield from (Entry(n, file, node) for n in names)
+        yield from (Entry(n, file, node, package) for n in names)
 
 
 def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None:
@@ -198,10 +178,10 @@ def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None
     return f'{name}_{given["suffix"]}' if 'suffix' in given else name
 
 
-def _origin(obj: Any) -> tuple[str, str]:
+def _origin(obj: Any) -> tuple[Path, str]:
     """File and qualified name: the same class imported twice is no conflict."""
-    file = getattr(sys.modules.get(obj.__module__), '__file__', obj.__module__)
-    return file, getattr(obj, '__qualname__', repr(obj))
+    file = getattr(sys.modules.get(obj.__module__), '__file__', None) or obj.__module__
+    return Path(file).resolve(), getattr(obj, '__qualname__', repr(obj))
 
 
 def build(registry: Registry, opt: dict, *args: Any) -> Any:
@@ -215,7 +195,7 @@ ARCH_REGISTRY = Registry('arch', 'network', 'archs', '_arch.py', beside='Ablatio
 DATASET_REGISTRY = Registry('dataset', 'dataset', 'data', '_dataset.py', filled_in=('opt', 'phase'))
 MODEL_REGISTRY = Registry('model', 'model', 'models', '_model.py')
 LOSS_REGISTRY = Registry('loss', 'loss', 'losses', '_loss.py')
-METRIC_REGISTRY = Registry('metric', 'metric', 'metrics', '.py', filled_in=('img', 'img2'))
+METRIC_REGISTRY = Registry('metric', 'metric', 'metrics', '.py', filled_in=('img', 'img1', 'img2'))
 SCHEDULER_REGISTRY = Registry('scheduler', 'scheduler', 'engine', 'schedule.py',
                               filled_in=('optimizer', 'total_iter', 'last_epoch'))
 REGISTRIES = (ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY)

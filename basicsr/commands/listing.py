@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from basicsr.config.signatures import read_signature
+from basicsr.config.signatures import signature_of
 from basicsr.registry import MODEL_REGISTRY, REGISTRIES, SCHEDULER_REGISTRY, Registry
 from basicsr.utils.errors import run_main
 
@@ -64,7 +64,7 @@ def _wrapped(arguments: dict[str, Any]) -> None:
 
 def _arguments(registry: Registry, name: str) -> dict[str, Any]:
     """Arguments that options can give, and their defaults; those of a data set or model that takes `opt` it reads itself."""
-    signature = read_signature(registry.index()[name])
+    signature = signature_of(registry, name)
     hidden = {*registry.filled_in, 'opt'} if signature.takes_opt or registry is MODEL_REGISTRY else registry.filled_in
     return {k: default for k, (_, default) in signature.fields.items() if k not in hidden}
 

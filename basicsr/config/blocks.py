@@ -63,7 +63,7 @@ def check_component(holder: Any, key: str | int, registry: Registry, path: Path,
     else:
         model = signatures.model_for(registry, name, {'type': (str, ...), **(extra or {})})
         checked = check_block(model, block, here, problems)
-        note_unread(signatures.read_signature(registry.index()[name]), block, here, problems)
+        note_unread(signatures.signature_of(registry, name), block, here, problems)
         if checked is not None:
             # only what the file says, so that the class's own defaults stay in one place
             holder[key] = {k: v for k, v in checked.items() if k in block}

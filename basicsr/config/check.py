@@ -87,7 +87,7 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
     hints = typing.get_type_hints(LoaderOptions, include_extras=True)
     loader = {n: (hints[n], ... if f.is_required() else f.default) for n, f in LoaderOptions.model_fields.items()}
     if name is not None and str(name) in DATASET_REGISTRY:
-        signature = signatures.read_signature(DATASET_REGISTRY.index()[name])
+        signature = signatures.signature_of(DATASET_REGISTRY, name)
         takes_opt = signature.takes_opt
         if takes_opt:
             loader |= {w: (Any, None) for w in signature.words if w.isidentifier() and w not in loader}
@@ -139,4 +139,4 @@ def _third_party_words(data: dict[str, Any], problems: Problems) -> frozenset[st
         return frozenset()
     if name in OUR_MODELS:
         return frozenset()
-    return signatures.read_signature(MODEL_REGISTRY.index()[name]).words
+    return signatures.signature_of(MODEL_REGISTRY, name).words

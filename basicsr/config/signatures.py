@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
+import sys
 import typing
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from basicsr.config.sources import base_classes, constructor, parsed, words
 from basicsr.registry import Entry, Registry
 from basicsr.utils import values
 
@@ -63,7 +66,7 @@ def model_for(registry: Registry, name: str, extra: dict[str, Any] | None = None
 
     `extra`: more fields, e.g. those of the data loader; they win over arguments of the same name.
     """
-    signature = read_signature(registry.index()[name])
+    signature = signature_of(registry, name)
     fields = {k: v for k, v in signature.fields.items() if k not in registry.filled_in}
     return to_model(name, fields | (extra or {}), signature.open)
 
@@ -77,21 +80,40 @@ def to_model(name: str, fields: dict[str, tuple[Any, Any]], allow: bool = False)
     return create_model(name, __config__=config, **aliased)
 
 
+def signature_of(registry: Registry, name: str) -> Signature:
+    """From the source where a file is known, from the object where imported code has registered it."""
+    obj = registry.imported(name)
+    return read_signature(registry.index()[name]) if obj is None else inspected_signature(obj)
+
+
+@cache
+def inspected_signature(obj: Any) -> Signature:
+    """Arguments of a class or function that has been imported; its annotations are not checked."""
+    parameters = inspect.signature(obj).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    defaults = {p.name: ... if p.default is p.empty else p.default for p in named}
+    fields = {k: (_annotation(None, default), default) for k, default in defaults.items()}
+    modules = {c.__module__ for c in getattr(obj, '__mro__', [obj])}
+    modules = {m for m in modules if m.partition('.')[0] not in (*sys.stdlib_module_names, 'torch')}
+    files = {file for m in modules if (file := getattr(sys.modules.get(m), '__file__', None))}
+    known = frozenset[str]().union(*(words(parsed(Path(file))) for file in files))
+    return Signature(fields, len(named) < len(parameters), {}, list(fields) == ['opt'], known)
+
+
 @cache
 def read_signature(entry: Entry) -> Signature:
-    """Arguments of a class constructor (following base classes of the same tree) or of a function."""
-    tree = ast.parse(entry.file.read_text(encoding='utf-8'))
-    words = frozenset(n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    """Arguments of a class constructor (following base classes whose source is found) or of a function."""
+    known = words(parsed(entry.file))
     if isinstance(entry.node, ast.FunctionDef):
-        return Signature(*_arguments(entry.node, method=False), False, words)
-    for base, where in _bases(entry.node, tree, entry.file):
-        above = read_signature(Entry(base.name, where, base))
-        words |= above.words if above.takes_opt else above.fields.keys()
-    function = _constructor(entry.node, tree, entry.file)
+        return Signature(*_arguments(entry.node, method=False), False, known)
+    for base in base_classes(entry):
+        above = read_signature(base)
+        known |= above.words if above.takes_opt else above.fields.keys()
+    function = constructor(entry)
     if function is None:
-        return Signature({}, True, {}, False, words)
+        return Signature({}, True, {}, False, known)
     fields, is_open, unread = _arguments(function, method=True)
-    return Signature(fields, is_open, unread, 'opt' in fields and len(fields) == 1, words)
+    return Signature(fields, is_open, unread, list(fields) == ['opt'], known)
 
 
 @cache
@@ -103,43 +125,8 @@ def torch_signature(module: str, name: str) -> Signature | None:
     file = Path(spec.origin).parent.joinpath(*module.split('.')[1:]).with_suffix('.py')
     if not file.is_file():
         return None
-    tree = ast.parse(file.read_text(encoding='utf-8'))
-    node = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
+    node = next((n for n in parsed(file).body if isinstance(n, ast.ClassDef) and n.name == name), None)
     return None if node is None else read_signature(Entry(name, file, node))
-
-
-def _constructor(node: ast.ClassDef, tree: ast.Module, file: Path) -> ast.FunctionDef | None:
-    """`__init__` of the class, or of the first base class in this package or file that has one."""
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == '__init__':
-            return item
-    for base, where in _bases(node, tree, file):
-        init = _constructor(base, ast.parse(where.read_text(encoding='utf-8')), where)
-        if init is not None:
-            return init
-    return None
-
-
-def _bases(node: ast.ClassDef, tree: ast.Module, file: Path) -> Iterator[tuple[ast.ClassDef, Path]]:
-    """Base classes that this package or file defines, with their files."""
-    for base in node.bases:
-        found, where = _find_class(base.id, tree, file) if isinstance(base, ast.Name) else (None, file)
-        if found is not None and (found.lineno, where) != (node.lineno, file):
-            yield found, where
-
-
-def _find_class(name: str, tree: ast.Module, file: Path) -> tuple[ast.ClassDef | None, Path]:
-    for item in tree.body:
-        if isinstance(item, ast.ClassDef) and item.name == name:
-            return item, file
-        if isinstance(item, ast.ImportFrom) and item.module and any((a.asname or a.name) == name for a in item.names):
-            if not item.module.startswith('basicsr.'):
-                return None, file
-            where = Path(__file__).parents[2].joinpath(*item.module.split('.')).with_suffix('.py')
-            original = next(a.name for a in item.names if (a.asname or a.name) == name)
-            if where.is_file():
-                return _find_class(original, ast.parse(where.read_text(encoding='utf-8')), where)
-    return None, file
 
 
 def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple[Any, Any]], bool, dict[str, str]]:

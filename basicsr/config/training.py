@@ -7,7 +7,7 @@ from typing import Any
 from basicsr.config.blocks import check_block, check_component
 from basicsr.config.optimizers import OPTIMIZERS, optimizer_model
 from basicsr.config.report import Path, Problems
-from basicsr.config.signatures import read_signature
+from basicsr.config.signatures import signature_of
 from basicsr.registry import LOSS_REGISTRY, SCHEDULER_REGISTRY
 from basicsr.utils.errors import counted, nearest
 
@@ -114,8 +114,8 @@ def _schedule_lengths(train: dict[str, Any], problems: Problems) -> None:
 
 def _lists_of_one_length(scheduler: dict[str, Any], problems: Problems) -> None:
     """One weight and minimum for each period or restart; what is left out has as many as the default of the schedule."""
-    entry = SCHEDULER_REGISTRY.index().get(str(scheduler.get('type')))
-    fields = read_signature(entry).fields if entry else {}
+    name = str(scheduler.get('type'))
+    fields = signature_of(SCHEDULER_REGISTRY, name).fields if name in SCHEDULER_REGISTRY else {}
     leader = next((key for key in ('periods', 'restarts') if key in fields), None)
     lengths = {
         key: len(value) for key, (_, default) in fields.items()

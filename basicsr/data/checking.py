@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from basicsr.config import LoadedOptions
-from basicsr.config.signatures import read_signature
+from basicsr.config.signatures import signature_of
 from basicsr.data import build_dataset
 from basicsr.data.loader import Failed, SeededSamples
 from basicsr.data.protocol import about
@@ -72,6 +72,6 @@ def _check(key: str, block: dict) -> list[str]:
 
 def _whole_images(block: dict) -> dict:
     """Changes to a block for samples as they are stored: training pairs uncropped and, unlike test pairs, untrimmed."""
-    if block['phase'] != 'train' or read_signature(DATASET_REGISTRY.index()[block['type']]).takes_opt:
+    if block['phase'] != 'train' or signature_of(DATASET_REGISTRY, block['type']).takes_opt:
         return {'phase': 'test'}
     return {'gt_size': None, 'use_hflip': False, 'use_rot': False, 'geometric_augs': False}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from basicsr.config.overrides import set_option, split_path
-from basicsr.config.signatures import read_signature
+from basicsr.config.signatures import signature_of
 from basicsr.config.yaml_reader import parse_value
 from basicsr.evaluation.evaluate import Metrics, measure_all
 from basicsr.metrics import PROTOCOLS, needs_gt
@@ -31,14 +31,14 @@ def choose_metrics(names: list[str], protocol: str | None, settings: list[str], 
         blocks[name] = {'type': known[name]}
         if not with_gt and needs_gt(blocks[name]):
             raise UserError(f'--metrics: {name} needs a ground truth, and there is none')
-        if protocol and 'protocol' in read_signature(METRIC_REGISTRY.index()[known[name]]).fields:
+        if protocol and 'protocol' in signature_of(METRIC_REGISTRY, known[name]).fields:
             blocks[name]['protocol'] = get_protocol(protocol).name
     for text in settings:
         path, equals, value = text.partition('=')
         parts = split_path(path)
         if not equals or len(parts) != 2 or parts[0] not in blocks:
             raise UserError(f"--set '{text}' is not of the form NAME.KEY=VALUE with a NAME of {', '.join(blocks)}")
-        fields = read_signature(METRIC_REGISTRY.index()[blocks[parts[0]]['type']]).fields
+        fields = signature_of(METRIC_REGISTRY, blocks[parts[0]]['type']).fields
         if parts[1] not in fields:
             allowed = [k for k in fields if k not in METRIC_REGISTRY.filled_in]
             raise UserError(f"--set: {parts[0]} has no '{parts[1]}'.{nearest(str(parts[1]), allowed)}"
