@@ -69,7 +69,9 @@ def test_prefetch_modes_of_upstream(load):
 def test_retinexformer_file(load):
     loaded = load(RETINEX, 'RetinexMamba_LOL_v1.yml')
     opt = loaded.opt
-    assert sorted(told(loaded)) == ['datasets.train.use_shuffle', 'name', 'val.max_minibatch', 'val.metrics.psnr']
+    assert sorted(told(loaded)) == [
+        'datasets.train.use_shuffle', 'logger.wandb.project', 'name', 'val.max_minibatch', 'val.metrics.psnr'
+    ]
     assert opt['name'] == 'Enhancement_RetinexFormer_LOL_v1'
     assert any("would take the file name, 'RetinexMamba_LOL_v1'" in n for n in loaded.notices)
     assert opt['train']['grad_clip_norm'] == 0.01 and opt['train'].get('amp') is None
@@ -83,7 +85,9 @@ def test_retinexformer_file(load):
 def test_retinexformer_file_with_amp_and_rounded_metrics(load):
     text = RETINEX.replace('scale: 1\n', 'scale: 1\nuse_amp: true\n').replace('use_image: false', 'use_image: true')
     loaded = load(text, 'Enhancement_RetinexFormer_LOL_v1.yml')
-    assert sorted(told(loaded)) == ['datasets.train.use_shuffle', 'use_amp', 'val.max_minibatch']
+    assert sorted(told(loaded)) == [
+        'datasets.train.use_shuffle', 'logger.wandb.project', 'use_amp', 'val.max_minibatch'
+    ]
     assert loaded.opt['train']['amp'] == 'fp16' and 'protocol' not in loaded.opt['val']['metrics']['psnr']
     assert load(text.replace('use_amp: true', 'use_amp: false')).opt['train'].get('amp') is None
 
@@ -114,7 +118,9 @@ path:
 '''
     start, end = text.index('network_g:'), text.index('  pretrain_network_g')
     loaded = load(text[:start] + network + text[end:], 'Deraining_Restormer.yml')
-    assert sorted(told(loaded)) == ['datasets.train.use_shuffle', 'val.max_minibatch', 'val.metrics.psnr']
+    assert sorted(told(loaded)) == [
+        'datasets.train.use_shuffle', 'logger.wandb.project', 'val.max_minibatch', 'val.metrics.psnr'
+    ]
     opt = loaded.opt
     assert opt['path']['param_key_g'] == 'params_ema' and opt['train']['optim_g']['weight_decay'] == 1e-4
     assert opt['network_g']['LayerNorm_type'] == 'WithBias' and 'Restormer' in ARCH_REGISTRY

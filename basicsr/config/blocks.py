@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from basicsr.config import signatures
+from basicsr.config.readers import NOBODY, Reader
 from basicsr.config.report import Path, Problems
 from basicsr.config.wording import sentence, spell
 from basicsr.registry import Registry
@@ -19,30 +20,43 @@ _MARKS = ('int', 'float', 'str', 'bool', '[key]', 'nullable')
 
 
 def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problems,
-                words: frozenset[str] = frozenset()) -> dict[str, Any] | None:
+                reader: Reader = NOBODY) -> dict[str, Any] | None:
     """Validate one mapping. Returns the converted values, or None when there were mistakes.
 
-    `words`: keys accepted although the schema does not list them, because a third-party class reads them.
+    `reader`: what else may read keys that the schema does not list.
     """
     try:
-        return _dump(model.model_validate(data))
+        checked = _dump(model.model_validate(data))
     except ValidationError as error:
         errors = error.errors()
-        extra = [(tuple(e['loc']), e['input']) for e in errors
-                 if e['type'] == 'extra_forbidden' and e['loc'][-1] in words]
-        wrong = [e for e in errors if e['type'] != 'extra_forbidden' or e['loc'][-1] not in words]
+    else:
+        _note_null(data, checked, path, problems)
+        return checked
+    extra = [(tuple(e['loc']), e['input']) for e in errors if e['type'] == 'extra_forbidden'
+             and reader.may_read((*path, *e['loc']), _keys_at(model, tuple(e['loc'][:-1])), problems)]
+    taken = {loc for loc, _ in extra}
+    wrong = [e for e in errors if tuple(e['loc']) not in taken]
     for item, loc in _one_each(wrong):
         _explain(item, loc, model, path, problems)
     if wrong:
         return None
     for loc, _ in extra:
         del _descend(data, loc[:-1])[loc[-1]]
-    checked = check_block(model, data, path, problems, words)
-    for loc, value in extra:
+    checked = check_block(model, data, path, problems)
+    for loc, value in extra if reader.outside else ():  # what ours does not read is dropped
         _descend(data, loc[:-1])[loc[-1]] = value
         if checked is not None:
             _descend(checked, loc[:-1])[loc[-1]] = value
     return checked
+
+
+def _note_null(data: Any, checked: dict[str, Any], path: Path, problems: Problems) -> None:
+    """Say where a switch is off because nothing stands behind its name."""
+    for key in data if isinstance(data, dict) else ():
+        if isinstance(checked.get(key), dict):
+            _note_null(data[key], checked[key], (*path, key), problems)
+        elif checked.get(key) is False and data[key] is None:
+            problems.notice((*path, key), 'null is read as false, as in BasicSR')
 
 
 def check_component(holder: Any, key: str | int, registry: Registry, path: Path, problems: Problems,

@@ -6,6 +6,7 @@ from typing import Any
 
 from basicsr.config import signatures
 from basicsr.config.blocks import check_block, check_component, note_unread
+from basicsr.config.readers import NOBODY, Reader
 from basicsr.config.report import Path, Problems
 from basicsr.config.schema import ALWAYS, LoaderOptions, Options
 from basicsr.config.training import OUR_MODELS, check_training, known_metric
@@ -26,15 +27,15 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
     The result holds `datasets`, `path`, `val`, `logger` and `dist_params`, and `train` where it is for training. What is
     None by default is absent from them.
     """
-    words = _third_party_words(data, problems)
-    opt = check_block(Options, data, (), problems, words)
+    model = _model_reader(data, problems)
+    opt = check_block(Options, data, (), problems, model)
     if opt is None:  # go on with what has the right form, so that mistakes further inside are found as well
         opt = {k: v for k, v in data.items() if isinstance(v, dict if k in _BLOCKS else (dict, str, int, float))}
         opt |= {k: {} for k in _BLOCKS if k not in opt}
     if opt.get('train') is None:
         opt.pop('train', None)
     for key in opt['datasets']:
-        _dataset(opt, key, is_train, problems)
+        _dataset(opt, key, is_train, problems, model)
     _own_names(opt['datasets'], ('val', ) if is_train else ('val', 'test'), problems)
     check_component(opt, 'network_g', ARCH_REGISTRY, (), problems)
     _unread(opt, problems)
@@ -67,7 +68,7 @@ def _own_names(blocks: dict[str, Any], measured: tuple[str, ...], problems: Prob
                 problems.add(('datasets', key, 'name'), f"'{block['name']}' is the name of datasets.{first} already")
 
 
-def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) -> None:
+def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems, model_reader: Reader) -> None:
     blocks, here = opt['datasets'], ('datasets', key)
     block = blocks[key]
     if not isinstance(block, dict):
@@ -83,19 +84,17 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
     block.setdefault('scale', 1 if problems.wrong(('scale', )) else opt.get('scale', 1))
     block.setdefault('name', str(key))
     name = block.get('type')
-    takes_opt, signature = False, None
+    signature, reader = None, NOBODY
     hints = typing.get_type_hints(LoaderOptions, include_extras=True)
     loader = {n: (hints[n], ... if f.is_required() else f.default) for n, f in LoaderOptions.model_fields.items()}
     if name is not None and str(name) in DATASET_REGISTRY:
         signature = signatures.signature_of(DATASET_REGISTRY, name)
-        takes_opt = signature.takes_opt
-        if takes_opt:
-            loader |= {w: (Any, None) for w in signature.words if w.isidentifier() and w not in loader}
+        reader = _dataset_reader(name, model_reader)
         model = signatures.model_for(DATASET_REGISTRY, name, loader)
     else:
         problems.add((*here, 'type'), DATASET_REGISTRY.unknown(str(name)) if name else 'is required')
         model = signatures.to_model('Dataset', loader | {'type': (Any, None)}, allow=True)
-    checked = check_block(model, block, here, problems)
+    checked = check_block(model, block, here, problems, reader)
     if signature is not None:
         note_unread(signature, block, here, problems)
     if is_train and key == 'train':
@@ -103,7 +102,7 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems) 
     if block.get('cache'):
         _cache(block, key, here, problems)
     if checked is not None:
-        blocks[key] = checked if not takes_opt else {k: v for k, v in checked.items() if k in block or v is not None}
+        blocks[key] = checked
 
 
 def _cache(block: dict[str, Any], key: str, here: Path, problems: Problems) -> None:
@@ -123,20 +122,33 @@ def _patches(block: dict[str, Any], here: Path, problems: Problems) -> None:
     numbers = {k: v for k, v in block.items() if isinstance(v, int) and not problems.wrong((*here, k))}
     for key, limit in (('mini_batch_sizes', 'batch_size_per_gpu'), ('gt_sizes', 'gt_size')):
         largest = max((v for v in given.get(key, []) if isinstance(v, int)), default=0)
-        if limit in numbers and largest > numbers[limit]:
+        if limit not in numbers or largest <= numbers[limit]:
+            continue
+        if key == 'gt_sizes':
             problems.add((*here, key), f'{largest} is larger than {limit}: {numbers[limit]}')
+        else:
+            problems.notice((*here, key), f'{largest} is more than {limit}: {numbers[limit]}, and read as that')
     if {'gt_size', 'scale'} <= numbers.keys() and numbers['gt_size'] % numbers['scale']:
         problems.add((*here, 'gt_size'), f"{numbers['gt_size']} is not a multiple of scale: {numbers['scale']}")
 
 
-def _third_party_words(data: dict[str, Any], problems: Problems) -> frozenset[str]:
-    """Keys that the source of a model class from outside mentions; a mistyped key is not among them."""
+def _model_reader(data: dict[str, Any], problems: Problems) -> Reader:
+    """What the model reads beside the schema: one from outside any key, of ours none."""
     name = data.get('model_type')
     if not isinstance(name, str):  # absent, or a mistake that the schema names
-        return frozenset()
+        return NOBODY
     if name not in MODEL_REGISTRY:
         problems.add(('model_type', ), MODEL_REGISTRY.unknown(name))
-        return frozenset()
-    if name in OUR_MODELS:
-        return frozenset()
-    return signatures.signature_of(MODEL_REGISTRY, name).words
+        return NOBODY
+    if name in OUR_MODELS and MODEL_REGISTRY.imported(name) is None:
+        return Reader(name)
+    return Reader(name, True, signatures.signature_of(MODEL_REGISTRY, name).words)
+
+
+def _dataset_reader(name: str, model: Reader) -> Reader:
+    """What reads keys of a data set beside its arguments: itself, when it takes `opt`, or a model from outside."""
+    of = {n: signatures.signature_of(DATASET_REGISTRY, n) for n in DATASET_REGISTRY.keys()}
+    others = frozenset(key for signature in of.values() for key in signature.fields)
+    if of[name].takes_opt:
+        return Reader(name, True, of[name].words | model.words, others)
+    return model._replace(others=others) if model.outside else Reader(name, others=others)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import typing
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -52,6 +53,8 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
     if _is_published(data) and data.get('name') not in (None, stem):
         problems.notice(('name', ),
                         f"the run is called '{data['name']}' (the Restormer family would take the file name, '{stem}')")
+    if is_restormer_family(data):
+        _wandb(_mapping(data, 'logger'), _is_published(data), problems)
     _drop_unread(data, problems)
     _drop_unread_by_dataset(data, problems)
     train, val, path = (_mapping(data, k) for k in ('train', 'val', 'path'))
@@ -86,6 +89,18 @@ def _is_published(data: dict[str, Any]) -> bool:
     """Whether the file has what only those of the Restormer family have; ours share the model and much of the data."""
     return any(str(b.get('type', '')).startswith('Dataset_') for b in _blocks(data.get('datasets')).values()) or any(
         key in (data if block is None else _mapping(data, block)) for block, key in _FAMILY_KEYS.items())
+
+
+def _wandb(logger: dict[str, Any], is_published: bool, problems: Problems) -> None:
+    """Published files of the family name a project although its code never starts wandb."""
+    here = ('logger', 'wandb', 'project')
+    block = _mapping(logger, 'wandb')
+    asked_for = any(here[:len(path)] == path for path in problems.source.overrides)
+    if not block.get('project') or asked_for or not (is_published or find_spec('wandb') is None):
+        return
+    why = "this family's code never starts wandb" if is_published else 'wandb is not installed: pip install wandb'
+    problems.notice(here, f"ignored ({why}); '{'.'.join(here)}={block['project']}' on the command line starts it")
+    block['project'] = None
 
 
 def _square_eps(pixel: dict[str, Any], problems: Problems) -> None:

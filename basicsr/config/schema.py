@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from basicsr.utils.values import REAL, WHOLE, BelowOne, Count, FilePath, Natural, NonNegative, PathName, Positive
+from basicsr.utils.values import REAL, WHOLE, BelowOne, Count, FilePath, Natural, NonNegative, PathName, Positive, Switch
 
 
 class Block(BaseModel):
@@ -25,29 +25,34 @@ _Seed = Annotated[int, Ge(0), Le(2**63 - 1), WHOLE]  # what PyTorch takes
 _Beta = Annotated[float, Ge(1e-3), Le(1e6), AllowInfNan(False), REAL]
 
 
+def _names(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class PathOptions(Block):
     """Files to start from and folders to write to."""
     pretrain_network_g: FilePath | None = Field(None, description='weights to start from (.pth or .safetensors)')
     pretrain_network_d: FilePath | None = None
     fine_tune_from: FilePath | None = Field(
         None, description='an earlier run by its name, or a weight file: start from its last weights')
-    strict_load_g: bool = Field(True, description='false: keys that do not fit are skipped and listed')
-    strict_load_d: bool = True
+    strict_load_g: Switch = Field(True, description='false: keys that do not fit are skipped and listed')
+    strict_load_d: Switch = True
     param_key: str | None = Field(None, description='spelling of param_key_g in the Restormer family')
     param_key_g: str | None = Field('params', description="entry of the weights file: 'params', 'params_ema'")
     param_key_d: str | None = 'params'
     resume_state: FilePath | None = Field(None,
                                           description='.state file to continue from; wins over pretrain_network_g')
-    ignore_resume_networks: list[str] | None = None
+    ignore_resume_networks: Annotated[list[str] | None, BeforeValidator(_names)] = Field(
+        None, description="networks, such as 'network_d', whose weights a resume leaves as they are")
     experiments_root: FilePath | None = Field(None, description='parent folder of experiments, default ./experiments')
     results_root: FilePath | None = Field(None, description='parent folder of results, default ./results')
     root: FilePath | None = None
 
 
 class MixingOptions(Block):
-    mixup: bool = False
+    mixup: Switch = False
     mixup_beta: _Beta = Field(1.2, description='both parameters of the Beta distribution of the weight')
-    use_identity: bool = Field(False, description='mix only every second batch on average')
+    use_identity: Switch = Field(False, description='mix only every second batch on average')
 
 
 class EarlyStopOptions(Block):
@@ -72,7 +77,7 @@ class TrainOptions(Block):
     feature_matching_opt: Component | None = None
     net_d_iters: Count = 1
     net_d_init_iters: Natural = 0
-    use_grad_clip: bool = Field(False, description='clip the global gradient norm to 0.01 (Restormer family)')
+    use_grad_clip: Switch = Field(False, description='clip the global gradient norm to 0.01 (Restormer family)')
     grad_clip_norm: Positive | None = Field(None, description='clip the global gradient norm to this value')
     mixing_augs: MixingOptions | None = None
     amp: Literal['bf16', 'fp16'] | None = Field(None, description='autocast type; fp16 scales the loss')
@@ -84,22 +89,22 @@ class TrainOptions(Block):
         'auto', description='record the training step on a GPU once per patch size and replay it; true: or stop')
     time_limit: Positive | None = Field(
         None, description='minutes after which this start of the run ends with a training state, to be resumed')
-    channels_last: bool = False
-    cudnn_benchmark: bool = True
+    channels_last: Switch = False
+    cudnn_benchmark: Switch = True
     early_stop: EarlyStopOptions | None = None
 
 
 class ValOptions(Block):
     val_freq: Count | None = Field(None, description='iterations between validations')
-    save_img: bool = False
+    save_img: Switch = False
     suffix: PathName | None = None
-    pbar: bool = Field(True, description='progress bar on a terminal')
+    pbar: Switch = Field(True, description='progress bar on a terminal')
     metrics: dict[str, Component] = Field(default_factory=dict,
                                           description='label: {type: calculate_psnr, protocol: ...}')
     best_metric: str | None = Field(None, description='label of the metric that chooses the best weights')
     window_size: Natural = Field(0,
                                  description='reflect-pad inputs to a multiple of this; 0: to what the network pads to')
-    rgb2bgr: bool = True
+    rgb2bgr: Switch = True
     use_image: bool | None = Field(None, description='Restormer family: false means metrics on unrounded values')
     max_minibatch: Count | None = None
     save_images_to_tb: Natural = Field(2, description='pictures of each validation shown in TensorBoard')
@@ -118,7 +123,7 @@ class WandbOptions(Block):
 class LoggerOptions(Block):
     print_freq: Count = 100
     save_checkpoint_freq: Count = 5000
-    use_tb_logger: bool = False
+    use_tb_logger: Switch = False
     wandb: WandbOptions | None = None
 
 
@@ -142,7 +147,7 @@ class Options(Block):
                                                description="'auto': every visible GPU, else the CPU; 0: the CPU")
     manual_seed: _Seed | None = None
     use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
-    find_unused_parameters: bool = False
+    find_unused_parameters: Switch = False
     arch_files: list[FilePath] | None = Field(None, description='further *_arch.py files')
     model_files: list[FilePath] | None = None
     dataset_files: list[FilePath] | None = None
@@ -188,8 +193,8 @@ class LoaderOptions(Block):
         None, description='device: the training images stay in the memory of the GPU (or CPU) and are cut there')
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
     num_prefetch_queue: Count = 1
-    pin_memory: bool = False
-    persistent_workers: bool = False
+    pin_memory: Switch = False
+    persistent_workers: Switch = False
     use_shuffle: bool | None = None
     mini_batch_sizes: list[Count] | None = Field(None, description='progressive training: batch size of each stage')
     gt_sizes: list[Count] | None = Field(None, description='progressive training: patch size of each stage')

@@ -44,7 +44,7 @@ class _Choice:
 
 # what annotations may name; anything else (torch.Tensor, a class of ours) is not checked
 _NAMES = {n: getattr(typing, n) for n in ('Any', 'Dict', 'List', 'Optional', 'Sequence', 'Tuple', 'Union')} | {
-    'Sequence': Sequence, 'int': values.Int, 'float': values.Float, 'bool': bool, 'str': str, 'list': list,
+    'Sequence': Sequence, 'int': values.Int, 'float': values.Float, 'bool': values.Switch, 'str': str, 'list': list,
     'tuple': tuple, 'dict': dict, 'None': None, 'Path': Path, 'Annotated': _Marked, 'Literal': _Choice
 } | {mark.__name__: mark for mark in (Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf)} | values.KNOWN
 # whose names may be spelt with the module's, e.g. typing.Optional

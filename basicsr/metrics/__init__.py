@@ -2,7 +2,7 @@
 
 A metric is a registered function, which says of itself, each only where it is so:
 
-    a parameter `img2`      it compares with a ground truth
+    a parameter `img2`      it compares with a ground truth; the other image is `img`, or `img1` in the Restormer family
     a parameter `device`    it is a network, and is told where the model runs
     `better = 'lower'`      an attribute: small values are good
     `describe`              an attribute, a function of the option block: the words printed beside the number
@@ -41,7 +41,7 @@ def better(opt: Mapping[str, Any]) -> str:
 
 
 def needs_gt(opt: Mapping[str, Any]) -> bool:
-    """Whether the metric of an option block compares with a ground truth (published forks call the pair img1, img2)."""
+    """Whether the metric of an option block compares with a ground truth."""
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters
 
 
@@ -52,9 +52,17 @@ def describe(opt: Mapping[str, Any]) -> str:
 
 
 def calculate_metric(data: dict[str, Any], opt: Mapping[str, Any]) -> float:
-    """`METRIC_REGISTRY[opt['type']](**data, **rest)`; `data` holds `img` and, with a ground truth, `img2`."""
-    kwargs = {k: v for k, v in opt.items() if k != 'type'}
-    return METRIC_REGISTRY.get(opt['type'])(**data, **kwargs)
+    """`METRIC_REGISTRY[opt['type']](**data, **rest)`; `data` holds `img` and, with a ground truth, `img2`.
+
+    What the block says beside arguments, `better`, goes to metrics that take any keyword.
+    """
+    metric = METRIC_REGISTRY.get(opt['type'])
+    parameters = inspect.signature(metric).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    kwargs = {k: v for k, v in opt.items() if k != 'type' and (takes_all or k in parameters or k != 'better')}
+    if 'img1' in parameters and 'img' not in parameters:
+        data = {'img1' if k == 'img' else k: v for k, v in data.items()}
+    return metric(**data, **kwargs)
 
 
 def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], device: Any = None) -> float:

@@ -42,6 +42,10 @@ def no_truth(value: Any) -> Any:
     return value
 
 
+def _off(value: Any) -> Any:
+    return False if value is None else value
+
+
 def _slice(text: str) -> str:
     try:
         if ':' in text:
@@ -80,6 +84,9 @@ def _of_files(order: Any) -> Any:
 def _refused(expected: Iterable[str]) -> NoReturn:
     raise PydanticCustomError('literal_error', 'must be one of: {expected}', {'expected': ', '.join(expected)})
 
+
+# null is off, as where BasicSR asks whether an option is set
+Switch = Annotated[bool, BeforeValidator(_off), WithJsonSchema({'type': ['boolean', 'null']})]
 
 WHOLE, REAL = BeforeValidator(_whole), BeforeValidator(_real)
 
