@@ -17,8 +17,18 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
 
     Args:
         root_path: folder of `results/`, default the checkout or working directory.
-        argv: arguments, default those of the process.
+        argv: arguments. Default: those of the process, which then is a program of its own, as BasicSR's projects are: a
+            mistake ends it with a sentence and exit code 2.
     """
+    if argv is not None:
+        return run(root_path, argv)
+    code = run_main(lambda: run(root_path, sys.argv[1:]))
+    if code:
+        sys.exit(code)
+
+
+def run(root_path: str | Path | None, argv: list[str]) -> None:
+    """`test_pipeline` for callers that handle mistakes themselves."""
     args = parse_command_line(__doc__, argv)
     from basicsr.config import load_options
     loaded = load_options(args.opt, args.overrides, is_train=False, root=Path(root_path) if root_path else None)
@@ -73,7 +83,7 @@ def _choose_weights(loaded) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_main(lambda: test_pipeline(argv=argv))
+    return run_main(lambda: run(None, sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == '__main__':

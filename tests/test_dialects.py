@@ -85,9 +85,8 @@ def test_retinexformer_file(load):
 def test_retinexformer_file_with_amp_and_rounded_metrics(load):
     text = RETINEX.replace('scale: 1\n', 'scale: 1\nuse_amp: true\n').replace('use_image: false', 'use_image: true')
     loaded = load(text, 'Enhancement_RetinexFormer_LOL_v1.yml')
-    assert sorted(told(loaded)) == [
-        'datasets.train.use_shuffle', 'logger.wandb.project', 'use_amp', 'val.max_minibatch'
-    ]
+    assert sorted(
+        told(loaded)) == ['datasets.train.use_shuffle', 'logger.wandb.project', 'use_amp', 'val.max_minibatch']
     assert loaded.opt['train']['amp'] == 'fp16' and 'protocol' not in loaded.opt['val']['metrics']['psnr']
     assert load(text.replace('use_amp: true', 'use_amp: false')).opt['train'].get('amp') is None
 

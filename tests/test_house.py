@@ -22,11 +22,20 @@ ORDER = [
 PACKAGE = ROOT / 'basicsr'
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
+# module names that code for BasicSR imports: they may import everything, and nothing here imports them
+DOORS = [
+    'basicsr.utils.options', 'basicsr.utils.lmdb_util', 'basicsr.utils.dist_util', 'basicsr.utils.download_util',
+    'basicsr.utils.img_util', 'basicsr.utils.color_util', 'basicsr.utils.file_client', 'basicsr.losses.basic_loss',
+    'basicsr.metrics.psnr_ssim', 'basicsr.data.data_util', 'basicsr.models.lr_scheduler', 'basicsr.models.archs'
+]
+
 
 def layer(module: str) -> str:
     parts = module.split('.')
-    if parts[:2] == ['basicsr', 'utils'] and parts[2:] == ['registry']:
+    if module == 'basicsr.utils.registry':
         return 'registry'  # the import path of third-party code, one line that re-exports it
+    if module in DOORS:
+        return 'entry'
     name = parts[1] if len(parts) > 1 else 'utils'
     return name if name in ORDER else 'entry'
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from basicsr.archs import arch_util, build_network
 from basicsr.config import load_options
-from basicsr.registry import REGISTRIES
+from basicsr.metrics import better, calculate_metric, measure, needs_gt
+from basicsr.models.sr_model import SRModel
+from basicsr.registry import MODEL_REGISTRY, REGISTRIES
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 
@@ -144,6 +146,133 @@ def test_a_model_that_replaces_only_the_training_settings(folder):
         'self.cri_pix =', 'self.cri_perceptual = None\n        self.cri_pix =')
     log, _ = trained(put(folder, OPTIONS.replace('SRModel', 'ThirdModel'), model=model))
     assert 'l_pix: ' in log
+
+
+def test_files_import_from_the_folder_they_were_written_for_and_from_beside_them(folder):
+    """`.arch_util` is ours, `.own_blocks` and `plain_blocks` stand beside the file."""
+    (folder / 'own_blocks.py').write_text('from .arch_util import ResidualBlockNoBN\nfrom torch import nn\n\n\n'
+                                          'class Tail(nn.Conv2d):\n    block = ResidualBlockNoBN\n')
+    (folder / 'plain_blocks.py').write_text('SIZE = 3\n')
+    arch = UPSTREAM_ARCH + ('\nfrom .arch_util import make_layer\nfrom .own_blocks import Tail\n'
+                            'from plain_blocks import SIZE\nfrom ..utils.registry import MODEL_REGISTRY\n'
+                            "assert Tail(1, 1, SIZE).block.__module__ == 'basicsr.archs.arch_util'\n"
+                            "assert __name__ == 'basicsr.archs.own_arch'\n")
+    model = ('from .sr_model import SRModel\nfrom basicsr.utils.registry import MODEL_REGISTRY\n\n\n'
+             '@MODEL_REGISTRY.register()\nclass Near(SRModel):\n    pass\n')
+    text = OPTIONS.replace('MSRResNet', 'ThirdNet').replace('SRModel', 'Near')
+    trained(put(folder, text, arch=arch, model=model))
+
+
+def test_two_files_of_one_name_and_one_that_has_the_name_of_ours(folder):
+    for place in ('a', 'b'):
+        (folder / place).mkdir()
+        (folder / place / 'sr_model.py').write_text(
+            f'from .sr_model import SRModel\n\n\nclass Model{place.upper()}(SRModel):\n    place = {place!r}\n')
+        MODEL_REGISTRY.add_file(folder / place / 'sr_model.py')
+    first, second = (MODEL_REGISTRY.get(f'Model{place}') for place in 'AB')
+    assert (first.place, second.place) == ('a', 'b') and first.__mro__[1] is second.__mro__[1] is SRModel
+    assert first.__module__ != second.__module__ and first.__module__.startswith('basicsr.models.sr_model_')
+
+
+PARENT = """from basicsr.models.sr_model import SRModel
+
+
+class Parent(SRModel):
+    def init_training_settings(self):
+        super().init_training_settings()
+        self.key = self.opt['train'].get('parent_key', 1)
+"""
+
+
+@pytest.mark.parametrize('line', [
+    'from .parent_model import Parent', 'from parent_model import Parent as Base', 'import parent_model',
+    'from . import parent_model as pm', 'from .reexports import Parent'
+])
+def test_keys_that_a_parent_in_another_file_reads(folder, line):
+    (folder / 'parent_model.py').write_text(PARENT)
+    (folder / 'reexports.py').write_text('from .parent_model import Parent\n')
+    base = {'Parent as Base': 'Base', 'import parent_model': 'parent_model.Parent', 'as pm': 'pm.Parent'}
+    name = next((v for k, v in base.items() if line.endswith(k)), 'Parent')
+    model = (f'from basicsr.utils.registry import MODEL_REGISTRY\n{line}\n\n\n'
+             f'@MODEL_REGISTRY.register()\nclass Child({name}):\n    pass\n')
+    text = OPTIONS.replace('SRModel', 'Child').replace('total_iter: 2', 'total_iter: 2\n  parent_key: 3')
+    loaded = load_options(put(folder, text, model=model), is_train=True)
+    assert loaded.opt['train']['parent_key'] == 3 and 'parent_key' not in ''.join(loaded.notices)
+
+
+PROJECT = {
+    '__init__.py': '',
+    'archs/__init__.py': ('import importlib\nfrom os import path as osp\nfrom basicsr.utils import scandir\n'
+                          'here = osp.dirname(osp.abspath(__file__))\n'
+                          "for f in scandir(here):\n    if f.endswith('_arch.py'):\n"
+                          "        importlib.import_module(f'proj.archs.{f[:-3]}')\n"),
+    'archs/up_arch.py': (
+        'from torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n\n\n'
+        '@ARCH_REGISTRY.register()\nclass Up(nn.Module):\n'
+        '    def __init__(self, num_feat=8, slope=1e-4, upscale=2):\n        super().__init__()\n'
+        '        self.slope = slope + 0.\n'
+        '        self.body = nn.Sequential(nn.Conv2d(3, 3 * upscale**2, 3, 1, 1), nn.PixelShuffle(upscale))\n'
+        '    def forward(self, x):\n        return self.body(x)\n'),
+    'parts/__init__.py': (
+        'from basicsr.models.sr_model import SRModel\nfrom basicsr.utils.registry import *\n'
+        'from basicsr.data.paired_image_dataset import PairedImageDataset as Ours\n\n\n'
+        '@MODEL_REGISTRY.register()\nclass ProjModel(SRModel):\n    def feed_data(self, data):\n'
+        "        super().feed_data(data)\n        self.extra = self.opt['train'].get('my_key', 1)\n\n\n"
+        '@METRIC_REGISTRY.register()\ndef calculate_gap(img1, img2, gain=1.0):\n'
+        '    return gain * float(abs(img1.astype(float) - img2).mean())\n\n\n'
+        '@DATASET_REGISTRY.register()\nclass PairedImageDataset:\n    def __init__(self, opt):\n'
+        "        self.opt, self.gain = opt, opt.get('my_gain', 1)\n"
+        "        self.inner = Ours(opt['dataroot_gt'], opt['dataroot_lq'], gt_size=opt.get('gt_size'), "
+        "phase=opt['phase'], scale=2)\n"
+        '    def __len__(self):\n        return len(self.inner)\n'
+        '    def __getitem__(self, i):\n        return self.inner[i]\n'),
+    'train.py': ('import os.path as osp\nimport proj.archs\nimport proj.parts\n'
+                 'from basicsr.train import train_pipeline\n\nif __name__ == "__main__":\n'
+                 '    train_pipeline(osp.abspath(osp.join(__file__, osp.pardir, osp.pardir)))\n'),
+}
+
+
+@pytest.mark.parametrize(('change', 'says'), [
+    (('', ''), None),
+    (('num_feat: 4', 'num_feat: 4, sloap: 1'), "network_g.sloap: unknown key 'sloap'. Did you mean 'slope'?"),
+    (('my_gain: 2', 'dataroot_gtt: 2'), "unknown key 'dataroot_gtt'. Did you mean 'dataroot_gt'?"),
+    (('my_key: 3', 'my_kye: 3'), "train.my_kye: unknown key 'my_kye'."),
+])
+def test_a_project_of_its_own_whose_packages_register_what_they_define(folder, change, says):
+    """As HAT and Real-ESRGAN do; a data set of theirs has the name of one of ours, and is taken."""
+    for name, text in PROJECT.items():
+        (folder / 'proj' / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / 'proj' / name).write_text(text)
+    text = OPTIONS.replace('SRModel', 'ProjModel').replace('MSRResNet, num_feat: 4, num_block: 1',
+                                                           "Up, num_feat: 4, slope: '1e-3'")
+    text = text.replace('total_iter: 2', 'total_iter: 2\n  my_key: 3').replace('name: a,', 'name: a, my_gain: 2,')
+    text = text.replace('calculate_psnr', 'calculate_gap, gain: 2')
+    assert change[0] in text
+    (folder / 'o.yml').write_text(text.replace(*change))
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': f'{ROOT}:{folder}'}
+    done = subprocess.run([sys.executable, 'proj/train.py', '-opt', 'o.yml'], cwd=folder, env=env, capture_output=True,
+                          text=True)
+    if says is None:
+        assert done.returncode == 0 and "network 'Up' from " in done.stderr, done.stderr
+        assert '# psnr: ' in done.stderr and (folder / 'experiments' / 'third' / 'models' /
+                                              'net_g_latest.pth').is_file()
+    else:
+        assert done.returncode == 2 and says in done.stderr and 'Traceback' not in done.stderr
+        assert not (folder / 'experiments').exists()
+
+
+def test_metrics_of_the_restormer_family(folder):
+    metric = ('import numpy as np\n\n\ndef calculate_fork(img1, img2, crop_border=0):\n'
+              '    return float(np.abs(img1.astype(float) - img2.astype(float)).mean() + crop_border)\n')
+    text = OPTIONS.replace('calculate_psnr', 'calculate_fork, crop_border: 2, better: lower')
+    loaded = load_options(put(folder, text, metric=metric), is_train=True)
+    block = loaded.opt['val']['metrics']['psnr']
+    images = {'img': np.zeros((4, 4, 3), np.uint8), 'img2': np.full((4, 4, 3), 5, np.uint8)}
+    assert calculate_metric(images, block) == 7 and needs_gt(block) and better(block) == 'lower'
+    assert measure(np.zeros((4, 4, 3)), np.full((4, 4, 3), 5 / 255), block) == pytest.approx(7)
+    with pytest.raises(UserError, match=r"val\.metrics\.psnr\.img1: unknown key"):
+        load_options(put(folder, OPTIONS.replace('calculate_psnr', 'calculate_fork, img1: 2'), metric=metric),
+                     is_train=True)
 
 
 # ------------------------------------------------------------------------------------------------ arch_util

@@ -47,6 +47,8 @@ def takes(kind: Any, value: Any) -> bool:
 
 def good(kind: Any) -> Any:
     """A value that an annotation allows."""
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)[0]
     one = next((v for v in (1, 0.5, 2, 'derain', 'train', {}) if takes(kind, v)), None)
     if one is not None:
         return one

@@ -26,18 +26,18 @@ def check_block(model: type[BaseModel], data: Any, path: Path, problems: Problem
     `reader`: what else may read keys that the schema does not list.
     """
     try:
-        checked = _dump(model.model_validate(data))
+        values = _dump(model.model_validate(data))
     except ValidationError as error:
         errors = error.errors()
     else:
-        _note_null(data, checked, path, problems)
-        return checked
-    extra = [(tuple(e['loc']), e['input']) for e in errors if e['type'] == 'extra_forbidden'
-             and reader.may_read((*path, *e['loc']), _keys_at(model, tuple(e['loc'][:-1])), problems)]
+        _note_null(data, values, path, problems)
+        return values
+    extra = [(tuple(e['loc']), e['input']) for e in errors if e['type'] == 'extra_forbidden' and reader.may_read((
+        *path, *e['loc']), _keys_at(model, tuple(e['loc'][:-1])), problems)]
     taken = {loc for loc, _ in extra}
     wrong = [e for e in errors if tuple(e['loc']) not in taken]
     for item, loc in _one_each(wrong):
-        _explain(item, loc, model, path, problems)
+        _explain(item, loc, model, path, problems, reader)
     if wrong:
         return None
     for loc, _ in extra:
@@ -106,11 +106,12 @@ def _place(loc: tuple) -> tuple:
     return tuple(part for part in loc if isinstance(part, int) or not (part.startswith(_KINDS) or part in _MARKS))
 
 
-def _explain(item: ErrorDetails, loc: tuple, model: type[BaseModel], path: Path, problems: Problems) -> None:
+def _explain(item: ErrorDetails, loc: tuple, model: type[BaseModel], path: Path, problems: Problems,
+             reader: Reader) -> None:
     """Turn one pydantic error into the user's words."""
     here = (*path, *loc)
     if item['type'] == 'extra_forbidden':
-        problems.unknown_key(here, _keys_at(model, loc[:-1]))
+        problems.unknown_key(here, _keys_at(model, loc[:-1]), reader.likely_keys())
     elif item['type'] == 'invalid_key' or '[key]' in item['loc']:
         key = (*here[:-1], str(here[-1]))
         if item['type'] in ('invalid_key', 'string_type'):

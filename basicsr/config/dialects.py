@@ -78,6 +78,9 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
             block['pin_memory'] = bool(block.get('pin_memory')) or mode == 'cuda'
             problems.notice(('datasets', key, 'prefetch_mode'),
                             'not needed: workers prefetch, and pinned memory is copied asynchronously')
+        if 'use_flip' in block and block.get('type') == 'PairedImageDataset' and block.get('use_hflip') is None:
+            block['use_hflip'] = block.pop('use_flip')
+            problems.notice(('datasets', key, 'use_flip'), 'read as use_hflip (NAFNet)')
     pixel = _mapping(train, 'pixel_opt')
     if is_restormer_family(data) and pixel.get('type') == 'CharbonnierLoss' and 'form' not in pixel:
         _square_eps(pixel, problems)

@@ -23,10 +23,11 @@ _PUBLISHED = {
     'train': """dcn_lr_mul fix_flow flow_lr_mul lr_flow mixing_prob net_d_reg_every net_g_reg_every path_batch_shrink
         path_reg_weight r1_reg_weight tsa_iter""",
     'val': """cache_data center_frame_only crop_size_h crop_size_h_ratio crop_size_w crop_size_w_ratio flip_seq grids gt_size
-        interval_list num_val_samples trans_num use_chop""",
+        interval_list num_val_samples patchwise_testing
+        selfensemble_testing trans_num use_chop""",
 }
-# networks beside net_g are one letter away from it
-_OF_A_NETWORK = re.compile(r'(network|pretrain_network|strict_load|param_key|optim)_[a-z]')
+# networks beside net_g have names that are alike
+_OF_A_NETWORK = re.compile(r'(network|pretrain_network|strict_load|param_key|optim)_\w+')
 _ALIKE = 0.8  # of two words, as difflib measures it: one letter of five is wrong
 
 
@@ -56,11 +57,14 @@ class Reader(NamedTuple):
             if known:
                 problems.notice(path, f'ignored ({self.name} does not read it)')
             return known
-        words = [word for word in self.words if word.isidentifier() and len(word) > 3]
-        if not known and not _OF_A_NETWORK.fullmatch(key) and difflib.get_close_matches(key, [*allowed, *words], 1, _ALIKE):
+        if not known and not _OF_A_NETWORK.fullmatch(key) and difflib.get_close_matches(
+                key, [*allowed, *self.likely_keys()], 1, _ALIKE):
             return False
         problems.notice(path, f'no code here reads it; {self.name} may')
         return True
+
+    def likely_keys(self) -> list[str]:
+        return sorted(word for word in self.words if word.isidentifier() and len(word) > 3) if self.outside else []
 
 
 NOBODY = Reader()

@@ -111,9 +111,11 @@ class Problems:
     def add(self, path: Path, message: str) -> None:
         self.found.append((path, message))
 
-    def unknown_key(self, path: Path, allowed: Iterable[str]) -> None:
+    def unknown_key(self, path: Path, allowed: Iterable[str], others: Iterable[str] = ()) -> None:
+        """`others`: what may be meant as well, although it is not known to be a key."""
         allowed = sorted(allowed)
-        self.add(path, f"unknown key '{path[-1]}'.{meant(str(path[-1]), allowed)} Allowed here: {', '.join(allowed)}")
+        said = meant(str(path[-1]), [*allowed, *others])
+        self.add(path, f"unknown key '{path[-1]}'.{said} Allowed here: {', '.join(allowed)}")
 
     def wrong(self, path: Path) -> bool:
         """Whether there is a mistake at `path` or below."""

@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from basicsr.utils.values import REAL, WHOLE, BelowOne, Count, FilePath, Natural, NonNegative, PathName, Positive, Switch
+from basicsr.utils.values import (
+    REAL,
+    WHOLE,
+    BelowOne,
+    Count,
+    FilePath,
+    Natural,
+    NonNegative,
+    PathName,
+    Positive,
+    Switch,
+)
 
 
 class Block(BaseModel):

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path

@@ -1,9 +1,11 @@
-"""Folders of images as LMDB databases in BasicSR's format."""
+"""Images as LMDB databases in BasicSR's format."""
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lmdb
 from tqdm import tqdm
@@ -16,45 +18,87 @@ _COMMIT_BYTES = 1 << 26
 
 
 def make_lmdb(folder: str | Path, output: str | Path, compress_level: int = 1) -> int:
-    """Write `data.mdb`, `lock.mdb` and `meta_info.txt`; returns the number of images.
+    """Pack the images of a folder, each under its name without suffix; returns their number.
 
-    Values are PNG bytes. PNG files are packed as they are; other types are decoded and encoded again.
+    PNG files are packed as they are; other types are decoded and encoded again.
     """
-    output = Path(output)
-    if output.suffix != '.lmdb':
-        raise UserError(f"'{output}' must end in '.lmdb'")
-    if output.exists():
-        raise UserError(f"'{output}' exists already; remove it, or choose another name")
     images = by_stem(image_folder(str(folder), 'folder'), folder, 'folder')
-    part = output.with_name(output.name + '.part')  # takes its name when it is complete
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    lines, entries, size = [], [], 0
-    with lmdb.open(str(part), map_size=sum(p.stat().st_size for p in images.values()) * 2 + (1 << 26)) as env:
-        for key, path in tqdm(images.items(), unit='image', disable=not sys.stderr.isatty()):
-            data = path.read_bytes()
-            img = decode_image(data, str(path))
-            if path.suffix.lower() != '.png':
-                data = encode_png(img, compress_level)
-            entries.append((key.encode(), data))
-            size += len(data)
-            lines.append(f'{key}.png ({img.shape[0]},{img.shape[1]},{img.shape[2]}) {compress_level}\n')
-            if size >= _COMMIT_BYTES:
-                _store(env, entries)
-                entries, size = [], 0
-        _store(env, entries)
-    (part / 'meta_info.txt').write_text(''.join(lines), encoding='utf-8')
-    part.rename(output)
+    _pack(images.items(), output, compress_level)
     return len(images)
 
 
-def _store(env, entries: list[tuple[bytes, bytes]]) -> None:
-    """Write entries in one transaction. A full database loses the whole transaction: enlarge it and write again."""
-    while True:
-        try:
-            with env.begin(write=True) as transaction:
-                for key, value in entries:
-                    transaction.put(key, value)
-            return
-        except lmdb.MapFullError:
-            env.set_mapsize(env.info()['map_size'] * 2)
+def make_lmdb_from_imgs(data_path: str, lmdb_path: str, img_path_list: Sequence[str], keys: Sequence[str],
+                        batch: int = 5000, compress_level: int = 1, *args: Any, **kwargs: Any) -> None:
+    """Pack the images `img_path_list` below `data_path` under `keys` (BasicSR).
+
+    `batch`, and the arguments that BasicSR has beyond these, say how to read and how much room to make: not needed here.
+    """
+    if len(img_path_list) != len(keys):
+        raise UserError(f'{len(img_path_list)} images, but {len(keys)} keys')
+    _pack(zip(keys, (Path(data_path) / path for path in img_path_list)), lmdb_path, compress_level)
+
+
+def _pack(images: Iterable[tuple[str, Path]], output: str | Path, compress_level: int) -> None:
+    images = list(images)
+    maker = LmdbMaker(output, compress_level=compress_level)
+    with maker.env:  # closed, too, when an image cannot be read
+        for key, path in tqdm(images, unit='image', disable=not sys.stderr.isatty()):
+            data = path.read_bytes()
+            img = decode_image(data, str(path))
+            maker.put(data if path.suffix.lower() == '.png' else encode_png(img, compress_level), key, img.shape)
+        maker.close()
+
+
+class LmdbMaker:
+    """Writes `data.mdb`, `lock.mdb` and `meta_info.txt`. The folder takes its name at `close`, when it is complete.
+
+    Args:
+        lmdb_path: a folder that ends in '.lmdb' and is not there yet.
+        map_size, batch: as in BasicSR; not needed, as room is made when it is.
+        compress_level: noted beside each image.
+
+    Raises:
+        UserError: for another ending, or a folder that exists.
+    """
+
+    def __init__(self, lmdb_path: str | Path, map_size: int = 0, batch: int = 0, compress_level: int = 1):
+        self.output, self.compress_level = Path(lmdb_path), compress_level
+        if self.output.suffix != '.lmdb':
+            raise UserError(f"'{lmdb_path}' must end in '.lmdb'")
+        if self.output.exists():
+            raise UserError(f"'{lmdb_path}' exists already; remove it, or choose another name")
+        self.part = self.output.with_name(self.output.name + '.part')
+        shutil.rmtree(self.part, ignore_errors=True)
+        self.part.mkdir(parents=True)
+        self.env = lmdb.open(str(self.part), map_size=_COMMIT_BYTES * 2)
+        self.lines: list[str] = []
+        self.waiting: list[tuple[bytes, bytes]] = []
+        self.size = 0  # of what is waiting
+
+    def put(self, img_byte: bytes, key: str, img_shape: Sequence[int]) -> None:
+        """Add an image: its encoded bytes, its key, and (H, W, C)."""
+        self.waiting.append((key.encode(), img_byte))
+        self.size += len(img_byte)
+        h, w, c = img_shape
+        self.lines.append(f'{key}.png ({h},{w},{c}) {self.compress_level}\n')
+        if self.size >= _COMMIT_BYTES:
+            self._store()
+
+    def close(self) -> None:
+        self._store()
+        self.env.close()
+        (self.part / 'meta_info.txt').write_text(''.join(self.lines), encoding='utf-8')
+        self.part.rename(self.output)
+
+    def _store(self) -> None:
+        """Write in one transaction. A full database loses the whole transaction: enlarge it and write again."""
+        while True:
+            try:
+                with self.env.begin(write=True) as transaction:
+                    for key, value in self.waiting:
+                        transaction.put(key, value)
+            except lmdb.MapFullError:
+                self.env.set_mapsize(self.env.info()['map_size'] * 2)
+            else:
+                self.waiting, self.size = [], 0
+                return

@@ -45,6 +45,15 @@ def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def no_image_loss(loss: Any) -> str:
+    """Why it cannot be called with two images, '' where it can."""
+    for kind, place in (('of_network', 'goes into train.losses'), ('of_discriminator',
+                                                                   'is for models with a discriminator')):
+        if getattr(loss, kind, False):
+            return f'compares no images; it {place}'
+    return ''
+
+
 def short_name(kind: str) -> str:
     """What a loss class is called in the log: 'EdgeLoss' -> 'edge'."""
     return kind.removesuffix('Loss').lower()

@@ -7,7 +7,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from basicsr.losses import build_loss
-from basicsr.losses.loss_util import named_values, number_names, short_name
+from basicsr.losses.loss_util import named_values, no_image_loss, number_names, short_name
 from basicsr.utils.registry import LOSS_REGISTRY
 
 # recipe of the all-in-one networks (ImprovedLoRaGateRestormer)
@@ -49,8 +49,8 @@ class MixedLoss(nn.Module):
         self.names = [name for name, _ in pairs]
         self.losses = nn.ModuleList(build_loss(block) for _, block in pairs)
         for name, loss in zip(self.names, self.losses):
-            if getattr(loss, 'of_network', False):
-                raise ValueError(f"term '{name}' ({type(loss).__name__}) compares no images; it goes into train.losses")
+            if no_image_loss(loss):
+                raise ValueError(f"term '{name}' ({type(loss).__name__}) {no_image_loss(loss)}")
 
     def forward(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Name to weighted value; the loss is their sum. A perceptual term `x` has its style part as `x_style`."""

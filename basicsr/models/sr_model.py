@@ -16,7 +16,7 @@ from basicsr.engine.casting import CastWeights
 from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
-from basicsr.losses.loss_util import named_values, number_names, short_name
+from basicsr.losses.loss_util import named_values, no_image_loss, number_names, short_name
 from basicsr.models.training_step import StepModel
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
@@ -69,6 +69,9 @@ class SRModel(StepModel):
         more = [(self._loss_name(o), build_loss(o).to(self.device)) for o in train.get('losses') or []]
         self.cri_net = [pair for pair in more if getattr(pair[1], 'of_network', False)]
         self.cri_more = [pair for pair in more if pair not in self.cri_net]
+        for _, loss in self.cri_more:
+            if no_image_loss(loss):
+                raise UserError(f'train.losses: {type(loss).__name__} {no_image_loss(loss)}')
         if not self.image_losses():
             raise UserError(f'train: {NO_LOSS}')
         if train.get('accumulate', 1) > 1:
@@ -81,9 +84,8 @@ class SRModel(StepModel):
         if not self.opt['train'].get(key):
             return None
         loss = build_loss(self.opt['train'][key]).to(self.device)
-        if getattr(loss, 'of_network', False):
-            raise UserError(f'train.{key}: {type(loss).__name__} compares no images; it goes into train.losses',
-                            block=self.opt['train'][key])
+        if no_image_loss(loss):
+            raise UserError(f'train.{key}: {type(loss).__name__} {no_image_loss(loss)}', block=self.opt['train'][key])
         return loss
 
     def _prepare_parts(self) -> None:

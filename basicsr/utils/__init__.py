@@ -4,7 +4,9 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
+    'DiffJPEG': 'diffjpeg',
     'FileClient': 'storage',
+    'USMSharp': 'img_process_util',
     'bgr2ycbcr': 'color',
     'get_root_logger': 'logger',
     'img2tensor': 'img',
@@ -14,6 +16,7 @@ _HOMES = {
     'scandir': 'files',
     'set_random_seed': 'seed',
     'tensor2img': 'img',
+    'yaml_load': 'options',
 }
 __all__ = sorted(_HOMES)
 

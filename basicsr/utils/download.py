@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 
@@ -37,3 +38,27 @@ def published_file(url: str, folders: Iterable[Path], needed: str, otherwise: st
         raise UserError(f"{needed} needed, and cannot be downloaded ({str(error).strip('<>')}): get {url} and put it"
                         f" into {places}, or {otherwise}") from error
     return (cache / name).resolve()
+
+
+def load_file_from_url(url: str, model_dir: str | None = None, progress: bool = True,
+                       file_name: str | None = None) -> str:
+    """The path of a file that is downloaded unless it is there (BasicSR).
+
+    Args:
+        model_dir: its folder, default the cache of torch's hub.
+        file_name: its name, default the one in the URL.
+
+    Raises:
+        UserError: when it cannot be downloaded.
+    """
+    folder = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints')
+    file = folder / (file_name or Path(urlparse(url).path).name)
+    if not file.is_file():
+        get_root_logger().info(f"Downloading {url} to '{file}'")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), progress=progress and sys.stderr.isatty())
+        except (OSError, ValueError, HTTPException) as error:
+            raise UserError(f"'{file.name}' cannot be downloaded ({str(error).strip('<>')}): get {url} and put it into"
+                            f" '{folder}'") from error
+    return str(file.resolve())
