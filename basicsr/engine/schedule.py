@@ -27,6 +27,29 @@ class ClosedFormLR(LRScheduler):
     def get_lr(self) -> Any:
         return [self.rate(self.last_epoch, base) for base in self.base_lrs]
 
+    def move_to(self, steps: int) -> None:
+        """Go on after so many steps, as if all had been done by this schedule."""
+        self.last_epoch, self._step_count = steps, steps + 1
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr):
+            group['lr'] = rate
+
+
+def follows_options(scheduler: Any) -> bool:
+    """Whether a resume takes rates from options as they are now: a schedule with a formula keeps nothing of the past."""
+    return isinstance(scheduler, ClosedFormLR)
+
+
+def resume_schedule(scheduler: Any, state: dict[str, Any]) -> None:
+    """Go on from a schedule's state, of this toolbox or BasicSR: from its position, by the options as they are now.
+
+    A schedule without a formula is taken as it was.
+    """
+    if isinstance(scheduler, ClosedFormLR):
+        scheduler.move_to(state['last_epoch'])
+    else:
+        scheduler.load_state_dict(state)
+
 
 @SCHEDULER_REGISTRY.register()
 @SCHEDULER_REGISTRY.register(name='MultiStepLR')

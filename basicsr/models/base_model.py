@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
@@ -13,21 +12,20 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from basicsr.engine.checkpoint import weights_beside
 from basicsr.engine.ema import update_ema
-from basicsr.engine.optimizer import build_optimizer, load_optimizer_state, optimizer_state
-from basicsr.models.validation import Alone, Driver, ValidationMethods
+from basicsr.engine.optimizer import build_optimizer
+from basicsr.models.training_states import StateMethods, plain
+from basicsr.models.validation import Alone, Driver
 from basicsr.registry import SCHEDULER_REGISTRY, build
-from basicsr.utils.dist import gather, is_dist, master_only
+from basicsr.utils.dist import is_dist, master_only
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.seed import get_rng_state, set_rng_state
 from basicsr.utils.weights import load_weights, save_weights
 from basicsr.weights.fitting import load_into
 from basicsr.weights.semantic_prior import equip
 
 
-class BaseModel(ValidationMethods):
+class BaseModel(StateMethods):
     """BasicSR's model contract. Subclasses define `feed_data`, `optimize_parameters`, `test` and `save`.
 
     Attributes:
@@ -88,9 +86,6 @@ class BaseModel(ValidationMethods):
             return DistributedDataParallel(net, device_ids=ids,
                                            find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 and not self.opt['dist'] else net
-
-    def get_bare_model(self, net: nn.Module) -> nn.Module:
-        return net.module if isinstance(net, (DataParallel, DistributedDataParallel)) else net
 
     def print_network(self, net: nn.Module) -> None:
         """Log class and parameter count; the full layout only at debug level."""
@@ -162,63 +157,3 @@ class BaseModel(ValidationMethods):
         """Which network the weights belong to, so that a weight file can be used without its option file."""
         options = self.opt.get(f'network_{net_label[-1]}')
         return {f'network_{net_label[-1]}': plain(options), 'name': self.opt['name']} if options else {}
-
-    def cpu_state(self, net: nn.Module) -> dict[str, torch.Tensor]:
-        return {k: v.detach().cpu().contiguous() for k, v in self.get_bare_model(net).state_dict().items()}
-
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write `training_states/<iter>.state`; called on every rank, since each has random numbers of its own."""
-        if current_iter == -1:
-            return
-        rng = gather(get_rng_state())
-        state = {
-            **plain(self.driver.state_dict()), 'epoch': epoch, 'iter': current_iter, 'rng': rng,
-            'optimizers': [optimizer_state(o) for o in self.optimizers],
-            'schedulers': [s.state_dict() for s in self.schedulers], **self.extra_state()
-        }
-        if self.opt['rank'] == 0:
-            save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
-
-    def network_states(self) -> dict[str, dict[str, torch.Tensor]]:
-        """`params`, and `params_ema` where there is an average, as weight files hold them; empty without `net_g`."""
-        nets = {'params': getattr(self, 'net_g', None), 'params_ema': getattr(self, 'net_g_ema', None)}
-        return {key: self.cpu_state(net) for key, net in nets.items() if net is not None}
-
-    def extra_state(self) -> dict[str, Any]:
-        """What a subclass adds to the training state."""
-        return {}
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Continue from the content of a `.state` file: optimizers, schedules, random numbers."""
-        for kind, mine, load in (('optimizers', self.optimizers, load_optimizer_state),
-                                 ('schedulers', self.schedulers, lambda target, state: target.load_state_dict(state))):
-            theirs = resume_state[kind]
-            if len(theirs) != len(mine):
-                raise UserError(f'the training state holds {len(theirs)} {kind}, this run has {len(mine)}')
-            for target, state in zip(mine, theirs):
-                try:
-                    load(target, state)
-                except ValueError as error:
-                    raise UserError(f'the training state does not fit this run: {error}') from error
-        # a resumed schedule goes on before the optimizer's first step of this process, which PyTorch takes for a mistake
-        warnings.filterwarnings('ignore', message=r'Detected call of `lr_scheduler\.step\(\)` before')
-        rng = resume_state.get('rng') or []
-        if len(rng) == self.opt['world_size']:
-            set_rng_state(rng[self.opt['rank']])
-
-    def load_resumed_networks(self, state_file: Path, resume_state: dict[str, Any]) -> None:
-        """Replace the weights of `net_g` by those of the training state, or of the weight file beside it."""
-        if 'network_g' in (self.opt['path'].get('ignore_resume_networks') or []):
-            return
-        if 'params' in resume_state:
-            load_into(self.get_bare_model(self.net_g), resume_state['params'], str(state_file), strict=True)
-        else:
-            file = weights_beside(state_file, self.opt['path']['models'], resume_state['iter'])
-            self.load_network(self.net_g, str(file), True, 'params')
-
-
-def plain(value: Any) -> Any:
-    """Options as built-in containers, which weight files may hold."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value

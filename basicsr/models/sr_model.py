@@ -24,7 +24,6 @@ from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr.utils.replay import Replayed
-from basicsr.weights.fitting import load_into
 from basicsr.weights.semantic_prior import equip
 
 
@@ -201,7 +200,7 @@ class SRModel(StepModel):
         self.save_training_state(epoch, current_iter)
 
     def extra_state(self) -> dict[str, Any]:
-        return {**self.network_states(), 'amp_scaler': self.precision.scaler.state_dict()}
+        return {'amp_scaler': self.precision.scaler.state_dict()}
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         super().resume_training(resume_state)
@@ -209,11 +208,6 @@ class SRModel(StepModel):
             self.replayed.clear()  # they know the moments that were there before
         if resume_state.get('amp_scaler') and self.precision.scaler.is_enabled():
             self.precision.scaler.load_state_dict(resume_state['amp_scaler'])
-        if hasattr(self, 'net_g_ema'):
-            if 'params_ema' in resume_state:
-                load_into(self.net_g_ema, resume_state['params_ema'], 'training state')
-            else:
-                self.model_ema(0)
 
     @staticmethod
     def _loss_name(options: dict[str, Any]) -> str:

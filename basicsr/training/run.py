@@ -10,9 +10,10 @@ from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
 from basicsr.training.preflight import check_channels, check_loggers
-from basicsr.training.trainer import Trainer, find_resume_state
+from basicsr.training.resume import check_optimizer, differences, find_resume_state, set_aside
+from basicsr.training.trainer import Trainer
 from basicsr.utils.dist import barrier
-from basicsr.utils.logger import close_log_file
+from basicsr.utils.logger import close_log_file, get_root_logger
 
 
 def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = (), later: Sequence[LoadedOptions] = (),
@@ -31,13 +32,20 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         val_loaders = build_val_data(opt)
         check_channels(opt, [train_loader, *val_loaders])
         model = build_model(opt)
+    changes: list[str] = []
     if resume:
-        model.load_resumed_networks(*resume)
+        check_optimizer(opt, resume)
+        changes = differences(opt, resume, model)
+        model.load_resumed_networks(resume.file, resume.state)
     check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are
     with run_folders(opt, resuming=resume is not None, later=later):
         open_log(opt, loaded)
-        trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume[1] if resume else None, callbacks,
+        if resume and opt['rank'] == 0:
+            set_aside(resume.damaged)
+        for change in changes:
+            get_root_logger().warning(change)
+        trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume.state if resume else None, callbacks,
                           started)
         ended = trainer.run()
         close_log_file()

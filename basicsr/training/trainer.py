@@ -12,7 +12,6 @@ from basicsr.data.loader import ImageLoader
 from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
-from basicsr.engine.checkpoint import Finished, newest_state, read_state
 from basicsr.evaluation.validation import log_results
 from basicsr.models.validation import measure_model, validates_itself
 from basicsr.training.best_weights import save_best
@@ -20,7 +19,6 @@ from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
 from basicsr.training.message_logger import MessageLogger, init_tb_logger, init_wandb
 from basicsr.utils.dist import barrier, gather
-from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 
 
@@ -203,7 +201,10 @@ class Trainer:
         """What training states hold of the run beside the model's own."""
         position = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
         stop = {'early_stop': self.early_stop.state} if self.early_stop else {}
-        return {'epoch': self.epoch, 'iter': self.iteration, 'run_state': position | stop, 'best': self.best.table}
+        return {
+            'epoch': self.epoch, 'iter': self.iteration, 'run_state': position | stop, 'best': self.best.table,
+            'options': self.opt.to_dict()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a training state, of this toolbox or of BasicSR, which knows no more than `epoch` and `iter`."""
@@ -216,24 +217,3 @@ class Trainer:
         self.best.table = state.get('best') or {}
         if self.early_stop and position.get('early_stop'):
             self.early_stop.state = dict(position['early_stop'])
-
-
-def find_resume_state(opt: Dict | dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """The state to continue from: `path.resume_state`, or with `auto_resume` the newest of this run.
-
-    Raises `Finished` for a run that has ended, and `UserError` for a state beyond the end of this one.
-    """
-    newest = newest_state(opt['path']['training_states']) if opt.get('auto_resume') else None
-    given = newest or opt['path'].get('resume_state')
-    if given is None:
-        return None
-    state = read_state(given)
-    total = opt['train']['total_iter']
-    last = Path(opt['path']['models']) / 'net_g_latest.pth'
-    if state['iter'] < total or (newest and not last.is_file()):  # it may have been stopped in the last validation
-        return Path(given), state
-    if newest:
-        raise Finished(f"'{opt['name']}' is finished: {state['iter']} of {total} iterations, its weights are '{last}';"
-                       ' nothing is left to do')
-    raise UserError(
-        f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")

@@ -1,0 +1,179 @@
+"""Where a run goes on, and what of its options is not as it was."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from addict import Dict
+
+from basicsr.config.report import Path as OptionPath
+from basicsr.config.report import dotted
+from basicsr.engine.checkpoint import Finished, read_state, states
+from basicsr.engine.schedule import follows_options
+from basicsr.models.training_states import plain
+from basicsr.utils.errors import UserError, counted
+from basicsr.utils.logger import get_root_logger, timestamp
+
+# blocks that say what is trained and on what; folders, logs and validations may differ between two starts of a run
+_COMPARED = ('model_type', 'scale', 'manual_seed', 'network_g', 'network_d', 'datasets', 'train')
+# how fast and how long, not what
+_NOT_COMPARED = ('time_limit', 'compile', 'cuda_graphs', 'cudnn_benchmark', 'early_stop', 'num_worker_per_gpu',
+                 'pin_memory', 'persistent_workers', 'prefetch_mode', 'cache', 'phase', 'block')
+_MOMENTS_OF = ({'Adam', 'AdamW'}, )  # optimizers that understand each other's moments
+# what a schedule's state calls its options, where it is another name
+_OPTION_NAMES = {'weights': 'restart_weights'}
+_OF_A_SCHEDULE = ('periods', 'milestones', 'gamma', 'restarts', 'restart_weights', 'eta_min', 'eta_mins', 'T_max')
+
+
+class Resume(NamedTuple):
+    """Where a run goes on: a `.state` file and its content. `damaged`: newer states of the run that cannot be read."""
+    file: Path
+    state: dict[str, Any]
+    damaged: tuple[Path, ...] = ()
+
+
+def find_resume_state(opt: Dict | dict[str, Any]) -> Resume | None:
+    """The state to continue from: `path.resume_state`, or with `auto_resume` the newest of this run that can be read.
+
+    Raises `Finished` for a run that has ended, and `UserError` for a state beyond the end of this one.
+    """
+    own = _newest_readable(opt) if opt.get('auto_resume') else None
+    given = opt['path'].get('resume_state')
+    if own is None and given is None:
+        return None
+    found = own or Resume(Path(given), read_state(given))
+    state, total = found.state, opt['train']['total_iter']
+    last = Path(opt['path']['models']) / 'net_g_latest.pth'
+    if state['iter'] < total or (own and not last.is_file()):  # it may have been stopped in the last validation
+        return found
+    if own:
+        raise Finished(f"'{opt['name']}' is finished: {state['iter']} of {total} iterations, its weights are '{last}';"
+                       ' nothing is left to do')
+    raise UserError(
+        f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
+
+
+def _newest_readable(opt: Dict | dict[str, Any]) -> Resume | None:
+    """A newer one that is damaged is told. Raises `UserError` when all are."""
+    damaged: dict[Path, UserError] = {}
+    for file in states(opt['path']['training_states']):
+        try:
+            found = Resume(file, read_state(file), tuple(damaged))
+        except UserError as error:
+            damaged[file] = error
+            continue
+        for mistake in damaged.values():
+            get_root_logger().warning(f"{mistake}. The run goes on from '{file}' before it")
+        return found
+    if damaged:
+        raise next(iter(damaged.values()))
+    return None
+
+
+def set_aside(damaged: Iterable[Path]) -> None:
+    """Give damaged states another name: the run is to write theirs again, and nothing of a user's is removed."""
+    for file in damaged:
+        file.replace(file.with_name(f'{file.name}.damaged_{timestamp()}'))
+
+
+def check_optimizer(opt: Dict, resume: Resume) -> None:
+    """Raise `UserError` where moments are of another kind of optimizer."""
+    before, now = (_options_of(resume) or {}).get('train', {}), opt['train']
+    for key in ('optim_g', 'optim_d'):
+        old, new = ((train.get(key) or {}).get('type') for train in (before, now))
+        if old and new and old != new and not any({old, new} <= kinds for kinds in _MOMENTS_OF):
+            raise UserError(
+                f"train.{key}.type: '{resume.file}' holds what {old} has gathered, with which {new} cannot go on;"
+                ' start a run of another name with path.fine_tune_from')
+
+
+def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
+    """Sentences for the log: which options have changed since the state was written, and whether that takes effect.
+
+    To be asked before the run notes its options anew, and before the model has taken the state.
+    """
+    before, state = _options_of(resume), resume.state
+    found = _differences(before, plain(opt)) if before else _of_optimizers(model, state)
+    # without a formula, a schedule's rates follow from those before
+    kept = not all(follows_options(s) for s in getattr(model, 'schedulers', []))
+    lines: dict[str, list[str]] = {}
+    for path, old, new in found:
+        past = kept and path[:2] in (('train', 'scheduler'), ('train', 'optim_g'), ('train', 'optim_d'))
+        effect = 'without effect, the state decides' if past else 'in force from here on'
+        lines.setdefault(effect, []).append(f'{dotted(path)} was {_spell(old)} and is {_spell(new)}')
+    said = [
+        f"{counted(len(changes), 'option')} changed since '{resume.file.name}', iteration {state['iter']} ({effect}):"
+        f" {'; '.join(changes)}" for effect, changes in lines.items()
+    ]
+    if any(path == ('manual_seed', ) for path, _, _ in found):
+        said.append('manual_seed orders the samples from here on; random numbers go on from the state')
+    return said + _other_batches(opt, state)
+
+
+def _other_batches(opt: Dict, state: dict[str, Any]) -> list[str]:
+    position = state.get('run_state') or {}
+    data = opt['datasets'].get('train', {})
+    size = data.get('batch_size_per_gpu', 1) * (1 if opt['dist'] else max(opt['num_gpu'], 1))
+    if not position.get('batches_done') or position.get('batch_size', size) == size:
+        return []
+    return [
+        f"the state is from the middle of an epoch with batches of {position['batch_size']}; with batches of {size} this"
+        ' epoch begins again'
+    ]
+
+
+def _options_of(resume: Resume) -> dict[str, Any] | None:
+    """The options that a state was trained with: its own, or those that its run noted; BasicSR notes none."""
+    if resume.state.get('options'):
+        return resume.state['options']
+    try:
+        options = json.loads((resume.file.parent.parent / 'options.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return options if isinstance(options, dict) else None
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[OptionPath, Any, Any]]:
+    old, new = ({key: options[key] for key in _COMPARED if options.get(key) is not None} for options in (before, now))
+    for options in (old, new):
+        options['datasets'] = {k: v for k, v in options.get('datasets', {}).items() if k == 'train'}
+    return list(_changed(old, new))
+
+
+def _changed(old: Any, new: Any, path: OptionPath = ()) -> Iterator[tuple[OptionPath, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            if key not in _NOT_COMPARED:
+                yield from _changed(old.get(key), new.get(key), (*path, key))
+    elif old != new:
+        yield path, old, new
+
+
+def _of_optimizers(model: Any, state: dict[str, Any]) -> list[tuple[OptionPath, Any, Any]]:
+    """What the states of the first optimizer and schedule, of a program that noted no options, say otherwise."""
+    found: list[tuple[OptionPath, Any, Any]] = []
+    for optimizer, theirs in list(zip(getattr(model, 'optimizers', []), state['optimizers']))[:1]:
+        old, new = theirs['param_groups'][0], optimizer.param_groups[0]
+        for key, option in (('initial_lr', 'lr'), ('betas', ) * 2, ('weight_decay', ) * 2, ('momentum', ) * 2):
+            if key in old and key in new:
+                found += _changed(_listed(old[key]), _listed(new[key]), ('train', 'optim_g', option))
+    for scheduler, theirs in list(zip(getattr(model, 'schedulers', []), state['schedulers']))[:1]:
+        for key, value in vars(scheduler).items():
+            name = _OPTION_NAMES.get(key, key)
+            held = next((theirs[k] for k in (key, name) if k in theirs), None)
+            if name in _OF_A_SCHEDULE and held is not None:
+                found += _changed(_listed(held), _listed(value), ('train', 'scheduler', name))
+    return found
+
+
+def _listed(value: Any) -> Any:
+    """Sequences as lists; the milestones that PyTorch counts, sorted."""
+    if isinstance(value, dict):
+        return sorted(key for key, count in value.items() for _ in range(count))
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _spell(value: Any) -> str:
+    return 'not given' if value is None else json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
