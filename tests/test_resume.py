@@ -178,7 +178,7 @@ def test_nothing_is_said_where_nothing_changed(start, messages):
 
 
 def test_another_kind_of_optimizer_is_refused_before_anything_is_written(start, capsys):
-    code, run = start('a')
+    _, run = start('a')
     before = {p.name: p.stat().st_mtime_ns for p in run.rglob('*')}
     assert start('a', 'train.total_iter=6', 'train.optim_g.type=SGD', '--auto_resume')[0] == 2
     assert 'train.optim_g.type: ' in capsys.readouterr().err
