@@ -14,7 +14,14 @@ from conftest import ROOT, run_python
 from torch import nn
 
 from basicsr.losses import build_loss
-from basicsr.losses.gan_loss import GANLoss, MultiScaleGANLoss, gradient_penalty_loss, r1_penalty
+from basicsr.losses.gan_loss import (
+    GANLoss,
+    MultiScaleGANLoss,
+    g_path_regularize,
+    gradient_penalty_loss,
+    r1_penalty,
+)
+from basicsr.losses.loss_util import get_refined_artifact_map
 from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_psnr_pt, calculate_ssim, calculate_ssim_pt
 from basicsr.utils import DiffJPEG, FileClient, USMSharp, yaml_load
 from basicsr.utils.download_util import load_file_from_url
@@ -166,6 +173,33 @@ def test_gradient_penalties():
     mask = torch.full((4, 1, 2, 2), 0.5)
     masked = ((0.5 * weight).norm(dim=0) - 1).square().mean() / 0.5
     torch.testing.assert_close(gradient_penalty_loss(net, x, torch.rand_like(x), mask), masked)
+
+
+def test_path_lengths():
+    """Of a linear generator the gradient is the noise times the matrix."""
+    torch.manual_seed(0)
+    latents = torch.rand(2, 3, 5, requires_grad=True)
+    images = (latents * 2).sum((1, 2)).view(2, 1, 1, 1).expand(2, 1, 4, 4)
+    torch.manual_seed(1)
+    noise = torch.randn(2, 1, 4, 4) / 4
+    lengths = 2 * noise.sum((1, 2, 3)).abs() * 5**0.5
+    torch.manual_seed(1)
+    penalty, mean, running = g_path_regularize(images, latents, torch.tensor(0.5), decay=0.1)
+    wanted = 0.5 + 0.1 * (lengths.mean() - 0.5)
+    torch.testing.assert_close(running, wanted)
+    torch.testing.assert_close(mean, lengths.mean())
+    torch.testing.assert_close(penalty, (lengths - wanted).square().mean())
+
+
+def test_artifact_maps():
+    torch.manual_seed(0)
+    gt, out, ema = (torch.rand(2, 3, 9, 9) for _ in range(3))
+    found = get_refined_artifact_map(gt, out, ema, 3)
+    residual, average = (gt - out).abs().sum(1), (gt - ema).abs().sum(1)
+    window = residual[1, 3:6, 4:7]
+    wanted = residual[1].var()**0.2 * window.var() if residual[1, 4, 5] >= average[1, 4, 5] else torch.tensor(0.)
+    torch.testing.assert_close(found[1, 0, 4, 5], wanted)
+    assert found.shape == (2, 1, 9, 9) and (found[:, 0][residual < average] == 0).all() and (found > 0).any()
 
 
 def photo() -> np.ndarray:

@@ -58,6 +58,38 @@ RETINEXFORMER_FILES = {
     'MST_Plus_Plus_NTIRE_8x1150': MST
     | {'datasets.train.gt_size': 1150, 'datasets.train.gt_sizes': [1150], 'datasets.train.batch_size_per_gpu': 1},
 }
+STAGES = {
+    'datasets.train.mini_batch_sizes': [8, 5, 4, 2, 1, 1], 'datasets.train.gt_size': 384,
+    'datasets.train.iters': [92000, 64000, 48000, 36000, 36000,
+                             24000], 'datasets.train.gt_sizes': [128, 160, 192, 256, 320, 384],
+    'train.total_iter': 300000, 'train.scheduler.periods': [92000, 208000]
+}
+DUAL = {
+    f'datasets.{block}.{key}': value for block in ('train', 'val') for key, value in
+    {'type': 'Dataset_DefocusDeblur_DualPixel_16bit', 'dataroot_lqL': 'left', 'dataroot_lqR': 'right'}.items()
+}
+RESTORMER = {
+    'type': 'Restormer', 'inp_channels': 3, 'out_channels': 3, 'dim': 48, 'num_blocks': [4, 6, 6, 8],
+    'num_refinement_blocks': 4, 'heads': [1, 2, 4, 8], 'ffn_expansion_factor': 2.66, 'bias': False,
+    'LayerNorm_type': 'WithBias', 'dual_pixel_task': False
+}
+NOISE = {'datasets.train.type': 'Dataset_GaussianDenoising', 'datasets.val.type': 'Dataset_GaussianDenoising'}
+RESTORMER_FILES = {
+    'Deraining_Restormer': STAGES | {'network_g': RESTORMER},
+    'Deblurring_Restormer': STAGES,
+    'RealDenoising_Restormer': STAGES,
+    'DefocusDeblur_DualPixel_16bit_Restormer': STAGES | DUAL
+    | {'network_g': RESTORMER | {'inp_channels': 6, 'dual_pixel_task': True}},
+    'GaussianColorDenoising_RestormerSigma15': STAGES | NOISE | {
+        'datasets.train.sigma_type': 'constant', 'datasets.train.sigma_range': 15, 'datasets.train.in_ch': 3,
+        'datasets.val.sigma_test': 15, 'datasets.val.in_ch': 3
+    },
+    'GaussianGrayDenoising_Restormer': STAGES | NOISE | {
+        'datasets.train.sigma_type': 'random', 'datasets.train.sigma_range': [0, 50], 'datasets.train.in_ch': 1,
+        'datasets.val.sigma_test': 25, 'datasets.val.in_ch': 1,
+        'network_g': RESTORMER | {'inp_channels': 1, 'out_channels': 1, 'LayerNorm_type': 'BiasFree'}
+    },
+}
 NAFNET = {
     'model_type': 'ImageRestorationModel', 'datasets.train.use_flip': True, 'datasets.train.use_shuffle': True,
     'train.mixup': False, 'val.grids': False, 'val.use_image': True, 'val.max_minibatch': 8, 'val.trans_num': 1,
@@ -174,6 +206,16 @@ def test_files_of_retinexformer(load, name):
                    for n in loaded.notices)
     if name.endswith('FiveK'):
         assert 'cache_data' not in opt['datasets']['train'] and any('cache_data: ignored' in n for n in loaded.notices)
+
+
+@pytest.mark.parametrize('name', RESTORMER_FILES)
+def test_files_of_restormer(load, name):
+    changes = RESTORMER_FILES[name]
+    opt = load(RETINEXFORMER, name, changes).opt
+    assert opt['datasets']['train']['gt_sizes'] == [128, 160, 192, 256, 320, 384] and opt['name'] == name
+    for key in ('sigma_type', 'sigma_range', 'in_ch', 'dataroot_lqL'):
+        if f'datasets.train.{key}' in changes:
+            assert key in opt['datasets']['train']
 
 
 @pytest.mark.parametrize('name', UPSTREAM_FILES)

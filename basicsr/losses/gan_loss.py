@@ -68,6 +68,24 @@ def r1_penalty(real_pred: Tensor, real_img: Tensor) -> Tensor:
     return grad.square().flatten(1).sum(1).mean()
 
 
+def g_path_regularize(fake_img: Tensor, latents: Tensor, mean_path_length: Tensor,
+                      decay: float = 0.01) -> tuple[Tensor, Tensor, Tensor]:
+    """How far a generator's path lengths are from their running mean (StyleGAN2, Karras et al. 2020).
+
+    Args:
+        fake_img: (B, C, H, W) made from `latents` (B, layers, features).
+        mean_path_length: scalar of the calls before, 0 at first.
+
+    Returns:
+        Penalty, mean of the lengths (detached), and the new running mean (detached).
+    """
+    noise = torch.randn_like(fake_img) / (fake_img.shape[2] * fake_img.shape[3])**0.5
+    grad, = torch.autograd.grad((fake_img * noise).sum(), latents, create_graph=True)
+    lengths = grad.square().sum(2).mean(1).sqrt()
+    mean = mean_path_length + decay * (lengths.mean() - mean_path_length)
+    return (lengths - mean).square().mean(), lengths.detach().mean(), mean.detach()
+
+
 def gradient_penalty_loss(discriminator: nn.Module, real_data: Tensor, fake_data: Tensor,
                           weight: Tensor | None = None) -> Tensor:
     """How far the gradient's norm is from 1 between real and fake images (WGAN-GP, Gulrajani et al. 2017).

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from basicsr.utils.precision import at_least_float32
@@ -85,3 +86,21 @@ def number_names(pairs: Iterable[tuple[str, Tensor | None]]) -> dict[str, Tensor
             free = f'{name}_{count}'
         out[free] = value
     return out
+
+
+def get_local_weights(residual: Tensor, ksize: int) -> Tensor:
+    """Variance of (B, 1, H, W) in the window of an odd side `ksize` around each pixel; borders are reflected."""
+    padded = F.pad(residual, (ksize // 2, ) * 4, mode='reflect')
+    windows = padded.unfold(2, ksize, 1).unfold(3, ksize, 1)
+    return windows.var(dim=(-1, -2), unbiased=True)
+
+
+def get_refined_artifact_map(img_gt: Tensor, img_output: Tensor, img_ema: Tensor, ksize: int) -> Tensor:
+    """Where a GAN's output has artifacts rather than details, (B, 1, H, W) (LDL, Liang et al. 2022).
+
+    The variance of the output's residual around a pixel, times the fifth root of its variance in the image; 0 where the
+    average model's residual is larger. Images are (B, C, H, W).
+    """
+    residual, of_average = ((img_gt - x).abs().sum(1, keepdim=True) for x in (img_output, img_ema))
+    weight = residual.var(dim=(-1, -2, -3), keepdim=True)**0.2 * get_local_weights(residual, ksize)
+    return torch.where(residual < of_average, torch.zeros_like(weight), weight)
