@@ -11,7 +11,7 @@ from tqdm import tqdm
 from basicsr.config import LoadedOptions
 from basicsr.config.signatures import read_signature
 from basicsr.data import build_dataset
-from basicsr.data.loader import Failed, SeededSamples
+from basicsr.data.loader import Failed, Noted, SeededSamples
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
 from basicsr.registry import DATASET_REGISTRY
@@ -40,7 +40,7 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
 
 def _check(key: str, block: dict) -> list[str]:
     """Read every sample of a block once, whole; print a summary and return the mistakes."""
-    mistakes = []
+    mistakes, remarks = [], []
     try:
         dataset = build_dataset(block | _whole_images(block))
     except Incomplete as error:  # what pairs is read all the same
@@ -53,6 +53,10 @@ def _check(key: str, block: dict) -> list[str]:
     sizes: Counter[str] = Counter()
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
         sample = dataset[i]
+        if isinstance(sample, Noted):
+            mistakes += [f'datasets.{key}: {text}' for text, doubtful in sample.notes if doubtful]
+            remarks += [text for text, doubtful in sample.notes if not doubtful]
+            sample = sample.content
         if isinstance(sample, Failed):
             mistakes.append(f'datasets.{key}: {sample.message}')
             continue
@@ -64,6 +68,8 @@ def _check(key: str, block: dict) -> list[str]:
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
           f' sizes: {common}')
+    for text in dict.fromkeys(remarks):
+        print(f'datasets.{key}: {text}')
     if absent:
         print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
               f" {', '.join(map(repr, absent))}")

@@ -11,12 +11,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from basicsr.data.samplers import ShardSampler
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.notes import Note, collect_notes
 from basicsr.utils.seed import mix_seed, seeded
 
 
 class Failed(NamedTuple):
     """A sample that could not be read; returned instead of raised, so that the message crosses processes unchanged."""
     message: str
+
+
+class Noted(NamedTuple):
+    """A sample or batch with what reading says of its files; it crosses processes, too, and is logged once."""
+    content: Any
+    notes: list[Note]
 
 
 class Samples(Protocol):
@@ -40,8 +48,9 @@ class SeededSamples(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         try:
-            with seeded(getattr(index, 'seed', mix_seed(0, int(index)))):
-                return self.dataset[int(index)]
+            with collect_notes() as notes, seeded(getattr(index, 'seed', mix_seed(0, int(index)))):
+                sample = self.dataset[int(index)]
+            return Noted(sample, notes) if notes else sample
         except UserError as error:
             return Failed(str(error))
         except OSError as error:
@@ -57,11 +66,18 @@ class ImageLoader(DataLoader):
         # a generator of its own: starting workers must not consume the random numbers of the training
         generator = torch.Generator().manual_seed(0)
         super().__init__(SeededSamples(dataset, opt), collate_fn=_collate, generator=generator, **kwargs)
+        self._told: set[Note] = set()
 
     def __iter__(self) -> Any:
         for batch in super().__iter__():
             if isinstance(batch, Failed):
                 raise UserError(batch.message)
+            if isinstance(batch, Noted):
+                for note in batch.notes:
+                    if note not in self._told:
+                        self._told.add(note)
+                        get_root_logger().warning(note.text)
+                batch = batch.content
             yield batch
 
 
@@ -92,6 +108,10 @@ def _collate(samples: list[Any]) -> Any:
     failed = next((s for s in samples if isinstance(s, Failed)), None)
     if failed is not None:
         return failed
+    notes = [n for s in samples if isinstance(s, Noted) for n in s.notes]
+    if notes:
+        batch = _collate([s.content if isinstance(s, Noted) else s for s in samples])
+        return batch if isinstance(batch, Failed) else Noted(batch, notes)
     try:
         return default_collate(samples)
     except RuntimeError as error:

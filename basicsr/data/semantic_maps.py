@@ -49,7 +49,7 @@ class SemanticMaps:
         return array
 
     def _of_class_numbers(self, file: Path) -> np.ndarray:
-        numbers = imfrombytes(file.read_bytes(), 'unchanged')
+        numbers = imfrombytes(file.read_bytes(), 'unchanged', path=str(file))
         if numbers.ndim != 2 or numbers.max() >= self.classes:
             raise UserError(
                 f"'{file}' must be a grey picture of class numbers below {self.classes} (option sem_classes)")
