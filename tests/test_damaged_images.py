@@ -14,7 +14,7 @@ from PIL import Image
 from basicsr import cli
 from basicsr.data.loader import ImageLoader
 from basicsr.data.single_image_dataset import SingleImageDataset
-from basicsr.utils.decoder import decoding_in_threads
+from basicsr.utils.decoder import decode, decoding_in_threads
 from basicsr.utils.errors import UserError
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import decode_image, imread
@@ -56,11 +56,15 @@ TOLD = {
     'baseline': (encoded('JPEG', quality=75), {}),
     'progressive': (encoded('JPEG', quality=95, progressive=True), {}),
     'deflate': (encoded('TIFF', compression='tiff_adobe_deflate'), {}),
-    'lzw': (encoded('TIFF', compression='tiff_lzw'), {}),
-    'jpeg in tiff': (encoded('TIFF', compression='jpeg'), {}),
-    'packbits': (encoded('TIFF', compression='packbits'), {}),
     'png': (encoded('PNG'), {}),
 }
+UNKNOWN_TAG = encoded('TIFF', tiffinfo={65000: 'mine'})
+if decode(UNKNOWN_TAG, cv2.IMREAD_COLOR)[1]:  # early releases of OpenCV 4 keep what libtiff says to themselves
+    TOLD |= {
+        'lzw': (encoded('TIFF', compression='tiff_lzw'), {}),
+        'jpeg in tiff': (encoded('TIFF', compression='jpeg'), {}),
+        'packbits': (encoded('TIFF', compression='packbits'), {}),
+    }
 
 
 @pytest.mark.parametrize('kind', TOLD)
@@ -105,13 +109,12 @@ def test_pictures_of_one_colour_are_whole(kind, settings, value):
     assert not notes_of(encoded(kind, np.full((1500, 2000, 3), value, np.uint8), **settings))
 
 
-@pytest.mark.parametrize('data, words', [
-    (encoded('TIFF', tiffinfo={65000: 'mine'}), 'Unknown field with tag 65000'),
-    (encoded('PNG')[:33] + b'\0\0\0\x04tEXta\0bc\0\0\0\0' + encoded('PNG')[33:], 'tEXt: CRC error'),
-])
-def test_warnings_that_are_not_about_pixels_carry_the_name(data, words, capfd):
-    note, = notes_of(data)
-    assert note.text.startswith("'x': the decoder says: ") and words in note.text and not note.doubtful
+def test_warnings_that_are_not_about_pixels_carry_the_name(capfd):
+    wrong_text = encoded('PNG')[:33] + b'\0\0\0\x04tEXta\0bc\0\0\0\0' + encoded('PNG')[33:]
+    notes = notes_of(wrong_text) + notes_of(UNKNOWN_TAG)
+    assert notes[0].text == "'x': the decoder says: libpng warning: tEXt: CRC error"
+    assert all('Unknown field with tag 65000' in note.text for note in notes[1:])
+    assert all(note.text.startswith("'x': the decoder says: ") and not note.doubtful for note in notes)
     assert capfd.readouterr().err == ''
 
 
@@ -123,6 +126,12 @@ def test_of_several_pages_the_first_is_used_and_that_is_said(kind, settings):
     first = picture() // 64 * 64
     more = [Image.fromarray(255 - first), Image.fromarray(first // 2)]
     data = encoded(kind, first, save_all=True, append_images=more, **settings)
+    assert read_header(data).pages == 3
+    if cv2.imdecode(np.frombuffer(data, np.uint8),
+                    cv2.IMREAD_COLOR) is None:  # animations, in early releases of OpenCV 4
+        with pytest.raises(UserError, match="^'x' is not an image that can be read"):
+            decode_image(data, 'x')
+        return
     note, = notes_of(data)
     assert note.text == "'x' has 3 pages or frames; the first is used" and not note.doubtful
     assert read_header(encoded(kind, first, **settings)).pages == 1
