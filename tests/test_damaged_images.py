@@ -129,7 +129,7 @@ def test_of_several_pages_the_first_is_used_and_that_is_said(kind, settings):
     assert read_header(data).pages == 3
     if cv2.imdecode(np.frombuffer(data, np.uint8),
                     cv2.IMREAD_COLOR) is None:  # animations, in early releases of OpenCV 4
-        with pytest.raises(UserError, match="^'x' is not an image that can be read"):
+        with pytest.raises(UserError, match=r"^'x' is not an image that can be read"):
             decode_image(data, 'x')
         return
     note, = notes_of(data)

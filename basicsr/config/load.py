@@ -47,7 +47,8 @@ class LoadedOptions:
             if not path or self.source is None:
                 raise
             said = f'{dotted(path)}: '
-            raise UserError(f'{self.source.place(path)}: {said}{str(error).removeprefix(said)}') from error
+            text = f'{self.source.place(path)}: {said}{str(error).removeprefix(said)}'
+            raise UserError(text, details=error.details) from error
 
 
 def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:

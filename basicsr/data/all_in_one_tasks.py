@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from basicsr.utils.errors import UserError, counted, nearest
 from basicsr.utils.files import list_images
+from basicsr.utils.names import normal
 from basicsr.utils.task_names import members, spellings
 
 Folders = tuple[str, ...]  # alternatives (places) or parts to be joined
@@ -172,14 +173,16 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
     found, used = Found(task), set()
     by_stem: dict[str, Path] = {}
     for truth in gts:
-        if truth.stem in by_stem:
-            found.mistakes.append(Mistake(f"'{by_stem[truth.stem]}' and '{truth}' have the same name"))
-        by_stem[truth.stem] = truth
+        stem = normal(truth.stem)
+        if stem in by_stem:
+            found.mistakes.append(Mistake(f"'{by_stem[stem]}' and '{truth}' have the same name"))
+        by_stem[stem] = truth
     alone = []
     for lq in lqs:
-        candidates = [lq.stem, f'no{lq.stem}']
+        stem = normal(lq.stem)
+        candidates = [stem, f'no{stem}']
         if many:
-            candidates.append(lq.stem.split('_')[0])
+            candidates.append(stem.split('_')[0])
         gt = next((by_stem[c] for c in candidates if c in by_stem), None)
         if gt is None or (gt in used and not many):
             alone.append(lq)

@@ -33,7 +33,7 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
                 with stage.naming_places():
                     found += _check(key, block)
             except UserError as error:
-                found.append(str(error))
+                found += [str(error), *error.details]
         mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]
     return mistakes
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from basicsr.utils.decoder import Messages, decode
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, read_bytes
 from basicsr.utils.image_header import Header, has_its_checksums, longest_zeros, read_header
 from basicsr.utils.notes import note
 
@@ -65,7 +65,7 @@ def _tell_doubts(data: bytes, path: str, header: Header, messages: Messages, img
 
 def imread(path: str | Path) -> np.ndarray:
     """`decode_image` of a file; any path that the file system allows (OpenCV alone fails on some non-ASCII names)."""
-    return decode_image(Path(path).read_bytes(), str(path))
+    return decode_image(read_bytes(path), str(path))
 
 
 def to_float(img: np.ndarray) -> np.ndarray:
