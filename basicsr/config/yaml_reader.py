@@ -10,6 +10,7 @@ import yaml
 from basicsr.config.report import Line, Source
 from basicsr.utils.errors import UserError, some
 from basicsr.utils.files import read_bytes
+from basicsr.utils.names import printable
 
 # YAML 1.1 wants a dot in a float, so PyYAML reads 1e-4 as a string; this is the number syntax of YAML 1.2
 _FLOAT = re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
@@ -52,6 +53,8 @@ for _class in (_Loader, _Dumper):
 
 def parse_value(text: str) -> Any:
     """The value of an override as YAML reads it: '1e-4' is a float, '[1, 2]' a list, '~' None."""
+    if printable(text) != text:  # a path in another encoding; YAML is Unicode
+        return text
     return yaml.load(text, Loader=_Loader)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from basicsr.utils.errors import UserError, counted, nearest
-from basicsr.utils.files import list_images
+from basicsr.utils.files import list_images, scan_images
 from basicsr.utils.names import normal
 from basicsr.utils.task_names import members, spellings
 
@@ -198,6 +198,12 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
     return found
 
 
+def no_images(folders: Iterable[Path]) -> Mistake:
+    """With what there is instead."""
+    holds = (f"'{folder}' ({scan_images(folder).passed_over() or 'empty'})" for folder in folders)
+    return Mistake(f"there are no images in {', '.join(holds)}")
+
+
 def _collect(folder: Path, spec: Task, found: Found) -> None:
     """Add the samples of one folder, if there are any of this task."""
     if spec.sigma is not None:
@@ -212,7 +218,7 @@ def _collect(folder: Path, spec: Task, found: Found) -> None:
             lqs, gts = [p for part in parts for p in list_images(part)], list_images(folder / sides.gt)
             pairs = pair_stems(lqs, gts, found.task, spec.many)
             if not lqs:
-                pairs.mistakes.append(Mistake(f"there are no images in {', '.join(f'{str(p)!r}' for p in parts)}"))
+                pairs.mistakes.append(no_images(parts))
             found.samples += pairs.samples
             found.mistakes += pairs.mistakes
             found.folders.append(str(folder))

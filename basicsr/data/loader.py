@@ -54,7 +54,8 @@ class SeededSamples(Dataset):
         except UserError as error:
             return Failed(str(error))
         except OSError as error:
-            return Failed(describe_os_error(error))
+            where = '' if error.filename else f' (sample {int(index)} of {type(self.dataset).__name__})'
+            return Failed(describe_os_error(error) + where)
 
 
 class ImageLoader(DataLoader):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from natsort import natsorted
 from torch.utils.data import Dataset
 
 from basicsr.data.frame_cache import FrameReader
-from basicsr.data.reading import ToTensor, accepts_opt
+from basicsr.data.reading import ToTensor, accepts_opt, read_all
 from basicsr.data.transforms import check_sizes, paired_random_crop
 from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.files import read_text
@@ -76,7 +77,7 @@ class ClipDataset(Dataset, ABC):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         name, lq_path, gt_path = self.pairs[index]
-        lq, gt = self.reader.read(lq_path), self.reader.read(gt_path)
+        lq, gt = read_all(partial(self.reader.read, lq_path), partial(self.reader.read, gt_path))
         if self.training:
             if self.gt_size:
                 gt, lq = paired_random_crop(gt, lq, self.gt_size, gt_path=gt_path)

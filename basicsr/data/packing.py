@@ -1,6 +1,7 @@
 """Folders of images as LMDB databases in BasicSR's format."""
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def make_lmdb(folder: str | Path, output: str | Path, compress_level: int = 1) -
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     lines, entries, size = [], [], 0
-    with lmdb.open(str(part), map_size=sum(p.stat().st_size for p in images.values()) * 2 + (1 << 26)) as env:
+    with lmdb.open(os.fsencode(part), map_size=sum(p.stat().st_size for p in images.values()) * 2 + (1 << 26)) as env:
         for key, path in tqdm(images.items(), unit='image', disable=not sys.stderr.isatty()):
             data = read_bytes(path)
             img = decode_image(data, str(path))

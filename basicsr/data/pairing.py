@@ -9,6 +9,7 @@ from basicsr.utils.errors import UserError, counted, some
 from basicsr.utils.files import IMAGE_SUFFIXES, read_text, scan_images
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import normal
+from basicsr.utils.notes import note
 from basicsr.utils.storage import read_lmdb_keys
 
 
@@ -24,6 +25,8 @@ def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path
         deeper = '; recursive: true looks into subfolders' if below else ''
         holds = f'it holds {others}{deeper}' if others else 'it is empty'
         raise UserError(f"{option}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in '{folder}'; {holds}")
+    if found.broken:
+        note(f"{option}: '{folder}' holds {counted(len(found.broken), 'broken link')}: {some(found.broken)}", True)
     if others:
         get_root_logger().info(f"'{folder}': {counted(len(found.images), 'image')}; passed over: {others}")
     return [path / image for image in found.images]

@@ -4,13 +4,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
 from basicsr.utils.color import bgr2ycbcr
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
@@ -34,6 +36,21 @@ def accepts_opt(cls: Any) -> Any:
 
     cls.__init__ = wrapper
     return cls
+
+
+def read_all(*reads: Callable[[], np.ndarray]) -> list[np.ndarray]:
+    """The images of one sample. Raises `UserError` that names every file that cannot be read, not the first alone."""
+    images, mistakes = [], []
+    for read in reads:
+        try:
+            images.append(read())
+        except UserError as error:
+            mistakes.append(str(error))
+        except OSError as error:
+            mistakes.append(describe_os_error(error))
+    if mistakes:
+        raise UserError('; '.join(dict.fromkeys(mistakes)))
+    return images
 
 
 class ImageReader:
@@ -66,7 +83,7 @@ class ImageReader:
             return
         counts: Counter[str] = Counter()
         for path in paths[:_LOOKED_AT]:
-            with open(path, 'rb') as file:
+            with suppress(OSError), open(path, 'rb') as file:  # whoever reads the image says so
                 counts.update(read_header(file.read(_HEADER_BYTES)).remarks())
         looked = min(len(paths), _LOOKED_AT)
         for text, count in counts.items():

@@ -32,6 +32,12 @@ def printable(text: str) -> str:
     return text.encode('utf-8', 'backslashreplace').decode()
 
 
+def check_unicode(path: str | Path, who: str) -> None:
+    """Raise `UserError` for a path that is no UTF-8, where `who` has to open it and takes no other."""
+    if printable(str(path)) != str(path):
+        raise UserError(f"'{path}': {who} takes only paths in UTF-8; rename the file or its folder")
+
+
 def name_mistake(name: str) -> str:
     """What a name must be to be one component of a path, '' where it is."""
     if not name.strip() or name in ('.', '..'):

@@ -66,7 +66,7 @@ class LmdbReader:
         env = _OPEN.get(name)
         if env is None:
             try:
-                env = _OPEN[name] = lmdb.open(self.path, **self._open)
+                env = _OPEN[name] = lmdb.open(os.fsencode(self.path), **self._open)
             except lmdb.Error as error:
                 raise UserError(f"the database '{self.path}' cannot be opened: {error}") from error
         return env

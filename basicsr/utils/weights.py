@@ -17,6 +17,7 @@ import torch
 
 from basicsr.utils.errors import UserError, naming, nearest, some
 from basicsr.utils.files import atomic_write
+from basicsr.utils.names import check_unicode
 
 _FALLBACK = ('params_ema', 'params', 'state_dict', 'model_state_dict')
 # Lightning's dictionary of hyper-parameters, in the places where its versions keep it; read as a plain dictionary
@@ -204,6 +205,7 @@ def _load_safetensors(path: Path) -> Weights:
     from safetensors import SafetensorError, safe_open
     if not path.is_file():
         raise UserError(f"there is no file '{path}'")
+    check_unicode(path, 'safetensors')
     try:
         with naming(path), safe_open(path, 'pt') as file:
             header = file.metadata() or {}
