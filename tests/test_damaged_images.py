@@ -6,13 +6,19 @@ import sys
 import threading
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from basicsr import cli
+from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader
+from basicsr.data.packing import make_lmdb
+from basicsr.data.resident_loader import ResidentLoader
+from basicsr.data.samplers import EnlargedSampler
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.decoder import decode, decoding_in_threads
 from basicsr.utils.errors import UserError
@@ -258,3 +264,31 @@ def test_checksum_of_png(tmp_path):
     (tmp_path / 'a.png').write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
     with pytest.raises(UserError, match=r"a\.png' is not an image that can be read .*: libpng error"):
         imread(tmp_path / 'a.png')
+
+
+def test_images_in_device_memory_are_told_as_well(tmp_path, messages, capfd):
+    for side in ('lq', 'gt'):
+        for name in '123':
+            padded_jpeg(tmp_path / side / f'{name}.jpg')
+    block = {
+        'type': 'PairedImageDataset', 'phase': 'train', 'dataroot_gt': str(tmp_path / 'gt'),
+        'dataroot_lq': str(tmp_path / 'lq'), 'gt_size': 24, 'scale': 1
+    }
+    dataset = build_dataset(block)
+    ResidentLoader(dataset, block, EnlargedSampler(dataset), 2, torch.device('cpu'))
+    told = [text for text in messages if 'extraneous' in text]
+    assert len(told) == 6 and all(f"'{tmp_path / side / name}.jpg'" in ''.join(told) for side in ('lq', 'gt')
+                                  for name in '123')
+    assert not [line for line in capfd.readouterr().err.splitlines() if line.startswith('Corrupt')]
+    (tmp_path / 'gt' / '2.jpg').write_bytes(zeroed(encoded('JPEG')))
+    with pytest.raises(UserError, match=r"gt/2\.jpg' is damaged inside"):
+        ResidentLoader(dataset, block, EnlargedSampler(dataset), 2, torch.device('cpu'))
+
+
+def test_an_entry_of_a_database_is_named_with_it(tmp_path):
+    cv2.imwrite(str(tmp_path / '1.png'), picture())
+    make_lmdb(tmp_path, tmp_path / 'a.lmdb')
+    with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
+        transaction.put(b'1', zeroed(encoded('JPEG')))
+    with pytest.raises(UserError, match=r"a\.lmdb/1' is damaged inside"):
+        SingleImageDataset(str(tmp_path / 'a.lmdb'))[0]

@@ -71,11 +71,11 @@ class ImageReader:
             raise UserError(f"io_backend is disk, but these roots are databases: {', '.join(roots.values())}")
         if kind == 'lmdb':
             backend |= {'db_paths': list(roots.values()), 'client_keys': list(roots)}
-        self.client = FileClient(kind, **backend)
+        self.client, self.roots = FileClient(kind, **backend), roots
 
     def read(self, path: str, root: str) -> np.ndarray:
         """(H, W, 3) BGR, uint8 or uint16. Raises `UserError` naming the file when it is no complete image."""
-        return decode_image(self.client.get(path, root), path)
+        return decode_image(self.client.get(path, root), f'{self.roots[root]}/{path}' if self.is_lmdb else path)
 
     def remark(self, paths: list[str], what: str) -> None:
         """Log once what reading changes in files that are not plain 8-bit RGB."""

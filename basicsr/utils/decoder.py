@@ -55,23 +55,28 @@ class _Ears:
         """Take the lock; the list holds what was written when the block has ended."""
         heard: list[str] = []
         with self.lock:
+            stderr = self._keep_stderr()
             try:
-                self.file = self.file or tempfile.TemporaryFile(buffering=0)
-                stderr = os.dup(2)
-                os.dup2(self.file.fileno(), 2)
-            except OSError:  # no stderr, or no place for the file: hear nothing
-                yield heard
-                return
-            try:
+                if self.file is not None and stderr is not None:
+                    os.dup2(self.file.fileno(), 2)
                 yield heard
             finally:
-                os.dup2(stderr, 2)
-                os.close(stderr)
-                if self.file.tell():
-                    self.file.seek(0)
-                    heard.append(self.file.read().decode(errors='backslashreplace'))
-                    self.file.seek(0)
-                    self.file.truncate()
+                if self.file is not None and stderr is not None:
+                    os.dup2(stderr, 2)
+                    os.close(stderr)
+                    if self.file.tell():
+                        self.file.seek(0)
+                        heard.append(self.file.read().decode(errors='backslashreplace'))
+                        self.file.seek(0)
+                        self.file.truncate()
+
+    def _keep_stderr(self) -> int | None:
+        """Another number for what stderr is; None where there is none, or no place for the file: nothing is heard."""
+        try:
+            self.file = self.file or tempfile.TemporaryFile(buffering=0)
+            return os.dup(2)
+        except OSError:
+            return None
 
 
 _ears = _Ears()
