@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from basicsr.utils.errors import UserError, counted, nearest
+from basicsr.utils.errors import UserError, counted, nearest, some
 from basicsr.utils.files import list_images, scan_images
 from basicsr.utils.names import normal
 from basicsr.utils.task_names import members, spellings
@@ -119,9 +119,7 @@ class Mistake(NamedTuple):
         """The sentence with at most `limit` file names."""
         if not self.files:
             return self.text
-        names = ', '.join(self.files[:limit])
-        left = len(self.files[limit:]) if limit else 0
-        return f'{self.text}: {names}' + (f' and {left} more' if left else '')
+        return f'{self.text}: {some(self.files, limit or len(self.files))}'
 
 
 @dataclass
