@@ -292,3 +292,9 @@ def test_an_entry_of_a_database_is_named_with_it(tmp_path):
         transaction.put(b'1', zeroed(encoded('JPEG')))
     with pytest.raises(UserError, match=r"a\.lmdb/1' is damaged inside"):
         SingleImageDataset(str(tmp_path / 'a.lmdb'))[0]
+
+
+def test_a_sample_with_a_note_is_a_sample_for_those_who_index(tmp_path, messages):
+    padded_jpeg(tmp_path / 'a.jpg')
+    sample = ImageLoader(SingleImageDataset(str(tmp_path)), {}).dataset[0]
+    assert sample['lq'].shape == (3, 120, 160) and 'extraneous' in messages[-1]

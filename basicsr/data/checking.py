@@ -11,7 +11,7 @@ from tqdm import tqdm
 from basicsr.config import LoadedOptions
 from basicsr.config.signatures import read_signature
 from basicsr.data import build_dataset
-from basicsr.data.loader import Failed, Noted, SeededSamples
+from basicsr.data.loader import Failed, SeededSamples
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
 from basicsr.registry import DATASET_REGISTRY
@@ -66,10 +66,9 @@ def _check(key: str, block: dict) -> list[str]:
     dataset = SeededSamples(about(dataset).stored(), block)
     sizes: Counter[str] = Counter()
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
-        sample = dataset[i]
-        if isinstance(sample, Noted):
-            take(sample.notes)
-            sample = sample.content
+        with collect_notes() as notes:
+            sample = dataset[i]
+        take(notes)
         if isinstance(sample, Failed):
             mistakes.append(f'datasets.{key}: {sample.message}')
             continue

@@ -1,7 +1,7 @@
 """Batches: datasets read by worker processes, seeded per sample, with errors that name the file."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -48,14 +48,22 @@ class SeededSamples(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         try:
-            with collect_notes() as notes, seeded(getattr(index, 'seed', mix_seed(0, int(index)))):
-                sample = self.dataset[int(index)]
-            return Noted(sample, notes) if notes else sample
+            with seeded(getattr(index, 'seed', mix_seed(0, int(index)))):
+                return self.dataset[int(index)]
         except UserError as error:
             return Failed(str(error))
         except OSError as error:
             where = '' if error.filename else f' (sample {int(index)} of {type(self.dataset).__name__})'
             return Failed(describe_os_error(error) + where)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """What loaders ask for, in a process whose log nobody sees: notes come with the samples."""
+        samples = []
+        for index in indices:
+            with collect_notes() as notes:
+                sample = self[index]
+            samples.append(Noted(sample, notes) if notes else sample)
+        return samples
 
 
 class ImageLoader(DataLoader):
@@ -71,14 +79,14 @@ class ImageLoader(DataLoader):
 
     def __iter__(self) -> Any:
         for batch in super().__iter__():
-            if isinstance(batch, Failed):
-                raise UserError(batch.message)
             if isinstance(batch, Noted):
                 for note in batch.notes:
                     if note not in self._told:
                         self._told.add(note)
                         get_root_logger().warning(note.text)
                 batch = batch.content
+            if isinstance(batch, Failed):
+                raise UserError(batch.message)
             yield batch
 
 
@@ -106,13 +114,12 @@ def sample_name(batch: Mapping[str, Any]) -> str:
 
 
 def _collate(samples: list[Any]) -> Any:
+    notes = [note for s in samples if isinstance(s, Noted) for note in s.notes]
+    if notes:
+        return Noted(_collate([s.content if isinstance(s, Noted) else s for s in samples]), notes)
     failed = next((s for s in samples if isinstance(s, Failed)), None)
     if failed is not None:
         return failed
-    notes = [n for s in samples if isinstance(s, Noted) for n in s.notes]
-    if notes:
-        batch = _collate([s.content if isinstance(s, Noted) else s for s in samples])
-        return batch if isinstance(batch, Failed) else Noted(batch, notes)
     try:
         return default_collate(samples)
     except RuntimeError as error:
