@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from basicsr import __version__
+from basicsr.utils.errors import nearest, run_main
 
 _COMMANDS = {
     'train': ('basicsr.train', 'train a network from an option file'),
@@ -31,13 +32,16 @@ def main(argv: list[str] | None = None) -> int:
     if argv and argv[0] in _COMMANDS:
         sys.argv = [f'basicsr {argv[0]}', *argv[1:]]  # what help texts and logs show
         return importlib.import_module(_COMMANDS[argv[0]][0]).main(argv[1:])
+    return run_main(lambda: _help(argv))
+
+
+def _help(argv: list[str]) -> int:
     if argv and argv[0] == '--version':
         print(f'retinexmamba {__version__}')
         return 0
     wrong = bool(argv) and argv[0] not in ('-h', '--help')
     stream = sys.stderr if wrong or not argv else sys.stdout
     if wrong:
-        from basicsr.utils.errors import nearest
         print(f"error: there is no command '{argv[0]}'.{nearest(argv[0], _COMMANDS)}", file=stream)
     print('usage: basicsr COMMAND ...\n', *(f'  {name:<12}{text}' for name, (_, text) in _COMMANDS.items()),
           '\nbasicsr COMMAND --help explains one.', sep='\n', file=stream)

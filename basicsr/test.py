@@ -54,11 +54,11 @@ def run(root_path: str | Path | None, argv: list[str]) -> None:
             name = loader.dataset.opt['name']
             get_root_logger().info(f'Testing {name}...')
             found = measure_model(model, loader, opt['name'], None, save_img)
-            if not validates_itself(model):
-                log_results(name, found, metrics, opt['name'])
             if opt['rank'] == 0:
                 weights = opt['path'].get('pretrain_network_g')
                 write_test(Path(opt['path']['results_root']), name, found, metrics, weights)
+            if not validates_itself(model):
+                log_results(name, found, metrics, opt['name'])
             missing += sum(found.left_out.values())
     shutdown()
     if missing:

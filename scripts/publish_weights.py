@@ -159,8 +159,7 @@ def _rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return run_main(lambda: run(args))
+    return run_main(lambda: run(parse(argv)))
 
 
 if __name__ == '__main__':

@@ -274,3 +274,38 @@ def test_merged_blocks_may_be_changed(load):
     assert opt['val_2']['dataroot_gt'] == 'gt'
     wrong = text.replace('dataroot_lq: other', 'dataroot_lqs: other')
     assert f'run.x4.yml:{line_of(wrong, "dataroot_lqs")}: datasets.val_2.dataroot_lqs' in message(load, wrong)
+
+
+@pytest.mark.parametrize(
+    'written, path',
+    [
+        (r'"D:\data\new"', 'D:/data/new'),  # \d is no escape
+        (r'"D:\train\new"', 'D:/train/new'),  # \t and \n are
+        (r'"C:\Users\me"', 'C:/Users/me'),  # \U wants eight digits
+        (r'"D:\my data\new 1"', 'D:/my data/new 1'),
+        (r'"\\server\share"', '//server/share'),
+        (r'"data\new"', 'data/new'),
+        (r'["D:\train"]', 'D:/train'),
+        (r'{夜: "D:\train\é"}', 'D:/train/é'),
+        (r'"D:\data', 'D:/data'),
+    ])
+def test_windows_path_in_double_quotes_is_explained(tmp_path, written, path):
+    file = tmp_path / 'x.yml'
+    file.write_text(f'# 夜é\nname: x\ndataroot_lq: {written}\n', encoding='utf-8')
+    with pytest.raises(UserError) as caught:
+        read_yaml(file)
+    assert str(caught.value) == f'{file}:3: in double quotes \\ begins an escape; write {path}, or use single quotes'
+
+
+@pytest.mark.parametrize('written, value', [
+    (r"'D:\train\new'", r'D:\train\new'),
+    (r'D:\train\new', r'D:\train\new'),
+    (r'"D:\\train\\new"', r'D:\train\new'),
+    (r'"\\\\server\\share"', r'\\server\share'),
+    (r'"D:/train/new"', 'D:/train/new'),
+    (r'"one line\nand another"', 'one line\nand another'),
+    (r'"caf\u00e9"', 'café'),
+])
+def test_escapes_that_are_meant_stay(tmp_path, written, value):
+    (tmp_path / 'x.yml').write_text(f'note: {written}\n', encoding='utf-8')
+    assert read_yaml(tmp_path / 'x.yml')[0] == {'note': value}

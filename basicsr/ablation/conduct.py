@@ -10,7 +10,7 @@ from basicsr.ablation.runs import choose_gpus, run_all
 from basicsr.ablation.study import Study
 from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import write_json
 from basicsr.weights.semantic_prior import equip
 
 
@@ -54,6 +54,5 @@ def _costs(study: Study) -> dict[str, dict]:
         if trained and variant not in costs:
             print(f'  measure {variant}', flush=True)
             costs[variant] = measure_costs(trained[0].opt, trained[0].weights)
-            with atomic_write(file, 'w') as out:
-                json.dump(costs, out, indent=2)
+            write_json(file, costs)
     return costs

@@ -11,7 +11,7 @@ from typing import Any
 
 from basicsr.ablation.costs import MAC_SIZE
 from basicsr.ablation.study import Run, Study
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, write_json
 
 PROTOCOL = 'retinexformer'
 Row = dict[str, Any]
@@ -201,8 +201,7 @@ def write(report: dict[str, Any], folder: Path) -> list[Path]:
             out.write(text)
     with atomic_write(files[2], 'w') as out:
         _write_csv(report, csv.writer(out))
-    with atomic_write(files[3], 'w') as out:
-        json.dump(report, out, indent=2)
+    write_json(files[3], report)
     _plot(report, files[4])
     return files
 

@@ -16,9 +16,9 @@ from basicsr.config.overrides import as_overrides
 from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, with_defaults
 from basicsr.config.shorten import shortened
-from basicsr.config.yaml_reader import read_yaml
+from basicsr.config.yaml_reader import dump_yaml, read_yaml
 from basicsr.utils.errors import UserError, nearest
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, write_json
 from basicsr.utils.values import Count, PathName
 
 
@@ -82,8 +82,7 @@ class Run:
         return self.results / 'metrics.json'
 
     def start_record(self) -> None:
-        with atomic_write(self.record, 'w') as file:
-            json.dump(self.opt, file, indent=2)
+        write_json(self.record, self.opt)
 
 
 @dataclass
@@ -140,7 +139,7 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
     base = options.get('base')
     if isinstance(base, dict):
         with atomic_write(study.results / 'base.yml', 'w') as out:
-            json.dump(base, out, indent=2)  # JSON is YAML
+            out.write(dump_yaml(base))
         base = str(study.results / 'base.yml')
     mistakes: dict[str, list[int]] = {}
     for i, variant in enumerate(variants):

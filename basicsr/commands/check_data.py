@@ -5,11 +5,15 @@ import argparse
 import sys
 
 from basicsr.utils.errors import run_main
+from basicsr.utils.files import atomic_write
+
+_SHOWN = 20
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', required=True, metavar='YAML')
+    parser.add_argument('--report', metavar='FILE', help=f'write all mistakes here, and print the first {_SHOWN} only')
     parser.add_argument('overrides', nargs='*', metavar='path=value')
     return parser.parse_intermixed_args(argv)
 
@@ -19,11 +23,17 @@ def run(args: argparse.Namespace) -> int:
     stages = load_stages(args.opt, args.overrides, is_train=None)
     from basicsr.data.checking import check_data
     mistakes = check_data(stages)
-    for text in mistakes:
+    shown = mistakes
+    if args.report:
+        with atomic_write(args.report, 'w') as file:
+            file.writelines(f'{text}\n' for text in mistakes)
+        shown = mistakes[:_SHOWN]
+    for text in shown:
         sys.stderr.write(f'error: {text}\n')
+    if len(shown) < len(mistakes):
+        sys.stderr.write(f"and {len(mistakes) - len(shown)} more; all of them are in '{args.report}'\n")
     return 2 if mistakes else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return run_main(lambda: run(args))
+    return run_main(lambda: run(parse(argv)))

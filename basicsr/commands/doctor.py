@@ -10,7 +10,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return argparse.ArgumentParser(description=__doc__).parse_args(argv)
 
 
-def run() -> int:
+def run(argv: list[str] | None) -> int:
+    parse(argv)
     from basicsr.ops.diagnosis import diagnose
     failed = False
     for line, broken in diagnose():
@@ -20,5 +21,4 @@ def run() -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parse(argv)
-    return run_main(run)
+    return run_main(lambda: run(argv))

@@ -106,5 +106,4 @@ def _metrics(args: argparse.Namespace) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return run_main(lambda: run(args))
+    return run_main(lambda: run(parse(argv)))

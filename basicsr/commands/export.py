@@ -34,5 +34,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return run_main(lambda: run(args))
+    return run_main(lambda: run(parse(argv)))

@@ -70,5 +70,4 @@ def _arguments(registry: Registry, name: str) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return run_main(lambda: run(args))
+    return run_main(lambda: run(parse(argv)))

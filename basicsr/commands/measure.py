@@ -32,13 +32,12 @@ def run(args: argparse.Namespace) -> None:
     metrics = choose_metrics(names, args.protocol, args.set, with_gt=bool(args.gt_dir))
     found = measure_folders(args.result_dir, args.gt_dir, metrics, args.filename_tmpl, choose_device(args.device))
     lines = {row.name: row.values for row in found.rows}
-    print('\n'.join(table({**lines, f'mean of {len(lines)}': found.means}, metrics)))
     if args.csv:
         write_images(args.csv, [('', row) for row in found.rows])
     if args.json:
         write_summary(args.json, args.result_dir, args.gt_dir, found, metrics)
+    print('\n'.join(table({**lines, f'mean of {len(lines)}': found.means}, metrics)))
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return run_main(lambda: run(args))
+    return run_main(lambda: run(parse(argv)))

@@ -20,7 +20,7 @@ from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.registry import project_root
-from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.names import checked, name_mistake
 
 
@@ -47,7 +47,8 @@ class LoadedOptions:
             if not path or self.source is None:
                 raise
             said = f'{dotted(path)}: '
-            raise UserError(f'{self.source.place(path)}: {said}{str(error).removeprefix(said)}') from error
+            text = f'{self.source.place(path)}: {said}{str(error).removeprefix(said)}'
+            raise UserError(text, details=error.details) from error
 
 
 def load_options(path: str | Path, overrides: list[str] | None = None, **settings: Any) -> LoadedOptions:
@@ -194,7 +195,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
         where = f" ('{run}' is not there)" if run else ''
         problems.add(
             here, f"'{given}' is neither a weight file nor a run that has ended{where}."
-            f"{nearest(given, runs)} Runs: {', '.join(runs) or 'none'}")
+            f"{nearest(given, runs)} Runs: {some(runs, 20) or 'none'}")
 
 
 def _folders(opt: dict[str, Any], root: Path) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from basicsr.config.report import Line, Source
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, some
+from basicsr.utils.files import read_bytes
+from basicsr.utils.names import printable
 
 # YAML 1.1 wants a dot in a float, so PyYAML reads 1e-4 as a string; this is the number syntax of YAML 1.2
 _FLOAT = re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     _SafeLoader = yaml.SafeLoader
 else:  # many times as fast, where PyYAML was built with it
     _SafeLoader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+# a drive or a server, and a backslash that is not doubled
+_WINDOWS_PATH = re.compile(r'"((?:[A-Za-z]:|\\\\)(?:[^"\\]|\\\\)*\\(?!\\)[^"]*)"?')
 
 _MERGE = 'tag:yaml.org,2002:merge'
 
@@ -48,6 +53,8 @@ for _class in (_Loader, _Dumper):
 
 def parse_value(text: str) -> Any:
     """The value of an override as YAML reads it: '1e-4' is a float, '[1, 2]' a list, '~' None."""
+    if printable(text) != text:  # a path in another encoding; YAML is Unicode
+        return text
     return yaml.load(text, Loader=_Loader)
 
 
@@ -66,7 +73,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
     if not path.is_file():
         raise UserError(f"there is no option file '{path}'" + _others(path))
     try:
-        text = path.read_text(encoding='utf-8-sig')
+        text = read_bytes(path).decode('utf-8-sig')
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is not a text file in UTF-8") from error
     loader = _Loader(text)
@@ -76,13 +83,19 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
         if not isinstance(node, yaml.MappingNode):
             raise UserError(f"'{path}' holds no options (expected 'key: value' lines)")
         _mark(node, (), source)
+        _check_escapes(node, text, source.file)
         data = loader.construct_document(node)
     except RecursionError:
         raise UserError(f"'{path}': an alias (*name) refers to itself") from None
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
         where = f'{path}:{mark.line + 1}' if mark else str(path)
-        raise UserError(f'{where}: not valid YAML: {getattr(error, "problem", None) or error}') from error
+        words = getattr(error, 'problem', None) or str(error)
+        line = next(iter(text.splitlines()[mark.line:]), '') if mark else ''
+        quoted = _WINDOWS_PATH.search(line) or ('escape' in words and re.search(r'"([^"]*\\[^"]*)', line))
+        if quoted:
+            raise UserError(f'{where}: {_escaped(quoted[1])}') from error
+        raise UserError(f'{where}: not valid YAML: {words}') from error
     finally:
         loader.dispose()
     return data, source
@@ -112,8 +125,25 @@ def _mark(node: yaml.Node, path: tuple, source: Source) -> None:
             _mark(value, (*path, i), source)
 
 
+def _check_escapes(node: yaml.Node, text: str, file: str) -> None:
+    """Raise `UserError` for a Windows path in double quotes, in which YAML reads a tab in D:\\train."""
+    if isinstance(node, yaml.ScalarNode) and node.style == '"':
+        written = text[node.start_mark.index + 1:node.end_mark.index - 1]
+        no_text = ' ' not in written and any(ord(character) < 32 for character in node.value)
+        if '\\' in written and (no_text or _WINDOWS_PATH.match(f'"{written}"')):
+            raise UserError(f'{file}:{node.start_mark.line + 1}: {_escaped(written)}')
+    elif isinstance(node, yaml.CollectionNode):
+        for item in node.value:
+            for part in item if isinstance(item, tuple) else (item, ):
+                _check_escapes(part, text, file)
+
+
+def _escaped(written: str) -> str:
+    return 'in double quotes \\ begins an escape; write ' + written.replace('\\', '/') + ', or use single quotes'
+
+
 def _others(path: Path) -> str:
     """Names what does exist, for a mistyped path."""
     folder = path.parent if path.parent.is_dir() else None
     names = sorted(p.name for p in folder.glob('*.y*ml')) if folder else []
-    return f". Option files in '{folder}': {', '.join(names)}" if names else ''
+    return f". Option files in '{folder}': {some(names, 20)}" if names else ''

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from basicsr.utils.errors import UserError, counted, nearest
-from basicsr.utils.files import list_images
+from basicsr.utils.errors import UserError, counted, nearest, some
+from basicsr.utils.files import list_images, scan_images
+from basicsr.utils.names import normal
 from basicsr.utils.task_names import members, spellings
 
 Folders = tuple[str, ...]  # alternatives (places) or parts to be joined
@@ -118,9 +119,7 @@ class Mistake(NamedTuple):
         """The sentence with at most `limit` file names."""
         if not self.files:
             return self.text
-        names = ', '.join(self.files[:limit])
-        left = len(self.files[limit:]) if limit else 0
-        return f'{self.text}: {names}' + (f' and {left} more' if left else '')
+        return f'{self.text}: {some(self.files, limit or len(self.files))}'
 
 
 @dataclass
@@ -172,14 +171,16 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
     found, used = Found(task), set()
     by_stem: dict[str, Path] = {}
     for truth in gts:
-        if truth.stem in by_stem:
-            found.mistakes.append(Mistake(f"'{by_stem[truth.stem]}' and '{truth}' have the same name"))
-        by_stem[truth.stem] = truth
+        stem = normal(truth.stem)
+        if stem in by_stem:
+            found.mistakes.append(Mistake(f"'{by_stem[stem]}' and '{truth}' have the same name"))
+        by_stem[stem] = truth
     alone = []
     for lq in lqs:
-        candidates = [lq.stem, f'no{lq.stem}']
+        stem = normal(lq.stem)
+        candidates = [stem, f'no{stem}']
         if many:
-            candidates.append(lq.stem.split('_')[0])
+            candidates.append(stem.split('_')[0])
         gt = next((by_stem[c] for c in candidates if c in by_stem), None)
         if gt is None or (gt in used and not many):
             alone.append(lq)
@@ -193,6 +194,12 @@ def pair_stems(lqs: list[Path], gts: list[Path], task: str, many: bool = False) 
             found.mistakes.append(
                 Mistake(f'{counted(len(paths), one)} without {other}, in {folders}', tuple(p.name for p in paths)))
     return found
+
+
+def no_images(folders: Iterable[Path]) -> Mistake:
+    """With what there is instead."""
+    holds = (f"'{folder}' ({scan_images(folder).passed_over() or 'empty'})" for folder in folders)
+    return Mistake(f"there are no images in {', '.join(holds)}")
 
 
 def _collect(folder: Path, spec: Task, found: Found) -> None:
@@ -209,7 +216,7 @@ def _collect(folder: Path, spec: Task, found: Found) -> None:
             lqs, gts = [p for part in parts for p in list_images(part)], list_images(folder / sides.gt)
             pairs = pair_stems(lqs, gts, found.task, spec.many)
             if not lqs:
-                pairs.mistakes.append(Mistake(f"there are no images in {', '.join(f'{str(p)!r}' for p in parts)}"))
+                pairs.mistakes.append(no_images(parts))
             found.samples += pairs.samples
             found.mistakes += pairs.mistakes
             found.folders.append(str(folder))

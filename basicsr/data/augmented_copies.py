@@ -14,6 +14,7 @@ from basicsr.data.pairing import pair_by_number
 from basicsr.data.transforms import check_sizes
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, imwrite, to_float
+from basicsr.utils.names import name_bytes
 
 
 class Draw(NamedTuple):
@@ -74,7 +75,7 @@ def augment_pairs(low: str, normal: str, output: str | Path, seed: int = 0, heig
     for lq_path, gt_path in tqdm(pairs, unit='pair', disable=not sys.stderr.isatty()):
         lq, gt = imread(lq_path), imread(gt_path)
         check_sizes(gt, lq, 1, gt_path)
-        chosen = draw(random.Random(f'{seed}/{Path(lq_path).stem}'), bilateral_prob)
+        chosen = draw(random.Random(name_bytes(f'{seed}/{Path(lq_path).stem}')), bilateral_prob)
         for folder, path, img in ((folders[0], lq_path, lq), (folders[1], gt_path, gt)):
             img = img if img.dtype == 'uint8' else (to_float(img) * 255).round().astype('uint8')
             new = transform(img, chosen, height, width)

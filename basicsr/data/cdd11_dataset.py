@@ -4,7 +4,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from basicsr.data.all_in_one_tasks import Found, Mistake, Sample, pair_stems
+from basicsr.data.all_in_one_tasks import Found, Mistake, Sample, no_images, pair_stems
 from basicsr.data.reading import accepts_opt
 from basicsr.data.task_samples import TaskSamples
 from basicsr.utils.errors import UserError, nearest
@@ -68,5 +68,5 @@ def _look_up(folder: Path, degradation: str) -> Found:
     found = pair_stems(list_images(sides[0]), list_images(sides[1]), degradation)
     found.folders = [str(sides[0])]
     if not found.samples and not found.mistakes:
-        found.mistakes.append(Mistake(f"there are no images in {', '.join(f'{str(s)!r}' for s in sides)}"))
+        found.mistakes.append(no_images(sides))
     return found

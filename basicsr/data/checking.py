@@ -15,7 +15,8 @@ from basicsr.data.loader import Failed, SeededSamples
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
 from basicsr.registry import DATASET_REGISTRY
-from basicsr.utils.errors import UserError, counted
+from basicsr.utils.errors import UserError, counted, describe_os_error
+from basicsr.utils.notes import Note, collect_notes
 
 
 def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
@@ -33,26 +34,41 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
                 with stage.naming_places():
                     found += _check(key, block)
             except UserError as error:
-                found.append(str(error))
+                found += [str(error), *error.details]
+            except OSError as error:
+                found.append(f'datasets.{key}: {describe_os_error(error)}')
         mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]
     return mistakes
 
 
 def _check(key: str, block: dict) -> list[str]:
     """Read every sample of a block once, whole; print a summary and return the mistakes."""
-    mistakes = []
-    try:
-        dataset = build_dataset(block | _whole_images(block))
-    except Incomplete as error:  # what pairs is read all the same
-        dataset = error.dataset
-        mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
+    mistakes: list[str] = []
+    remarks: list[str] = []
+
+    def take(notes: list[Note]) -> None:
+        mistakes.extend(f'datasets.{key}: {text}' for text, doubtful in notes if doubtful)
+        remarks.extend(text for text, doubtful in notes if not doubtful)
+
+    with collect_notes() as notes:
+        try:
+            dataset = build_dataset(block | _whole_images(block))
+        except Incomplete as error:  # what pairs is read all the same
+            dataset = error.dataset
+            mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
+        except UserError as error:
+            error.details += tuple(text for text, _ in notes)  # such as links whose file is missing
+            raise
+    take(notes)
     absent, summary = about(dataset).absent(), about(dataset).summary()
     if summary and not mistakes:  # several tasks, whose images an epoch repeats
         print(f'datasets.{key}:\n{summary}')
     dataset = SeededSamples(about(dataset).stored(), block)
     sizes: Counter[str] = Counter()
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
-        sample = dataset[i]
+        with collect_notes() as notes:
+            sample = dataset[i]
+        take(notes)
         if isinstance(sample, Failed):
             mistakes.append(f'datasets.{key}: {sample.message}')
             continue
@@ -64,6 +80,8 @@ def _check(key: str, block: dict) -> list[str]:
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
           f' sizes: {common}')
+    for text in dict.fromkeys(remarks):
+        print(f'datasets.{key}: {text}')
     if absent:
         print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
               f" {', '.join(map(repr, absent))}")

@@ -5,6 +5,8 @@ import zlib
 
 import numpy as np
 
+from basicsr.utils.names import name_bytes, normal
+
 # Above this many electrons the shot noise is far below one 8-bit level, and numpy's Poisson sampler nears its limit:
 # math.inf, the noiseless limit, says the same thing exactly.
 _MAX_FULL_WELL = 1e12
@@ -24,7 +26,8 @@ def linear_to_srgb(linear):
 
 def noise_generator(name, seed=0):
     """Generator of the test noise of one image: a function of the image's name and the seed, not of what came before."""
-    return np.random.RandomState([seed, zlib.crc32(name.encode())])  # RandomState: its streams are frozen (NEP 19)
+    number = zlib.crc32(name_bytes(normal(name)))
+    return np.random.RandomState([seed, number])  # RandomState: its streams are frozen (NEP 19)
 
 
 def add_gaussian_noise(image, sigma, rng=np.random):

@@ -1,13 +1,14 @@
 """Left and right views of a dual-pixel sensor and the sharp image (defocus deblurring)."""
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from basicsr.data.pairing import pair_by_name
-from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.transforms import check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -54,7 +55,7 @@ class DualPixelDefocusDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         paths = dict(zip(('dataroot_lqL', 'dataroot_lqR', 'dataroot_gt'), self.paths[index]))
-        left, right, gt = (self.reader.read(path, root) for root, path in paths.items())
+        left, right, gt = read_all(*(partial(self.reader.read, path, root) for root, path in paths.items()))
         gt_path = paths['dataroot_gt']
         for view in (left, right):
             check_sizes(gt, view, 1, gt_path)

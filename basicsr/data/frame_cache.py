@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from torch.utils.data import get_worker_info
 
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, naming
 
 
 class FrameReader:
@@ -52,7 +52,8 @@ class FrameReader:
 def load_frame(path: str) -> np.ndarray:
     """(H, W, 3) uint8 view of a `.npy` file; only the parts that are used are read from the disk."""
     try:
-        frame = np.load(path, mmap_mode='r')
+        with naming(path):
+            frame = np.load(path, mmap_mode='r')
     except (ValueError, EOFError) as error:
         raise UserError(f"'{path}' cannot be read as a NumPy array (damaged or cut off): {error}") from error
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:

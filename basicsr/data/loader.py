@@ -1,7 +1,7 @@
 """Batches: datasets read by worker processes, seeded per sample, with errors that name the file."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,12 +11,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from basicsr.data.samplers import ShardSampler
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.notes import Note, collect_notes
 from basicsr.utils.seed import mix_seed, seeded
 
 
 class Failed(NamedTuple):
     """A sample that could not be read; returned instead of raised, so that the message crosses processes unchanged."""
     message: str
+
+
+class Noted(NamedTuple):
+    """A sample or batch with what reading says of its files; it crosses processes, too, and is logged once."""
+    content: Any
+    notes: list[Note]
 
 
 class Samples(Protocol):
@@ -45,7 +53,17 @@ class SeededSamples(Dataset):
         except UserError as error:
             return Failed(str(error))
         except OSError as error:
-            return Failed(describe_os_error(error))
+            where = '' if error.filename else f' (sample {int(index)} of {type(self.dataset).__name__})'
+            return Failed(describe_os_error(error) + where)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """What loaders ask for, in a process whose log nobody sees: notes come with the samples."""
+        samples = []
+        for index in indices:
+            with collect_notes() as notes:
+                sample = self[index]
+            samples.append(Noted(sample, notes) if notes else sample)
+        return samples
 
 
 class ImageLoader(DataLoader):
@@ -57,9 +75,16 @@ class ImageLoader(DataLoader):
         # a generator of its own: starting workers must not consume the random numbers of the training
         generator = torch.Generator().manual_seed(0)
         super().__init__(SeededSamples(dataset, opt), collate_fn=_collate, generator=generator, **kwargs)
+        self._told: set[Note] = set()
 
     def __iter__(self) -> Any:
         for batch in super().__iter__():
+            if isinstance(batch, Noted):
+                for note in batch.notes:
+                    if note not in self._told:
+                        self._told.add(note)
+                        get_root_logger().warning(note.text)
+                batch = batch.content
             if isinstance(batch, Failed):
                 raise UserError(batch.message)
             yield batch
@@ -89,6 +114,9 @@ def sample_name(batch: Mapping[str, Any]) -> str:
 
 
 def _collate(samples: list[Any]) -> Any:
+    notes = [note for s in samples if isinstance(s, Noted) for note in s.notes]
+    if notes:
+        return Noted(_collate([s.content if isinstance(s, Noted) else s for s in samples]), notes)
     failed = next((s for s in samples if isinstance(s, Failed)), None)
     if failed is not None:
         return failed

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ from natsort import natsorted
 from torch.utils.data import Dataset
 
 from basicsr.data.frame_cache import FrameReader
-from basicsr.data.reading import ToTensor, accepts_opt
+from basicsr.data.reading import ToTensor, accepts_opt, read_all
 from basicsr.data.transforms import check_sizes, paired_random_crop
-from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.errors import UserError, nearest, some
+from basicsr.utils.files import read_text
+from basicsr.utils.names import normal
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.values import Count, NonNegative, Size
 
@@ -74,7 +77,7 @@ class ClipDataset(Dataset, ABC):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         name, lq_path, gt_path = self.pairs[index]
-        lq, gt = self.reader.read(lq_path), self.reader.read(gt_path)
+        lq, gt = read_all(partial(self.reader.read, lq_path), partial(self.reader.read, gt_path))
         if self.training:
             if self.gt_size:
                 gt, lq = paired_random_crop(gt, lq, self.gt_size, gt_path=gt_path)
@@ -94,7 +97,7 @@ class ClipDataset(Dataset, ABC):
         split = 'training' if self.training else 'test'
         if not wanted:
             raise UserError(f"'{self.dataroot_lq}' holds {len(lqs)} clips, none of them for {split}:"
-                            f' {", ".join(list(lqs)[:5])}')
+                            f' {some(list(lqs))}')
         pairs, mistakes = [], []
         for clip in wanted:
             if clip not in lqs or clip not in gts:
@@ -106,7 +109,8 @@ class ClipDataset(Dataset, ABC):
                 mistakes.append(str(error))
         if mistakes:
             raise UserError(
-                f"clips of '{self.dataroot_lq}' and '{self.dataroot_gt}' do not pair: {'; '.join(mistakes)}")
+                f"clips of '{self.dataroot_lq}' and '{self.dataroot_gt}' do not pair: {some(mistakes, sep='; ')}",
+                details=mistakes)
         return pairs
 
     def _pairs_of(self, clip: str, lq: Path, gt: Path) -> list[Pair]:
@@ -154,9 +158,9 @@ class SMIDDataset(ClipDataset):
             if file is None:
                 raise UserError("there is no list of the test clips, one name a line; looked for"
                                 f" {', '.join(map(repr, map(str, places)))}")
-            lines = file.read_text(encoding='utf-8-sig').splitlines()
-            self.listed = {Path(line.split()[0]).name for line in lines if line.strip()}
-            absent = natsorted(c for c in self.listed if not (root / c).is_dir())
+            lines = read_text(file).splitlines()
+            self.listed = {normal(Path(line.split()[0]).name) for line in lines if line.strip()}
+            absent = natsorted(self.listed - {*_clips(root, 'dataroot_gt')})
             if absent:  # in training as well: a misspelt test clip would be trained on
                 raise UserError(f"'{file}' lists {_lacking(absent, root)}")
         return self.listed
@@ -178,7 +182,7 @@ class SDSDDataset(ClipDataset):
                  train_size: Size | None = (960, 512), gt_size: Count | None = None, use_flip: bool = False,
                  use_rot: bool = False, cache_data: bool = False, cache_gib: NonNegative = 4.0, phase: str = 'train'):
         names = testing_dir.split(',') if isinstance(testing_dir, str) else testing_dir
-        self.testing = {str(n).strip() for n in names} - {''}
+        self.testing = {normal(str(n).strip()) for n in names} - {''}
         super().__init__(dataroot_gt, dataroot_lq, train_size, gt_size, use_flip, use_rot, cache_data, cache_gib, phase)
 
     def is_test(self, clip: str) -> bool:
@@ -190,13 +194,13 @@ class SDSDDataset(ClipDataset):
             raise UserError(f'testing_dir lists {_lacking(natsorted(absent), self.dataroot_gt)}')
 
     def partners(self, lqs: list[Path], gts: list[Path]) -> list[Path]:
-        by_name = {p.stem: p for p in gts}
-        names = {p.stem for p in lqs}
+        by_name = {normal(p.stem): p for p in gts}
+        names = {normal(p.stem) for p in lqs}
         if len(lqs) == len(gts) and (names == by_name.keys() or not names & by_name.keys()):
-            return [by_name.get(p.stem, gt) for p, gt in zip(lqs, gts)]
+            return [by_name.get(normal(p.stem), gt) for p, gt in zip(lqs, gts)]
         alone = natsorted(names ^ by_name.keys())
         raise UserError(f"'{lqs[0].parent}' has {len(lqs)} frames and '{gts[0].parent}' {len(gts)}; without partner:"
-                        f' {", ".join(alone)}')
+                        f' {some(alone)}')
 
 
 def _whole(clip: str) -> str:
@@ -208,13 +212,15 @@ def _lacking(names: list[str], root: Path) -> str:
     """The rest of a message on names that are no clips of a folder, with similar ones that are."""
     clips = list(_clips(root, 'dataroot_gt'))
     hints = dict.fromkeys(nearest(name, clips) for name in names)
-    return f"clips that '{root}' lacks: {', '.join(names)}.{''.join(hints)}"
+    return f"clips that '{root}' lacks: {some(names)}.{''.join(list(hints)[:5])}"
 
 
 def _clips(root: Path, option: str) -> dict[str, Path]:
     if not root.is_dir():
         raise UserError(f"{option}: '{root}' is not a folder")
-    clips = {p.name: p for p in natsorted(root.iterdir(), key=lambda p: p.name) if p.is_dir() and p.name[0] != '.'}
+    clips = {
+        normal(p.name): p for p in natsorted(root.iterdir(), key=lambda p: p.name) if p.is_dir() and p.name[0] != '.'
+    }
     if not clips:
         raise UserError(f"{option}: there are no clips (folders of .npy frames) in '{root}'")
     return clips

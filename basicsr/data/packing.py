@@ -1,6 +1,7 @@
 """Images as LMDB databases in BasicSR's format."""
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,9 @@ from tqdm import tqdm
 
 from basicsr.data.pairing import by_stem, image_folder
 from basicsr.utils.errors import UserError
+from basicsr.utils.files import read_bytes
 from basicsr.utils.img import decode_image, encode_png
+from basicsr.utils.names import name_bytes
 
 _COMMIT_BYTES = 1 << 26
 
@@ -40,10 +43,13 @@ def make_lmdb_from_imgs(data_path: str, lmdb_path: str, img_path_list: Sequence[
 
 def _pack(images: Iterable[tuple[str, Path]], output: str | Path, compress_level: int) -> None:
     images = list(images)
+    odd = next((key for key, _ in images if '\n' in key), None)
+    if odd is not None:  # meta_info.txt has a line for each name
+        raise UserError(f'{odd!r} has a line break in its name; rename it')
     maker = LmdbMaker(output, compress_level=compress_level)
     with maker.env:  # closed, too, when an image cannot be read
         for key, path in tqdm(images, unit='image', disable=not sys.stderr.isatty()):
-            data = path.read_bytes()
+            data = read_bytes(path)
             img = decode_image(data, str(path))
             maker.put(data if path.suffix.lower() == '.png' else encode_png(img, compress_level), key, img.shape)
         maker.close()
@@ -70,14 +76,14 @@ class LmdbMaker:
         self.part = self.output.with_name(self.output.name + '.part')
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
-        self.env = lmdb.open(str(self.part), map_size=_COMMIT_BYTES * 2)
+        self.env = lmdb.open(os.fsencode(self.part), map_size=_COMMIT_BYTES * 2)
         self.lines: list[str] = []
         self.waiting: list[tuple[bytes, bytes]] = []
         self.size = 0  # of what is waiting
 
     def put(self, img_byte: bytes, key: str, img_shape: Sequence[int]) -> None:
         """Add an image: its encoded bytes, its key, and (H, W, C)."""
-        self.waiting.append((key.encode(), img_byte))
+        self.waiting.append((name_bytes(key), img_byte))
         self.size += len(img_byte)
         h, w, c = img_shape
         self.lines.append(f'{key}.png ({h},{w},{c}) {self.compress_level}\n')
@@ -87,7 +93,7 @@ class LmdbMaker:
     def close(self) -> None:
         self._store()
         self.env.close()
-        (self.part / 'meta_info.txt').write_text(''.join(self.lines), encoding='utf-8')
+        (self.part / 'meta_info.txt').write_bytes(name_bytes(''.join(self.lines)))
         self.part.rename(self.output)
 
     def _store(self) -> None:

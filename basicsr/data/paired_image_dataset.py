@@ -1,6 +1,7 @@
 """Pairs of degraded input and ground truth, for any restoration task."""
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from annotated_types import Len
 from torch.utils.data import Dataset
 
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
-from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import Turn, check_sizes, paired_random_crop, random_flips, random_turn, resize_bilinear
 from basicsr.utils.errors import UserError
@@ -113,7 +114,8 @@ class PairedImageDataset(Dataset):
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""
-        lq, gt = (self.reader.read(path, root) for path, root in zip(self.paths[index], ('lq', 'gt')))
+        lq_path, gt_path = self.paths[index]
+        lq, gt = read_all(partial(self.reader.read, lq_path, 'lq'), partial(self.reader.read, gt_path, 'gt'))
         if self.resize:
             height, width = self.resize
             gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)

@@ -5,8 +5,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from basicsr.utils.errors import UserError
-from basicsr.utils.files import list_images
+from basicsr.utils.errors import UserError, counted, some
+from basicsr.utils.files import IMAGE_SUFFIXES, read_text, scan_images
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.names import normal
+from basicsr.utils.notes import note
 from basicsr.utils.storage import read_lmdb_keys
 
 
@@ -15,12 +18,18 @@ def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path
     path = Path(folder)
     if not path.is_dir():
         raise UserError(f"{option}: '{folder}' is not a folder")
-    images = list_images(path, recursive)
-    if not images:
-        others = sorted(p.name for p in path.iterdir() if not p.name.startswith('.'))
-        hint = f"; it holds: {', '.join(others[:5])}" if others else '; it is empty'
-        raise UserError(f"{option}: there are no images in '{folder}'{hint}")
-    return images
+    found = scan_images(path, recursive)
+    others = found.passed_over()
+    if not found.images:
+        below = found.folders and not recursive and option.startswith('dataroot')
+        deeper = '; recursive: true looks into subfolders' if below else ''
+        holds = f'it holds {others}{deeper}' if others else 'it is empty'
+        raise UserError(f"{option}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in '{folder}'; {holds}")
+    if found.broken:
+        note(f"{option}: '{folder}' holds {counted(len(found.broken), 'broken link')}: {some(found.broken)}", True)
+    if others:
+        get_root_logger().info(f"'{folder}': {counted(len(found.images), 'image')}; passed over: {others}")
+    return [path / image for image in found.images]
 
 
 def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', meta_info_file: str | None = None,
@@ -45,6 +54,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
         except (KeyError, IndexError, ValueError) as error:
             raise UserError(
                 f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
+        stem = normal(stem)
         if stem in lq_by_stem:
             pairs.append((str(lq_by_stem.pop(stem)), str(gt)))
         else:
@@ -52,7 +62,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
             alone.append(f"{name} (wants '{stem}.*')" if stem != own else name)
     left = [] if meta_info_file else [str(p.relative_to(dataroot_lq)) for p in lq_by_stem.values()]
     if alone or left:
-        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option))
+        raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option)
     return pairs
 
 
@@ -69,7 +79,7 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
     gt_by_stem = by_stem(gts, dataroot_gt, 'dataroot_gt')
-    partner = {gt_by_stem[n]: lq for lq in lqs if (n := lq.stem.replace('Low', 'Normal')) in gt_by_stem}
+    partner = {gt_by_stem[n]: lq for lq in lqs if (n := normal(lq.stem).replace('Low', 'Normal')) in gt_by_stem}
     others = [lq for lq in lqs if lq not in set(partner.values())]
     lq_by_number = _by_number(others, 'dataroot_lq')
     for number, gt in _by_number([gt for gt in gts if gt not in partner], 'dataroot_gt').items():
@@ -78,7 +88,7 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
     left = [] if meta_info_file else [lq.name for lq in others if lq not in set(partner.values())]
     alone = [gt.name for gt in gts if gt not in partner]
     if alone or left:
-        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(partner), by='number'))
+        raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(partner), by='number')
     return [(str(partner[gt]), str(gt)) for gt in gts]
 
 
@@ -97,26 +107,29 @@ def _by_number(paths: list[Path], option: str) -> dict[tuple[int, ...], Path]:
 
 def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
     """Keys that two LMDB databases share; both must hold the same ones."""
-    lq, gt = set(read_lmdb_keys(dataroot_lq)), read_lmdb_keys(dataroot_gt)
-    alone, left = [k for k in gt if k not in lq], sorted(lq - set(gt))
+    lq, gt = ({normal(key): key for key in read_lmdb_keys(root)} for root in (dataroot_lq, dataroot_gt))
+    alone, left = [gt[k] for k in gt if k not in lq], sorted(lq[k] for k in lq if k not in gt)
     if alone or left:
-        raise UserError(_unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone)))
-    return [(k, k) for k in gt]
+        raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone))
+    return [(lq[k], gt[k]) for k in gt]
 
 
 def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
-              option: str = 'dataroot_lq', by: str = 'name') -> str:
-    parts = []
-    if alone:
-        parts.append(f"{len(alone)} of dataroot_gt '{dataroot_gt}' have no input: {', '.join(alone)}")
-    if left:
-        parts.append(f"{len(left)} of {option} '{dataroot_lq}' have no ground truth: {', '.join(left)}")
+              option: str = 'dataroot_lq', by: str = 'name') -> UserError:
+    parts, details = [], []
+    for names, side, root, other in ((alone, 'dataroot_gt', dataroot_gt, 'input'), (left, option, dataroot_lq,
+                                                                                    'ground truth')):
+        if names:
+            parts.append(f"{len(names)} of {side} '{root}' have no {other}: {some(names)}")
+            details += [f"{side}: no {other} for '{name}'" for name in names]
     hint = ''
     if not paired and by == 'name':
         hint = (
             "; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png, or pair_by: number"
             " for low7.png and normal7.png")
-    return f"images do not pair by {by} ({paired} pairs found). {'. '.join(parts)}{hint}"
+    if max(len(alone), len(left)) > 5 and option.startswith('dataroot'):  # of an option file
+        hint += '; basicsr check-data names them all'
+    return UserError(f"images do not pair by {by} ({paired} pairs found). {'. '.join(parts)}{hint}", details=details)
 
 
 def stem_below(path: str | Path, folder: str | Path) -> str:
@@ -125,12 +138,17 @@ def stem_below(path: str | Path, folder: str | Path) -> str:
 
 
 def by_stem(paths: list[Path], folder: str | Path, option: str) -> dict[str, Path]:
-    """Paths by `stem_below(path, folder)`. Raises `UserError` for two files that differ in nothing but their suffix."""
+    """Paths by `stem_below(path, folder)`, normalised.
+
+    Raises `UserError` for two files that differ in nothing but their suffix, or the Unicode form of their name.
+    """
     out: dict[str, Path] = {}
     for path in paths:
-        stem = stem_below(path, folder)
+        stem = normal(stem_below(path, folder))
         if stem in out:
-            raise UserError(f"{option}: '{out[stem].name}' and '{path.name}' in '{path.parent}' have the same name")
+            same = '' if out[stem].stem == path.stem else ' in two Unicode forms (NFC and NFD)'
+            raise UserError(
+                f"{option}: '{out[stem].name}' and '{path.name}' in '{path.parent}' have the same name{same}")
         out[stem] = path
     return out
 
@@ -139,23 +157,24 @@ def listed_names(meta_info_file: str) -> list[str]:
     """The first word of each line. Raises `UserError` for a file that is missing, lists nothing, or a name twice."""
     if not Path(meta_info_file).is_file():
         raise UserError(f"meta_info_file: there is no file '{meta_info_file}'")
-    lines = Path(meta_info_file).read_text(encoding='utf-8-sig').splitlines()  # Windows editors put a mark in front
+    lines = read_text(meta_info_file).splitlines()
     names = Counter(line.split()[0] for line in lines if line.strip())
     if not names:
         raise UserError(f"meta_info_file '{meta_info_file}' lists no images")
     twice = [name for name, count in names.items() if count > 1]
     if twice:
-        raise UserError(f"meta_info_file '{meta_info_file}' lists more than once: {', '.join(twice)}")
+        raise UserError(f"meta_info_file '{meta_info_file}' lists more than once: {some(twice)}")
     return list(names)
 
 
 def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     names = listed_names(meta_info_file)
-    by_name = {p.relative_to(folder).as_posix(): p for p in gts}
-    missing = [n for n in names if n not in by_name]
+    by_name = {normal(p.relative_to(folder).as_posix()): p for p in gts}
+    missing = [n for n in names if normal(n) not in by_name]
     if missing:
-        raise UserError(f"meta_info_file '{meta_info_file}' lists images that '{folder}' lacks: {', '.join(missing)}")
-    return [by_name[n] for n in names]
+        lacks = f"meta_info_file '{meta_info_file}' lists images that '{folder}' lacks: "
+        raise UserError(lacks + some(missing), details=[lacks + name for name in missing])
+    return [by_name[normal(n)] for n in names]
 
 
 def take_range(pairs: list[tuple[str, str]], pair_range: str) -> list[tuple[str, str]]:

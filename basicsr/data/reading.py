@@ -4,13 +4,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
 from basicsr.utils.color import bgr2ycbcr
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
@@ -36,6 +38,21 @@ def accepts_opt(cls: Any) -> Any:
     return cls
 
 
+def read_all(*reads: Callable[[], np.ndarray]) -> list[np.ndarray]:
+    """The images of one sample. Raises `UserError` that names every file that cannot be read, not the first alone."""
+    images, mistakes = [], []
+    for read in reads:
+        try:
+            images.append(read())
+        except UserError as error:
+            mistakes.append(str(error))
+        except OSError as error:
+            mistakes.append(describe_os_error(error))
+    if mistakes:
+        raise UserError('; '.join(dict.fromkeys(mistakes)))
+    return images
+
+
 class ImageReader:
     """Reads images of one or two roots.
 
@@ -54,11 +71,11 @@ class ImageReader:
             raise UserError(f"io_backend is disk, but these roots are databases: {', '.join(roots.values())}")
         if kind == 'lmdb':
             backend |= {'db_paths': list(roots.values()), 'client_keys': list(roots)}
-        self.client = FileClient(kind, **backend)
+        self.client, self.roots = FileClient(kind, **backend), roots
 
     def read(self, path: str, root: str) -> np.ndarray:
         """(H, W, 3) BGR, uint8 or uint16. Raises `UserError` naming the file when it is no complete image."""
-        return decode_image(self.client.get(path, root), path)
+        return decode_image(self.client.get(path, root), f'{self.roots[root]}/{path}' if self.is_lmdb else path)
 
     def remark(self, paths: list[str], what: str) -> None:
         """Log once what reading changes in files that are not plain 8-bit RGB."""
@@ -66,7 +83,7 @@ class ImageReader:
             return
         counts: Counter[str] = Counter()
         for path in paths[:_LOOKED_AT]:
-            with open(path, 'rb') as file:
+            with suppress(OSError), open(path, 'rb') as file:  # whoever reads the image says so
                 counts.update(read_header(file.read(_HEADER_BYTES)).remarks())
         looked = min(len(paths), _LOOKED_AT)
         for text, count in counts.items():

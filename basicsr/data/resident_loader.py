@@ -15,9 +15,14 @@ from basicsr.data.loader import Samples, SeededSamples
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.samplers import EnlargedSampler, SampleIndex
 from basicsr.data.transforms import Turn, check_sizes, pad_to_size, random_window
+from basicsr.utils.decoder import decoding_in_threads
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.notes import Note, collect_notes
 from basicsr.utils.seed import seeded
+
+_AT_ONCE = 256  # pairs that are read by threads before anything is told
 
 
 class Window(NamedTuple):
@@ -84,19 +89,31 @@ class ResidentLoader:
         self.lqs, self.gts = Album(lqs, device), Album(gts, device)
 
     def _read(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding takes no lock
-            found = pool.map(self._pair, range(len(self.pairs)))
-            quiet = True if get_dist_info()[0] else None
-            return list(tqdm(found, total=len(self.pairs), unit='pair', desc='read', leave=False, disable=quiet))
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        quiet = True if get_dist_info()[0] else None
+        bar = tqdm(total=len(self.pairs), unit='pair', desc='read', leave=False, disable=quiet)
+        with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(self.pairs), _AT_ONCE):
+                some = range(start, min(start + _AT_ONCE, len(self.pairs)))
+                with decoding_in_threads() as heard:
+                    read = list(pool.map(self._pair, some))
+                if heard:  # one after the other, so that each decoder's words are told with their file
+                    read = list(map(self._pair, some))
+                for note in dict.fromkeys(note for _, notes in read for note in notes):
+                    get_root_logger().warning(note.text)
+                found += [pair for pair, _ in read]
+                bar.update(len(some))
+        return found
 
-    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        lq, gt = self.pairs.read_pair(index)
+    def _pair(self, index: int) -> tuple[tuple[np.ndarray, np.ndarray], list[Note]]:
+        with collect_notes() as notes:
+            lq, gt = self.pairs.read_pair(index)
         for img, path in zip((lq, gt), self.pairs.paths[index]):
             if img.dtype != np.uint8:
                 raise UserError(f"'{path}' has 16 bits; datasets.train.cache: device holds 8-bit images")
         check_sizes(gt, lq, self.scale, self.pairs.paths[index][1])
         side = self.gt_size // self.scale
-        return pad_to_size(lq, side, side), pad_to_size(gt, self.gt_size, self.gt_size)
+        return (pad_to_size(lq, side, side), pad_to_size(gt, self.gt_size, self.gt_size)), notes
 
     def __len__(self) -> int:
         return len(self.sampler) // self.batch_size

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from basicsr.data.pairing import by_stem
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, naming, some
+from basicsr.utils.files import read_bytes
 from basicsr.utils.img import imfrombytes
+from basicsr.utils.names import normal
 
 _SUFFIXES = ('.npy', '.npz', '.png')
 
@@ -32,15 +34,15 @@ class SemanticMaps:
                             f' {folder} --weights torchvision')
         files = sorted(p for p in Path(folder).iterdir() if p.suffix in _SUFFIXES and not p.name.startswith('.'))
         self.files, self.classes = by_stem(files, folder, 'dataroot_sem'), classes
-        missing = [name for name in images if name not in self.files]
+        missing = [name for name in images if normal(name) not in self.files]
         if missing:
-            more = f' and {len(missing) - 8} more' if len(missing) > 8 else ''
-            raise UserError(f"dataroot_sem: '{folder}' has no map of {', '.join(missing[:8])}{more}"
-                            f" (wants NAME{' or NAME'.join(_SUFFIXES)})")
+            raise UserError(
+                f"dataroot_sem: '{folder}' has no map of {some(missing)} (wants NAME{' or NAME'.join(_SUFFIXES)})",
+                details=[f"dataroot_sem: '{folder}' has no map of {name}" for name in missing])
 
     def read(self, name: str, height: int, width: int) -> np.ndarray:
         """(H, W, classes). Raises `UserError` when the file is no map for an image of this size."""
-        file = self.files[name]
+        file = self.files[normal(name)]
         array = self._of_class_numbers(file) if file.suffix == '.png' else _load(file).transpose(1, 2, 0)
         if array.shape != (height, width, self.classes):
             h, w, classes = array.shape
@@ -49,7 +51,7 @@ class SemanticMaps:
         return array
 
     def _of_class_numbers(self, file: Path) -> np.ndarray:
-        numbers = imfrombytes(file.read_bytes(), 'unchanged')
+        numbers = imfrombytes(read_bytes(file), 'unchanged', path=str(file))
         if numbers.ndim != 2 or numbers.max() >= self.classes:
             raise UserError(
                 f"'{file}' must be a grey picture of class numbers below {self.classes} (option sem_classes)")
@@ -64,8 +66,9 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
 def _load(file: Path) -> np.ndarray:
     """The array of three axes in a file, (classes, H, W)."""
     try:
-        content = np.load(file, mmap_mode='r', allow_pickle=False)
-        array = content if isinstance(content, np.ndarray) else content[content.files[0]]
+        with naming(file):
+            content = np.load(file, mmap_mode='r', allow_pickle=False)
+            array = content if isinstance(content, np.ndarray) else content[content.files[0]]
     except (ValueError, EOFError, zipfile.BadZipFile, IndexError) as error:
         raise UserError(f"'{file}' cannot be read as a map ({error})") from error
     if array.ndim != 3 or array.dtype.kind != 'f':

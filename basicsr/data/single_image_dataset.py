@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 from basicsr.data.pairing import image_folder, listed_names, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
-from basicsr.utils.names import below
+from basicsr.utils.errors import UserError, some
+from basicsr.utils.names import below, spellings
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
 from basicsr.utils.values import Count, Finite, Positive
@@ -40,8 +41,7 @@ class SingleImageDataset(Dataset):
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)
         elif meta_info_file:
-            where = f"meta_info_file '{meta_info_file}'"
-            self.paths = [str(below(dataroot_lq, name, what=where)) for name in listed_names(meta_info_file)]
+            self.paths = _listed(dataroot_lq, meta_info_file)
         else:
             self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq', recursive)]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")
@@ -60,3 +60,15 @@ class SingleImageDataset(Dataset):
         if self.names:
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(self.maps.read(Path(path).stem, *lq.shape[:2]))}
+
+
+def _listed(folder: str, meta_info_file: str) -> list[str]:
+    """The files that a list names, in either Unicode form. Raises `UserError` for those that are not there."""
+    what, names = f"meta_info_file '{meta_info_file}'", listed_names(meta_info_file)
+    forms = {name: [below(folder, form, what=what) for form in spellings(name)] for name in names}
+    found = {name: next((path for path in paths if path.exists()), None) for name, paths in forms.items()}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise UserError(f"{what} lists images that '{folder}' lacks: {some(missing)}",
+                        details=[f"{what}: '{folder}' lacks {name}" for name in missing])
+    return [str(path) for path in found.values()]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.utils.data import Dataset
 
 from basicsr.data.all_in_one_tasks import TASKS, Found, Sample
 from basicsr.data.degradations import add_gaussian_noise, noise_generator
-from basicsr.data.reading import ToTensor
+from basicsr.data.reading import ToTensor, read_all
 from basicsr.data.transforms import center_crop, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread
@@ -79,8 +80,8 @@ class TaskSamples(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path, task = self.pick(index) if self.training else self.samples[index]
-        gt = imread(gt_path)
-        lq = imread(lq_path) if lq_path else gt  # noise comes last; until then the clean image takes the input's place
+        gt, *lqs = read_all(*(partial(imread, path) for path in (gt_path, lq_path) if path))
+        lq = lqs[0] if lqs else gt  # noise comes last; until then the clean image takes the input's place
         check_sizes(gt, lq, 1, gt_path)
         gt, lq = center_crop(gt, self.crop_multiple), center_crop(lq, self.crop_multiple)
         if self.training:

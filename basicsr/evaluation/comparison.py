@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr.evaluation.files import write_json
 from basicsr.metrics import better, calculate_metric, describe, measure
 from basicsr.metrics.tasks import Means, mean
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, write_json
 
 PROTOCOL = 'all-in-one-uniform'
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS'}

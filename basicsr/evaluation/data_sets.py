@@ -56,7 +56,10 @@ def _pairs(degraded: str, clean: str, name: str) -> Samples:
             found = pair_stems(list_images(Path(degraded)), list_images(Path(clean)), name, many)
             if found.samples and not found.mistakes:
                 return TaskSamples([found], None, False, 1, 0, training=False)
-        raise UserError(str(error).partition('; if names differ')[0]) from error  # the hint is for option files
+        text = str(error)
+        for hint in ('; if names differ', '; basicsr check-data'):  # they are for option files
+            text = text.partition(hint)[0]
+        raise UserError(text) from error
 
 
 def only_tasks(data: dict[str, DataSet], wanted: Iterable[str]) -> dict[str, DataSet]:

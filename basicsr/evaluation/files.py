@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from basicsr.evaluation.evaluate import Metrics, Results, Row
 from basicsr.metrics import describe
 from basicsr.metrics.tasks import Means, averages, benchmark_of, means_by_task
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, write_json
 
 Rows = Sequence[tuple[str, Row]]  # name of the data set, image
 
@@ -99,17 +97,3 @@ def left_out(label: str, count: int, images: int) -> str:
 
 def _cells(values: Means, keys: Sequence[str]) -> list[str]:
     return [f'{values[k]:.6f}' if k in values else '' for k in keys]
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    with atomic_write(file, 'w') as out:
-        json.dump(_numbers(content), out, indent=2, allow_nan=False)
-
-
-def _numbers(content: Any) -> Any:
-    """JSON knows neither NaN nor infinity: null."""
-    if isinstance(content, Mapping):
-        return {key: _numbers(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_numbers(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -7,8 +7,8 @@ import numpy as np
 
 from basicsr.data.pairing import image_folder, pair_by_name
 from basicsr.evaluation.evaluate import Batch, Images, Metrics, Results, evaluate
-from basicsr.evaluation.files import write_json
 from basicsr.metrics import describe
+from basicsr.utils.files import write_json
 from basicsr.utils.img import imread, to_float
 
 

@@ -14,7 +14,7 @@ from basicsr.metrics import describe
 from basicsr.metrics.tasks import Means
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.names import below
+from basicsr.utils.names import below, printable
 
 
 def validate(model: Any, loader: Any, iteration: int | str, tb_logger: Any = None, save_img: bool = False) -> Results:
@@ -35,7 +35,7 @@ def validate(model: Any, loader: Any, iteration: int | str, tb_logger: Any = Non
             imwrite(to_bytes(seen.images.result, val['rgb2bgr']), image_file(opt, name, seen, iteration))
         if left > 0 and seen.finite:
             left -= 1
-            label = '/'.join(filter(None, (name, seen.task, seen.name)))
+            label = printable('/'.join(filter(None, (name, seen.task, seen.name))))
             tb_logger.add_image(label, _sheet(seen.images), iteration, dataformats='HWC')
 
     found = evaluate(by_model(model), loader, metrics, device=model.device, watch=watch, title=f'validate {name}',

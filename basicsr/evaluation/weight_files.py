@@ -17,9 +17,9 @@ from basicsr.evaluation.report import report, table
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
 from basicsr.metrics.gt_mean import match_mean
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import write_json
 from basicsr.utils.img import imwrite, to_bytes
-from basicsr.utils.names import below
+from basicsr.utils.names import below, name_bytes
 
 _OWNERS = '.weights.json'
 
@@ -66,7 +66,7 @@ class Evaluation:
         restorer = build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile,
                                   ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
-        results = {}
+        results, lines = {}, []
         for name, one in self.data.items():
             home = folder / name if len(self.data) > 1 else folder
             if about(one.data).summary():  # which of several possible folders the images of a task come from
@@ -89,17 +89,19 @@ class Evaluation:
                              adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
             if comparison is not None and comparison.names:
                 comparison.write()
-                print(f"{name}: compared with the input in {home / 'test_results.txt'}" +
-                      (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
+                lines.append(f"{name}: compared with the input in {home / 'test_results.txt'}" +
+                             (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
             if found.rows:
                 results[name] = found
             elif found.images:
                 done = f'{found.images} images written to {home}' if self.images else 'nothing to measure'
-                print(f'{name}: no ground truth; {done}')
+                lines.append(f'{name}: no ground truth; {done}')
         if results:
             settings = {key: getattr(self, key) for key in ('GT_mean', 'self_ensemble', 'tile')}
             chosen = metrics if self.metrics else None
-            print(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
+            lines.append(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
+        if lines:  # last: whatever becomes of the terminal, the files are there
+            print('\n'.join(lines))
         return results, metrics
 
 
@@ -122,12 +124,11 @@ def own_folders(above: Path, files: Sequence[Path]) -> list[Path]:
     owners, homes = _owners(above), []
     for file in (file.resolve() for file in files):
         run = file.parent.parent.name if file.parent.name in ('models', 'best') else file.parent.name
-        unique = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+        unique = hashlib.sha256(name_bytes(str(file))).hexdigest()[:8]
         names = (file.stem, f'{run}_{file.stem}', f'{run}_{file.stem}_{unique}')
         name = next(n for n in names if owners.setdefault(n, str(file)) == str(file))
         homes.append(above / name)
-    with atomic_write(above / _OWNERS, 'w') as out:
-        json.dump(owners, out, indent=2)
+    write_json(above / _OWNERS, owners)
     return homes
 
 

@@ -9,6 +9,7 @@ import torch
 
 from basicsr.inference.export import FORMATS, Plain, merge_low_rank, random_inputs
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.names import check_unicode
 from basicsr.weights.network import load_described
 
 _TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
@@ -33,6 +34,7 @@ def export_file(weights: Path, target: Path, height: int, width: int, network: d
                         f"{', '.join(FORMATS)}")
     if target.exists() and target.samefile(weights):
         raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
+    check_unicode(target, 'PyTorch')
     net, options = load_described(weights, network, key)
     net.eval().requires_grad_(False)
     write, answer = FORMATS[target.suffix]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from basicsr.inference.build import build_restorer
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.utils.errors import UserError, describe_os_error
-from basicsr.utils.files import IMAGE_SUFFIXES, list_images
+from basicsr.utils.files import IMAGE_SUFFIXES, list_images, read_bytes
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import NOT_FINITE, decode_image, imwrite, to_float
 from basicsr.utils.logger import get_root_logger
@@ -38,13 +38,13 @@ def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], sheet: bool = Fa
         except UserError as error:
             failed.append(str(error))
         except OSError as error:
-            failed.append(f'{source.name}: {describe_os_error(error)}')
+            failed.append(describe_os_error(error) if error.filename else f'{source.name}: {describe_os_error(error)}')
     return failed
 
 
 def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: bool = False) -> None:
     """Read, restore, write; a 16-bit input gives a 16-bit output where the format can hold it."""
-    data = source.read_bytes()
+    data = read_bytes(source)
     img = decode_image(data, str(source))
     for remark in read_header(data).remarks():
         get_root_logger().info(f'{source.name} is {remark}')

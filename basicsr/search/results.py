@@ -15,7 +15,7 @@ from basicsr.config.report import Problems
 from basicsr.config.yaml_reader import dump_yaml
 from basicsr.search.run import Search
 from basicsr.search.study import ERROR, finished, quiet
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, write_json
 
 
 def write_results(search: Search, folder: Path) -> list[str]:
@@ -26,13 +26,12 @@ def write_results(search: Search, folder: Path) -> list[str]:
     study, best = search.study, search.study.best_trial
     params = {path: search.space.parameters[path].decode(v) for path, v in best.params.items()}
     write_best_options(search, params, folder / 'best.yml')
-    with atomic_write(folder / 'best_params.json', 'w') as file:
-        json.dump(
-            {
-                'study': study.study_name, 'trial': best.number, 'run': f'{study.study_name}_trial{best.number}',
-                'metric': search.metric, 'value': best.value, 'params': params, 'fixed': search.space.fixed,
-                'trial_only': search.space.trial_only
-            }, file, indent=2)
+    write_json(
+        folder / 'best_params.json', {
+            'study': study.study_name, 'trial': best.number, 'run': f'{study.study_name}_trial{best.number}',
+            'metric': search.metric, 'value': best.value, 'params': params, 'fixed': search.space.fixed,
+            'trial_only': search.space.trial_only
+        })
     lines = table(search)
     _picture(optuna.visualization.matplotlib.plot_optimization_history, folder / 'history.png', study)
     if sum(t.state == TrialState.COMPLETE for t in study.get_trials(deepcopy=False)) < 2:

@@ -1,13 +1,12 @@
 """The best weights of a run, and what made them the best."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from basicsr.metrics import describe
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import write_json
 from basicsr.utils.weights import save_weights
 
 
@@ -22,9 +21,8 @@ def save_best(model: Any, opt: Mapping[str, Any], dataset: str, metric: str, bes
     folder = Path(opt['path']['best'])
     save_weights(folder / 'net_g_best.pth', content | model.identity())
     block = opt['val']['metrics'].get(metric)
-    with atomic_write(folder / 'best.json', 'w') as file:
-        json.dump(
-            {
-                'dataset': dataset, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
-                'protocol': describe(block) if block else ''
-            }, file, indent=2)
+    write_json(
+        folder / 'best.json', {
+            'dataset': dataset, 'metric': metric, 'value': best['val'], 'iter': best['iter'],
+            'protocol': describe(block) if block else ''
+        })

@@ -5,6 +5,7 @@ import csv
 import math
 from pathlib import Path
 
+from basicsr.utils.errors import naming
 from basicsr.utils.files import atomic_write
 
 
@@ -30,7 +31,7 @@ class Table:
         if not grows:
             self._write_all()
             return
-        with self.path.open('a', newline='', encoding='utf-8') as file:
+        with naming(self.path), self.path.open('a', newline='', encoding='utf-8') as file:
             csv.DictWriter(file, list(self.columns())).writerow(row)
 
     def columns(self) -> dict[str, None]:

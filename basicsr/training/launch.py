@@ -1,7 +1,6 @@
 """The start of a run: processes, devices, seed, folders, log file."""
 from __future__ import annotations
 
-import json
 import random
 import shlex
 import time
@@ -20,7 +19,7 @@ from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from basicsr.training.ownership import archived_unless_owned, check_free, owned
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import archive_existing, atomic_write
+from basicsr.utils.files import archive_existing, atomic_write, write_json
 from basicsr.utils.logger import get_root_logger, timestamp
 from basicsr.utils.machine import environment, shadowing
 from basicsr.utils.seed import set_random_seed
@@ -143,8 +142,7 @@ def _places(opt: Dict) -> str:
 
 def _write_options(opt: Dict) -> None:
     """What the run really does: the option file with overrides, defaults, and what was found on the machine."""
-    with atomic_write(Path(opt['path']['experiments_root']) / 'options.json', 'w') as file:
-        json.dump(opt.to_dict(), file, indent=2)
+    write_json(Path(opt['path']['experiments_root']) / 'options.json', opt.to_dict())
 
 
 def _copy_options(loaded: LoadedOptions, folder: Path) -> None:

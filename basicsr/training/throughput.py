@@ -1,7 +1,6 @@
 """How fast a training runs here, in every precision that could pay."""
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from basicsr.config import load_options
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import write_json
 
 # CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -65,12 +64,11 @@ def compare(file: str | Path, overrides: list[str], names: Sequence[str], iterat
     speeds: list[Speed] = []
     for name in names:
         speeds.append(measure_apart(file, overrides, name, iterations))
-        yield line(speeds[-1], minutes)
         ran = [speed for speed in speeds if not speed.failed]
         if table and ran:
             content = {'overrides': CANDIDATES[furthest(ran, minutes).name], 'speeds': [asdict(s) for s in speeds]}
-            with atomic_write(table, 'w') as out:
-                json.dump(content, out, indent=2)
+            write_json(table, content)
+        yield line(speeds[-1], minutes)
     if not ran:
         raise UserError('nothing ran: ' + '; '.join(f'{s.name}: {s.failed}' for s in speeds))
     best = furthest(ran, minutes)

@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -14,11 +17,12 @@ class UserError(Exception):
 
     Attributes:
         block: the option block that is wrong as a whole, for those who know in which file and line it stands.
+        details: everything that the message cuts short, a line each, for `check-data`.
     """
 
-    def __init__(self, *args: object, block: Any = None):
+    def __init__(self, *args: object, block: Any = None, details: Sequence[str] = ()):
         super().__init__(*args)
-        self.block = block
+        self.block, self.details = block, tuple(details)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -33,6 +37,23 @@ def counted(count: int, noun: str) -> str:
     return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
 
 
+def some(names: Sequence[object], limit: int = 5, sep: str = ', ') -> str:
+    """The first of a list that may be long: 'a, b, c, d, e and 3995 more'."""
+    more = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return sep.join(map(str, names[:limit])) + more
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give a failure inside the name of its file: the operating system tells it on opening, but not on reading."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def describe_os_error(error: OSError) -> str:
     """One sentence for a failed file operation, naming the file."""
     where = f" '{error.filename}'" if error.filename else ''
@@ -43,19 +64,30 @@ def describe_os_error(error: OSError) -> str:
         errno.EROFS: 'the file system is read-only',
         errno.ENOSPC: 'the disk is full; what was already saved is kept',
         errno.EDQUOT: 'the disk quota is used up; what was already saved is kept',
+        errno.EIO: 'input/output error; the disk, or the connection to it, may be failing',
+        errno.ESTALE: 'the network file system has lost it',
+        errno.EISDIR: 'it is a folder',
+        errno.ENAMETOOLONG: 'the name is too long for the file system',
         errno.EFBIG: 'the file would exceed the allowed file size; what was already saved is kept',
     }
     return f'cannot use the file{where}: {reasons.get(error.errno or 0) or error.strerror or error}'
 
 
+def write_anything() -> None:
+    """Let stdout and stderr escape what their encoding lacks: 'cp1252' of a Windows console, ASCII, names in no encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where somebody has put another in its place, or there is none
+            stream.reconfigure(errors='backslashreplace')
+
+
 def run_main(main: Callable[[], int | None]) -> int:
     """Run an entry point: `UserError` and file errors become one sentence on stderr and exit code 2."""
+    write_anything()
     try:
         return main() or 0
     except UserError as error:
         sys.stderr.write(f'error: {error}\n')
     except BrokenPipeError:  # whoever read the output has read enough: `basicsr list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere
         return 0
     except OSError as error:
         if error.errno is None:  # not from the operating system: a defect of ours, show the traceback
@@ -64,4 +96,15 @@ def run_main(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write('stopped.\n')
         return 130
+    finally:
+        _flush()
     return 2
+
+
+def _flush() -> None:
+    """Now, as Python would show a traceback for a closed pipe when it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere

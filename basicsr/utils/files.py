@@ -1,15 +1,20 @@
-"""Files: atomic writing, natural listing, archiving of earlier runs."""
+"""Files: atomic writing, text and JSON that anything can be written as, natural listing, archiving of earlier runs."""
 from __future__ import annotations
 
+import json
+import math
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 from natsort import natsorted, ns
+
+from basicsr.utils.errors import counted, naming, some
+from basicsr.utils.names import printable
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
 
@@ -18,7 +23,8 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.p
 def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """Open a temporary file beside `path` that takes its name only once everything is on disk.
 
-    A full disk, a kill or an exception leaves an earlier file of that name untouched. Raises `OSError`.
+    A full disk, a kill or an exception leaves an earlier file of that name untouched. Text is UTF-8; what that cannot hold,
+    such as names in another encoding, becomes backslash escapes. Raises `OSError`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +34,8 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666)
     try:
         binary = 'b' in mode
-        with os.fdopen(handle, mode, encoding=None if binary else 'utf-8', newline=None if binary else '') as file:
+        text: dict[str, Any] = {} if binary else {'encoding': 'utf-8', 'errors': 'backslashreplace', 'newline': ''}
+        with os.fdopen(handle, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,17 +49,96 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
             os.unlink(name)
 
 
-def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """Image files in `folder` in natural order (2.png before 10.png), also those of its subfolders if `recursive`.
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file. Raises `OSError` that names it, also for what fails in the middle."""
+    with naming(path):
+        return Path(path).read_bytes()
 
-    Hidden files and folders are skipped.
+
+def read_text(path: str | Path) -> str:
+    """A text in UTF-8, without the mark that Windows editors put in front; bytes of another encoding stay what they are
+    (as in names of files). Raises `OSError` as `read_bytes`."""
+    return read_bytes(path).decode('utf-8-sig', 'surrogateescape')
+
+
+def write_json(file: str | Path, content: Any, indent: int = 2) -> None:
+    """Write JSON that every reader takes, atomically: null for NaN and infinity, escapes for what is no Unicode."""
+    with atomic_write(file, 'w') as out:
+        json.dump(_plain(content), out, indent=indent, allow_nan=False)
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {_plain(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    if isinstance(content, str):
+        return printable(content)
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+class Scan(NamedTuple):
+    """What a folder holds; paths within it.
+
+    Attributes:
+        images: in natural order (2.png before 10.png).
+        others: files that are no images of a known type.
+        folders: subfolders that were not looked into, as they were not asked for or lead back to where they are.
+        broken: links to what is not there, and other things that are no files.
     """
-    root = Path(folder)
-    files = (p for p in (root.rglob('*') if recursive else root.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
-    inside = (p.relative_to(root) for p in files if p.is_file())
+    images: list[Path]
+    others: list[Path]
+    folders: list[Path]
+    broken: list[Path]
+
+    def passed_over(self) -> str:
+        """All but the images, in words: '12 .jfif, readme.md, 2 subfolders (a, b)'; '' where there is nothing else."""
+        kinds: dict[str, list[Path]] = {}
+        for path in sorted(self.others):
+            kinds.setdefault(path.suffix.lower(), []).append(path)
+        parts = [
+            f"{len(paths)} {suffix or 'without suffix'}" if len(paths) > 1 else str(paths[0])
+            for suffix, paths in sorted(kinds.items(), key=lambda item: -len(item[1]))
+        ]
+        for paths, what in ((self.folders, 'subfolder'), (self.broken, 'broken link')):
+            parts += [f'{counted(len(paths), what)} ({some(sorted(paths))})'] if paths else []
+        return ', '.join(parts)
+
+
+def scan_images(folder: str | Path, recursive: bool = False) -> Scan:
+    """Look through `folder`, and if `recursive` through its subfolders, linked ones as well.
+
+    Hidden files and folders are not worth a word. Raises `OSError`.
+    """
+    found = Scan([], [], [], [])
+    _scan(Path(folder), Path(), recursive, (os.path.realpath(folder), ), found)
     # sorted first: names that are naturally equal (1.png, 01.png, A.png, a.png) must not keep the file system's order
-    visible = sorted(p for p in inside if not any(part.startswith('.') for part in p.parts))
-    return [root / p for p in natsorted(visible, key=lambda p: p.parts, alg=ns.IGNORECASE)]
+    return found._replace(images=natsorted(sorted(found.images), key=lambda p: p.parts, alg=ns.IGNORECASE))
+
+
+def _scan(root: Path, inside: Path, recursive: bool, above: tuple[str, ...], found: Scan) -> None:
+    with os.scandir(root / inside) as entries:
+        for entry in entries:
+            path = inside / entry.name
+            if entry.name.startswith('.'):
+                continue
+            if entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if recursive and real not in above:
+                    _scan(root, path, recursive, (*above, real), found)
+                else:
+                    found.folders.append(path)
+            elif not entry.is_file():
+                found.broken.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                found.images.append(path)
+            else:
+                found.others.append(path)
+
+
+def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """The images of `scan_images` as paths."""
+    return [Path(folder) / path for path in scan_images(folder, recursive).images]
 
 
 def scandir(dir_path: str, suffix: str | tuple[str, ...] | None = None, recursive: bool = False,

@@ -9,38 +9,63 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from basicsr.utils.decoder import Messages, decode
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
-from basicsr.utils.image_header import read_header
+from basicsr.utils.files import atomic_write, read_bytes
+from basicsr.utils.image_header import Header, has_its_checksums, longest_zeros, read_header
+from basicsr.utils.notes import note
 
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')  # of the formats that hold 16 bits
 _FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE, 'unchanged': cv2.IMREAD_UNCHANGED}
 
 
-def decode_image(data: bytes, path: str = '') -> np.ndarray:
+def decode_image(data: bytes, path: str = '', flags: int = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) -> np.ndarray:
     """Bytes of an image file to (H, W, 3) BGR in the file's own depth (uint8 or uint16).
 
-    Grey becomes three equal channels, alpha is dropped, EXIF rotation is applied. Raises `UserError` for bytes that
-    are no image or end too early (OpenCV would fill the missing part silently).
+    Grey becomes three equal channels, alpha is dropped, EXIF rotation is applied; `flags` of OpenCV say otherwise. What is
+    doubtful or left out, such as further pages, is a `note`.
+
+    Raises:
+        UserError: for bytes that are no image, end too early, or are damaged as far as the format tells (OpenCV would
+            fill the rest silently), and for pixels that would be read as others.
     """
     if not data:
         raise UserError(f"'{path}' is empty")
-    if not read_header(data).complete:
+    header = read_header(data)
+    if not header.complete:
         raise UserError(f"'{path}' is cut off: the end of the image is missing (an incomplete download or copy?)")
+    if header.misread:
+        raise UserError(f"'{path}' {header.misread}")
     try:
-        img = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        img, messages = decode(data, flags)
     except cv2.error as error:
         raise UserError(f"'{path}' cannot be decoded: {error.err}") from error
     if img is None:
-        raise UserError(f"'{path}' is not an image that can be read (damaged, or not an image file)")
+        said = f': {messages.damage}' if messages.damage else ''
+        raise UserError(f"'{path}' is not an image that can be read (damaged, or not an image file){said}")
+    if messages.damage or not has_its_checksums(data):
+        raise UserError(f"'{path}' is damaged inside: {messages.damage or 'its pixels do not fit their checksum'}")
     if img.dtype not in (np.uint8, np.uint16):
         raise UserError(f"'{path}' holds {img.dtype} values; 8-bit and 16-bit images are supported")
+    _tell_doubts(data, path, header, messages, img)
     return img
+
+
+def _tell_doubts(data: bytes, path: str, header: Header, messages: Messages, img: np.ndarray) -> None:
+    for text in messages:
+        doubt = ', so a part of the picture may be wrong' if text == messages.doubt else ''
+        note(f"'{path}': the decoder says: {text}{doubt}", doubtful=bool(doubt))
+    zeros = longest_zeros(data, least=256 + img.shape[0] * img.shape[1] // 8000)
+    if zeros:
+        note(f"'{path}' holds {zeros} zero bytes in a row amid its pixels, so a part of the picture may be wrong",
+             doubtful=True)
+    if header.pages > 1:
+        note(f"'{path}' has {header.pages} pages or frames; the first is used")
 
 
 def imread(path: str | Path) -> np.ndarray:
     """`decode_image` of a file; any path that the file system allows (OpenCV alone fails on some non-ASCII names)."""
-    return decode_image(Path(path).read_bytes(), str(path))
+    return decode_image(read_bytes(path), str(path))
 
 
 def to_float(img: np.ndarray) -> np.ndarray:
@@ -88,11 +113,11 @@ def to_bytes(img: np.ndarray, rgb2bgr: bool = True) -> np.ndarray:
     return np.ascontiguousarray(np.rint(img.astype(np.float64).clip(0, 1) * 255).astype(np.uint8))
 
 
-def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
-    """BasicSR's reader: 'color' (8-bit BGR), 'grayscale' or 'unchanged'; float32 gives [0, 1]."""
-    img = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[flag]) if content else None
-    if img is None:
-        raise UserError('these bytes are not an image that can be read')
+def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False, path: str = '') -> np.ndarray:
+    """BasicSR's reader: 'color' (8-bit BGR), 'grayscale' or 'unchanged'; float32 gives [0, 1]. Raises as `decode_image`."""
+    if not content and not path:
+        raise UserError('these bytes are not an image: there are none')
+    img = decode_image(content, path or 'these bytes', _FLAGS[flag])
     return to_float(img) if float32 else img
 
 

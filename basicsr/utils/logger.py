@@ -48,7 +48,7 @@ def get_root_logger(logger_name: str = 'basicsr', log_level: int = logging.INFO,
         logger.propagate = False
         logger.setLevel(logging.DEBUG)  # the file gets everything, the console what its own level lets through
     if log_file is not None and rank == 0:
-        file_handler = logging.FileHandler(log_file, 'a', encoding='utf-8')
+        file_handler = logging.FileHandler(log_file, 'a', encoding='utf-8', errors='backslashreplace')
         file_handler.setFormatter(logging.Formatter(_FORMAT))
         close_log_file(logger_name)
         for backlog in [h for h in logger.handlers if isinstance(h, _Backlog)]:

@@ -1,11 +1,41 @@
-"""Names that become paths: what they may be. Whoever makes a path of a name that a user or a file gave asks here first."""
+"""Names of files: which may become paths, and which are the same.
+
+Whoever makes a path of a name that a user or a file gave asks here first; whoever compares names compares `normal` ones.
+"""
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path, PurePath, PureWindowsPath
 
 from basicsr.utils.errors import UserError
 
 LONGEST = 200  # bytes; file systems take 255, and names get a time or a suffix behind them
+
+
+def normal(name: str) -> str:
+    """One spelling of what looks the same: macOS stores 'é' as two characters (NFD), others as one (NFC)."""
+    return name if name.isascii() else unicodedata.normalize('NFC', name)
+
+
+def spellings(name: str) -> list[str]:
+    """A name as it is and in both Unicode forms."""
+    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ('NFC', 'NFD'))]))
+
+
+def name_bytes(name: str) -> bytes:
+    """The bytes of a name, also of one that is no UTF-8."""
+    return name.encode('utf-8', 'surrogateescape')
+
+
+def printable(text: str) -> str:
+    """Text for those who refuse what is no Unicode: bytes of a name in another encoding become backslash escapes."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
+def check_unicode(path: str | Path, who: str) -> None:
+    """Raise `UserError` for a path that is no UTF-8, where `who` has to open it and takes no other."""
+    if printable(str(path)) != str(path):
+        raise UserError(f"'{path}': {who} takes only paths in UTF-8; rename the file or its folder")
 
 
 def name_mistake(name: str) -> str:
@@ -14,7 +44,7 @@ def name_mistake(name: str) -> str:
         return 'must be a name'
     if any(character in '/\\' or ord(character) < 32 for character in name) or PureWindowsPath(name).drive:
         return "must be a name without '/', '\\', drive and control characters"
-    return '' if len(name.encode(errors='surrogateescape')) <= LONGEST else f'must have at most {LONGEST} bytes'
+    return '' if len(name_bytes(name)) <= LONGEST else f'must have at most {LONGEST} bytes'
 
 
 def checked(name: str, what: str) -> str:

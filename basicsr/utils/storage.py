@@ -10,6 +10,8 @@ from weakref import WeakValueDictionary
 import lmdb
 
 from basicsr.utils.errors import UserError
+from basicsr.utils.files import read_bytes, read_text
+from basicsr.utils.names import name_bytes
 
 # LMDB refuses to open a database twice in a process, so readers of the same one (lq = gt, train = val) share it
 _OPEN: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
@@ -35,7 +37,7 @@ class FileClient:
     def get(self, filepath: str, client_key: str = 'default') -> bytes:
         """Bytes of a file, or of an LMDB entry."""
         if self.backend == 'disk':
-            return Path(filepath).read_bytes()
+            return read_bytes(filepath)
         return self._databases[client_key].get(str(filepath))
 
 
@@ -50,8 +52,11 @@ class LmdbReader:
     def get(self, key: str) -> bytes:
         if self._env is None:
             self._env = self._environment()
-        with self._env.begin(write=False) as transaction:
-            value = transaction.get(key.encode())
+        try:
+            with self._env.begin(write=False) as transaction:
+                value = transaction.get(name_bytes(key))
+        except lmdb.Error as error:
+            raise UserError(f"the entry '{key}' of the database '{self.path}' cannot be read: {error}") from error
         if value is None:
             raise UserError(f"the database '{self.path}' has no entry '{key}', although meta_info.txt lists it")
         return bytes(value)
@@ -61,7 +66,7 @@ class LmdbReader:
         env = _OPEN.get(name)
         if env is None:
             try:
-                env = _OPEN[name] = lmdb.open(self.path, **self._open)
+                env = _OPEN[name] = lmdb.open(os.fsencode(self.path), **self._open)
             except lmdb.Error as error:
                 raise UserError(f"the database '{self.path}' cannot be opened: {error}") from error
         return env
@@ -78,5 +83,6 @@ def read_lmdb_keys(path: str) -> list[str]:
             f"'{path}' is not a database of this toolbox (a folder '*.lmdb' with meta_info.txt); make one with: "
             'basicsr lmdb FOLDER OUT.lmdb')
     # names may hold spaces and dots, so the line is read from its end
-    names = [re.sub(r' \([\d, ]+\).*$', '', line) for line in meta.read_text(encoding='utf-8').splitlines() if line]
+    lines = [line.rstrip('\r') for line in read_text(meta).split('\n')]
+    names = [re.sub(r' \([\d, ]+\).*$', '', line) for line in lines if line]
     return [name.rsplit('.', 1)[0] for name in names]

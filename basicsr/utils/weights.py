@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.errors import UserError, naming, nearest, some
 from basicsr.utils.files import atomic_write
+from basicsr.utils.names import check_unicode
 
 _FALLBACK = ('params_ema', 'params', 'state_dict', 'model_state_dict')
 # Lightning's dictionary of hyper-parameters, in the places where its versions keep it; read as a plain dictionary
@@ -69,7 +70,7 @@ def read_file(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file '{path}'")
-    with path.open('rb') as file:
+    with naming(path), path.open('rb') as file:
         start = file.read(2)
         if start not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
             raise UserError(f"'{path}' is not a weights file (.pth, .safetensors)")
@@ -84,7 +85,7 @@ def read_file(path: str | Path) -> Any:
         safe += [(make, f'numpy.{core}.multiarray.{make.__name__}') for core in ('core', '_core')]
     safe += [argparse.Namespace, *((dict, name) for name in _LIGHTNING_DICTS), *_PATHS]
     try:
-        with torch.serialization.safe_globals(safe):
+        with naming(path), torch.serialization.safe_globals(safe):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r'GLOBAL (\S+)', str(error))  # as torch calls a class or function of a pickle
@@ -99,7 +100,7 @@ def read_file(path: str | Path) -> Any:
 def _check_archive(path: Path) -> None:
     """Compare every record with its checksum, which PyTorch does not. Raises `UserError`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with naming(path), zipfile.ZipFile(path) as archive:
             if not any(record.CRC for record in archive.infolist()):  # PyTorch can be told to leave them out
                 return
             wrong = archive.testzip()
@@ -138,7 +139,7 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         found = next((k for k in wanted if k in entries), entries[0] if len(entries) == 1 else None)
         if found is None:
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
-                            f" It has: {', '.join(map(str, entries or content)) or 'nothing'}" +
+                            f" It has: {some(list(entries or content)) or 'nothing'}" +
                             ('; choose by --key, or param_key_g of an option file' if entries else ''))
         only = key is None and found not in _FALLBACK
         choice = f'{found}, the only one' if only else found if key in (None, found) else f'{found} (there is no {key})'
@@ -204,8 +205,9 @@ def _load_safetensors(path: Path) -> Weights:
     from safetensors import SafetensorError, safe_open
     if not path.is_file():
         raise UserError(f"there is no file '{path}'")
+    check_unicode(path, 'safetensors')
     try:
-        with safe_open(path, 'pt') as file:
+        with naming(path), safe_open(path, 'pt') as file:
             header = file.metadata() or {}
             state = {k: file.get_tensor(k) for k in file.keys()}
         meta = {k: json.loads(v) for k, v in header.items() if k != 'format'}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from basicsr.config.base import read_options
 from basicsr.registry import project_root
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, some
 from basicsr.utils.logger import get_root_logger
 from basicsr.weights.detection import detect
 
@@ -78,11 +78,8 @@ def _options_of(network: dict[str, Any]) -> str:
     return f', as in Options/{max(found, key=lambda pair: pair[0])[1]}' if found else ''
 
 
-def _listed(what: str, keys: list[str], limit: int = 8) -> str:
-    if not keys:
-        return ''
-    more = f' and {len(keys) - limit} more' if len(keys) > limit else ''
-    return f"{len(keys)} keys {what}: {', '.join(keys[:limit])}{more}"
+def _listed(what: str, keys: list[str]) -> str:
+    return f'{len(keys)} keys {what}: {some(keys)}' if keys else ''
 
 
 def _spell(options: dict) -> str:
