@@ -43,9 +43,9 @@ def make_lmdb_from_imgs(data_path: str, lmdb_path: str, img_path_list: Sequence[
 
 def _pack(images: Iterable[tuple[str, Path]], output: str | Path, compress_level: int) -> None:
     images = list(images)
-    odd = next((key for key, _ in images if '\n' in key), None)
-    if odd is not None:  # meta_info.txt has a line for each name
-        raise UserError(f'{odd!r} has a line break in its name; rename it')
+    for key, path in images:
+        if '\n' in key:  # meta_info.txt has a line for each name
+            raise UserError(f'{key!r} in {str(path.parent)!r} has a line break in its name; rename it')
     maker = LmdbMaker(output, compress_level=compress_level)
     with maker.env:  # closed, too, when an image cannot be read
         for key, path in tqdm(images, unit='image', disable=not sys.stderr.isatty()):
