@@ -10,7 +10,7 @@ from basicsr.ablation.runs import choose_gpus, run_all
 from basicsr.ablation.study import Study
 from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, kept
 from basicsr.weights.semantic_prior import equip
 
 
@@ -22,9 +22,10 @@ def conduct(study: Study, gpus: str, report_only: bool = False) -> int:
     chosen = choose_gpus(gpus)
     os.environ['CUDA_VISIBLE_DEVICES'] = chosen[0]  # of this process, which measures time at the end
     _build_networks(study)
-    failures = {} if report_only else run_all(study.runs, chosen)
-    report = collect(study, _costs(study), failures)
-    files = write(report, study.results)
+    with kept(study.results):
+        failures = {} if report_only else run_all(study.runs, chosen)
+        report = collect(study, _costs(study), failures)
+        files = write(report, study.results)
     print(show(report))
     print('written: ' + ', '.join(map(str, files)))
     for row in report['variants']:

@@ -16,8 +16,9 @@ from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailabl
 from basicsr.evaluation.report import report, table
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
+from basicsr.inference.restorer import ImageRestorer
 from basicsr.metrics.gt_mean import match_mean
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, kept
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.names import below
 
@@ -67,40 +68,44 @@ class Evaluation:
                                   ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
         results = {}
-        for name, one in self.data.items():
-            home = folder / name if len(self.data) > 1 else folder
-            if about(one.data).summary():  # which of several possible folders the images of a task come from
-                print(f'{name}:\n{about(one.data).summary()}')
-            note = 'results scaled to the mean of the ground truth' if self.GT_mean else ''
-            comparison = Comparison(home, self.images, note) if self.comparison else None
-
-            def watch(seen: Restored, name: str = name, home: Path = home,
-                      comparison: Comparison | None = comparison) -> None:
-                if not seen.finite:
-                    self.not_finite.append(seen.file)
-                    return
-                if comparison is not None and seen.images.gt is not None:
-                    lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
-                    comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
-                if self.images:
-                    imwrite(to_bytes(seen.images.result), below(home, seen.task, f'{seen.name}.png', what=name))
-
-            found = evaluate(by_restorer(restorer), one.loader(), metrics, device=restorer.device,
-                             adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
-            if comparison is not None and comparison.names:
-                comparison.write()
-                print(f"{name}: compared with the input in {home / 'test_results.txt'}" +
-                      (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
-            if found.rows:
-                results[name] = found
-            elif found.images:
-                done = f'{found.images} images written to {home}' if self.images else 'nothing to measure'
-                print(f'{name}: no ground truth; {done}')
-        if results:
-            settings = {key: getattr(self, key) for key in ('GT_mean', 'self_ensemble', 'tile')}
-            chosen = metrics if self.metrics else None
-            print(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
+        with kept(folder):
+            for name, one in self.data.items():
+                found = self._measure(name, one, restorer, metrics, folder / name if len(self.data) > 1 else folder)
+                if found.rows:
+                    results[name] = found
+            if results:
+                settings = {key: getattr(self, key) for key in ('GT_mean', 'self_ensemble', 'tile')}
+                chosen = metrics if self.metrics else None
+                print(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
         return results, metrics
+
+    def _measure(self, name: str, one: DataSet, restorer: ImageRestorer, metrics: Metrics, home: Path) -> Results:
+        """Restore and measure one data set; its pictures go to `home`."""
+        if about(one.data).summary():  # which of several possible folders the images of a task come from
+            print(f'{name}:\n{about(one.data).summary()}')
+        note = 'results scaled to the mean of the ground truth' if self.GT_mean else ''
+        comparison = Comparison(home, self.images, note) if self.comparison else None
+
+        def watch(seen: Restored) -> None:
+            if not seen.finite:
+                self.not_finite.append(seen.file)
+                return
+            if comparison is not None and seen.images.gt is not None:
+                lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
+                comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
+            if self.images:
+                imwrite(to_bytes(seen.images.result), below(home, seen.task, f'{seen.name}.png', what=name))
+
+        found = evaluate(by_restorer(restorer), one.loader(), metrics, device=restorer.device,
+                         adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
+        if comparison is not None and comparison.names:
+            comparison.write()
+            print(f"{name}: compared with the input in {home / 'test_results.txt'}" +
+                  (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
+        if found.images and not found.rows:
+            done = f'{found.images} images written to {home}' if self.images else 'nothing to measure'
+            print(f'{name}: no ground truth; {done}')
+        return found
 
 
 def side_by_side(found: Mapping[str, tuple[Mapping[str, Results], Metrics]]) -> list[str]:

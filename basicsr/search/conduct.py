@@ -13,6 +13,7 @@ from basicsr.search.results import write_results
 from basicsr.search.run import Search, describe_failures
 from basicsr.search.space import check_space, read_space
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.files import kept
 from basicsr.utils.names import checked
 
 
@@ -21,14 +22,15 @@ def conduct(search: Search, folder: Path) -> None:
 
     Raises `UserError` when none was completed.
     """
-    try:
-        search.run()
-    finally:  # also after a stop: what there is so far
-        completed = any(t.state.name == 'COMPLETE' for t in search.study.get_trials(deepcopy=False))
-        if completed:
-            print('\n'.join(write_results(search, folder)))
-            print(f'{search.finished()} of {search.trials} trials are finished; train with the best options:\n'
-                  f'  python basicsr/train.py --opt {folder / "best.yml"}')
+    with kept(folder):
+        try:
+            search.run()
+        finally:  # also after a stop: what there is so far
+            completed = any(t.state.name == 'COMPLETE' for t in search.study.get_trials(deepcopy=False))
+            if completed:
+                print('\n'.join(write_results(search, folder)))
+                print(f'{search.finished()} of {search.trials} trials are finished; train with the best options:\n'
+                      f'  python basicsr/train.py --opt {folder / "best.yml"}')
     if not completed:
         raise UserError(f'none of {search.finished()} trials was completed{describe_failures(search.study)}')
 

@@ -5,7 +5,7 @@ import csv
 import math
 from pathlib import Path
 
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, check_kept
 
 
 class Table:
@@ -30,6 +30,7 @@ class Table:
         if not grows:
             self._write_all()
             return
+        check_kept(self.path)
         with self.path.open('a', newline='', encoding='utf-8') as file:
             csv.DictWriter(file, list(self.columns())).writerow(row)
 
