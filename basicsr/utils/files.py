@@ -68,8 +68,9 @@ def check_kept(path: str | Path) -> None:
     """Before a file is written. Raises `UserError` where a folder above it was to be kept, and was not."""
     for folder in Path(os.path.abspath(path)).parents:
         if folder in _KEPT and _identity(folder) != _KEPT[folder]:
-            raise UserError(f"'{folder}' was removed, renamed or replaced while it was written to; what comes now has no"
-                            ' place, so this ends here')
+            raise UserError(
+                f"'{folder}' was removed, renamed or replaced while it was written to; what comes now has no"
+                ' place, so this ends here')
 
 
 def _identity(folder: Path) -> tuple[int, int]:
