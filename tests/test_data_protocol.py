@@ -27,5 +27,5 @@ def test_what_a_data_set_says_of_itself_and_what_is_taken_where_it_says_nothing(
 
 def test_optional_methods_are_documented_and_those_of_several_tasks_have_all():
     names = {name for name in vars(SaysMore) if not name.startswith('_')}
-    assert names == {'summary', 'absent', 'stored', 'tasks'}
+    assert names == {'summary', 'absent', 'stored', 'tasks', 'input_sizes', 'has_gt'}
     assert all(getattr(SaysMore, name).__doc__ and hasattr(TaskSamples, name) for name in names)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 
 from basicsr.commands.metric_arguments import add_arguments
-from basicsr.utils.errors import run_main
+from basicsr.utils.errors import UserError, run_main
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from basicsr.evaluation.files import write_images
+    from basicsr.evaluation.files import left_out, write_images
     from basicsr.evaluation.folders import measure_folders, write_summary
     from basicsr.evaluation.metric_choice import choose_metrics
     from basicsr.evaluation.report import table
@@ -33,10 +33,14 @@ def run(args: argparse.Namespace) -> None:
     found = measure_folders(args.result_dir, args.gt_dir, metrics, args.filename_tmpl, choose_device(args.device))
     lines = {row.name: row.values for row in found.rows}
     print('\n'.join(table({**lines, f'mean of {len(lines)}': found.means}, metrics)))
+    for label, count in found.left_out.items():
+        print(left_out(label, count, found.images))
     if args.csv:
         write_images(args.csv, [('', row) for row in found.rows])
     if args.json:
         write_summary(args.json, args.result_dir, args.gt_dir, found, metrics)
+    if found.left_out:
+        raise UserError('some images have no number, as said above; the means leave them out')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from basicsr.data import build_dataset
 from basicsr.data.loader import Failed, SeededSamples
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
+from basicsr.metrics import is_measured, needs_gt, too_small
 from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError, counted
 
@@ -31,15 +32,18 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
         for key, block in blocks.items():
             try:
                 with stage.naming_places():
-                    found += _check(key, block)
+                    found += _check(key, block, stage.opt['val']['metrics'])
             except UserError as error:
                 found.append(str(error))
         mistakes += [f"stage '{stage.opt['name']}': {text}" if len(stages) > 1 else text for text in found]
     return mistakes
 
 
-def _check(key: str, block: dict) -> list[str]:
-    """Read every sample of a block once, whole; print a summary and return the mistakes."""
+def _check(key: str, block: dict, metrics: dict[str, dict]) -> list[str]:
+    """Read every sample of a block once, whole; print a summary and return the mistakes.
+
+    `metrics`: what measures the results of all blocks but those that are trained on.
+    """
     mistakes = []
     try:
         dataset = build_dataset(block | _whole_images(block))
@@ -61,6 +65,13 @@ def _check(key: str, block: dict) -> list[str]:
         if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
             mistakes.append(
                 f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
+        size = h * block['scale'], w * block['scale']
+        small = [] if block['phase'] == 'train' else [
+            label for label, metric in metrics.items()
+            if ('gt' in sample or not needs_gt(metric)) and not is_measured(size, metric)
+        ]
+        if small:
+            mistakes.append(f"datasets.{key}: '{sample['lq_path']}' {too_small(size, metrics, small, block['scale'])}")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
           f' sizes: {common}')

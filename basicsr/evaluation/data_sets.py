@@ -27,6 +27,11 @@ class DataSet(NamedTuple):
         return ImageLoader(self.data, self.block, batch_size=1, sampler=self.indices)
 
 
+def of_loader(loader: Any) -> DataSet:
+    """What a loader of a run reads; of several processes, all that they read together."""
+    return DataSet(loader.dataset.dataset, loader.dataset.opt)
+
+
 def of_options(opt: dict[str, Any], file: str) -> dict[str, DataSet]:
     """Every val and test block, by name. Raises `UserError` where there is none."""
     found: dict[str, DataSet] = {}

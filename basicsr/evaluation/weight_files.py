@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.data.protocol import about
-from basicsr.evaluation.comparison import Comparison
+from basicsr.evaluation.comparison import COMPARED, Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
+from basicsr.evaluation.preconditions import try_out
 from basicsr.evaluation.report import report, table
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
@@ -67,6 +68,9 @@ class Evaluation:
         restorer = build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile,
                                   ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
+        compared = COMPARED if self.comparison else {}
+        for one in self.data.values():
+            try_out(by_restorer(restorer), one, {**metrics, **compared}, restorer.device)
         results = {}
         with kept(folder):
             for name, one in self.data.items():

@@ -10,9 +10,20 @@ from basicsr.config import LoadedOptions
 from basicsr.config.report import raise_mistakes
 from basicsr.data import build_dataset
 from basicsr.data.loader import ImageLoader
+from basicsr.data.protocol import about
 from basicsr.data.resident_loader import ResidentLoader
+from basicsr.evaluation.data_sets import DataSet, of_loader
+from basicsr.evaluation.evaluate import Batch, Metrics
+from basicsr.evaluation.preconditions import check_sizes, measured, or_too_small, sizes_of, try_metric, try_out
+from basicsr.evaluation.restoring import by_model
 from basicsr.losses import build_loss
+from basicsr.models.image_restoration_model import ImageCleanModel
+from basicsr.models.sr_model import SRModel
+from basicsr.models.validation import validates_itself
+from basicsr.training.early_stop import EarlyStop
 from basicsr.utils.errors import UserError
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.seed import undrawn
 
 
 def check_stages(stages: Sequence[LoadedOptions]) -> None:
@@ -48,6 +59,84 @@ def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader | Resident
             raise UserError(
                 f"datasets.{loader.dataset.opt['block']}: images have {given} channels ('{sample['lq_path']}'),"
                 f" but network_g ({opt['network_g']['type']}) takes {wanted}")
+
+
+def check_validation(opt: dict[str, Any], model: Any, loaders: Sequence[ImageLoader],
+                     by: tuple[str, str] | None = None) -> None:
+    """Everything that the first validation needs: metrics, ground truths, sizes of images by the headers of their files.
+
+    Args:
+        model: its network restores the smallest image of each set; the class alone tries all else. What others validate
+            by themselves is their own affair.
+        by: (option, label) of a metric that must be there on the first validation set; default what ends the run early.
+
+    Raises `UserError`.
+    """
+    metrics, sets = opt['val']['metrics'], [of_loader(loader) for loader in loaders]
+    if validates_itself(model):
+        return
+    given = [measured(metrics, one) for one in sets]
+    _check_choices(opt, sets, given, by)
+    network = None if isinstance(model, type) else model
+    for label in (label for label in metrics if any(label in some for some in given)):
+        try:
+            try_metric(metrics[label], getattr(network, 'device', None))
+        except UserError as error:
+            raise UserError(f'val.metrics.{label}: {error}') from error
+    for one, some in zip(sets, given):
+        if network is None:
+            check_sizes(one, some, sizes_of(one), opt.get('scale', 1))
+        else:
+            with undrawn(), network.validating():
+                try_out(by_model(network), one, metrics, network.device)
+
+
+def _check_choices(opt: dict[str, Any], sets: Sequence[DataSet], given: Sequence[Metrics],
+                   by: tuple[str, str] | None) -> None:
+    """Whether the metrics by which weights are chosen and runs are ended are measured at all."""
+    if not (sets and opt['val']['metrics']):
+        return
+    train = opt.get('train') or {}
+    if opt['is_train'] and train.get('early_stop'):
+        by = by or ('train.early_stop', EarlyStop(opt).metric)
+    if by and by[1] not in given[0]:
+        raise UserError(f"{by[0]}: '{by[1]}' needs a ground truth, and datasets.{sets[0].block['block']}, the first"
+                        ' validation set, has none; give it one, or name a metric that needs none')
+    chosen = opt['val'].get('best_metric')
+    if not opt['is_train'] or any((chosen or next(iter(opt['val']['metrics']))) in some for some in given):
+        return
+    if chosen:
+        raise UserError(f"val.best_metric: '{chosen}' needs a ground truth, and no validation set has one, so that no"
+                        ' weights could be the best; name a metric that needs none')
+    get_root_logger().warning('no validation set has a ground truth, so no weights are kept as the best')
+
+
+def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
+    """The smallest patch, without patches the smallest image, goes through network and losses, and trains nothing.
+
+    Raises `UserError` where one of them refuses it. Models of others may train in other ways, and are not asked.
+    """
+    if type(model) not in (SRModel, ImageCleanModel):
+        return
+    one = of_loader(loader)
+    block, scale, index, cut = one.block, model.opt.get('scale', 1), 0, min(one.block.get('gt_sizes') or [0])
+    if not getattr(one.data, 'gt_size', block.get('gt_size')):
+        one = one._replace(data=about(one.data).stored())
+        sizes = sizes_of(one)
+        index = min(sizes, key=lambda i: min(sizes[i]), default=0)
+
+    def run(batch: Batch) -> None:
+        model.feed_data(batch)
+        if model.gt is None:
+            raise UserError(f"datasets.{block['block']}: there is no ground truth to train on")
+        model.test()
+        model.compute_losses(model.output, model.gt)
+
+    batch = next(iter(ImageLoader(one.data, block, batch_size=1, sampler=[index])))
+    if cut:
+        batch |= {key: batch[key][..., :side, :side] for key, side in (('gt', cut), ('lq', cut // scale))}
+    with undrawn(), model.validating():
+        or_too_small(run, batch, f"datasets.{block['block']}: ")
 
 
 def check_loggers(opt: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from basicsr.data.build import build_train_data, build_val_data
 from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
-from basicsr.training.preflight import check_channels, check_loggers
+from basicsr.training.preflight import check_channels, check_loggers, check_patch, check_validation
 from basicsr.training.trainer import Trainer, find_resume_state
 from basicsr.utils.dist import barrier
 from basicsr.utils.logger import close_log_file
@@ -31,6 +31,8 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         val_loaders = build_val_data(opt)
         check_channels(opt, [train_loader, *val_loaders])
         model = build_model(opt)
+        check_validation(opt, model, val_loaders)
+        check_patch(model, train_loader)
     if resume:
         model.load_resumed_networks(*resume)
     check_loggers(opt)
