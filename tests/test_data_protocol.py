@@ -81,6 +81,8 @@ def test_sizes_by_the_headers_are_those_of_the_items(tree, monkeypatch, block):
 
 
 def test_every_data_set_tells_its_sizes():
-    ours = [found for found in map(DATASET_REGISTRY.get, DATASET_REGISTRY.keys()) if found.__module__.startswith('basicsr.')]
+    ours = [
+        found for found in map(DATASET_REGISTRY.get, DATASET_REGISTRY.keys()) if found.__module__.startswith('basicsr.')
+    ]
     assert len(ours) > 10 and all(hasattr(found, 'input_sizes') for found in ours)
     assert list(about(Bare()).input_sizes()) == [] and not about(Bare()).has_gt()
