@@ -129,6 +129,63 @@ def test_the_owner_is_told(tmp_path):
     assert files(tmp_path) == set()
 
 
+WANDB = """
+class errors:
+    class Error(Exception):
+        pass
+
+class Settings:
+    def __init__(self, project=None, run_id=None):
+        if '/' in project or '/' in (run_id or ''):
+            raise errors.Error('Invalid name')
+
+def login():
+    import os
+    if not os.environ.get('WANDB_API_KEY'):
+        raise errors.Error('No API key configured.')
+
+def init(id, resume, name, config, project, sync_tensorboard):
+    import json, os
+    class Run:
+        def finish(self):
+            with open(os.environ['WANDB_LOG'], 'a') as file:
+                file.write(json.dumps([id, resume, name, project]) + '\\n')
+    return Run()
+"""
+
+
+def test_wandb_is_asked_before_folders_are_touched(tiny_options, tmp_path, capsys, monkeypatch, request):
+    request.addfinalizer(lambda: sys.modules.pop('wandb', None))
+    (tmp_path / 'modules').mkdir()
+    (tmp_path / 'modules' / 'wandb.py').write_text(WANDB)
+    monkeypatch.syspath_prepend(tmp_path / 'modules')
+    monkeypatch.setenv('WANDB_LOG', str(tmp_path / 'log'))
+    options = [str(tiny_options()), 'logger.use_tb_logger=true', 'logger.wandb.project=p']
+    assert train(options) == 2
+    assert 'logger.wandb: No API key configured. (or WANDB_MODE=offline' in capsys.readouterr().err
+    monkeypatch.setenv('WANDB_API_KEY', 'x')
+    assert train([*options, 'logger.wandb.resume_id=a/b']) == 2
+    assert capsys.readouterr().err.endswith('error: logger.wandb: Invalid name\n')
+    assert not (tmp_path / 'experiments').exists()
+    assert train(options) == 0 and train([*options, 'logger.wandb.resume_id=abc']) == 0
+    assert [json.loads(line) for line in (tmp_path / 'log').read_text().splitlines()] == [[None, None, 'tiny', 'p'],
+                                                                                          ['abc', 'allow', 'tiny', 'p']]
+
+
+def test_a_package_that_cannot_be_imported_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys,
+                                                                              monkeypatch):
+    from basicsr.training import preflight
+
+    def load():
+        raise TypeError('Descriptors cannot be created directly')
+
+    monkeypatch.setattr(preflight, 'tensorboard', load)
+    assert train([str(tiny_options()), 'logger.use_tb_logger=true']) == 2
+    assert ('logger.use_tb_logger is set, but tensorboard cannot be imported (TypeError: Descriptors cannot'
+            in capsys.readouterr().err)
+    assert not (tmp_path / 'experiments').exists()
+
+
 @pytest.mark.parametrize('package', ['wandb', 'tensorboard'])
 def test_a_logger_that_is_not_there_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys, monkeypatch,
                                                                        package):

@@ -21,6 +21,7 @@ from basicsr.models.image_restoration_model import ImageCleanModel
 from basicsr.models.sr_model import SRModel
 from basicsr.models.validation import validates_itself
 from basicsr.training.early_stop import EarlyStop
+from basicsr.training.message_logger import tensorboard
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.seed import undrawn
@@ -140,16 +141,43 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
 
 
 def check_loggers(opt: dict[str, Any]) -> None:
-    """Raise `UserError` where a logger that is asked for is not installed."""
-    logs = opt['logger']
-    if not logs['use_tb_logger']:
+    """Import what logs and draws curves, and log in to wandb. Raises `UserError` where that fails."""
+    if opt['rank'] != 0:  # the others log nothing
         return
-    wanted = {'tensorboard': 'logger.use_tb_logger'}
-    if (logs.get('wandb') or {}).get('project'):
-        wanted['wandb'] = 'logger.wandb'
-    for package, option in wanted.items():
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"{option} is set, but {package} is not installed: pip install {package}")
+    _try_import('matplotlib', 'curves.png is drawn', lambda: importlib.import_module('matplotlib'))
+    logs = opt['logger']
+    if logs['use_tb_logger']:
+        _try_import('tensorboard', 'logger.use_tb_logger is set', tensorboard)
+        if (logs.get('wandb') or {}).get('project'):
+            _try_import('wandb', 'logger.wandb is set', lambda: importlib.import_module('wandb'))
+            _try_wandb(logs['wandb'])
+
+
+def _try_import(package: str, why: str, load: Callable[[], Any]) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f'{why}, but {package} is not installed: pip install {package}')
+    try:
+        load()
+    except Exception as error:  # versions that do not go together fail in many ways
+        raise UserError(f'{why}, but {package} cannot be imported ({type(error).__name__}: {_line(error)})') from error
+
+
+def _try_wandb(options: dict[str, Any]) -> None:
+    """The names and the login that `init_wandb` will need; without a server where wandb works offline."""
+    import wandb
+    try:
+        wandb.Settings(project=options['project'], run_id=options.get('resume_id'))
+    except Exception as error:  # of wandb or pydantic, by its version
+        raise UserError(f'logger.wandb: {_line(error)}') from error
+    try:
+        wandb.login()
+    except Exception as error:  # a service may fail in any way
+        raise UserError(f'logger.wandb: {_line(error)} (or WANDB_MODE=offline in the environment, or'
+                        ' logger.wandb.project=null)') from error
+
+
+def _line(error: Exception) -> str:
+    return ' '.join(str(error).split())
 
 
 def _parts(opt: dict[str, Any]) -> Iterator[tuple[Callable[[dict[str, Any]], Any], dict[str, Any]]]:
