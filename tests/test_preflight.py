@@ -13,7 +13,7 @@ from basicsr.cli import main as basicsr
 from basicsr.data import build_dataset
 from basicsr.data.protocol import about
 from basicsr.metrics import is_measured, least_size
-from basicsr.registry import ARCH_REGISTRY, METRIC_REGISTRY
+from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY
 from basicsr.utils import image_header
 from basicsr.utils.img import imwrite
 from basicsr.utils.weights import save_weights
@@ -187,7 +187,9 @@ def test_a_header_that_is_cut_off_tells_no_size(tmp_path):
         assert all(image_header.read_header(data[:n]).size in (None, (24, 40)) for n in range(len(data)))
 
 
-def test_a_set_of_others_that_enlarges_its_files_is_not_refused(tiny_options, tmp_path, folder):
+def test_a_set_of_others_that_enlarges_its_files_is_not_refused(tiny_options, tmp_path, folder, monkeypatch):
+    for name, value in (('_extra', []), ('_index', None), ('_objects', dict(DATASET_REGISTRY._objects))):
+        monkeypatch.setattr(DATASET_REGISTRY, name, value)  # the other tests do not know it
     file = tmp_path / 'double_dataset.py'
     file.write_text("""
 from basicsr.data.paired_image_dataset import PairedImageDataset

@@ -12,6 +12,7 @@ from basicsr.config import LoadedOptions
 from basicsr.config.signatures import read_signature
 from basicsr.data import build_dataset
 from basicsr.data.loader import Failed, SeededSamples
+from basicsr.data.pairing import is_its_own_truth
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
 from basicsr.metrics import is_measured, needs_gt, too_small
@@ -55,11 +56,13 @@ def _check(key: str, block: dict, metrics: dict[str, dict]) -> list[str]:
         print(f'datasets.{key}:\n{summary}')
     dataset = SeededSamples(about(dataset).stored(), block)
     sizes: Counter[str] = Counter()
+    same = 0
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
         sample = dataset[i]
         if isinstance(sample, Failed):
             mistakes.append(f'datasets.{key}: {sample.message}')
             continue
+        same += is_its_own_truth(sample, block)
         h, w = sample['lq'].shape[-2:]
         sizes[f'{w}x{h}'] += 1
         if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
@@ -75,6 +78,8 @@ def _check(key: str, block: dict, metrics: dict[str, dict]) -> list[str]:
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
           f' sizes: {common}')
+    if same:
+        print(f'datasets.{key}: {counted(same, "input")} of {len(dataset)} and the ground truth are the same file')
     if absent:
         print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
               f" {', '.join(map(repr, absent))}")

@@ -9,12 +9,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from basicsr.data.loader import Failed, ImageLoader, SeededSamples
+from basicsr.data.pairing import is_its_own_truth
 from basicsr.data.protocol import about
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Batch, Metrics, Restore, measure_all
 from basicsr.metrics import is_measured, least_size, needs_gt, too_small
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, counted
+from basicsr.utils.logger import get_root_logger
 
 _USUAL = 256  # pixels; a network that fails at this size, too, does not fail for an image that is too small
 Size = tuple[int, int]
@@ -23,6 +25,15 @@ Size = tuple[int, int]
 def measured(metrics: Metrics, one: DataSet) -> Metrics:
     """The metrics that a data set can give: without ground truth those that need none."""
     return metrics if about(one.data).has_gt() else {k: m for k, m in metrics.items() if not needs_gt(m)}
+
+
+def say_same_files(one: DataSet, name: str = '') -> None:
+    """Warn where inputs are their own ground truth, as the first one shows. `name`: of a set that is no block of options."""
+    item = SeededSamples(one.data, one.block)[(one.indices or [0])[0]]
+    if isinstance(item, Mapping) and is_its_own_truth(item, one.block):
+        get_root_logger().warning(
+            f"{_place(one) or f'{name}: '}the input '{item['lq_path']}' is its own ground truth, the"
+            ' same file; are both meant to be in one folder?')
 
 
 def try_metric(block: Mapping[str, Any], device: Any = None) -> None:

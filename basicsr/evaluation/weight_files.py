@@ -13,7 +13,7 @@ from basicsr.evaluation.comparison import COMPARED, Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
-from basicsr.evaluation.preconditions import try_out
+from basicsr.evaluation.preconditions import say_same_files, try_out
 from basicsr.evaluation.report import report, table
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
@@ -69,7 +69,8 @@ class Evaluation:
                                   ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
         compared = COMPARED if self.comparison else {}
-        for one in self.data.values():
+        for name, one in self.data.items():
+            say_same_files(one, name)
             try_out(by_restorer(restorer), one, {**metrics, **compared}, restorer.device)
         results = {}
         with kept(folder):

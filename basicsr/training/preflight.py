@@ -14,7 +14,15 @@ from basicsr.data.protocol import about
 from basicsr.data.resident_loader import ResidentLoader
 from basicsr.evaluation.data_sets import DataSet, of_loader
 from basicsr.evaluation.evaluate import Batch, Metrics
-from basicsr.evaluation.preconditions import check_sizes, measured, or_too_small, sizes_of, try_metric, try_out
+from basicsr.evaluation.preconditions import (
+    check_sizes,
+    measured,
+    or_too_small,
+    say_same_files,
+    sizes_of,
+    try_metric,
+    try_out,
+)
 from basicsr.evaluation.restoring import by_model
 from basicsr.losses import build_loss
 from basicsr.models.image_restoration_model import ImageCleanModel
@@ -49,9 +57,13 @@ def check_stages(stages: Sequence[LoadedOptions]) -> None:
 
 
 def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader | ResidentLoader]) -> None:
-    """Read one sample of each data set. Raises `UserError` when the network does not take as many channels."""
+    """Read one sample of each data set. Raises `UserError` when the network does not take as many channels.
+
+    A sample whose input is its ground truth is warned of.
+    """
     wanted = input_channels(opt['network_g'])
     for loader in loaders:
+        say_same_files(of_loader(loader))
         sample = loader.dataset[0]
         if wanted is None or not isinstance(sample, dict) or 'lq' not in sample:  # unknown, or a file to be named later
             continue
