@@ -198,6 +198,27 @@ def test_a_logger_that_is_not_there_is_told_before_folders_are_touched(tiny_opti
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize('way', ['a file', 'a link that leads nowhere', 'not writable'])
+def test_a_place_for_folders_that_is_none_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys,
+                                                                             monkeypatch, way):
+    options = str(tiny_options())
+    assert train([options]) == 0
+    place = tmp_path / 'experiments' / 'tb_logger'
+    if way == 'a file':
+        place.write_text('')
+    elif way == 'not writable':
+        place.mkdir()
+        monkeypatch.setattr(ownership.os, 'access', lambda path, mode: Path(path) != place)  # all is allowed to root
+    else:
+        place.symlink_to(tmp_path / 'nowhere')
+    before = files(tmp_path)
+    assert train([options, 'logger.use_tb_logger=true']) == 2
+    said = f"'{place / 'tiny'}' cannot be made: '{place}' "
+    assert said + ('may not be written to' if way == 'not writable' else 'is not a folder') in capsys.readouterr().err
+    assert files(tmp_path) == before
+    assert way == 'not writable' or train([options]) == 0  # who logs nothing needs no place for it
+
+
 TAKES_AWAY = """
 import shutil
 from pathlib import Path

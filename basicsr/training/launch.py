@@ -17,7 +17,7 @@ from addict import Dict
 from basicsr.config import LoadedOptions, dict2str, freeze
 from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
-from basicsr.training.ownership import archived_unless_owned, check_free, owned
+from basicsr.training.ownership import archived_unless_owned, check_free, check_makeable, owned
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write, kept
@@ -79,7 +79,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
 
     `later`: the stages after this one. What an earlier start left of them is renamed as well, now and not when they
     start: a resume after this stage would otherwise take them for finished. Raises `UserError` where another process
-    owns one of the folders; then none is touched. A run whose folder is taken away ends at its next write.
+    owns one of the folders, or where one cannot be made; then none is touched. A run whose folder is taken away ends at
+    its next write.
     """
     path = opt['path']
     root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
@@ -87,6 +88,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
         if opt['rank'] == 0:
             after = [Path(stage.opt['path']['experiments_root']) for stage in later]
             check_free(root, *after)
+            logged = opt['is_train'] and (opt['logger']['use_tb_logger'] or Path(path['tb_logger']).exists())
+            check_makeable(root, *after, *([Path(path['tb_logger'])] if logged else []))
             archived = stack.enter_context(owned(root, archive=not resuming))
             for folder in after:
                 archived_unless_owned(folder)
