@@ -5,6 +5,8 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from torch import nn
+
 from basicsr.archs import input_channels
 from basicsr.config import LoadedOptions
 from basicsr.config.report import raise_mistakes
@@ -127,7 +129,8 @@ def _check_choices(opt: dict[str, Any], sets: Sequence[DataSet], given: Sequence
 def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
     """The smallest patch, without patches the smallest image, goes through network and losses, and trains nothing.
 
-    Raises `UserError` where one of them refuses it. Models of others may train in other ways, and are not asked.
+    Raises `UserError` where one of them refuses it. Models of others may train in other ways, and their losses may count
+    how often they are called; they are not asked.
     """
     if type(model) not in (SRModel, ImageCleanModel):
         return
@@ -143,13 +146,20 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
         if model.gt is None:
             raise UserError(f"datasets.{block['block']}: there is no ground truth to train on")
         model.test()
-        model.compute_losses(model.output, model.gt)
+        for loss in (loss for _, loss in model.image_losses() if _is_ours(loss)):
+            loss(model.output, model.gt)
 
     batch = next(iter(ImageLoader(one.data, block, batch_size=1, sampler=[index])))
     if cut:
         batch |= {key: batch[key][..., :side, :side] for key, side in (('gt', cut), ('lq', cut // scale))}
     with undrawn(), model.validating():
         or_too_small(run, batch, f"datasets.{block['block']}: ")
+
+
+def _is_ours(loss: Any) -> bool:
+    kinds = {type(part).__module__.partition('.')[0]
+             for part in loss.modules()} if isinstance(loss, nn.Module) else {''}
+    return kinds <= {'basicsr', 'torch'}
 
 
 def check_loggers(opt: dict[str, Any]) -> None:
