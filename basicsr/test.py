@@ -41,12 +41,15 @@ def run(root_path: str | Path | None, argv: list[str]) -> None:
     from basicsr.models import build_model
     from basicsr.models.validation import measure_model, validates_itself
     from basicsr.training.launch import open_log, run_folders, start_run
+    from basicsr.training.preflight import check_channels, check_validation
     from basicsr.utils.dist import shutdown
     from basicsr.utils.logger import get_root_logger
     opt = start_run(loaded, args.launcher)
     with loaded.naming_places():
         loaders = build_val_data(opt)
         model = build_model(opt)
+        check_channels(opt, loaders)
+        check_validation(opt, model, loaders)
     metrics, save_img, missing = opt['val']['metrics'], opt['val']['save_img'], 0
     with run_folders(opt, resuming=False):  # last, so that a start that fails leaves earlier results as they are
         open_log(opt, loaded)

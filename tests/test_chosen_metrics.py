@@ -110,4 +110,4 @@ def test_mistakes_are_one_sentence(folders, tmp_path, capsys, arguments, words):
 def test_an_image_that_a_metric_cannot_measure_is_named(folders, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / 'in' / '2.png'), np.zeros((40, 40, 3), np.uint8))
     assert evaluate([*folders, '--metrics', 'niqe']) == 2
-    assert "in/2.png': NIQE needs two blocks" in capsys.readouterr().err
+    assert "in/2.png' is 40x40 pixels, and 'niqe' needs at least 96x192; leave" in capsys.readouterr().err

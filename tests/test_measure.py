@@ -104,9 +104,19 @@ def test_mistakes_are_told_in_one_sentence(arguments, words, capsys):
     assert error.startswith('error: ') and words in error and len(error.splitlines()) == 1
 
 
+def test_an_image_without_a_number_is_said(tmp_path, capsys):
+    for name, values in {'black': np.zeros, 'good': np.random.RandomState(0).random_sample}.items():
+        cv2.imwrite(str(tmp_path / f'{name}.png'), np.uint8(255 * values((96, 192, 3))))
+    assert main(['measure', str(tmp_path), '--json', str(tmp_path / 'means.json')]) == 2
+    said = capsys.readouterr()
+    assert 'niqe: 1 of 2 images have no number and are left out of the mean' in said.out
+    assert said.err == 'error: some images have no number, as said above; the means leave them out\n'
+    assert json.loads((tmp_path / 'means.json').read_text())['metrics']['niqe']['mean'] > 0
+
+
 def test_images_that_cannot_be_measured_are_named(pairs, tmp_path, capsys):
     assert main(['measure', str(pairs / 'input')]) == 2
-    assert "input/1.png': NIQE needs two blocks of 96x96" in capsys.readouterr().err
+    assert "input/1.png': NIQE needs at least 96x192 pixels, the image has 24x28" in capsys.readouterr().err
     assert main(['measure', str(pairs / 'input'), str(pairs / 'target'), '--protocol', 'pyqa']) == 2
     assert "Did you mean 'pyiqa'?" in capsys.readouterr().err
     cv2.imwrite(str(pairs / 'input' / '2.png'), np.zeros((9, 9, 3), np.uint8))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -45,6 +46,32 @@ def test_what_is_not_below_a_folder(name):
 
 def test_what_is_below_a_folder():
     assert below('folder', '', 'b/a.png', what='X') == Path('folder/b/a.png')
+
+
+@pytest.mark.parametrize('letter', ['a', 'ä', '夜', '\udcff'])  # the last is a byte that is no UTF-8
+def test_a_name_that_is_too_long_is_shortened(tmp_path, letter):
+    longest, width = 'x.png'.rjust(255, 'a'), len(os.fsencode(letter))
+    assert below(tmp_path, longest, what='X').name == longest
+    names = [f'{letter * (240 // width)}{middle}_{"s" * 20}_{i}.png' for middle in 'pq' for i in (5000, 10000)]
+    paths = [below(tmp_path, 'b', name, what='X') for name in names]
+    assert len(set(paths)) == 4 and all(p == below(tmp_path, 'b', n, what='X') for p, n in zip(paths, names))
+    for name, path in zip(names, paths):
+        imwrite(np.zeros((8, 8, 3), np.uint8), path)
+        assert path.name.endswith(name[-20:]) and (letter == '\udcff' or path.name[:20] == name[:20])
+
+
+def test_pictures_of_long_names_are_saved(tiny_options, tmp_path):
+    """A file system takes 255 bytes; the iteration, or the name of the run, stands behind the picture's own."""
+    for side in ('input', 'target'):
+        for stem in ('n' * 250 + 'p', 'n' * 250 + 'q'):
+            imwrite(np.zeros((8, 12, 3), np.uint8), tmp_path / 'long' / side / f'{stem}.png')
+    val = {'dataroot_lq': str(tmp_path / 'long' / 'input'), 'dataroot_gt': str(tmp_path / 'long' / 'target')}
+    options = str(tiny_options(datasets={'val': val}, val={'save_img': True}))
+    weights = tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth'
+    assert basicsr(['train', '--opt', options]) == 0
+    assert basicsr(['test', '--opt', options, f'path.pretrain_network_g={weights}']) == 0
+    assert len(list((tmp_path / 'experiments/tiny/visualization').glob('n*/n*_4.png'))) == 2
+    assert len(list((tmp_path / 'results/tiny/visualization/toy').glob('n*_tiny.png'))) == 2
 
 
 @pytest.fixture

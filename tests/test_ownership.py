@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from basicsr.registry import METRIC_REGISTRY
 from basicsr.test import main as run_test
 from basicsr.train import main as train
 from basicsr.training import ownership
 from basicsr.training.ownership import owned
 from basicsr.utils.errors import UserError
+from basicsr.utils.files import atomic_write, kept
 
 HOLD = """
 import sys, time
@@ -127,6 +129,63 @@ def test_the_owner_is_told(tmp_path):
     assert files(tmp_path) == set()
 
 
+WANDB = """
+class errors:
+    class Error(Exception):
+        pass
+
+class Settings:
+    def __init__(self, project=None, run_id=None):
+        if '/' in project or '/' in (run_id or ''):
+            raise errors.Error('Invalid name')
+
+def login():
+    import os
+    if not os.environ.get('WANDB_API_KEY'):
+        raise errors.Error('No API key configured.')
+
+def init(id, resume, name, config, project, sync_tensorboard):
+    import json, os
+    class Run:
+        def finish(self):
+            with open(os.environ['WANDB_LOG'], 'a') as file:
+                file.write(json.dumps([id, resume, name, project]) + '\\n')
+    return Run()
+"""
+
+
+def test_wandb_is_asked_before_folders_are_touched(tiny_options, tmp_path, capsys, monkeypatch, request):
+    request.addfinalizer(lambda: sys.modules.pop('wandb', None))
+    (tmp_path / 'modules').mkdir()
+    (tmp_path / 'modules' / 'wandb.py').write_text(WANDB)
+    monkeypatch.syspath_prepend(tmp_path / 'modules')
+    monkeypatch.setenv('WANDB_LOG', str(tmp_path / 'log'))
+    options = [str(tiny_options()), 'logger.use_tb_logger=true', 'logger.wandb.project=p']
+    assert train(options) == 2
+    assert 'logger.wandb: No API key configured. (or WANDB_MODE=offline' in capsys.readouterr().err
+    monkeypatch.setenv('WANDB_API_KEY', 'x')
+    assert train([*options, 'logger.wandb.resume_id=a/b']) == 2
+    assert capsys.readouterr().err.endswith('error: logger.wandb: Invalid name\n')
+    assert not (tmp_path / 'experiments').exists()
+    assert train(options) == 0 and train([*options, 'logger.wandb.resume_id=abc']) == 0
+    assert [json.loads(line) for line in (tmp_path / 'log').read_text().splitlines()] == [[None, None, 'tiny', 'p'],
+                                                                                          ['abc', 'allow', 'tiny', 'p']]
+
+
+def test_a_package_that_cannot_be_imported_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys,
+                                                                              monkeypatch):
+    from basicsr.training import preflight
+
+    def load():
+        raise TypeError('Descriptors cannot be created directly')
+
+    monkeypatch.setattr(preflight, 'tensorboard', load)
+    assert train([str(tiny_options()), 'logger.use_tb_logger=true']) == 2
+    assert ('logger.use_tb_logger is set, but tensorboard cannot be imported (TypeError: Descriptors cannot'
+            in capsys.readouterr().err)
+    assert not (tmp_path / 'experiments').exists()
+
+
 @pytest.mark.parametrize('package', ['wandb', 'tensorboard'])
 def test_a_logger_that_is_not_there_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys, monkeypatch,
                                                                        package):
@@ -137,3 +196,87 @@ def test_a_logger_that_is_not_there_is_told_before_folders_are_touched(tiny_opti
     assert train([str(tiny_options()), 'logger.use_tb_logger=true', 'logger.wandb.project=p']) == 2
     assert f'is set, but {package} is not installed: pip install {package}' in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize('way', ['a file', 'a link that leads nowhere', 'not writable'])
+def test_a_place_for_folders_that_is_none_is_told_before_folders_are_touched(tiny_options, tmp_path, capsys,
+                                                                             monkeypatch, way):
+    options = str(tiny_options())
+    assert train([options]) == 0
+    place = tmp_path / 'experiments' / 'tb_logger'
+    if way == 'a file':
+        place.write_text('')
+    elif way == 'not writable':
+        place.mkdir()
+        monkeypatch.setattr(ownership.os, 'access', lambda path, mode: Path(path) != place)  # all is allowed to root
+    else:
+        place.symlink_to(tmp_path / 'nowhere')
+    before = files(tmp_path)
+    assert train([options, 'logger.use_tb_logger=true']) == 2
+    said = f"'{place / 'tiny'}' cannot be made: '{place}' "
+    assert said + ('may not be written to' if way == 'not writable' else 'is not a folder') in capsys.readouterr().err
+    assert files(tmp_path) == before
+    assert way == 'not writable' or train([options]) == 0  # who logs nothing needs no place for it
+
+
+TAKES_AWAY = """
+import shutil
+from pathlib import Path
+from basicsr.utils.registry import METRIC_REGISTRY
+
+@METRIC_REGISTRY.register()
+def calculate_removal(img, img2, folder='', way='', **kwargs):
+    if Path(folder).is_dir() and not Path(folder + '_moved').exists():
+        shutil.move(folder, folder + '_moved')
+        if way == 'removed':
+            shutil.rmtree(folder + '_moved')
+        if way == 'replaced':
+            Path(folder).mkdir()
+    return 1.0
+"""
+
+
+@pytest.fixture
+def removal(tmp_path, monkeypatch):
+    """The file of a metric that takes a folder away, and its options."""
+    for name, value in (('_extra', []), ('_index', None), ('_objects', dict(METRIC_REGISTRY._objects))):
+        monkeypatch.setattr(METRIC_REGISTRY, name, value)  # the other tests do not know it
+    (tmp_path / 'removal_metric.py').write_text(TAKES_AWAY)
+
+    def options(folder: Path, way: str) -> list[str]:
+        block = {'type': 'calculate_removal', 'folder': str(folder), 'way': way}
+        return [f'metric_files=["{tmp_path / "removal_metric.py"}"]', f'val.metrics.removal={json.dumps(block)}']
+
+    return options
+
+
+@pytest.mark.parametrize('way', ['removed', 'renamed', 'replaced'])
+@pytest.mark.parametrize('more', [[], ['val.save_img=true'], ['logger.save_checkpoint_freq=1']], ids=str)
+def test_a_run_whose_folder_is_taken_away_ends(tiny_options, tmp_path, capsys, removal, way, more):
+    run = tmp_path / 'experiments' / 'tiny'
+    assert train([str(tiny_options()), *removal(run, way), 'val.val_freq=2', *more]) == 2
+    said = capsys.readouterr().err
+    assert f"'{run}' was removed, renamed or replaced while it was written to" in said and 'Traceback' not in said
+    assert run.is_dir() == (way == 'replaced') and files(run) == set()
+
+
+def test_a_test_whose_folder_is_taken_away_ends(tiny_options, tmp_path, capsys, removal):
+    options, results = str(tiny_options()), tmp_path / 'results' / 'tiny'
+    assert train([options]) == 0
+    weights = tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth'
+    assert run_test([options, f'path.pretrain_network_g={weights}', *removal(results, 'removed')]) == 2
+    assert f"'{results}' was removed" in capsys.readouterr().err and not results.exists()
+
+
+def test_a_folder_is_kept_while_something_writes_to_it(tmp_path):
+    with kept(tmp_path / 'a'):
+        (tmp_path / 'a').rename(tmp_path / 'b')
+        for place in ('a', 'a/deep/inside'):
+            with pytest.raises(UserError, match="a' was removed, renamed or replaced"), \
+                    atomic_write(tmp_path / place / 'x.txt', 'w') as file:
+                file.write('x')
+        with atomic_write(tmp_path / 'other' / 'x.txt', 'w') as file:
+            file.write('x')
+    with atomic_write(tmp_path / 'a' / 'x.txt', 'w') as file:
+        file.write('x')
+    assert files(tmp_path) == {'other/x.txt', 'a/x.txt'}

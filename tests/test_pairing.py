@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from basicsr.cli import main
 from basicsr.data import build_dataset
-from basicsr.data.pairing import image_folder, pair_by_name
+from basicsr.data.packing import make_lmdb
+from basicsr.data.pairing import image_folder, is_its_own_truth, pair_by_name
 from basicsr.data.samplers import EnlargedSampler, SampleIndex, ShardSampler
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.utils.errors import UserError
@@ -221,3 +223,55 @@ def test_validation_sees_every_image_once_in_order(size, world):
     assert [len(p) for p in parts] == [len(list(p)) for p in parts]
     assert sorted(i for p in parts for i in p) == list(range(size))
     assert all(list(p) == sorted(p) for p in parts)
+
+
+# ------------------------------------------------------------------------------------------------ one folder for both
+
+
+@pytest.mark.parametrize('way', ['same', 'slash', 'dots', 'link', 'links of files', 'apart', 'copies'])
+def test_a_folder_that_is_input_and_target_is_said(tiny_options, tmp_path, pairs, messages, capsys, way):
+    target, other = pairs / 'target', pairs / 'other'
+    if way == 'link':
+        other.symlink_to(target)
+    if way in ('links of files', 'copies'):
+        other.mkdir()
+        for file in target.iterdir():
+            if way == 'copies':
+                (other / file.name).write_bytes(file.read_bytes())
+            else:
+                (other / file.name).symlink_to(file)
+    spelling = {'same': target, 'slash': f'{target}/', 'dots': f'{target}/../target', 'apart': pairs / 'input'}
+    options = str(tiny_options(datasets={'val': {'dataroot_lq': str(spelling.get(way, other))}}))
+    weights = str(tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth')
+    said = int(way not in ('apart', 'copies'))
+    assert main(['train', '--opt', options]) == 0
+    for argv in ([], ['test', '--opt', options, f'path.pretrain_network_g={weights}'],
+                 ['evaluate', '--opt', options, '--weights', weights, '--output_dir', str(tmp_path / 'o')],
+                 ['evaluate', '--weights', weights, '--degraded_dir', str(spelling.get(way, other)), '--clean_dir',
+                  str(target), '--output_dir', str(tmp_path / 'o')]):  # yapf: disable
+        assert not argv or main(argv) == 0
+        assert len([m for m in messages if 'is its own ground truth' in m]) == said, argv
+        assert not said or [m for m in messages if m.startswith(('datasets.val: the input', 'target: ', 'other: '))]
+        messages.clear()
+    capsys.readouterr()
+    assert main(['check-data', '--opt', options]) == 0
+    assert ('datasets.val: 4 inputs of 4 and the ground truth are the same file'
+            in capsys.readouterr().out) == bool(said)
+
+
+def test_one_database_for_both_is_said_and_noise_that_is_made_is_not(tmp_path, pairs):
+    for name in ('target', 'input'):
+        make_lmdb(pairs / name, tmp_path / f'{name}.lmdb')
+    for block, expected in (
+        ({
+            'type': 'PairedImageDataset', 'dataroot_lq': tmp_path / 'target.lmdb',
+            'dataroot_gt': tmp_path / 'target.lmdb'
+        }, True),
+        ({
+            'type': 'PairedImageDataset', 'dataroot_lq': tmp_path / 'input.lmdb',
+            'dataroot_gt': tmp_path / 'target.lmdb'
+        }, False),
+        ({'type': 'GaussianDenoisingDataset', 'dataroot_gt': pairs / 'target'}, False),
+    ):
+        block = {key: str(value) for key, value in block.items()} | {'phase': 'val'}
+        assert is_its_own_truth(build_dataset(block)[0], block) == expected

@@ -9,8 +9,11 @@ from basicsr.ablation.report import collect, show, write
 from basicsr.ablation.runs import choose_gpus, run_all
 from basicsr.ablation.study import Study
 from basicsr.archs import build_network
+from basicsr.data.build import build_val_data
+from basicsr.registry import MODEL_REGISTRY
+from basicsr.training.preflight import check_validation
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import write_json
+from basicsr.utils.files import kept, write_json
 from basicsr.weights.semantic_prior import equip
 
 
@@ -21,10 +24,11 @@ def conduct(study: Study, gpus: str, report_only: bool = False) -> int:
     """
     chosen = choose_gpus(gpus)
     os.environ['CUDA_VISIBLE_DEVICES'] = chosen[0]  # of this process, which measures time at the end
-    _build_networks(study)
-    failures = {} if report_only else run_all(study.runs, chosen)
-    report = collect(study, _costs(study), failures)
-    files = write(report, study.results)
+    _check(study)
+    with kept(study.results):
+        failures = {} if report_only else run_all(study.runs, chosen)
+        report = collect(study, _costs(study), failures)
+        files = write(report, study.results)
     print(show(report))
     print('written: ' + ', '.join(map(str, files)))
     for row in report['variants']:
@@ -33,12 +37,18 @@ def conduct(study: Study, gpus: str, report_only: bool = False) -> int:
     return 1 if failures else 0
 
 
-def _build_networks(study: Study) -> None:
-    """Find arguments that a network refuses before anything is trained."""
-    mistakes = []
+def _check(study: Study) -> None:
+    """Find arguments that a network refuses, and images that cannot be measured, before anything is trained."""
+    mistakes: list[str] = []
+    seen = []
     for variant, runs in study.by_variant().items():
+        opt = runs[0].opt
         try:
-            equip(build_network(runs[0].opt['network_g']))
+            equip(build_network(opt['network_g']))
+            validation = [opt[key] for key in ('model_type', 'scale', 'datasets', 'val')]
+            if validation not in seen:
+                seen.append(validation)
+                check_validation(opt, MODEL_REGISTRY.get(opt['model_type']), build_val_data(opt))
         except UserError as error:
             mistakes.append(f"variant '{variant}': {error}")
     if mistakes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 
 from basicsr.commands.metric_arguments import add_arguments
-from basicsr.utils.errors import run_main
+from basicsr.utils.errors import UserError, run_main
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from basicsr.evaluation.files import write_images
+    from basicsr.evaluation.files import left_out, write_images
     from basicsr.evaluation.folders import measure_folders, write_summary
     from basicsr.evaluation.metric_choice import choose_metrics
     from basicsr.evaluation.report import table
@@ -37,6 +37,10 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         write_summary(args.json, args.result_dir, args.gt_dir, found, metrics)
     print('\n'.join(table({**lines, f'mean of {len(lines)}': found.means}, metrics)))
+    for label, count in found.left_out.items():
+        print(left_out(label, count, found.images))
+    if found.left_out:
+        raise UserError('some images have no number, as said above; the means leave them out')
 
 
 def main(argv: list[str] | None = None) -> int:

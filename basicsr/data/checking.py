@@ -12,8 +12,10 @@ from basicsr.config import LoadedOptions
 from basicsr.config.signatures import signature_of
 from basicsr.data import build_dataset
 from basicsr.data.loader import Failed, SeededSamples
+from basicsr.data.pairing import is_its_own_truth
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
+from basicsr.metrics import is_measured, needs_gt, too_small
 from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError, counted, describe_os_error
 from basicsr.utils.notes import Note, collect_notes
@@ -32,7 +34,7 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
         for key, block in blocks.items():
             try:
                 with stage.naming_places():
-                    found += _check(key, block)
+                    found += _check(key, block, stage.opt['val']['metrics'])
             except UserError as error:
                 found += [str(error), *error.details]
             except OSError as error:
@@ -41,8 +43,11 @@ def check_data(stages: Sequence[LoadedOptions]) -> list[str]:
     return mistakes
 
 
-def _check(key: str, block: dict) -> list[str]:
-    """Read every sample of a block once, whole; print a summary and return the mistakes."""
+def _check(key: str, block: dict, metrics: dict[str, dict]) -> list[str]:
+    """Read every sample of a block once, whole; print a summary and return the mistakes.
+
+    `metrics`: what measures the results of all blocks but those that are trained on.
+    """
     mistakes: list[str] = []
     remarks: list[str] = []
 
@@ -65,6 +70,7 @@ def _check(key: str, block: dict) -> list[str]:
         print(f'datasets.{key}:\n{summary}')
     dataset = SeededSamples(about(dataset).stored(), block)
     sizes: Counter[str] = Counter()
+    same = 0
     for i in tqdm(range(len(dataset)), desc=key, unit='sample', disable=not sys.stderr.isatty()):
         with collect_notes() as notes:
             sample = dataset[i]
@@ -72,16 +78,26 @@ def _check(key: str, block: dict) -> list[str]:
         if isinstance(sample, Failed):
             mistakes.append(f'datasets.{key}: {sample.message}')
             continue
+        same += is_its_own_truth(sample, block)
         h, w = sample['lq'].shape[-2:]
         sizes[f'{w}x{h}'] += 1
         if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
             mistakes.append(
                 f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
+        size = h * block['scale'], w * block['scale']
+        small = [] if block['phase'] == 'train' else [
+            label for label, metric in metrics.items()
+            if ('gt' in sample or not needs_gt(metric)) and not is_measured(size, metric)
+        ]
+        if small:
+            mistakes.append(f"datasets.{key}: '{sample['lq_path']}' {too_small(size, metrics, small, block['scale'])}")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
           f' sizes: {common}')
     for text in dict.fromkeys(remarks):
         print(f'datasets.{key}: {text}')
+    if same:
+        print(f'datasets.{key}: {counted(same, "input")} of {len(dataset)} and the ground truth are the same file')
     if absent:
         print(f"datasets.{key}: {counted(len(absent), 'folder')} of the published data not there:"
               f" {', '.join(map(repr, absent))}")

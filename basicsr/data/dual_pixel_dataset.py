@@ -1,6 +1,7 @@
 """Left and right views of a dual-pixel sensor and the sharp image (defocus deblurring)."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,9 @@ class DualPixelDefocusDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        return (self.reader.size(left, 'dataroot_lqL') for left, _, _ in self.paths)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         paths = dict(zip(('dataroot_lqL', 'dataroot_lqR', 'dataroot_gt'), self.paths[index]))

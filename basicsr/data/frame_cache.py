@@ -36,6 +36,13 @@ class FrameReader:
             self._keep(path, np.ascontiguousarray(frame))
         return frame
 
+    def shape(self, path: str) -> tuple[int, int]:
+        """(height, width) of what `read` gives; the frame's pixels are not read."""
+        if self.size is not None:
+            return self.size[1], self.size[0]
+        height, width, _ = load_frame(path).shape
+        return height, width
+
     def _keep(self, path: str, frame: np.ndarray) -> None:
         worker = get_worker_info()
         limit = self.limit / (worker.num_workers if worker else 1)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +83,9 @@ class GaussianDenoisingDataset(Dataset):
         noise = rng.standard_normal(gt.shape) * (sigma / 255)
         item: dict[str, Any] = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
         return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
+
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        return (self.reader.size(path, root) for path, root in self.paths)
 
     def _images(self, root: str) -> list[str]:
         return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]

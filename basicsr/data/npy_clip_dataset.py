@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,9 @@ class ClipDataset(Dataset, ABC):
         return {
             'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path, 'name': name
         }
+
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        return (self.reader.shape(pair.lq) for pair in self.pairs)
 
     def _find_pairs(self) -> list[Pair]:
         lqs, gts = _clips(self.dataroot_lq, 'dataroot_lq'), _clips(self.dataroot_gt, 'dataroot_gt')

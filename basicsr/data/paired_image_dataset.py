@@ -1,7 +1,9 @@
 """Pairs of degraded input and ground truth, for any restoration task."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,6 +113,12 @@ class PairedImageDataset(Dataset):
         if self.names:
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}
+
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        if self.resize:
+            height, width = self.resize
+            return repeat((height // self.scale, width // self.scale), len(self))
+        return (self.reader.size(lq, 'lq') for lq, _ in self.paths)
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from basicsr.utils.errors import UserError, counted, some
 from basicsr.utils.files import IMAGE_SUFFIXES, read_text, scan_images
@@ -30,6 +32,25 @@ def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path
     if others:
         get_root_logger().info(f"'{folder}': {counted(len(found.images), 'image')}; passed over: {others}")
     return [path / image for image in found.images]
+
+
+def is_its_own_truth(item: Mapping[str, Any], block: Mapping[str, Any]) -> bool:
+    """Whether input and ground truth of an item are one file, or one entry of one database, by whatever path.
+
+    A data set that makes its inputs of the clean images, and therefore has no folder of them, is none of this kind.
+    """
+    lq, gt = item.get('lq_path'), item.get('gt_path')
+    roots = block.get('dataroot_lq', block.get('dataroot_lqL')), block.get('dataroot_gt')
+    if not (isinstance(lq, str) and isinstance(gt, str)) or (lq == gt and None in roots):
+        return False
+    if not Path(lq).exists() and None not in roots:
+        return lq == gt and same_file(*map(str, roots))
+    return same_file(lq, gt)
+
+
+def same_file(a: str, b: str) -> bool:
+    """Whether two paths lead to one file or folder."""
+    return Path(a).exists() and Path(b).exists() and Path(a).samefile(b)
 
 
 def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', meta_info_file: str | None = None,

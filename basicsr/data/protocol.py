@@ -5,11 +5,14 @@ which parts may be missing, has some of these methods as well; whoever wants to 
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from basicsr.data.loader import ImageLoader, Samples
+from basicsr.data.loader import Failed, ImageLoader, Samples, SeededSamples
 from basicsr.metrics.tasks import task_of
+from basicsr.utils.errors import UserError
+
+Size = tuple[int, int]  # height, width in pixels
 
 
 class SaysMore(Protocol):
@@ -27,12 +30,18 @@ class SaysMore(Protocol):
     def tasks(self) -> list[str]:
         """The task of each item, '' for none, in the order of the items. `evaluate --benchmarks` chooses by it."""
 
+    def input_sizes(self) -> Iterable[Size]:
+        """The size of each whole input, in the order of the items, as far as headers of files tell without decoding."""
+
+    def has_gt(self) -> bool:
+        """Whether any item has a ground truth. Without one, metrics that compare measure nothing."""
+
 
 def about(dataset: Samples) -> SaysMore:
     """All optional methods of a data set: its own, and defaults for those that it lacks.
 
     By default there is no summary, nothing is absent, what is stored is the data set itself, and its tasks are those that
-    its items carry, for which every item is read.
+    its items carry, for which every item is read. Sizes are not known; there is a ground truth where the first item has one.
     """
     return _About(dataset)
 
@@ -54,9 +63,22 @@ class _About:
     def tasks(self) -> list[str]:
         return self._own('tasks', lambda: _tasks_of_items(self._dataset))
 
+    def input_sizes(self) -> Iterable[Size]:
+        return self._own('input_sizes', tuple)
+
+    def has_gt(self) -> bool:
+        return self._own('has_gt', lambda: 'gt' in _first_item(self._dataset))
+
     def _own(self, name: str, default: Callable[[], Any]) -> Any:
         method = getattr(self._dataset, name, None)
         return method() if callable(method) else default()  # a data set of others may call something else so
+
+
+def _first_item(dataset: Samples) -> Any:
+    item = SeededSamples(dataset, {})[0]
+    if isinstance(item, Failed):
+        raise UserError(item.message)
+    return item
 
 
 def _tasks_of_items(dataset: Samples) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 
 from basicsr.utils.color import bgr2ycbcr
 from basicsr.utils.errors import UserError, describe_os_error
-from basicsr.utils.image_header import read_header
+from basicsr.utils.image_header import Header, read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.storage import FileClient
@@ -77,17 +77,31 @@ class ImageReader:
         """(H, W, 3) BGR, uint8 or uint16. Raises `UserError` naming the file when it is no complete image."""
         return decode_image(self.client.get(path, root), f'{self.roots[root]}/{path}' if self.is_lmdb else path)
 
+    def size(self, path: str, root: str) -> tuple[int, int]:
+        """(height, width) in pixels by the file's header; where that does not tell, the image is read."""
+        if self.is_lmdb:
+            header = read_header(self.client.get(path, root))
+        else:
+            header = head_of(path)
+        return header.size or self.read(path, root).shape[:2]
+
     def remark(self, paths: list[str], what: str) -> None:
         """Log once what reading changes in files that are not plain 8-bit RGB."""
         if self.is_lmdb:
             return
         counts: Counter[str] = Counter()
         for path in paths[:_LOOKED_AT]:
-            with suppress(OSError), open(path, 'rb') as file:  # whoever reads the image says so
-                counts.update(read_header(file.read(_HEADER_BYTES)).remarks())
+            with suppress(OSError):  # whoever reads the image says so
+                counts.update(head_of(path).remarks())
         looked = min(len(paths), _LOOKED_AT)
         for text, count in counts.items():
             get_root_logger().info(f'{what}: {count} of {looked} files looked at are {text}')
+
+
+def head_of(path: str) -> Header:
+    """The header of an image file, of which no more is read."""
+    with open(path, 'rb') as file:
+        return read_header(file.read(_HEADER_BYTES))
 
 
 class ToTensor:

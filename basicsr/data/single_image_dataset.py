@@ -1,6 +1,7 @@
 """Images without ground truth."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,9 @@ class SingleImageDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        return (self.reader.size(path, 'lq') for path in self.paths)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import torch
 from natsort import natsorted
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset
 
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.reading import accepts_opt
@@ -36,7 +38,7 @@ class StagedImageDataset(ConcatDataset):
 
     def __init__(self, dataroot: str, stage: Literal['train', 'valid', 'bench', 'infer'], gt_size: Count | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False, phase: str = 'train'):
-        parts: list[Dataset] = []
+        parts: list[PairedImageDataset | SingleImageDataset] = []
         self.names, folders = zip(*_sets(Path(dataroot), stage).items())
         for folder in folders:
             if stage == 'infer' and not (folder / 'high').is_dir():
@@ -45,7 +47,14 @@ class StagedImageDataset(ConcatDataset):
                 parts.append(
                     PairedImageDataset(str(folder / 'high'), str(folder / 'low'), gt_size=gt_size, use_hflip=use_hflip,
                                        use_rot=use_rot, geometric_augs=geometric_augs, recursive=True, phase=phase))
+        self.parts = parts
         super().__init__(parts)
+
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        return chain.from_iterable(part.input_sizes() for part in self.parts)
+
+    def has_gt(self) -> bool:
+        return any(isinstance(part, PairedImageDataset) for part in self.parts)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         item = super().__getitem__(index)

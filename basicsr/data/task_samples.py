@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,9 @@ from torch.utils.data import Dataset
 
 from basicsr.data.all_in_one_tasks import TASKS, Found, Sample
 from basicsr.data.degradations import add_gaussian_noise, noise_generator
-from basicsr.data.reading import ToTensor, read_all
+from basicsr.data.reading import ImageReader, ToTensor, read_all
 from basicsr.data.transforms import center_crop, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
-from basicsr.utils.img import imread
 
 _NAMES = 20  # files that a message on a start that fails lists; check-data lists all
 
@@ -44,7 +44,7 @@ class TaskSamples(Dataset):
         self.samples = [s for f in found for s in f.samples]
         self.found, self.training, self.seed = found, training, seed
         self.gt_size, self.geometric_augs, self.crop_multiple = gt_size, geometric_augs, crop_multiple
-        self.to_tensor = ToTensor()
+        self.reader, self.to_tensor = ImageReader(None, {'lq': '', 'gt': ''}), ToTensor()
         mistakes = self.mistakes()
         if mistakes:
             raise Incomplete(mistakes, self)
@@ -72,6 +72,14 @@ class TaskSamples(Dataset):
         """The task of each sample."""
         return [s.task for s in self.samples]
 
+    def input_sizes(self) -> Iterator[tuple[int, int]]:
+        for lq, gt, _ in self.samples:
+            height, width = self.reader.size(lq or gt, 'lq')
+            yield height - height % self.crop_multiple, width - width % self.crop_multiple
+
+    def has_gt(self) -> bool:
+        return True
+
     def pick(self, index: int) -> Sample:
         return self.samples[index]
 
@@ -80,7 +88,8 @@ class TaskSamples(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path, task = self.pick(index) if self.training else self.samples[index]
-        gt, *lqs = read_all(*(partial(imread, path) for path in (gt_path, lq_path) if path))
+        reads = [partial(self.reader.read, path, root) for path, root in ((gt_path, 'gt'), (lq_path, 'lq')) if path]
+        gt, *lqs = read_all(*reads)
         lq = lqs[0] if lqs else gt  # noise comes last; until then the clean image takes the input's place
         check_sizes(gt, lq, 1, gt_path)
         gt, lq = center_crop(gt, self.crop_multiple), center_crop(lq, self.crop_multiple)

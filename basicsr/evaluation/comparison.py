@@ -16,6 +16,8 @@ _BLOCKS: dict[str, dict[str, str]] = {
     'psnr': {'type': 'calculate_psnr', 'protocol': PROTOCOL}, 'ssim': {'type': 'calculate_ssim', 'protocol': PROTOCOL},
     'lpips': {'type': 'calculate_lpips'}
 }
+COMPARED = {f'{k} of --comparison': _BLOCKS[k]
+            for k in ('psnr', 'ssim')}  # LPIPS is left out where it cannot be measured
 _PANEL, _DPI = 4.0, 300  # inches; three panels are 3600 pixels
 
 

@@ -27,6 +27,11 @@ class DataSet(NamedTuple):
         return ImageLoader(self.data, self.block, batch_size=1, sampler=self.indices)
 
 
+def of_loader(loader: Any) -> DataSet:
+    """What a loader of a run reads; of several processes, all that they read together."""
+    return DataSet(loader.dataset.dataset, loader.dataset.opt)
+
+
 def of_options(opt: dict[str, Any], file: str) -> dict[str, DataSet]:
     """Every val and test block, by name. Raises `UserError` where there is none."""
     found: dict[str, DataSet] = {}
@@ -44,7 +49,9 @@ def of_folders(degraded: str, clean: str | None, name: str | None) -> dict[str, 
         if folder and not Path(folder).is_dir():
             raise UserError(f"--{flag}: '{folder}' is not a folder")
     name = name or Path(degraded).resolve().name
-    return {name: DataSet(_pairs(degraded, clean, name) if clean else SingleImageDataset(dataroot_lq=degraded), {})}
+    if not clean:
+        return {name: DataSet(SingleImageDataset(dataroot_lq=degraded), {})}
+    return {name: DataSet(_pairs(degraded, clean, name), {'dataroot_lq': degraded, 'dataroot_gt': clean})}
 
 
 def _pairs(degraded: str, clean: str, name: str) -> Samples:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr.data.pairing import image_folder, pair_by_name
+from basicsr.data.pairing import image_folder, pair_by_name, same_file
 from basicsr.evaluation.evaluate import Batch, Images, Metrics, Results, evaluate
 from basicsr.metrics import describe
 from basicsr.utils.files import write_json
 from basicsr.utils.img import imread, to_float
+from basicsr.utils.logger import get_root_logger
 
 
 def measure_folders(results: str, gt: str | None, metrics: Metrics, filename_tmpl: str = '{}',
@@ -21,6 +22,8 @@ def measure_folders(results: str, gt: str | None, metrics: Metrics, filename_tmp
         device: where metrics run that are networks.
     """
     if gt:
+        if same_file(results, gt):
+            get_root_logger().warning(f"'{results}' is measured against itself: '{gt}' is the same folder")
         pairs = pair_by_name(results, gt, filename_tmpl, option='RESULT_DIR')
     else:
         pairs = [(str(path), '') for path in image_folder(results, 'RESULT_DIR')]

@@ -3,19 +3,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from basicsr.config.overrides import set_option, split_path
 from basicsr.config.signatures import signature_of
 from basicsr.config.yaml_reader import parse_value
-from basicsr.evaluation.evaluate import Metrics, measure_all
+from basicsr.evaluation.evaluate import Metrics
+from basicsr.evaluation.preconditions import try_metric
 from basicsr.metrics import PROTOCOLS, needs_gt
 from basicsr.metrics.protocol import get_protocol
 from basicsr.registry import METRIC_REGISTRY
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
-
-_SAMPLE = (192, 224)  # pixels; the least that any metric needs is NIQE's two blocks of 96x96
 
 
 def choose_metrics(names: list[str], protocol: str | None, settings: list[str], with_gt: bool) -> Metrics:
@@ -60,11 +57,10 @@ def leave_out_unavailable(metrics: Metrics, device: Any) -> Metrics:
 
     Raises `UserError` when there is none.
     """
-    sample = np.random.RandomState(0).rand(2, *_SAMPLE, 3)
     usable = {}
     for label, block in metrics.items():
         try:
-            measure_all(sample[0], sample[1], {label: block}, device)
+            try_metric(block, device)
         except UserError as error:
             get_root_logger().warning(f'{label} is left out: {error}')
         else:

@@ -75,7 +75,7 @@ def image_file(opt: Mapping[str, Any], dataset: str, seen: Restored, iteration: 
     if opt['is_train']:
         several = sum(str(key).startswith('val') for key in opt.get('datasets', {})) > 1
         own = below(folder, dataset if several else '', seen.task, seen.name, what=dataset)
-        return own / f'{own.name}_{iteration}.png'
+        return below(own, f'{Path(seen.name).name}_{iteration}.png', what=dataset)
     suffix = opt['val'].get('suffix') or opt['name']
     return below(folder / dataset, seen.task, f'{seen.name}_{suffix}.png', what=dataset)
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.data.protocol import about
-from basicsr.evaluation.comparison import Comparison
+from basicsr.evaluation.comparison import COMPARED, Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
+from basicsr.evaluation.preconditions import say_same_files, try_out
 from basicsr.evaluation.report import report, table
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
+from basicsr.inference.restorer import ImageRestorer
 from basicsr.metrics.gt_mean import match_mean
-from basicsr.utils.files import write_json
+from basicsr.utils.files import kept, write_json
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.names import below, name_bytes
 
@@ -66,43 +68,54 @@ class Evaluation:
         restorer = build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile,
                                   ensemble=self.self_ensemble)
         metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
-        results, lines = {}, []
+        compared = COMPARED if self.comparison else {}
         for name, one in self.data.items():
-            home = folder / name if len(self.data) > 1 else folder
-            if about(one.data).summary():  # which of several possible folders the images of a task come from
-                print(f'{name}:\n{about(one.data).summary()}')
-            note = 'results scaled to the mean of the ground truth' if self.GT_mean else ''
-            comparison = Comparison(home, self.images, note) if self.comparison else None
-
-            def watch(seen: Restored, name: str = name, home: Path = home,
-                      comparison: Comparison | None = comparison) -> None:
-                if not seen.finite:
-                    self.not_finite.append(seen.file)
-                    return
-                if comparison is not None and seen.images.gt is not None:
-                    lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
-                    comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
-                if self.images:
-                    imwrite(to_bytes(seen.images.result), below(home, seen.task, f'{seen.name}.png', what=name))
-
-            found = evaluate(by_restorer(restorer), one.loader(), metrics, device=restorer.device,
-                             adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
-            if comparison is not None and comparison.names:
-                comparison.write()
-                lines.append(f"{name}: compared with the input in {home / 'test_results.txt'}" +
-                             (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
-            if found.rows:
-                results[name] = found
-            elif found.images:
-                done = f'{found.images} images written to {home}' if self.images else 'nothing to measure'
-                lines.append(f'{name}: no ground truth; {done}')
-        if results:
-            settings = {key: getattr(self, key) for key in ('GT_mean', 'self_ensemble', 'tile')}
-            chosen = metrics if self.metrics else None
-            lines.append(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
+            say_same_files(one, name)
+            try_out(by_restorer(restorer), one, {**metrics, **compared}, restorer.device)
+        results, lines = {}, []
+        with kept(folder):
+            for name, one in self.data.items():
+                found, said = self._measure(name, one, restorer, metrics, folder / name if len(self.data) > 1 else folder)
+                lines += said
+                if found.rows:
+                    results[name] = found
+            if results:
+                settings = {key: getattr(self, key) for key in ('GT_mean', 'self_ensemble', 'tile')}
+                chosen = metrics if self.metrics else None
+                lines.append(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
         if lines:  # last: whatever becomes of the terminal, the files are there
             print('\n'.join(lines))
         return results, metrics
+
+    def _measure(self, name: str, one: DataSet, restorer: ImageRestorer, metrics: Metrics,
+                 home: Path) -> tuple[Results, list[str]]:
+        """Restore and measure one data set, with its pictures in `home`; what is to be printed of it comes with the results."""
+        lines = []
+        if about(one.data).summary():  # which of several possible folders the images of a task come from
+            print(f'{name}:\n{about(one.data).summary()}')
+        note = 'results scaled to the mean of the ground truth' if self.GT_mean else ''
+        comparison = Comparison(home, self.images, note) if self.comparison else None
+
+        def watch(seen: Restored) -> None:
+            if not seen.finite:
+                self.not_finite.append(seen.file)
+                return
+            if comparison is not None and seen.images.gt is not None:
+                lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
+                comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
+            if self.images:
+                imwrite(to_bytes(seen.images.result), below(home, seen.task, f'{seen.name}.png', what=name))
+
+        found = evaluate(by_restorer(restorer), one.loader(), metrics, device=restorer.device,
+                         adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
+        if comparison is not None and comparison.names:
+            comparison.write()
+            lines.append(f"{name}: compared with the input in {home / 'test_results.txt'}" +
+                         (f'; no LPIPS: {comparison.missing}' if comparison.missing else ''))
+        if found.images and not found.rows:
+            done = f'{found.images} images written to {home}' if self.images else 'nothing to measure'
+            lines.append(f'{name}: no ground truth; {done}')
+        return found, lines
 
 
 def side_by_side(found: Mapping[str, tuple[Mapping[str, Results], Metrics]]) -> list[str]:

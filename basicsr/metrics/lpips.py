@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from basicsr.losses.imagenet import ImageNetFeatures
 from basicsr.losses.vgg import VGGFeatures
-from basicsr.metrics.protocol import prepared_pair
+from basicsr.metrics.protocol import check_size, prepared_pair
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import METRIC_REGISTRY
 from basicsr.utils.values import AxisOrder, Natural
@@ -32,7 +32,7 @@ _CONVOLUTIONS = {
     'conv1': (64, 11, 4, 2), 'conv2': (192, 5, 1, 2), 'conv3': (384, 3, 1, 1), 'conv4': (256, 3, 1, 1),
     'conv5': (256, 3, 1, 1)
 }
-_SMALLEST = 32
+_LEAST = (32, 32)
 
 
 @METRIC_REGISTRY.register()
@@ -55,8 +55,7 @@ def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0,
         UserError: without the weights of the backbone or the heads.
     """
     a, b = prepared_pair(img, img2, crop_border, input_order, False, None, 'lpips')
-    if min(a.shape[:2]) < _SMALLEST:
-        raise ValueError(f'LPIPS needs at least 32x32 pixels, the image has {a.shape[0]}x{a.shape[1]}')
+    check_size(a, _LEAST, 'LPIPS')
     device = device or 'cpu'
     network = _network(net, weights, device)
     # float32 in full: TF32, which convolutions use by default, changes the third digit
@@ -66,6 +65,7 @@ def calculate_lpips(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0,
 
 
 calculate_lpips.better = 'lower'
+calculate_lpips.least_size = lambda opt: _LEAST
 calculate_lpips.describe = lambda opt: f"{opt.get('net', 'alex')}, version 0.1"
 
 

@@ -99,6 +99,13 @@ def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rou
     return values
 
 
+def check_size(img: np.ndarray, least: tuple[int, int], name: str) -> None:
+    """Raise `ValueError` for an image (H, W, ...) whose shorter or longer side has fewer pixels than `least`."""
+    if any(side < pixels for side, pixels in zip(sorted(img.shape[:2]), least)):
+        raise ValueError(
+            f'{name} needs at least {least[0]}x{least[1]} pixels, the image has {img.shape[0]}x{img.shape[1]}')
+
+
 def prepared_pair(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str, test_y_channel: bool,
                   protocol: Protocol | None, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Both images as the protocol compares them; without one, as they are (BasicSR: the caller has rounded)."""

@@ -1,12 +1,13 @@
 """Structural similarity (Wang et al. 2004), K1 = 0.01, K2 = 0.03, range 255; window and borders by the protocol."""
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
-from basicsr.metrics.protocol import Protocol, describe_protocol, get_protocol, prepared_pair
+from basicsr.metrics.protocol import Protocol, check_size, describe_protocol, get_protocol, prepared_pair
 from basicsr.utils.registry import METRIC_REGISTRY
 from basicsr.utils.values import AxisOrder, Natural
 
@@ -27,13 +28,18 @@ def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, 
     """
     rules = get_protocol(protocol) if protocol else _PLAIN
     a, b = prepared_pair(img, img2, crop_border, input_order, test_y_channel, rules if protocol else None, 'ssim')
-    side = len(_WINDOWS[rules.window])
-    if rules.ssim == 'valid' and min(a.shape[:2]) < side:
-        raise ValueError(f'SSIM needs at least {side}x{side} pixels, the image has {a.shape[0]}x{a.shape[1]}')
+    check_size(a, _least_size({'protocol': protocol}), 'SSIM')
     return float(_ssim_map(a, b, rules).mean())
 
 
+def _least_size(opt: Mapping[str, Any]) -> tuple[int, int]:
+    rules = get_protocol(opt['protocol']) if opt.get('protocol') else _PLAIN
+    side = len(_WINDOWS[rules.window]) if rules.ssim == 'valid' else 1
+    return side, side
+
+
 calculate_ssim.describe = describe_protocol
+calculate_ssim.least_size = _least_size
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray, rules: Protocol) -> np.ndarray:

@@ -105,8 +105,9 @@ _OWN = ('validation', 'dist_validation', 'nondist_validation', '_initialize_best
 
 
 def validates_itself(model: Any) -> bool:
-    """Whether a model overrides how it is validated, as BasicSR allows; one of another kind always does."""
-    return any(getattr(type(model), name, None) is not getattr(ValidationMethods, name) for name in _OWN)
+    """Whether a model, or a class of them, overrides how it is validated, as BasicSR allows; others always do."""
+    kind = model if isinstance(model, type) else type(model)
+    return any(getattr(kind, name, None) is not getattr(ValidationMethods, name) for name in _OWN)
 
 
 def measure_model(model: Any, loader: ImageLoader, iteration: int | str, tb_logger: Any, save_img: bool) -> Results:

@@ -7,12 +7,16 @@ from typing import Any
 from basicsr.config.base import read_options
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
+from basicsr.data.build import build_val_data
 from basicsr.metrics import better
+from basicsr.registry import MODEL_REGISTRY
 from basicsr.search import study as studies
 from basicsr.search.results import write_results
 from basicsr.search.run import Search, describe_failures
 from basicsr.search.space import check_space, read_space
+from basicsr.training.preflight import check_validation
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.files import kept
 from basicsr.utils.names import checked
 
 
@@ -21,14 +25,15 @@ def conduct(search: Search, folder: Path) -> None:
 
     Raises `UserError` when none was completed.
     """
-    try:
-        search.run()
-    finally:  # also after a stop: what there is so far
-        completed = any(t.state.name == 'COMPLETE' for t in search.study.get_trials(deepcopy=False))
-        if completed:
-            print('\n'.join(write_results(search, folder)))
-            print(f'{search.finished()} of {search.trials} trials are finished; train with the best options:\n'
-                  f'  python basicsr/train.py --opt {folder / "best.yml"}')
+    with kept(folder):
+        try:
+            search.run()
+        finally:  # also after a stop: what there is so far
+            completed = any(t.state.name == 'COMPLETE' for t in search.study.get_trials(deepcopy=False))
+            if completed:
+                print('\n'.join(write_results(search, folder)))
+                print(f'{search.finished()} of {search.trials} trials are finished; train with the best options:\n'
+                      f'  python basicsr/train.py --opt {folder / "best.yml"}')
     if not completed:
         raise UserError(f'none of {search.finished()} trials was completed{describe_failures(search.study)}')
 
@@ -45,6 +50,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     direction = space.direction or {'higher': 'maximize', 'lower': 'minimize'}[better(opt['val']['metrics'][label])]
     data, source = read_options(option_file)
     apply_overrides(data, overrides, Problems(source))
+    check_validation(opt, MODEL_REGISTRY.get(opt['model_type']), build_val_data(opt), ('--metric', label))
     run = Path(opt['path']['experiments_root'])
     name = run.name if study_name is None else checked(study_name, '--study')
     folder = run.with_name(f'{name}_search')

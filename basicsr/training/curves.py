@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from basicsr.utils.errors import naming
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, check_kept
 
 
 class Table:
@@ -31,6 +31,7 @@ class Table:
         if not grows:
             self._write_all()
             return
+        check_kept(self.path)
         with naming(self.path), self.path.open('a', newline='', encoding='utf-8') as file:
             csv.DictWriter(file, list(self.columns())).writerow(row)
 

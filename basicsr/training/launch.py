@@ -16,10 +16,10 @@ from addict import Dict
 from basicsr.config import LoadedOptions, dict2str, freeze
 from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
-from basicsr.training.ownership import archived_unless_owned, check_free, owned
+from basicsr.training.ownership import archived_unless_owned, check_free, check_makeable, owned
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import archive_existing, atomic_write, write_json
+from basicsr.utils.files import archive_existing, atomic_write, kept, write_json
 from basicsr.utils.logger import get_root_logger, timestamp
 from basicsr.utils.machine import environment, shadowing
 from basicsr.utils.seed import set_random_seed
@@ -78,7 +78,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
 
     `later`: the stages after this one. What an earlier start left of them is renamed as well, now and not when they
     start: a resume after this stage would otherwise take them for finished. Raises `UserError` where another process
-    owns one of the folders; then none is touched.
+    owns one of the folders, or where one cannot be made; then none is touched. A run whose folder is taken away ends at
+    its next write.
     """
     path = opt['path']
     root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
@@ -86,6 +87,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
         if opt['rank'] == 0:
             after = [Path(stage.opt['path']['experiments_root']) for stage in later]
             check_free(root, *after)
+            logged = opt['is_train'] and (opt['logger']['use_tb_logger'] or Path(path['tb_logger']).exists())
+            check_makeable(root, *after, *([Path(path['tb_logger'])] if logged else []))
             archived = stack.enter_context(owned(root, archive=not resuming))
             for folder in after:
                 archived_unless_owned(folder)
@@ -96,6 +99,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
             for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
                 Path(path[key]).mkdir(parents=True, exist_ok=True)
         barrier()
+        if root.is_dir():  # the disk of another machine may hold none
+            stack.enter_context(kept(root))
         yield
 
 

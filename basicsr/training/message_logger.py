@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 import sys
 import time
@@ -56,11 +57,15 @@ class MessageLogger:
         self.bar.close()
 
 
+def tensorboard() -> Any:
+    """PyTorch's module for it, whose import may fail where versions of packages do not go together."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    return importlib.import_module('torch.utils.tensorboard')
+
+
 def init_tb_logger(log_dir: str | Path, start_iter: int = 0) -> Any:
     """A TensorBoard writer below `log_dir`; after a resume, what lies beyond `start_iter` is replaced."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    from torch.utils.tensorboard import SummaryWriter
-    return SummaryWriter(log_dir=str(log_dir), purge_step=start_iter + 1 if start_iter else None)
+    return tensorboard().SummaryWriter(log_dir=str(log_dir), purge_step=start_iter + 1 if start_iter else None)
 
 
 def init_wandb(opt: dict[str, Any]) -> Any:
@@ -68,5 +73,5 @@ def init_wandb(opt: dict[str, Any]) -> Any:
     import wandb
     options = opt['logger']['wandb']
     resume_id = options.get('resume_id')
-    return wandb.init(id=resume_id or wandb.util.generate_id(), resume='allow' if resume_id else 'never',
-                      name=opt['name'], config=opt, project=options['project'], sync_tensorboard=True)
+    return wandb.init(id=resume_id, resume='allow' if resume_id else None, name=opt['name'], config=opt,
+                      project=options['project'], sync_tensorboard=True)

@@ -67,6 +67,16 @@ def check_free(*folders: Path) -> None:
             _claim(folder).release()
 
 
+def check_makeable(*folders: Path) -> None:
+    """Raise `UserError` where a folder cannot be made, or renamed, since the place for it is none that may be written to."""
+    for folder in folders:
+        place = next(above for above in folder.absolute().parents if os.path.lexists(above))
+        if not place.is_dir():
+            raise UserError(f"'{folder}' cannot be made: '{place}' is not a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"'{folder}' cannot be made: '{place}' may not be written to")
+
+
 def _make(folder: Path) -> FileLock:
     """A new folder, which appears with its owner: between making and claiming, another process could claim it."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from basicsr.data.build import build_train_data, build_val_data
 from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
-from basicsr.training.preflight import check_channels, check_loggers
+from basicsr.training.preflight import check_channels, check_loggers, check_patch, check_validation
 from basicsr.training.resume import check_optimizer, differences, find_resume_state, set_aside
 from basicsr.training.trainer import Trainer
 from basicsr.utils.dist import barrier
@@ -32,6 +32,8 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         val_loaders = build_val_data(opt)
         check_channels(opt, [train_loader, *val_loaders])
         model = build_model(opt)
+        check_validation(opt, model, val_loaders)
+        check_patch(model, train_loader)
     changes: list[str] = []
     if resume:
         check_optimizer(opt, resume)

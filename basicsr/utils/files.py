@@ -1,4 +1,4 @@
-"""Files: atomic writing, text and JSON that anything can be written as, natural listing, archiving of earlier runs."""
+"""Files: atomic writing, text and JSON that anything can be written as, folders that must stay, natural listing."""
 from __future__ import annotations
 
 import json
@@ -13,8 +13,10 @@ from typing import IO, Any, NamedTuple
 
 from natsort import natsorted, ns
 
-from basicsr.utils.errors import counted, naming, some
+from basicsr.utils.errors import UserError, counted, naming, some
 from basicsr.utils.names import printable
+
+_KEPT: dict[Path, tuple[int, int]] = {}  # folders that must stay, and which they are: device and number
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
 
@@ -24,9 +26,10 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """Open a temporary file beside `path` that takes its name only once everything is on disk.
 
     A full disk, a kill or an exception leaves an earlier file of that name untouched. Text is UTF-8; what that cannot hold,
-    such as names in another encoding, becomes backslash escapes. Raises `OSError`.
+    such as names in another encoding, becomes backslash escapes. Raises `OSError`, and `UserError` as `check_kept` does.
     """
     path = Path(path)
+    check_kept(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = str(path.with_name(f'.{path.name[:32]}.{secrets.token_hex(6)}.tmp'))
     # not by `tempfile`, whose files are private, and the permissions of a new file cannot be asked for without a moment in
@@ -47,6 +50,39 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     finally:
         if os.path.exists(name):
             os.unlink(name)
+
+
+@contextmanager
+def kept(folder: str | Path) -> Iterator[None]:
+    """Make a folder where it is missing, and write nothing below it once it is no longer the one that it is now.
+
+    Whoever writes makes the folders that a path needs; a run that somebody removes would go on in a new folder that
+    holds the rest of it.
+    """
+    path = Path(os.path.abspath(folder))
+    path.mkdir(parents=True, exist_ok=True)
+    _KEPT[path] = _identity(path)
+    try:
+        yield
+    finally:
+        _KEPT.pop(path, None)
+
+
+def check_kept(path: str | Path) -> None:
+    """Before a file is written. Raises `UserError` where a folder above it was to be kept, and was not."""
+    for folder in Path(os.path.abspath(path)).parents:
+        if folder in _KEPT and _identity(folder) != _KEPT[folder]:
+            raise UserError(
+                f"'{folder}' was removed, renamed or replaced while it was written to; what comes now has no"
+                ' place, so this ends here')
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except OSError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
 
 
 def read_bytes(path: str | Path) -> bytes:

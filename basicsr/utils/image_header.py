@@ -1,4 +1,4 @@
-"""What an image file is, from its bytes: needed to say what reading changes and to notice cut-off files."""
+"""What an image file is, from its bytes: needed to say what reading changes, to notice cut-off files, to know sizes."""
 from __future__ import annotations
 
 import struct
@@ -20,6 +20,7 @@ class Header(NamedTuple):
         pages: of a document, or frames of an animation; only the first is read.
         misread: why OpenCV would read other pixels than those stored, '' where it does not.
         multiplied: OpenCV multiplies the colours by alpha.
+        size: (height, width) as stored, in pixels; None where the bytes do not tell.
     """
     kind: str = 'colour'
     bits: int = 8
@@ -28,6 +29,7 @@ class Header(NamedTuple):
     pages: int = 1
     misread: str = ''
     multiplied: bool = False
+    size: tuple[int, int] | None = None
 
     def remarks(self) -> list[str]:
         """What reading such a file as RGB does to it, in words."""
@@ -47,8 +49,9 @@ def read_header(data: bytes) -> Header:
     """Header of PNG, JPEG, TIFF, WebP and GIF bytes; other formats report the defaults."""
     if data.startswith(_PNG) and len(data) > 26:
         # a complete PNG ends with an empty IEND chunk (12 bytes); some writers append text after it
+        width, height = struct.unpack('>II', data[16:24])
         return Header(_PNG_CHANNELS.get(data[25], 'colour'), data[24], False,
-                      data.rfind(b'IEND') > 0, _png_frames(data))
+                      data.rfind(b'IEND') > 0, _png_frames(data), size=(height, width))
     if data.startswith(b'\xff\xd8'):
         return _jpeg(data)
     if data.startswith((b'II', b'MM')):
@@ -84,7 +87,7 @@ def has_its_checksums(data: bytes) -> bool:
 
 
 def _jpeg(data: bytes) -> Header:
-    kind, rotated, at = 'colour', False, 2
+    kind, rotated, at, shape = 'colour', False, 2, None
     while at + 4 <= len(data) and data[at] == 0xFF:
         if data[at + 1] == 0xFF:  # the standard allows fill bytes before a marker
             at += 1
@@ -94,10 +97,11 @@ def _jpeg(data: bytes) -> Header:
             rotated = tiff.orientation(data[at + 10:at + 2 + size]) not in (0, 1)
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 < len(data):
             kind = 'grey' if data[at + 9] == 1 else 'colour'
+            shape = struct.unpack('>HH', data[at + 5:at + 9])
         elif marker == 0xDA:  # pixel data follow; inside them FFD9 can only be the end-of-image marker
-            return Header(kind, 8, rotated, data.find(b'\xff\xd9', at) >= 0)
+            return Header(kind, 8, rotated, data.find(b'\xff\xd9', at) >= 0, size=shape)
         at += 2 + size
-    return Header(kind, 8, rotated, False)
+    return Header(kind, 8, rotated, False, size=shape)
 
 
 def _tiff(data: bytes) -> Header:

@@ -37,6 +37,16 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Put all generators, those of the GPU as well, back as they were before a block."""
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)
+
+
 def get_rng_state() -> dict[str, Any]:
     """State of all generators in types that load without unpickling code (lists, numbers, tensors)."""
     version, internal, gauss = random.getstate()
