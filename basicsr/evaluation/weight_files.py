@@ -75,7 +75,8 @@ class Evaluation:
         results, lines = {}, []
         with kept(folder):
             for name, one in self.data.items():
-                found, said = self._measure(name, one, restorer, metrics, folder / name if len(self.data) > 1 else folder)
+                found, said = self._measure(name, one, restorer, metrics,
+                                            folder / name if len(self.data) > 1 else folder)
                 lines += said
                 if found.rows:
                     results[name] = found

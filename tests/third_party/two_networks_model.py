@@ -31,8 +31,8 @@ class TwoNetworksModel(SRModel):
         (l_pix + l_gan).backward()
         self.optimizer_g.step()
         self.optimizer_d.zero_grad()
-        l_d = self.cri_gan(self.net_d(self.gt), True, is_disc=True) + self.cri_gan(
-            self.net_d(self.output.detach()), False, is_disc=True)
+        l_d = self.cri_gan(self.net_d(self.gt), True, is_disc=True) + self.cri_gan(self.net_d(self.output.detach()),
+                                                                                   False, is_disc=True)
         l_d.backward()
         self.optimizer_d.step()
         self.log_dict = self.reduce_loss_dict({'l_pix': l_pix, 'l_g_gan': l_gan, 'l_d': l_d})
