@@ -46,7 +46,7 @@ def forget_broken(folder):
     ARCH_REGISTRY._objects.pop('Broken', None)
     ARCH_REGISTRY._extra = [f for f in ARCH_REGISTRY._extra if not f.is_relative_to(folder)]
     ARCH_REGISTRY._index = None
-    for module in [name for name in sys.modules if name.endswith('_broken_arch')]:
+    for module in [name for name in sys.modules if name.endswith('broken_arch')]:
         del sys.modules[module]
 
 

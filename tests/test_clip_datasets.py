@@ -273,8 +273,9 @@ def test_published_option_files_load_and_check(tmp_path, capsys, kind):
     assert f'datasets.val (Dataset_{kind}Image): 3 samples, 0 mistakes' in out
 
 
-def test_our_own_names_refuse_keys_without_effect(tmp_path):
+def test_our_own_names_tell_keys_without_effect(tmp_path):
     block = clips(tmp_path, ['10001']) | {'type': 'SIDDataset', 'N_frames': 5}
     (tmp_path / 'x.yml').write_text(yaml.safe_dump({'datasets': {'val': block}, 'network_g': {'type': 'Restormer'}}))
-    with pytest.raises(UserError, match='N_frames'):
-        load_options(tmp_path / 'x.yml', is_train=False)
+    loaded = load_options(tmp_path / 'x.yml', is_train=False)
+    assert 'N_frames' not in loaded.opt['datasets']['val']
+    assert any('datasets.val.N_frames: ignored (SIDDataset does not read it)' in notice for notice in loaded.notices)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from basicsr.utils.color import bgr2ycbcr
-from basicsr.utils.errors import UserError, describe_os_error
+from basicsr.utils.errors import UserError, describe_os_error, naming
 from basicsr.utils.image_header import Header, read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
@@ -100,7 +100,7 @@ class ImageReader:
 
 def head_of(path: str) -> Header:
     """The header of an image file, of which no more is read."""
-    with open(path, 'rb') as file:
+    with naming(path), open(path, 'rb') as file:
         return read_header(file.read(_HEADER_BYTES))
 
 

@@ -33,6 +33,7 @@ from basicsr.models.validation import validates_itself
 from basicsr.training.early_stop import EarlyStop
 from basicsr.training.message_logger import tensorboard
 from basicsr.utils.errors import UserError
+from basicsr.utils.imports import is_ours
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.seed import undrawn
 
@@ -157,9 +158,8 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
 
 
 def _is_ours(loss: Any) -> bool:
-    kinds = {type(part).__module__.partition('.')[0]
-             for part in loss.modules()} if isinstance(loss, nn.Module) else {''}
-    return kinds <= {'basicsr', 'torch'}
+    modules = {type(part).__module__ for part in loss.modules()} if isinstance(loss, nn.Module) else {''}
+    return all(is_ours(module) or module.partition('.')[0] == 'torch' for module in modules)
 
 
 def check_loggers(opt: dict[str, Any]) -> None:

@@ -51,6 +51,12 @@ def import_file(file: Path, folder: str) -> Any:
     return module
 
 
+def is_ours(module: str) -> bool:
+    """Whether a module that has been imported is of this package, and no file from outside that was made a member."""
+    file = getattr(sys.modules.get(module), '__file__', None)
+    return file is not None and Path(file).resolve().is_relative_to(PACKAGE)
+
+
 def _free_name(file: Path, package: ModuleType) -> str:
     """The name of a file from outside among the modules of a package: its own, unless another file has it."""
     name = re.sub(r'\W', '_', file.stem)
