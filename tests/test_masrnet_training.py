@@ -71,19 +71,12 @@ def test_a_resumed_run_equals_a_straight_one_and_keeps_the_rates(options, tmp_pa
             ] == pytest.approx([5e-5, 1e-4, 1e-4 * low, 5e-5, 1e-4 * (1 - low), 1e-7], rel=1e-9)
 
 
-def test_the_balance_counts_once_for_each_part_of_a_batch(options, tmp_path):
-    """Two equal halves have the balance of the whole, which depends on the whole batch otherwise."""
-    data = {'train': {'batch_size_per_gpu': 2, 'geometric_augs': False, 'gt_size': None}}
-    (tmp_path / 'one.txt').write_text('1.png')
-    data['train']['meta_info_file'] = str(tmp_path / 'one.txt')
-    data['train']['dataset_enlarge_ratio'] = 12
-    rows = []
-    for name, parts in (('whole', 1), ('parts', 2)):
-        file = options(name, network_g=STILL, datasets=data, train={'accumulate': parts})
-        assert train([str(file)]) == 0
-        rows.append(table(tmp_path, name))
-    for whole, part in zip(*rows):
-        assert part == pytest.approx(whole, rel=1e-3)
+def test_losses_of_the_whole_batch_are_refused_in_parts(options, tmp_path, capsys):
+    file = options('parts', datasets={'train': {'batch_size_per_gpu': 2}}, train={'accumulate': 2})
+    assert train([str(file)]) == 2
+    error = capsys.readouterr().err
+    assert 'train.accumulate: MoEBalanceLoss, PSNRHingeLoss look at a batch as a whole' in error
+    assert not (tmp_path / 'experiments' / 'parts').exists()
 
 
 @pytest.mark.parametrize('changes, message', [

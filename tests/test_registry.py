@@ -215,7 +215,7 @@ def reads(img, **kwargs): return kwargs['x']
     assert signature('Grandchild').fields['more'][1] is None and signature('Grandchild').open
     assert signature('NoArguments').open and signature('Same').open
     assert signature('Opt').takes_opt and {'noise', 'dataroot_gt', 'gt_size'} <= signature('Opt').words
-    assert not signature('swallows').open and signature('reads').open
+    assert signature('swallows').open and signature('reads').open  # from outside: BasicSR passes anything
     assert not read_signature(METRIC_REGISTRY.index()['calculate_psnr']).open
     assert all(isinstance(e.node, (ast.ClassDef, ast.FunctionDef)) for e in registry.index().values())
 

@@ -228,3 +228,66 @@ def test_with_every_state_damaged_the_newest_is_named(start, capsys):
         file.write_bytes(b'')
     assert start('a', 'train.total_iter=6', '--auto_resume')[0] == 2
     assert "4.state' is not a weights file" in capsys.readouterr().err
+
+
+def test_with_the_state_of_another_run_a_new_run_begins(start, tmp_path):
+    assert start('mine', 'train.total_iter=8')[0] == 0
+    code, other = start('other')
+    assert code == 0
+    state = other / 'training_states' / '2.state'
+    code, run = start('mine', f'path.resume_state={state}')
+    assert code == 0 and {p.name for p in (run / 'training_states').iterdir()} == {'4.state'}
+    earlier, = (tmp_path / 'experiments').glob('mine_archived_*')
+    assert (earlier / 'training_states' / '8.state').is_file() and (other / 'training_states' / '4.state').is_file()
+
+
+def test_from_an_earlier_state_of_its_own_the_later_ones_are_set_aside(start):
+    code, run = start('a', 'train.total_iter=8')
+    assert code == 0
+    assert start('a', f"path.resume_state={run / 'training_states' / '4.state'}", 'train.total_iter=6')[0] == 0
+    names = sorted(p.name.partition('_')[0] for p in (run / 'training_states').iterdir())
+    assert names == ['2.state', '4.state', '6.state', '6.state.later', '8.state.later']
+
+
+def test_best_values_that_were_measured_otherwise_begin_anew(start, messages):
+    stop = {'train': {'early_stop': {'patience': 9}}, 'val': {'val_freq': 2}}
+    assert start('a', **stop)[0] == 0
+    code, run = start('a', 'train.total_iter=6', 'val.metrics.psnr.crop_border=2', '--auto_resume', **stop)
+    assert code == 0 and any(m == 'the best values of psnr on toy begin anew: the images or the metric have changed'
+                             for m in messages)
+    assert state_of(run, 6)['best']['toy']['psnr']['iter'] >= 4
+    messages.clear()
+    assert start('a', 'train.total_iter=8', 'val.metrics.psnr.crop_border=2', '--auto_resume', **stop)[0] == 0
+    assert not any('begin anew' in m for m in messages)
+
+
+def test_moments_of_a_run_of_basicsr_are_of_its_optimizer(start, capsys):
+    code, run = start('a')
+    assert code == 0
+    as_basicsr_writes_it(run, 4)
+    sgd = 'train.optim_g={type: SGD, lr: 1e-3, momentum: 0.9}'
+    assert start('a', 'train.total_iter=6', sgd, '--auto_resume')[0] == 2
+    assert 'another kind of optimizer has gathered, one that has betas: SGD cannot go on' in capsys.readouterr().err
+
+
+BY_HAND = """
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
+
+@MODEL_REGISTRY.register()
+class RatesByHandModel(SRModel):
+    def setup_schedulers(self):
+        pass
+"""
+
+
+def test_rates_without_a_formula_are_those_of_the_state_and_that_is_said(start, messages, tmp_path):
+    (tmp_path / 'third_party').mkdir()
+    file = tmp_path / 'third_party' / 'by_hand_model.py'
+    file.write_text(BY_HAND)
+    model = {'model_type': 'RatesByHandModel', 'model_files': [str(file)]}
+    assert start('a', **model)[0] == 0
+    code, run = start('a', 'train.total_iter=6', 'train.optim_g.lr=5e-4', '--auto_resume', **model)
+    assert code == 0 and state_of(run, 6)['optimizers'][0]['param_groups'][0]['lr'] == 1e-3
+    assert any('without effect, the state decides' in m and 'train.optim_g.lr was 0.001 and is 0.0005' in m
+               for m in messages)

@@ -275,6 +275,48 @@ def test_metrics_of_the_restormer_family(folder):
                      is_train=True)
 
 
+def test_metrics_that_take_any_keyword_are_given_what_the_block_says(folder):
+    metric = 'def calculate_any(img, img2, **kwargs):\n    return 3.0 + len(kwargs)\n'
+    loaded = load_options(
+        put(folder, OPTIONS.replace('calculate_psnr', 'calculate_any, crop_border: 0'), metric=metric), is_train=True)
+    block = loaded.opt['val']['metrics']['psnr']
+    assert measure(np.zeros((4, 4, 3)), np.zeros((4, 4, 3)), block) == 4.0
+    assert any('val.metrics.psnr.crop_border: no code here reads it; calculate_any may' in n for n in loaded.notices)
+
+
+@pytest.mark.parametrize('value', ['None', '(1, 2)', "'5'"])
+def test_a_metric_that_gives_no_number_is_named_before_a_folder_is_made(folder, value):
+    metric = f'def calculate_none(img, img2):\n    return {value}\n'
+    code, text, run = train(put(folder, OPTIONS.replace('calculate_psnr', 'calculate_none'), metric=metric))
+    assert code == 2 and 'Traceback' not in text and not run.exists()
+    assert "val.metrics.psnr: metric 'calculate_none' gives a " in text
+
+
+def test_a_subclass_of_our_data_set_reads_keys_of_its_own(folder):
+    dataset = ('from basicsr.data.paired_image_dataset import PairedImageDataset\n\n\n'
+               'class Noisy(PairedImageDataset):\n    def __getitem__(self, index):\n'
+               '        item = super().__getitem__(index)\n'
+               "        item['lq'] = item['lq'] + self.opt['noise_level'] * 0\n        return item\n")
+    text = OPTIONS.replace('name: a, type: PairedImageDataset', 'name: a, noise_level: 3, type: Noisy')
+    assert 'noise_level' in text
+    trained(put(folder, text, dataset=dataset))
+    with pytest.raises(UserError, match=r"dataroot_gtt'\. Did you mean 'dataroot_gt'"):
+        load_options(put(folder, text.replace('noise_level: 3', 'dataroot_gtt: x'), dataset=dataset), is_train=True)
+
+
+@pytest.mark.parametrize(('body', 'told'), [
+    ('(pred - gt).square().mean().sqrt()', True),
+    ("nn.functional.l1_loss(pred, gt, reduction='sum')", True),
+    ('(pred - gt).square().mean()', False),
+])
+def test_losses_that_parts_of_a_batch_would_change_are_refused(folder, body, told):
+    loss = f'from torch import nn\n\n\nclass Own(nn.Module):\n    def forward(self, pred, gt):\n        return {body}\n'
+    text = OPTIONS.replace('L1Loss', 'Own').replace('total_iter: 2', 'total_iter: 2\n  accumulate: 2')
+    code, log, run = train(put(folder, text, loss=loss))
+    assert (code, run.exists()) == ((2, False) if told else (0, True)), log
+    assert ('train.accumulate: of two images together Own is' in log) is told
+
+
 # ------------------------------------------------------------------------------------------------ arch_util
 
 

@@ -77,7 +77,11 @@ def check_component(holder: Any, key: str | int, registry: Registry, path: Path,
     else:
         model = signatures.model_for(registry, name, {'type': (str, ...), **(extra or {})})
         checked = check_block(model, block, here, problems)
-        note_unread(signatures.signature_of(registry, name), block, here, problems)
+        signature = signatures.signature_of(registry, name)
+        note_unread(signature, block, here, problems)
+        if signature.open and signatures.is_outside(registry, name):
+            for word in block.keys() - {'type', *signature.fields, *signature.words, *(extra or {})}:
+                problems.notice((*here, word), f'no code here reads it; {name} may')
         if checked is not None:
             # only what the file says, so that the class's own defaults stay in one place
             holder[key] = {k: v for k, v in checked.items() if k in block}

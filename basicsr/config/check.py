@@ -146,9 +146,9 @@ def _model_reader(data: dict[str, Any], problems: Problems) -> Reader:
 
 
 def _dataset_reader(name: str, model: Reader) -> Reader:
-    """What reads keys of a data set beside its arguments: itself, when it takes `opt`, or a model from outside."""
+    """What reads keys of a data set beside its arguments: itself, when it is from outside, or a model from outside."""
     of = {n: signatures.signature_of(DATASET_REGISTRY, n) for n in DATASET_REGISTRY.keys()}
     others = frozenset(key for signature in of.values() for key in signature.fields)
-    if of[name].takes_opt:
+    if of[name].takes_opt or signatures.is_outside(DATASET_REGISTRY, name):
         return Reader(name, True, of[name].words | model.words, others)
     return model._replace(others=others) if model.outside else Reader(name, others=others)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from basicsr.config.sources import base_classes, constructor, parsed, words
 from basicsr.registry import Entry, Registry
 from basicsr.utils import values
+from basicsr.utils.imports import PACKAGE
 
 
 class _Marked:
@@ -86,6 +87,11 @@ def signature_of(registry: Registry, name: str) -> Signature:
     return read_signature(registry.index()[name]) if obj is None else inspected_signature(obj)
 
 
+def is_outside(registry: Registry, name: str) -> bool:
+    """Whether it is none of ours."""
+    return registry.imported(name) is not None or not registry.index()[name].file.is_relative_to(PACKAGE)
+
+
 @cache
 def inspected_signature(obj: Any) -> Signature:
     """Arguments of a class or function that has been imported; its annotations are not checked."""
@@ -105,14 +111,14 @@ def read_signature(entry: Entry) -> Signature:
     """Arguments of a class constructor (following base classes whose source is found) or of a function."""
     known = words(parsed(entry.file))
     if isinstance(entry.node, ast.FunctionDef):
-        return Signature(*_arguments(entry.node, method=False), False, known)
+        return Signature(*_arguments(entry.node, not entry.file.is_relative_to(PACKAGE)), False, known)
     for base in base_classes(entry):
         above = read_signature(base)
         known |= above.words if above.takes_opt else above.fields.keys()
     function = constructor(entry)
     if function is None:
         return Signature({}, True, {}, False, known)
-    fields, is_open, unread = _arguments(function, method=True)
+    fields, is_open, unread = _arguments(function, True, skip=1)
     return Signature(fields, is_open, unread, list(fields) == ['opt'], known)
 
 
@@ -129,10 +135,15 @@ def torch_signature(module: str, name: str) -> Signature | None:
     return None if node is None else read_signature(Entry(name, file, node))
 
 
-def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple[Any, Any]], bool, dict[str, str]]:
-    """`fields`, `open` and `unread` of a `Signature`."""
+def _arguments(function: ast.FunctionDef, takes_rest: bool,
+               skip: int = 0) -> tuple[dict[str, tuple[Any, Any]], bool, dict[str, str]]:
+    """`fields`, `open` and `unread` of a `Signature`.
+
+    takes_rest: `**kwargs` stand for any key, also where nothing reads them: those of a metric of ours only swallow what
+    other metrics read. skip: arguments in front that nobody gives, as `self`.
+    """
     args = function.args
-    positional = [*args.posonlyargs, *args.args][1 if method else 0:]
+    positional = [*args.posonlyargs, *args.args][skip:]
     defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
     pairs = [*zip(positional, defaults), *zip(args.kwonlyargs, args.kw_defaults)]
     fields, unread = {}, {}
@@ -143,8 +154,9 @@ def _arguments(function: ast.FunctionDef, method: bool) -> tuple[dict[str, tuple
         except (NameError, SyntaxError, AttributeError, TypeError, ValueError):
             fields[arg.arg] = (Any, value)
             unread[arg.arg] = ast.unparse(arg.annotation) if arg.annotation else ''
-    used = method or any(isinstance(n, ast.Name) and args.kwarg and n.id == args.kwarg.arg for n in ast.walk(function))
-    return fields, args.kwarg is not None and used, unread  # a metric's **kwargs only swallow what other metrics read
+    rest = takes_rest or any(
+        isinstance(n, ast.Name) and args.kwarg and n.id == args.kwarg.arg for n in ast.walk(function))
+    return fields, args.kwarg is not None and rest, unread
 
 
 def _literal(node: ast.expr) -> Any:

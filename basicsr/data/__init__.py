@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from basicsr.registry import DATASET_REGISTRY
 from basicsr.utils.errors import UserError
+from basicsr.utils.imports import is_ours
 
 if TYPE_CHECKING:
     from basicsr.data.loader import Samples
@@ -24,7 +25,8 @@ def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
     factory = DATASET_REGISTRY.get(opt['type'])
     parameters = inspect.signature(factory).parameters
     try:
-        if list(parameters) == ['opt']:  # a BasicSR dataset reads the whole block
+        subclass = getattr(factory.__init__, 'accepts_opt', False) and not is_ours(factory.__module__)
+        if list(parameters) == ['opt'] or subclass:  # a BasicSR dataset reads the whole block
             return factory(opt)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             opt = {k: v for k, v in opt.items() if k in parameters}

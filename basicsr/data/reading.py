@@ -23,17 +23,22 @@ _LOOKED_AT = 200
 
 
 def accepts_opt(cls: Any) -> Any:
-    """Let a dataset with named arguments also be called BasicSR's way, `Dataset(opt)`; keys it lacks are left out."""
+    """Let a dataset with named arguments also be called BasicSR's way, `Dataset(opt)`; keys it lacks are left out.
+
+    `self.opt` then holds the whole block, as BasicSR's own data sets do, for subclasses that read more of it.
+    """
     init = cls.__init__
     names = set(inspect.signature(init).parameters)
 
     @functools.wraps(init)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         if len(args) == 1 and isinstance(args[0], dict) and not kwargs:
+            self.opt = args[0]
             init(self, **{k: v for k, v in args[0].items() if k in names})
         else:
             init(self, *args, **kwargs)
 
+    wrapper.accepts_opt = True  # type: ignore[attr-defined]
     cls.__init__ = wrapper
     return cls
 

@@ -28,6 +28,7 @@ from basicsr.metrics.psnr import calculate_psnr
 from basicsr.metrics.rmse import calculate_rmse
 from basicsr.metrics.ssim import calculate_ssim
 from basicsr.registry import METRIC_REGISTRY
+from basicsr.utils.errors import UserError
 from basicsr.utils.img import to_bytes
 
 __all__ = [
@@ -105,4 +106,7 @@ def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], d
         images = [np.clip(np.asarray(x, np.float64), 0, 1)[..., ::-1] * 255. for x in images]
     if device is not None and 'device' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters:
         opt = {'device': str(device), **opt}
-    return calculate_metric(dict(zip(('img', 'img2'), images)), opt)
+    value: Any = calculate_metric(dict(zip(('img', 'img2'), images)), opt)
+    if not isinstance(value, (int, float, np.number)) and not (hasattr(value, 'numel') and value.numel() == 1):
+        raise UserError(f"metric '{opt['type']}' gives a {type(value).__name__}, not a number")
+    return float(value)

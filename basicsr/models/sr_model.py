@@ -1,6 +1,7 @@
 """The model for networks that map a degraded image to a restored one and are trained by comparison losses."""
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from basicsr.models.training_step import StepModel
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
+from basicsr.utils.imports import is_ours
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr.utils.replay import Replayed
+from basicsr.utils.seed import undrawn
 from basicsr.weights.semantic_prior import equip
 
 
@@ -96,9 +99,32 @@ class SRModel(StepModel):
                 loss.register_forward_hook(lambda module, inputs, value: value / self.share)
         whole = sorted({type(loss).__name__ for loss in losses if getattr(loss, 'of_whole_batch', False)})
         if whole:
-            get_root_logger().warning(
-                f"train.accumulate: {', '.join(whole)} {'looks' if len(whole) == 1 else 'look'} at a"
-                ' batch as a whole; in parts, the gradients are not those of the whole')
+            raise UserError(
+                f"train.accumulate: {', '.join(whole)} {'looks' if len(whole) == 1 else 'look'} at a batch as a"
+                ' whole; in parts, the gradients would not be those of the whole')
+        for name, compare in self.image_losses():
+            self._try_parts(name, compare)
+
+    def _try_parts(self, name: str, loss: Callable) -> None:
+        """Raise `UserError` where two images in parts give another value than together; ours say so of themselves."""
+        modules = loss.modules() if isinstance(loss, nn.Module) else ()
+        if modules and all(
+                is_ours(type(part).__module__) or type(part).__module__.startswith('torch.') for part in modules):
+            return
+        noise = torch.Generator().manual_seed(0)
+        channels = self.opt['network_g'].get('out_channels', 3)
+        pred, gt = (torch.rand(2, channels, 64, 64, generator=noise).to(self.device) for _ in range(2))
+        pred[1] = pred[1] * 0.1  # images that are unlike each other
+        with undrawn(), torch.no_grad():
+            values = []
+            for part, self.share in ((slice(0, 2), 1.), (slice(0, 1), 0.5), (slice(1, 2), 0.5)):
+                named = dict(named_values(name, loss(pred[part], gt[part]), 'l_'))
+                values.append(float(sum(v for v in named.values() if v is not None)))
+            self.share = 1.
+        if not math.isclose(values[0], (values[1] + values[2]) / 2, rel_tol=1e-3, abs_tol=1e-6):
+            raise UserError(
+                f"train.accumulate: of two images together {type(loss).__name__} is {values[0]:.4g}, and in parts"
+                f' {(values[1] + values[2]) / 2:.4g}; the gradients would be others')
 
     def setup_optimizers(self) -> None:
         options = dict(self.opt['train']['optim_g'])

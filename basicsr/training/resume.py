@@ -21,7 +21,9 @@ _COMPARED = ('model_type', 'scale', 'manual_seed', 'network_g', 'network_d', 'da
 # how fast and how long, not what
 _NOT_COMPARED = ('time_limit', 'compile', 'cuda_graphs', 'cudnn_benchmark', 'early_stop', 'num_worker_per_gpu',
                  'pin_memory', 'persistent_workers', 'prefetch_mode', 'cache', 'phase', 'block')
+_RATES = (('train', 'scheduler'), ('train', 'optim_g'), ('train', 'optim_d'))
 _MOMENTS_OF = ({'Adam', 'AdamW'}, )  # optimizers that understand each other's moments
+_OF_A_KIND = ('betas', 'momentum', 'alpha', 'rho', 'etas', 'lambd', 'momentum_decay')  # options of some optimizers only
 # what a schedule's state calls its options, where it is another name
 _OPTION_NAMES = {'weights': 'restart_weights'}
 _OF_A_SCHEDULE = ('periods', 'milestones', 'gamma', 'restarts', 'restart_weights', 'eta_min', 'eta_mins', 'T_max')
@@ -72,13 +74,24 @@ def _newest_readable(opt: Dict | dict[str, Any]) -> Resume | None:
     return None
 
 
-def set_aside(damaged: Iterable[Path]) -> None:
-    """Give damaged states another name: the run is to write theirs again, and nothing of a user's is removed."""
-    for file in damaged:
-        file.replace(file.with_name(f'{file.name}.damaged_{timestamp()}'))
+def set_aside(files: Iterable[Path], word: str) -> None:
+    """Give states another name: the run writes theirs again, and nothing of a user's is removed."""
+    for file in files:
+        new = file.replace(file.with_name(f'{file.name}.{word}_{timestamp()}'))
+        get_root_logger().info(f"'{file.name}' is now '{new.name}'")
 
 
-def check_optimizer(opt: Dict, resume: Resume) -> None:
+def is_own(opt: Dict, resume: Resume) -> bool:
+    """Whether a state is the run's own, so that its folder goes on; with another's, a new run begins."""
+    return resume.file.resolve().parent == Path(opt['path']['training_states']).resolve()
+
+
+def later_states(opt: Dict, resume: Resume) -> list[Path]:
+    """States of the run after the one that it goes on from, which are of another course of it."""
+    return [file for file in states(opt['path']['training_states']) if int(file.stem) > resume.state['iter']]
+
+
+def check_optimizer(opt: Dict, resume: Resume, model: Any) -> None:
     """Raise `UserError` where moments are of another kind of optimizer."""
     before, now = (_options_of(resume) or {}).get('train', {}), opt['train']
     for key in ('optim_g', 'optim_d'):
@@ -87,6 +100,13 @@ def check_optimizer(opt: Dict, resume: Resume) -> None:
             raise UserError(
                 f"train.{key}.type: '{resume.file}' holds what {old} has gathered, with which {new} cannot go on;"
                 ' start a run of another name with path.fine_tune_from')
+    for mine, theirs in zip(getattr(model, 'optimizers', []), resume.state['optimizers']):
+        missing = [key for key in _OF_A_KIND if (key in mine.defaults) != (key in theirs['param_groups'][0])]
+        if missing:
+            raise UserError(
+                f"'{resume.file}' holds what another kind of optimizer has gathered, one that"
+                f" {'lacks' if missing[0] in mine.defaults else 'has'} {missing[0]}: {type(mine).__name__} cannot go"
+                ' on from there; start a run of another name with path.fine_tune_from')
 
 
 def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
@@ -96,11 +116,9 @@ def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
     """
     before, state = _options_of(resume), resume.state
     found = _differences(before, plain(opt)) if before else _of_optimizers(model, state)
-    # without a formula, a schedule's rates follow from those before
-    kept = not all(follows_options(s) for s in getattr(model, 'schedulers', []))
     lines: dict[str, list[str]] = {}
     for path, old, new in found:
-        past = kept and path[:2] in (('train', 'scheduler'), ('train', 'optim_g'), ('train', 'optim_d'))
+        past = path[:2] in _RATES and not _in_force(str(path[1]), model)
         effect = 'without effect, the state decides' if past else 'in force from here on'
         lines.setdefault(effect, []).append(f'{dotted(path)} was {_spell(old)} and is {_spell(new)}')
     said = [
@@ -110,6 +128,41 @@ def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
     if any(path == ('manual_seed', ) for path, _, _ in found):
         said.append('manual_seed orders the samples from here on; random numbers go on from the state')
     return said + _other_batches(opt, state)
+
+
+def forget_other_best(opt: Dict, resume: Resume) -> list[str]:
+    """Take best values out of the state that were measured otherwise than now, and say so: no later one compares with them."""
+    before, now = _options_of(resume), plain(opt)
+    if before is None or not resume.state.get('best'):
+        return []
+    old, new = (_measured(options) for options in (before, now))
+    gone = [(name, label) for name, found in resume.state['best'].items() for label in found
+            if new[0].get(name) != old[0].get(name) or new[1].get(label) != old[1].get(label)]
+    for name, label in gone:
+        del resume.state['best'][name][label]
+    if gone:
+        (resume.state.get('run_state') or {}).pop('early_stop', None)
+    said = ', '.join(f'{label} on {name}' for name, label in gone)
+    return [f'the best values of {said} begin anew: the images or the metric have changed'] if gone else []
+
+
+def _measured(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Validation sets by name, and metrics by label, without what changes no value."""
+    sets = {
+        block.get('name'): {k: v for k, v in block.items() if k not in _NOT_COMPARED}
+        for key, block in options.get('datasets', {}).items() if key.startswith('val')
+    }
+    return sets, (options.get('val') or {}).get('metrics') or {}
+
+
+def _in_force(option: str, model: Any) -> bool:
+    """Whether a changed schedule or optimizer counts: without a formula, rates follow from those before."""
+    if option == 'scheduler':
+        return all(map(follows_options, model.schedulers))
+    optimizers = [getattr(model, option.replace('optim', 'optimizer'), None)]
+    if optimizers == [None]:  # by BasicSR's custom the generator's comes first
+        optimizers = model.optimizers[:1] if option == 'optim_g' else model.optimizers[1:]
+    return all(any(s.optimizer is o and follows_options(s) for s in model.schedulers) for o in optimizers)
 
 
 def _other_batches(opt: Dict, state: dict[str, Any]) -> list[str]:

@@ -10,7 +10,15 @@ from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
 from basicsr.training.preflight import check_channels, check_loggers, check_patch, check_validation
-from basicsr.training.resume import check_optimizer, differences, find_resume_state, set_aside
+from basicsr.training.resume import (
+    check_optimizer,
+    differences,
+    find_resume_state,
+    forget_other_best,
+    is_own,
+    later_states,
+    set_aside,
+)
 from basicsr.training.trainer import Trainer
 from basicsr.utils.dist import barrier
 from basicsr.utils.logger import close_log_file, get_root_logger
@@ -36,15 +44,17 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         check_patch(model, train_loader)
     changes: list[str] = []
     if resume:
-        check_optimizer(opt, resume)
-        changes = differences(opt, resume, model)
+        check_optimizer(opt, resume, model)
+        changes = differences(opt, resume, model) + forget_other_best(opt, resume)
         model.load_resumed_networks(resume.file, resume.state)
     check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are
-    with run_folders(opt, resuming=resume is not None, later=later):
+    goes_on = resume is not None and is_own(opt, resume)
+    with run_folders(opt, resuming=goes_on, later=later):
         open_log(opt, loaded)
-        if resume and opt['rank'] == 0:
-            set_aside(resume.damaged)
+        if resume and goes_on and opt['rank'] == 0:
+            set_aside(resume.damaged, 'damaged')
+            set_aside(later_states(opt, resume), 'later')
         for change in changes:
             get_root_logger().warning(change)
         trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume.state if resume else None, callbacks,

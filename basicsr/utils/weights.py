@@ -211,6 +211,11 @@ def _load_safetensors(path: Path) -> Weights:
             header = file.metadata() or {}
             state = {k: file.get_tensor(k) for k in file.keys()}
         meta = {k: json.loads(v) for k, v in header.items() if k != 'format'}
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(
+            f"'{path}' cannot be read: {error}") from error  # safetensors' own, without the name of the file
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"'{path}' is not a safetensors file or is damaged ({error})") from error
     return Weights(strip_prefixes(state), meta.pop('network_g', None), 'safetensors', meta)

@@ -59,7 +59,7 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
 
 
 def _warn_of_not_finite(state: dict[str, Tensor], source: str) -> None:
-    wrong = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    wrong = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v.float()).all()]
     if wrong:
         get_root_logger().warning(f"'{source}': {_listed('hold values that are not finite', wrong)}")
 
