@@ -9,7 +9,7 @@ if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
     sys.path[0] = str(ROOT)  # started as a script: import this checkout, whatever else is installed
 
 from basicsr.config.command_line import parse_command_line
-from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.errors import UserError, run_main, run_program
 
 
 def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = None) -> None:
@@ -20,11 +20,7 @@ def test_pipeline(root_path: str | Path | None = None, argv: list[str] | None = 
         argv: arguments. Default: those of the process, which then is a program of its own, as BasicSR's projects are: a
             mistake ends it with a sentence and exit code 2.
     """
-    if argv is not None:
-        return run(root_path, argv)
-    code = run_main(lambda: run(root_path, sys.argv[1:]))
-    if code:
-        sys.exit(code)
+    run_program(lambda given: run(root_path, given), argv)
 
 
 def run(root_path: str | Path | None, argv: list[str]) -> None:

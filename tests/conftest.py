@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from basicsr.config import load_options
-from basicsr.registry import DATASET_REGISTRY
+from basicsr.registry import DATASET_REGISTRY, REGISTRIES
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import close_log_file, get_root_logger
 
@@ -31,6 +31,20 @@ def fresh_log():
     close_log_file()
     for handler in logging.getLogger('basicsr').handlers:
         getattr(handler, 'records', []).clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_from_outside():
+    """Files and classes from outside that a test makes known are none of the next one's."""
+    before = [(registry, list(registry._extra), set(registry._objects)) for registry in REGISTRIES]
+    yield
+    for registry, files, names in before:
+        for name, obj in list(registry._objects.items()):
+            file = Path(getattr(sys.modules.get(obj.__module__), '__file__', None) or '').resolve()
+            if name not in names and not any(
+                    file.is_relative_to(ROOT / place) for place in ('basicsr', 'Ablation_Model')):
+                del registry._objects[name]
+        registry._extra[:], registry._index = files, None
 
 
 @pytest.fixture

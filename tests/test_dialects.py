@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from basicsr.config import load_options
-from basicsr.registry import ARCH_REGISTRY, REGISTRIES
+from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 
@@ -25,10 +25,7 @@ def load(tmp_path):
         (tmp_path / name).write_text(text)
         return load_options(tmp_path / name, is_train=is_train, check_files=False, **kwargs)
 
-    yield inner
-    for registry in REGISTRIES:  # files from outside stay known for the life of a process
-        registry._extra = [f for f in registry._extra if not f.is_relative_to(tmp_path)]
-        registry._index = None
+    return inner
 
 
 def told(loaded):

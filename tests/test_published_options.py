@@ -9,7 +9,6 @@ import yaml
 from conftest import ROOT
 
 from basicsr.config import load_options
-from basicsr.registry import REGISTRIES
 from basicsr.utils.errors import UserError
 
 FOLDER = ROOT / 'tests' / 'option_files'
@@ -189,10 +188,7 @@ def load(tmp_path: Path):
         (tmp_path / f'{name}.yml').write_text(yaml.safe_dump(options, sort_keys=False))
         return load_options(tmp_path / f'{name}.yml', is_train=True, check_files=False)
 
-    yield inner
-    for registry in REGISTRIES:
-        registry._extra = [f for f in registry._extra if not f.is_relative_to(tmp_path)]
-        registry._index = None
+    return inner
 
 
 @pytest.mark.parametrize('name', RETINEXFORMER_FILES)

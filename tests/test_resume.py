@@ -11,17 +11,9 @@ import torch
 from conftest import ROOT
 
 from basicsr.engine.schedule import CosineAnnealingRestartLR
-from basicsr.registry import MODEL_REGISTRY
 from basicsr.train import main as train
 
 SMALL = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
-
-
-@pytest.fixture(autouse=True)
-def no_models_left():
-    yield
-    MODEL_REGISTRY._extra = [f for f in MODEL_REGISTRY._extra if f.parent.name != 'third_party']
-    MODEL_REGISTRY._index = None
 
 
 @pytest.fixture
@@ -282,8 +274,7 @@ class RatesByHandModel(SRModel):
 
 
 def test_rates_without_a_formula_are_those_of_the_state_and_that_is_said(start, messages, tmp_path):
-    (tmp_path / 'third_party').mkdir()
-    file = tmp_path / 'third_party' / 'by_hand_model.py'
+    file = tmp_path / 'by_hand_model.py'
     file.write_text(BY_HAND)
     model = {'model_type': 'RatesByHandModel', 'model_files': [str(file)]}
     assert start('a', **model)[0] == 0

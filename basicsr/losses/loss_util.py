@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from basicsr.utils.imports import is_ours
 from basicsr.utils.precision import at_least_float32
 
 
@@ -44,6 +45,12 @@ def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, pred.to(dtype), target.to(dtype), **kwargs)
 
     return wrapper
+
+
+def is_our_loss(loss: Any) -> bool:
+    """Whether a loss and all losses in it are of this package and PyTorch, and so hold to what they say of themselves."""
+    modules = {type(part).__module__ for part in loss.modules()} if isinstance(loss, nn.Module) else {''}
+    return all(is_ours(module) or module.partition('.')[0] == 'torch' for module in modules)
 
 
 def no_image_loss(loss: Any) -> str:

@@ -17,12 +17,11 @@ from basicsr.engine.casting import CastWeights
 from basicsr.engine.graphs import image_recorder, step_recorder
 from basicsr.engine.precision import Precision
 from basicsr.losses import build_loss
-from basicsr.losses.loss_util import named_values, no_image_loss, number_names, short_name
+from basicsr.losses.loss_util import is_our_loss, named_values, no_image_loss, number_names, short_name
 from basicsr.models.training_step import StepModel
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
-from basicsr.utils.imports import is_ours
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr.utils.replay import Replayed
@@ -107,9 +106,7 @@ class SRModel(StepModel):
 
     def _try_parts(self, name: str, loss: Callable) -> None:
         """Raise `UserError` where two images in parts give another value than together; ours say so of themselves."""
-        modules = loss.modules() if isinstance(loss, nn.Module) else ()
-        if modules and all(
-                is_ours(type(part).__module__) or type(part).__module__.startswith('torch.') for part in modules):
+        if is_our_loss(loss):
             return
         noise = torch.Generator().manual_seed(0)
         channels = self.opt['network_g'].get('out_channels', 3)

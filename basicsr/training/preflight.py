@@ -5,8 +5,6 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from torch import nn
-
 from basicsr.archs import input_channels
 from basicsr.config import LoadedOptions
 from basicsr.config.report import raise_mistakes
@@ -27,13 +25,13 @@ from basicsr.evaluation.preconditions import (
 )
 from basicsr.evaluation.restoring import by_model
 from basicsr.losses import build_loss
+from basicsr.losses.loss_util import is_our_loss
 from basicsr.models.image_restoration_model import ImageCleanModel
 from basicsr.models.sr_model import SRModel
 from basicsr.models.validation import validates_itself
 from basicsr.training.early_stop import EarlyStop
 from basicsr.training.message_logger import tensorboard
 from basicsr.utils.errors import UserError
-from basicsr.utils.imports import is_ours
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.seed import undrawn
 
@@ -147,7 +145,7 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
         if model.gt is None:
             raise UserError(f"datasets.{block['block']}: there is no ground truth to train on")
         model.test()
-        for loss in (loss for _, loss in model.image_losses() if _is_ours(loss)):
+        for loss in (loss for _, loss in model.image_losses() if is_our_loss(loss)):
             loss(model.output, model.gt)
 
     batch = next(iter(ImageLoader(one.data, block, batch_size=1, sampler=[index])))
@@ -155,11 +153,6 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
         batch |= {key: batch[key][..., :side, :side] for key, side in (('gt', cut), ('lq', cut // scale))}
     with undrawn(), model.validating():
         or_too_small(run, batch, f"datasets.{block['block']}: ")
-
-
-def _is_ours(loss: Any) -> bool:
-    modules = {type(part).__module__ for part in loss.modules()} if isinstance(loss, nn.Module) else {''}
-    return all(is_ours(module) or module.partition('.')[0] == 'torch' for module in modules)
 
 
 def check_loggers(opt: dict[str, Any]) -> None:

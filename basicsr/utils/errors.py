@@ -101,6 +101,15 @@ def run_main(main: Callable[[], int | None]) -> int:
     return 2
 
 
+def run_program(main: Callable[[list[str]], None], argv: list[str] | None) -> None:
+    """`main(argv)`; without `argv` the caller is a program, whose arguments `main` gets, and a mistake ends it (`run_main`)."""
+    if argv is not None:
+        return main(argv)
+    code = run_main(lambda: main(sys.argv[1:]))
+    if code:
+        sys.exit(code)
+
+
 def _flush() -> None:
     """Now, as Python would show a traceback for a closed pipe when it ends."""
     try:
