@@ -12,13 +12,14 @@ import torch
 from annotated_types import Len
 from torch.utils.data import Dataset
 
+from basicsr.data.exposure import Exposure, draw_exposure, exposed
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import Turn, check_sizes, paired_random_crop, random_flips, random_turn, resize_bilinear
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.values import Count, Finite, Positive, Size, Slice
+from basicsr.utils.values import Count, ExposureAugs, Finite, Positive, Size, Slice
 
 
 @DATASET_REGISTRY.register()
@@ -38,6 +39,7 @@ class PairedImageDataset(Dataset):
             to `scale`; bilinear with antialiasing, also in validation.
         gt_size: side of the square training patch of the ground truth; None trains on whole images.
         use_hflip, use_rot: BasicSR's flips and transpose. geometric_augs: one of eight dihedral modes instead.
+        exposure_augs: some inputs are made from their ground truth instead, at another exposure; see `data/exposure.py`.
         mean, std: normalisation of both images after conversion.
         color: 'y' for luma only.
         scale: ground truth size divided by input size.
@@ -55,10 +57,13 @@ class PairedImageDataset(Dataset):
                  meta_info_file: str | None = None, pair_range: Slice | None = None, filename_tmpl: str = '{}',
                  pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
-                 mean: Annotated[list[Finite], Len(1, 3)] | None = None,
+                 exposure_augs: ExposureAugs | None = None, mean: Annotated[list[Finite], Len(1, 3)] | None = None,
                  std: Annotated[list[Positive], Len(1, 3)] | None = None, color: Literal['rgb', 'y'] | None = None,
                  scale: Count = 1, recursive: bool = False, dataroot_sem: str | None = None, sem_classes: Count = 21,
                  phase: str = 'train'):
+        if exposure_augs is not None and scale != 1:
+            raise UserError(f'exposure_augs makes inputs of the size of their ground truth; scale is {scale}')
+        self.exposure_augs = None if exposure_augs is None else ExposureAugs.model_validate(exposure_augs)
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
             raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")
@@ -98,6 +103,9 @@ class PairedImageDataset(Dataset):
                 check_sizes(gt, lq, self.scale, gt_path)
             turn = self.random_turn()
             gt, *lqs = (turn(img) for img in (gt, *lqs))
+            exposure = self.random_exposure(*gt.shape[:2])
+            if exposure is not None:
+                lqs[0] = exposed(gt, exposure)
         else:
             h, w = lq.shape[0] * self.scale, lq.shape[1] * self.scale
             if gt.shape[0] < h or gt.shape[1] < w:
@@ -132,3 +140,7 @@ class PairedImageDataset(Dataset):
     def random_turn(self) -> Turn:
         """How the next training sample is turned, drawn as the options say."""
         return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot)
+
+    def random_exposure(self, height: int, width: int) -> Exposure | None:
+        """How the next training input is made from a ground truth of this size; None for the input of the file."""
+        return None if self.exposure_augs is None else draw_exposure(self.exposure_augs, height, width)

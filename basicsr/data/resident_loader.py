@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from basicsr.data.exposure import expose
 from basicsr.data.loader import Samples, SeededSamples
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.samplers import EnlargedSampler, SampleIndex
@@ -127,15 +128,20 @@ class ResidentLoader:
                 chosen = []
 
     def _batch(self, indices: list[SampleIndex]) -> dict[str, Any]:
-        side, windows = self.gt_size // self.scale, []
+        side, windows, exposures = self.gt_size // self.scale, [], []
         for index in indices:
             with seeded(index.seed):  # the draws of `PairedImageDataset`, in its order
                 height, width = self.shapes[index]
                 top, left = random_window(height, width, side)
                 windows.append(Window(int(index), top, left, self.pairs.random_turn()))
+                exposures.append(self.pairs.random_exposure(self.gt_size, self.gt_size))
         larger = [Window(w.image, w.top * self.scale, w.left * self.scale, w.turn) for w in windows]
         lq_paths, gt_paths = zip(*(self.pairs.paths[i] for i in indices))
-        return {
-            'lq': self.lqs.cut(windows, side), 'gt': self.gts.cut(larger, self.gt_size), 'lq_path': list(lq_paths),
-            'gt_path': list(gt_paths)
-        }
+        lq, gt = self.lqs.cut(windows, side), self.gts.cut(larger, self.gt_size)
+        made = [i for i, exposure in enumerate(exposures) if exposure]
+        if made:
+            rows = torch.tensor(made).to(gt.device, non_blocking=True)
+            levels = gt[rows].mul(255).round().permute(0, 2, 3, 1).flip(-1)  # as in the files: BGR, channels last
+            dark = expose(levels, [e for e in exposures if e])
+            lq[rows] = dark.flip(-1).permute(0, 3, 1, 2).float().div_(255.)
+        return {'lq': lq, 'gt': gt, 'lq_path': list(lq_paths), 'gt_path': list(gt_paths)}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from basicsr.utils.names import name_mistake
@@ -54,6 +54,12 @@ def _slice(text: str) -> str:
     except (ValueError, TypeError):
         pass
     raise PydanticCustomError('slice', "must be a slice such as ':460' or '460:' (a number alone is no slice)")
+
+
+def _ascending(span: Sequence[float]) -> Sequence[float]:
+    if span[0] > span[1]:
+        raise PydanticCustomError('ascending', 'must begin with the smaller number')
+    return span
 
 
 def _path_name(text: str) -> str:
@@ -104,6 +110,12 @@ Fraction = Annotated[float, Ge(0), Le(1), AllowInfNan(False), REAL]
 BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False), REAL]  # from 0 up to 1 without it
 AboveOne = Annotated[float, Gt(1), AllowInfNan(False), REAL]
 
+_NotPositive = Annotated[float, Le(0), AllowInfNan(False), REAL]
+# from the first to the second
+_NotPositives = Annotated[Sequence[_NotPositive], Len(2, 2), AfterValidator(_ascending)]
+_Positives = Annotated[Sequence[Positive], Len(2, 2), AfterValidator(_ascending)]
+_NonNegatives = Annotated[Sequence[NonNegative], Len(2, 2), AfterValidator(_ascending)]
+
 # one number for each level, mixture, image side ...
 Naturals3 = Annotated[Sequence[Natural], Len(3, 3)]
 Naturals4 = Annotated[Sequence[Natural], Len(4, 4)]
@@ -113,6 +125,20 @@ Size = Annotated[Sequence[Count], Len(2, 2)]  # two sides of an image
 PathName = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_path_name)]  # becomes a file or folder
 FilePath = Annotated[str, MinLen(1)]  # of a file or folder; '' would be the working directory
 Slice = Annotated[str, AfterValidator(_slice)]  # 'start:stop:step', each of which may be left out
+
+
+class ExposureAugs(BaseModel):
+    """Inputs that are made from their ground truths, by the camera of `basicsr/data/exposure.py`."""
+    model_config = ConfigDict(extra='forbid')
+
+    probability: Fraction = Field(0.5,
+                                  description='share of the inputs that are made; the others are those of the files')
+    untouched: Fraction = Field(0.2, description='share of those made that equal their ground truth')
+    stops: _NotPositives = Field((-5., 0.), description='darkest and brightest exposure of the others, uniform')
+    full_well: _Positives = Field((1000., 40000.), description='electrons at white, log-uniform: shot noise')
+    read_noise: _NonNegatives = Field((0., 6.), description='electrons of the read-out, uniform')
+    white_balance: NonNegative = Field(0.03, description='standard deviation of the log gain of a channel, per stop')
+
 
 # options say less than callers from Python may
 AxisOrder = Annotated[Literal['HWC', 'CHW'],
@@ -134,5 +160,6 @@ KNOWN: dict[str, Any] = {
     'Natural': Natural, 'Count': Count, 'Finite': Finite, 'NonNegative': NonNegative, 'Positive': Positive,
     'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Naturals3': Naturals3, 'Naturals4': Naturals4,
     'Counts3': Counts3, 'Counts4': Counts4, 'Size': Size, 'FilePath': FilePath, 'Slice': Slice, 'AxisOrder': AxisOrder,
-    'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames, 'CDD11Subset': CDD11Subset
+    'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames, 'CDD11Subset': CDD11Subset,
+    'ExposureAugs': ExposureAugs
 }
