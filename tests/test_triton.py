@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
@@ -136,6 +137,12 @@ def _mend_the_interpreter() -> None:
         interpreter.InterpreterBuilder.get_int1_ty = lambda self: tl.int1
 
 
+def _apart(inputs: list[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+    """What PyTorch asks of an operator: no two outputs, and no output and input, share memory."""
+    places = [x.untyped_storage().data_ptr() for x in outputs if x.numel()]
+    assert len({*places}) == len(places) and not {*places} & {x.untyped_storage().data_ptr() for x in inputs}
+
+
 def _interpret(what: str) -> None:
     _mend_the_interpreter()
     _small_blocks()
@@ -166,6 +173,8 @@ def _interpret(what: str) -> None:
             assert module.forward(*args, *flag, False)[-1].numel() == 0
         finally:
             torch.empty, torch.empty_like, torch.Tensor.new_empty = kept
+        _apart(args, [y, *last, starts])
+        _apart([dy, *args, starts], gradients)
         _close(y, theirs.detach(), low, f'{shape} y')
         for i, (x, ours, true) in enumerate(zip(args, gradients, expected)):
             assert ours.dtype == x.dtype

@@ -47,7 +47,9 @@ def backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
     scans = _scans(u, delta, A, B, C, D, bias, softplus)
     dy, d_value = _turn(dy), torch.empty_like(scans.value)
     part, = scans.gradients(dy, starts, d_value)
-    dB, dC = (x.transpose(2, 3).contiguous() for x in part.d_rows.split(A.shape[1], dim=3))
+    # copies even where a half lies as it should, as those of a single scan do: an operator's outputs may not share memory
+    dB, dC = (x.transpose(2, 3).clone(memory_format=torch.contiguous_format)
+              for x in part.d_rows.split(A.shape[1], dim=3))
     dA = part.d_rate.transpose(1, 2).reshape(A.shape).contiguous()
     dD, d_bias = (dy.float() * scans.value).sum((0, 1)), part.d_step.sum((0, 1))
     return (_turn(d_value), _turn(part.d_step).to(delta.dtype), dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype),
