@@ -86,7 +86,7 @@ class PairedImageDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        lq_path, gt_path = self.paths[index]
+        lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = self.read_pair(index)
         # what has the size of the input goes through the same crop and turn
         lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
@@ -118,11 +118,11 @@ class PairedImageDataset(Dataset):
         if self.resize:
             height, width = self.resize
             return repeat((height // self.scale, width // self.scale), len(self))
-        return (self.reader.size(lq, 'lq') for lq, _ in self.paths)
+        return (self.reader.size(pair['lq_path'], 'lq') for pair in self.paths)
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""
-        lq_path, gt_path = self.paths[index]
+        lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = read_all(partial(self.reader.read, lq_path, 'lq'), partial(self.reader.read, gt_path, 'gt'))
         if self.resize:
             height, width = self.resize
@@ -132,3 +132,6 @@ class PairedImageDataset(Dataset):
     def random_turn(self) -> Turn:
         """How the next training sample is turned, drawn as the options say."""
         return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot)
+
+
+Dataset_PairedImage = PairedImageDataset  # its name in the Restormer family
