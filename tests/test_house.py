@@ -25,8 +25,9 @@ PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 # module names that code for BasicSR imports: they may import everything, and nothing here imports them
 DOORS = [
     'basicsr.utils.options', 'basicsr.utils.lmdb_util', 'basicsr.utils.dist_util', 'basicsr.utils.download_util',
-    'basicsr.utils.img_util', 'basicsr.utils.color_util', 'basicsr.utils.file_client', 'basicsr.losses.basic_loss',
-    'basicsr.metrics.psnr_ssim', 'basicsr.data.data_util', 'basicsr.models.lr_scheduler', 'basicsr.models.archs'
+    'basicsr.utils.img_util', 'basicsr.utils.color_util', 'basicsr.utils.file_client', 'basicsr.utils.message_logger',
+    'basicsr.losses.basic_loss', 'basicsr.metrics.psnr_ssim', 'basicsr.data.data_util', 'basicsr.data.data_sampler',
+    'basicsr.data.degradations', 'basicsr.models.lr_scheduler', 'basicsr.models.archs'
 ]
 
 

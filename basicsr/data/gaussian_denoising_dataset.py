@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.degradations import noise_generator
 from basicsr.data.pairing import Keyed, image_folder
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.synthetic import noise_generator
 from basicsr.data.transforms import paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
