@@ -159,16 +159,21 @@ class Registry:
     def _import_hidden(self, name: str, everywhere: bool) -> None:
         """Import the files that may register the name although their source does not show it.
 
-        `everywhere`: that is any file from outside, and those in the package that register by other means. Else it is those
-        from outside that do so and hold the name, as it may be one of ours that they replace.
+        `everywhere`: any file from outside, and those in the package that register by other means. Else, for one of ours that
+        they may replace: files from outside that register by other means and hold the name.
         """
+
+        def may_register(file: Path, outside: bool, scanned: bool) -> bool:
+            if everywhere and outside:
+                return True
+            more = _registers_more(file, f'{self.name.upper()}_REGISTRY', scanned)
+            return more and (everywhere or name in file.read_text(encoding='utf-8'))
+
         self._failed = []
         for registry in dict.fromkeys((*REGISTRIES, self)):
             for file in registry.files() if everywhere else registry._extra:
                 try:
-                    if (everywhere and file in registry._extra) or (
-                            _registers_more(file, f'{self.name.upper()}_REGISTRY', shown=registry is self) and
-                        (everywhere or name in file.read_text(encoding='utf-8'))):
+                    if may_register(file, file in registry._extra, registry is self):
                         import_file(file, registry.folder)
                 except UserError as error:
                     self._failed.append(str(error))

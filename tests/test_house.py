@@ -24,10 +24,11 @@ PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
 # module names that code for BasicSR imports: they may import everything, and nothing here imports them
 DOORS = [
-    'basicsr.utils.options', 'basicsr.utils.lmdb_util', 'basicsr.utils.dist_util', 'basicsr.utils.download_util',
-    'basicsr.utils.img_util', 'basicsr.utils.color_util', 'basicsr.utils.file_client', 'basicsr.utils.message_logger',
-    'basicsr.losses.basic_loss', 'basicsr.metrics.psnr_ssim', 'basicsr.data.data_util', 'basicsr.data.data_sampler',
-    'basicsr.data.degradations', 'basicsr.models.lr_scheduler', 'basicsr.models.archs', 'basicsr.archs.vgg_arch'
+    'basicsr.archs.vgg_arch', 'basicsr.data.data_sampler', 'basicsr.data.data_util', 'basicsr.data.degradations',
+    'basicsr.losses.basic_loss', 'basicsr.losses.losses', 'basicsr.metrics.metric_util', 'basicsr.metrics.psnr_ssim',
+    'basicsr.models.archs', 'basicsr.models.losses', 'basicsr.models.lr_scheduler', 'basicsr.utils.color_util',
+    'basicsr.utils.dist_util', 'basicsr.utils.download_util', 'basicsr.utils.file_client', 'basicsr.utils.img_util',
+    'basicsr.utils.lmdb_util', 'basicsr.utils.message_logger', 'basicsr.utils.options'
 ]
 
 
