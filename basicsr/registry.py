@@ -164,9 +164,7 @@ class Registry:
         """
 
         def may_register(file: Path, outside: bool, scanned: bool) -> bool:
-            if everywhere and outside:
-                return True
-            more = _registers_more(file, f'{self.name.upper()}_REGISTRY', scanned)
+            more = (everywhere and outside) or _registers_more(file, f'{self.name.upper()}_REGISTRY', scanned)
             return more and (everywhere or name in file.read_text(encoding='utf-8'))
 
         self._failed = []
@@ -207,17 +205,14 @@ def _registers_more(file: Path, decorator: str, shown: bool) -> bool:
     if decorator not in file.read_text(encoding='utf-8', errors='replace'):
         return False
     tree = _parsed(file)
-    aliases = {
+    renamed = {
         a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.name == decorator
     }
-    read = {id(n) for item in tree.body for d in getattr(item, 'decorator_list', [])
-            for n in ast.walk(d)} if shown else ()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr == 'register':
-            owner = getattr(node.value, 'id', getattr(node.value, 'attr', ''))
-            if owner in aliases or (owner == decorator and id(node) not in read):
-                return True
-    return False
+    lists = [getattr(item, 'decorator_list', []) for item in tree.body] if shown else []
+    read = {id(node.func) for decorators in lists for node in decorators if isinstance(node, ast.Call)}
+    used = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == 'register')
+    owners = ((getattr(n.value, 'id', getattr(n.value, 'attr', '')), id(n) in read) for n in used)
+    return any(owner in renamed or (owner == decorator and not is_read) for owner, is_read in owners)
 
 
 def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None:
