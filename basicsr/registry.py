@@ -2,7 +2,8 @@
 
 A registry knows what exists *without importing it*: files are found by suffix (`basicsr/archs/*_arch.py`, ...) and
 read as syntax trees, so that options can be checked and names suggested before torch is loaded. A module is
-imported when one of its names is asked for.
+imported when one of its names is asked for. What a source does not show, such as names registered in a loop, is known
+once it is imported: for a name that is not found otherwise, and no sooner.
 
     @ARCH_REGISTRY.register()
     class MyNet(nn.Module): ...
@@ -53,6 +54,7 @@ class Registry:
         self._objects: dict[str, Any] = {}
         self._extra: list[Path] = []
         self._index: dict[str, Entry] | None = None
+        self._failed: list[str] = []
 
     def register(self, obj: Any = None, *, name: str | None = None, suffix: str | None = None) -> Any:
         """Decorator `@X_REGISTRY.register()`, or call `X_REGISTRY.register(obj)`; `name` adds an alias.
@@ -104,17 +106,17 @@ class Registry:
 
     def get(self, name: str) -> Any:
         """The object called `name`, importing its file when needed. Raises `UserError` with the nearest spelling."""
+        if name not in self:
+            raise UserError(self.unknown(name))
         if name not in self._objects:
-            entry = self.index().get(name)
-            if entry is None:
-                raise UserError(self.unknown(name))
+            entry = self.index()[name]
             module = import_file(entry.file, self.folder)
             if name not in self._objects:  # a class without decorator, as the Restormer family writes them
                 self._objects[name] = getattr(module, entry.node.name)
         return self._objects[name]
 
     def imported(self, name: str) -> Any:
-        """The object that imported code has registered itself, from a file that is not searched here; else None."""
+        """The object that imported code has registered, where no source that is read here shows it; else None."""
         obj, entry = self._objects.get(name), self.index().get(name)
         return obj if obj is not None and (entry is None or _origin(obj)[0] != entry.file.resolve()) else None
 
@@ -129,7 +131,8 @@ class Registry:
         known = self.keys()
         places = [f'basicsr/{self.folder}/*{self.suffix}', *([f'{self.beside}/*{self.suffix}'] if self.beside else [])]
         return (f"there is no {self.noun} called '{name}'.{self._meant(name)} Known: {', '.join(known) or 'none'}."
-                f" Searched: {', '.join([*places, *map(str, self._extra)])}.")
+                f" Searched: {', '.join([*places, *map(str, self._extra)])}."
+                f"{''.join(f' What it may register is not known: {text}.' for text in self._failed)}")
 
     def _meant(self, name: str) -> str:
         """' Did you mean X?' for a name that is nearly right, or the name of the file that defines X."""
@@ -146,24 +149,70 @@ class Registry:
         return sorted({*self.index(), *self._objects})
 
     def __contains__(self, name: str) -> bool:
-        return name in self._objects or name in self.index()
+        if name in self._objects:
+            return True
+        entry = self.index().get(name)
+        if entry is None or entry.file.is_relative_to(PACKAGE):
+            self._import_hidden(name, everywhere=entry is None)
+        return name in self._objects or entry is not None
+
+    def _import_hidden(self, name: str, everywhere: bool) -> None:
+        """Import the files that may register the name although their source does not show it.
+
+        `everywhere`: any file from outside, and those in the package that register by other means. Else, for one of ours that
+        they may replace: files from outside that register by other means and hold the name.
+        """
+
+        def may_register(file: Path, outside: bool, scanned: bool) -> bool:
+            more = (everywhere and outside) or _registers_more(file, f'{self.name.upper()}_REGISTRY', scanned)
+            return more and (everywhere or name in file.read_text(encoding='utf-8'))
+
+        self._failed = []
+        for registry in dict.fromkeys((*REGISTRIES, self)):
+            for file in registry.files() if everywhere else registry._extra:
+                try:
+                    if may_register(file, file in registry._extra, registry is self):
+                        import_file(file, registry.folder)
+                except UserError as error:
+                    self._failed.append(str(error))
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return ((name, self.get(name)) for name in self.keys())
 
 
 def _scan(file: Path, decorator: str, package: str, undecorated: bool) -> Iterator[Entry]:
-    try:
-        tree = ast.parse(file.read_text(encoding='utf-8'), filename=str(file))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read '{file}': {error}") from error
-    for node in tree.body:
+    for node in _parsed(file).body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             continue
         names = [n for d in node.decorator_list if (n := _registered_name(d, decorator, node.name))]
         if not names and undecorated and not node.name.startswith('_'):
             names = [node.name]
         yield from (Entry(n, file, node, package) for n in names)
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(encoding='utf-8'), filename=str(file))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read '{file}': {error}") from error
+
+
+def _registers_more(file: Path, decorator: str, shown: bool) -> bool:
+    """Whether a file registers otherwise than `_scan` reads: by a call, below `if`, under another name of the registry.
+
+    `shown`: the file is one of those that are scanned.
+    """
+    if decorator not in file.read_text(encoding='utf-8', errors='replace'):
+        return False
+    tree = _parsed(file)
+    renamed = {
+        a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.name == decorator
+    }
+    lists = [getattr(item, 'decorator_list', []) for item in tree.body] if shown else []
+    read = {id(node.func) for decorators in lists for node in decorators if isinstance(node, ast.Call)}
+    used = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == 'register')
+    owners = ((getattr(n.value, 'id', getattr(n.value, 'attr', '')), id(n) in read) for n in used)
+    return any(owner in renamed or (owner == decorator and not is_read) for owner, is_read in owners)
 
 
 def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None:

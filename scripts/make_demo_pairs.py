@@ -55,10 +55,10 @@ class DemoError(Exception):
 
 
 def _load_model():
-    # From the file and not as basicsr.data.degradations: that would run the package's __init__ files, and this script
+    # From the file and not as basicsr.data.synthetic: that would run the package's __init__ files, and this script
     # has to work where torch is not installed.
-    path = ROOT / 'basicsr' / 'data' / 'degradations.py'
-    spec = importlib.util.spec_from_file_location('make_demo_pairs_degradations', path)
+    path = ROOT / 'basicsr' / 'data' / 'synthetic.py'
+    spec = importlib.util.spec_from_file_location('make_demo_pairs_synthetic', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.simulate_low_light

@@ -36,13 +36,14 @@ def fresh_log():
 @pytest.fixture(autouse=True)
 def nothing_left_from_outside():
     """Files and classes from outside that a test makes known are none of the next one's."""
-    before = [(registry, list(registry._extra), set(registry._objects)) for registry in REGISTRIES]
+    before = [(registry, list(registry._extra), dict(registry._objects)) for registry in REGISTRIES]
     yield
-    for registry, files, names in before:
+    for registry, files, objects in before:
         for name, obj in list(registry._objects.items()):
             file = Path(getattr(sys.modules.get(obj.__module__), '__file__', None) or '').resolve()
-            if name not in names and not any(
-                    file.is_relative_to(ROOT / place) for place in ('basicsr', 'Ablation_Model')):
+            if name in objects:
+                registry._objects[name] = objects[name]
+            elif not any(file.is_relative_to(ROOT / place) for place in ('basicsr', 'Ablation_Model')):
                 del registry._objects[name]
         registry._extra[:], registry._index = files, None
 

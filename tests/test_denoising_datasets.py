@@ -10,10 +10,10 @@ import yaml
 from basicsr.commands.check_data import main as check_data
 from basicsr.config import load_options
 from basicsr.data import build_dataset
-from basicsr.data.degradations import add_gaussian_noise
 from basicsr.data.loader import ImageLoader, build_dataloader
 from basicsr.data.packing import make_lmdb
 from basicsr.data.samplers import EnlargedSampler
+from basicsr.data.synthetic import add_gaussian_noise
 from basicsr.utils.errors import UserError
 
 

@@ -15,10 +15,10 @@ from conftest import ROOT
 from basicsr import cli
 from basicsr.config.yaml_reader import dump_yaml, parse_value
 from basicsr.data.all_in_one_tasks import pair_stems
-from basicsr.data.degradations import noise_generator
 from basicsr.data.packing import make_lmdb
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb
 from basicsr.data.single_image_dataset import SingleImageDataset
+from basicsr.data.synthetic import noise_generator
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.files import atomic_write, write_json
 from basicsr.utils.img import imread, imwrite

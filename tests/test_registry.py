@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from basicsr.config.signatures import read_signature
-from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, REGISTRIES, SCHEDULER_REGISTRY, Registry
+from basicsr.registry import (
+    ARCH_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    REGISTRIES,
+    SCHEDULER_REGISTRY,
+    Registry,
+)
 from basicsr.utils import registry as upstream_path
 from basicsr.utils.errors import UserError
 

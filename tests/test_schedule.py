@@ -12,6 +12,7 @@ from basicsr.engine.schedule import (
     MultiStepRestartLR,
     SteepCosineLR,
     TrueCosineAnnealingLR,
+    VibrateLR,
 )
 from basicsr.models.base_model import BaseModel
 
@@ -179,6 +180,19 @@ def test_without_steepness_and_acceleration_it_is_the_ordinary_cosine():
     wanted = [t / 4 for t in range(1, 4)] + [0.5 * (1 + math.cos(math.pi * k / 16)) for k in range(17)]
     for t, factor in enumerate(wanted, start=1):
         assert curve.rates(t) == pytest.approx([0.2 * factor, 0.4 * factor], abs=1e-15)
+
+
+def test_triangles_under_a_falling_height():
+    total = 800  # ten iterations each
+    curve = Stub(VibrateLR, 1., total_iter=total).curve(total)
+    wanted = []
+    for e in range(total):
+        height = 1 - e / 300 if e < 300 else 0.2 if e < 500 else 0.1
+        wanted.append(height * (1 - abs(e % 10 - 5) / 5))
+    wanted[:5] = [max(w, 0.1) for w in wanted[:5]]
+    assert curve == pytest.approx(wanted, abs=1e-12)
+    with pytest.raises(ValueError, match='at least 160 iterations, not 100'):
+        VibrateLR(optimizer(1.), total_iter=100)
 
 
 # ---------------------------------------------------------------- warm-up and resuming

@@ -195,6 +195,20 @@ def test_keys_that_a_parent_in_another_file_reads(folder, line):
     assert loaded.opt['train']['parent_key'] == 3 and 'parent_key' not in ''.join(loaded.notices)
 
 
+def test_networks_registered_in_a_loop_train_and_their_arguments_are_known(folder):
+    (folder / 'two_nets.py'
+     ).write_text(UPSTREAM_ARCH.replace('@ARCH_REGISTRY.register()\n', '') + '\n\nclass Other(ThirdNet):\n    pass\n')
+    arch = ('from two_nets import Other, ThirdNet\nfrom basicsr.utils.registry import ARCH_REGISTRY\n\n'
+            'for net in (ThirdNet, Other):\n    ARCH_REGISTRY.register(net)\n')
+    text = OPTIONS.replace('MSRResNet', 'Other')
+    log, _ = trained(put(folder, text, arch=arch))
+    assert f"network 'Other' from {folder / 'two_nets.py'}" in log
+    code, log, _ = train(put(folder, text.replace('num_block', 'num_bolck'), arch=arch))
+    assert code == 2 and "unknown key 'num_bolck'. Did you mean 'num_block'?" in log and 'Traceback' not in log
+    code, log, _ = train(put(folder, text.replace('Other', 'Othre'), arch=arch))
+    assert code == 2 and "no network called 'Othre'. Did you mean 'Other'?" in log and 'Traceback' not in log
+
+
 PROJECT = {
     '__init__.py': '',
     'archs/__init__.py': ('import importlib\nfrom os import path as osp\nfrom basicsr.utils import scandir\n'

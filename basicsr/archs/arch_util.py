@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.utils.absent import not_here
 
 trunc_normal_ = nn.init.trunc_normal_
 
@@ -85,6 +88,27 @@ def pixel_unshuffle(x: Tensor, scale: int) -> Tensor:
     return F.pixel_unshuffle(x, scale)
 
 
+class LayerNorm2d(ChannelLayerNorm):
+    """NAFNet's layer norm over the channels of (B, C, H, W)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6):
+        super().__init__(channels, eps=eps)
+
+
+def resize_flow(flow: Tensor, size_type: str, sizes: Sequence[float], interp_mode: str = 'bilinear',
+                align_corners: bool = False) -> Tensor:
+    """Resize a flow (n, 2, h, w), dx and dy in pixels, and its arrows with it.
+
+    size_type: 'ratio', `sizes` being factors of height and width, or 'shape', `sizes` being the new height and width.
+    """
+    h, w = flow.shape[-2:]
+    if size_type not in ('ratio', 'shape'):
+        raise ValueError(f"size_type '{size_type}' is not supported; 'ratio' or 'shape'")
+    height, width = (int(h * sizes[0]), int(w * sizes[1])) if size_type == 'ratio' else map(int, sizes)
+    resized = F.interpolate(flow, (height, width), mode=interp_mode, align_corners=align_corners)
+    return resized * flow.new_tensor([width / w, height / h]).view(1, 2, 1, 1)
+
+
 def flow_warp(x: Tensor, flow: Tensor, interp_mode: str = 'bilinear', padding_mode: str = 'zeros',
               align_corners: bool = True) -> Tensor:
     """Sample x (n, c, h, w) at each pixel's position plus flow (n, h, w, 2), given as (dx, dy) in pixels."""
@@ -95,3 +119,9 @@ def flow_warp(x: Tensor, flow: Tensor, interp_mode: str = 'bilinear', padding_mo
     target = torch.stack((grid_x, grid_y), dim=2).to(x.dtype) + flow
     size = torch.tensor([max(w - 1, 1), max(h - 1, 1)], dtype=x.dtype, device=x.device)
     return F.grid_sample(x, 2 * target / size - 1, interp_mode, padding_mode, align_corners)
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'DCNv2Pack':
+        raise ImportError(not_here('basicsr.archs.arch_util.DCNv2Pack'))
+    raise AttributeError(f"module 'basicsr.archs.arch_util' has no attribute '{name}'")

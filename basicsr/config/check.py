@@ -9,15 +9,15 @@ from basicsr.config.blocks import check_block, check_component, note_unread
 from basicsr.config.readers import NOBODY, Reader
 from basicsr.config.report import Path, Problems
 from basicsr.config.schema import ALWAYS, LoaderOptions, Options
-from basicsr.config.training import OUR_MODELS, check_training, known_metric
+from basicsr.config.training import OUR_MODELS, WITH_DISCRIMINATOR, check_training, known_metric
 from basicsr.config.wording import spell
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.errors import nearest
 from basicsr.utils.names import name_mistake
 
 _BLOCKS = ('datasets', 'train', *ALWAYS)
-_OF_OTHER_MODELS = (('network_d', ), ('train', 'optim_d'), ('train', 'gan_opt'), ('train', 'ldl_opt'),
-                    ('train', 'feature_matching_opt'))
+_OF_DISCRIMINATORS = (('network_d', ), ('train', 'optim_d'), ('train', 'gan_opt'))
+_OF_OTHER_MODELS = (*_OF_DISCRIMINATORS, ('train', 'ldl_opt'), ('train', 'feature_matching_opt'))
 _BETTER = {'better': (typing.Literal['higher', 'lower'] | None, None)}  # what a metric block may say beside arguments
 
 
@@ -50,7 +50,10 @@ def check_options(data: dict[str, Any], problems: Problems, is_train: bool) -> d
 
 def _unread(opt: dict[str, Any], problems: Problems) -> None:
     """What options may hold for models of others."""
+    read = _OF_DISCRIMINATORS if opt.get('model_type') in WITH_DISCRIMINATOR else ()
     for path in _OF_OTHER_MODELS if opt.get('model_type') in OUR_MODELS else ():
+        if path in read:
+            continue
         block = opt
         for part in path[:-1]:
             block = block.get(part) or {}

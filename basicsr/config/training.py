@@ -8,10 +8,11 @@ from basicsr.config.blocks import check_block, check_component
 from basicsr.config.optimizers import OPTIMIZERS, optimizer_model
 from basicsr.config.report import Path, Problems
 from basicsr.config.signatures import signature_of
-from basicsr.registry import LOSS_REGISTRY, SCHEDULER_REGISTRY
+from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, SCHEDULER_REGISTRY
 from basicsr.utils.errors import counted, nearest
 
-OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel')
+WITH_DISCRIMINATOR = ('SRGANModel', 'ESRGANModel')
+OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel', *WITH_DISCRIMINATOR)
 NO_LOSS = 'no loss: give pixel_opt, perceptual_opt or losses'
 _SCHEDULER = ('train', 'scheduler')
 _ONE_LOSS = ('pixel_opt', 'perceptual_opt')  # beside the list `losses`
@@ -33,7 +34,9 @@ def check_training(opt: dict[str, Any], metrics: dict[str, Any], problems: Probl
         here = (*path, key, 'reduction')
         if isinstance(holder[key], dict) and holder[key].get('reduction') == 'none' and not problems.wrong(here):
             problems.add(here, 'must be mean or sum (training needs one number), not none')
-    if opt.get('model_type') in OUR_MODELS and not any(train.get(k) for k in (*_ONE_LOSS, 'losses')):
+    if opt.get('model_type') in WITH_DISCRIMINATOR:
+        _discriminator(opt, train, problems)
+    elif opt.get('model_type') in OUR_MODELS and not any(train.get(k) for k in (*_ONE_LOSS, 'losses')):
         problems.add(('train', ), NO_LOSS)
     _schedule_lengths(train, problems)
     if val.get('val_freq') and not any(str(key).startswith('val') for key in blocks):
@@ -41,6 +44,16 @@ def check_training(opt: dict[str, Any], metrics: dict[str, Any], problems: Probl
                         (' (test sets are for testing)' if len(blocks) > 1 else ''))
     if isinstance(train.get('early_stop'), dict):
         _early_stop(blocks, train['early_stop'], val, metrics, problems)
+
+
+def _discriminator(opt: dict[str, Any], train: dict[str, Any], problems: Problems) -> None:
+    """What a model with a discriminator reads of it."""
+    for here, holder in ((('network_d', ), opt), (('train', 'optim_d'), train), (('train', 'gan_opt'), train)):
+        if not holder.get(here[-1]) and not problems.wrong(here):
+            problems.add(here, f"is required by {opt['model_type']}")
+    check_component(opt, 'network_d', ARCH_REGISTRY, (), problems)
+    check_component(train, 'gan_opt', LOSS_REGISTRY, ('train', ), problems)
+    _optimizer(train, 'optim_d', problems)
 
 
 def loss_places(train: dict[str, Any]) -> Iterator[tuple[Path, Any, str | int]]:

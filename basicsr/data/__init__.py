@@ -39,8 +39,11 @@ def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
                         block=dataset_opt) from error
 
 
+create_dataset = build_dataset  # its name in the Restormer family
+
+
 def __getattr__(name: str) -> Any:
-    if name == 'build_dataloader':
+    if name in ('build_dataloader', 'create_dataloader'):  # the second in the Restormer family
         from basicsr.data.loader import build_dataloader
         return build_dataloader
     raise AttributeError(f"module 'basicsr.data' has no attribute '{name}'")

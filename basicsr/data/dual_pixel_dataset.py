@@ -1,6 +1,7 @@
 """Left and right views of a dual-pixel sensor and the sharp image (defocus deblurring)."""
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -8,12 +9,17 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import pair_by_name
+from basicsr.data.pairing import Keyed, pair_by_name
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.transforms import check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.values import Count
+
+
+class Views(Keyed, namedtuple('Views', ('lqL_path', 'lqR_path', 'gt_path'))):
+    """Left view, right view and sharp image."""
+    __slots__ = ()
 
 
 @DATASET_REGISTRY.register()
@@ -46,7 +52,7 @@ class DualPixelDefocusDataset(Dataset):
                 mistakes.append(str(error))
         if mistakes:
             raise UserError('. '.join(dict.fromkeys(mistakes)))
-        self.paths = [(left, right, gt) for (left, gt), (right, _) in zip(*found)]
+        self.paths = [Views(left, right, gt) for (left, gt), (right, _) in zip(*found)]
         self.reader.remark([p for paths in self.paths for p in paths], f"'{dataroot_gt}' and its two views")
         self.training, self.gt_size, self.geometric_augs = phase == 'train', gt_size, geometric_augs
         self.to_tensor = ToTensor()
@@ -55,10 +61,11 @@ class DualPixelDefocusDataset(Dataset):
         return len(self.paths)
 
     def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.size(left, 'dataroot_lqL') for left, _, _ in self.paths)
+        return (self.reader.size(views['lqL_path'], 'dataroot_lqL') for views in self.paths)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        paths = dict(zip(('dataroot_lqL', 'dataroot_lqR', 'dataroot_gt'), self.paths[index]))
+        views = self.paths[index]
+        paths = {f'dataroot_{name}': views[f'{name}_path'] for name in ('lqL', 'lqR', 'gt')}
         left, right, gt = read_all(*(partial(self.reader.read, path, root) for root, path in paths.items()))
         gt_path = paths['dataroot_gt']
         for view in (left, right):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +12,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.degradations import noise_generator
-from basicsr.data.pairing import image_folder
+from basicsr.data.pairing import Keyed, image_folder
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.synthetic import noise_generator
 from basicsr.data.transforms import paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
 from basicsr.utils.values import Count, Natural, NonNegative
+
+
+class Clean(Keyed, namedtuple('Clean', ('gt_path', 'root'))):
+    """A clean image and the root that it lies in."""
+    __slots__ = ()
 
 
 @DATASET_REGISTRY.register()
@@ -53,7 +59,7 @@ class GaussianDenoisingDataset(Dataset):
         if not roots:
             raise UserError('dataroot_gt: give at least one folder')
         self.reader = ImageReader(io_backend, {root: root for root in roots})
-        self.paths = [(path, root) for root in roots for path in self._images(root)]
+        self.paths = [Clean(path, root) for root in roots for path in self._images(root)]
         for root in roots:
             self.reader.remark([p for p, r in self.paths if r == root], f"'{root}'")
         self.several = len(roots) > 1

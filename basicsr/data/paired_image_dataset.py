@@ -91,7 +91,7 @@ class PairedImageDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        lq_path, gt_path = self.paths[index]
+        lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = self.read_pair(index)
         # what has the size of the input goes through the same crop and turn
         lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
@@ -126,11 +126,11 @@ class PairedImageDataset(Dataset):
         if self.resize:
             height, width = self.resize
             return repeat((height // self.scale, width // self.scale), len(self))
-        return (self.reader.size(lq, 'lq') for lq, _ in self.paths)
+        return (self.reader.size(pair['lq_path'], 'lq') for pair in self.paths)
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""
-        lq_path, gt_path = self.paths[index]
+        lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = read_all(partial(self.reader.read, lq_path, 'lq'), partial(self.reader.read, gt_path, 'gt'))
         if self.resize:
             height, width = self.resize
@@ -144,3 +144,6 @@ class PairedImageDataset(Dataset):
     def random_exposure(self, height: int, width: int) -> Exposure | None:
         """How the next training input is made from a ground truth of this size; None for the input of the file."""
         return None if self.exposure_augs is None else draw_exposure(self.exposure_augs, height, width)
+
+
+Dataset_PairedImage = PairedImageDataset  # its name in the Restormer family

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,24 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import normal
 from basicsr.utils.notes import note
 from basicsr.utils.storage import read_lmdb_keys
+
+
+class Keyed(tuple):
+    """Of a named tuple: its fields also as keys, `pair['lq_path']`, as BasicSR's mappings of paths are read."""
+    __slots__ = ()
+    _fields: Any
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        if key not in self._fields:
+            raise KeyError(key)
+        return getattr(self, key)
+
+
+class Pair(Keyed, namedtuple('Pair', ('lq_path', 'gt_path'))):
+    """Input and ground truth: paths, or keys of databases."""
+    __slots__ = ()
 
 
 def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path]:
@@ -54,7 +72,7 @@ def same_file(a: str, b: str) -> bool:
 
 
 def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', meta_info_file: str | None = None,
-                 option: str = 'dataroot_lq', recursive: bool = False) -> list[tuple[str, str]]:
+                 option: str = 'dataroot_lq', recursive: bool = False) -> list[Pair]:
     """(input, ground truth) paths in natural order of the ground truth.
 
     A ground truth `stem.ext` belongs to the input `filename_tmpl.format(stem)` of any image type. With
@@ -77,7 +95,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
                 f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
         stem = normal(stem)
         if stem in lq_by_stem:
-            pairs.append((str(lq_by_stem.pop(stem)), str(gt)))
+            pairs.append(Pair(str(lq_by_stem.pop(stem)), str(gt)))
         else:
             name = str(gt.relative_to(dataroot_gt))
             alone.append(f"{name} (wants '{stem}.*')" if stem != own else name)
@@ -87,7 +105,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
     return pairs
 
 
-def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | None = None) -> list[tuple[str, str]]:
+def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | None = None) -> list[Pair]:
     """(input, ground truth) paths in natural order of the ground truth, whose names differ around their numbers.
 
     'Low3.png' belongs to 'Normal3.png' (MASR-Net's folders). Of the others, files of the same number belong together:
@@ -110,7 +128,7 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
     alone = [gt.name for gt in gts if gt not in partner]
     if alone or left:
         raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(partner), by='number')
-    return [(str(partner[gt]), str(gt)) for gt in gts]
+    return [Pair(str(partner[gt]), str(gt)) for gt in gts]
 
 
 def _by_number(paths: list[Path], option: str) -> dict[tuple[int, ...], Path]:
@@ -126,13 +144,13 @@ def _by_number(paths: list[Path], option: str) -> dict[tuple[int, ...], Path]:
     return out
 
 
-def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[tuple[str, str]]:
+def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[Pair]:
     """Keys that two LMDB databases share; both must hold the same ones."""
     lq, gt = ({normal(key): key for key in read_lmdb_keys(root)} for root in (dataroot_lq, dataroot_gt))
     alone, left = [gt[k] for k in gt if k not in lq], sorted(lq[k] for k in lq if k not in gt)
     if alone or left:
         raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone))
-    return [(lq[k], gt[k]) for k in gt]
+    return [Pair(lq[k], gt[k]) for k in gt]
 
 
 def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
@@ -198,7 +216,7 @@ def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     return [by_name[normal(n)] for n in names]
 
 
-def take_range(pairs: list[tuple[str, str]], pair_range: str) -> list[tuple[str, str]]:
+def take_range(pairs: list[Pair], pair_range: str) -> list[Pair]:
     """`pairs[start:stop:step]` of a text 'start:stop:step' whose parts may be left out. Raises `UserError`."""
     try:
         part = slice(*(int(text) if text.strip() else None for text in pair_range.split(':')))

@@ -21,22 +21,38 @@ from basicsr.utils.storage import FileClient
 _HEADER_BYTES = 1 << 16  # enough for the header of a PNG and for EXIF data of a JPEG
 _LOOKED_AT = 200
 
+# what BasicSR's data sets keep of their options, and the arguments here
+_KEPT = {
+    'gt_folder': 'dataroot_gt', 'lq_folder': 'dataroot_lq', 'lqL_folder': 'dataroot_lqL', 'lqR_folder': 'dataroot_lqR',
+    'filename_tmpl': 'filename_tmpl', 'mean': 'mean', 'std': 'std'
+}
+
 
 def accepts_opt(cls: Any) -> Any:
-    """Let a dataset with named arguments also be called BasicSR's way, `Dataset(opt)`; keys it lacks are left out.
+    """Make a dataset with named arguments one of BasicSR's as well, for code that calls it or derives from it.
 
-    `self.opt` then holds the whole block, as BasicSR's own data sets do, for subclasses that read more of it.
+    It is also called by the whole block, `Dataset(opt)`; keys that it lacks are left out, and `self.opt` holds all of
+    them. By BasicSR's names there are its folders, `filename_tmpl`, `mean`, `std` and `task`, and what it reads with:
+    `file_client`, which is ready, and `io_backend_opt`, by which a subclass may make another.
     """
     init = cls.__init__
-    names = set(inspect.signature(init).parameters)
+    signature = inspect.signature(init)
 
     @functools.wraps(init)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
-        if len(args) == 1 and isinstance(args[0], dict) and not kwargs:
-            self.opt = args[0]
-            init(self, **{k: v for k, v in args[0].items() if k in names})
-        else:
-            init(self, *args, **kwargs)
+        block = kwargs.get('opt') if kwargs else args[0] if len(args) == 1 else None
+        if isinstance(block, dict) and len(args) + len(kwargs) == 1:
+            self.opt = block
+            args, kwargs = (), {k: v for k, v in block.items() if k in signature.parameters}
+        init(self, *args, **kwargs)
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        for name, argument in _KEPT.items():
+            if argument in given.arguments:
+                setattr(self, name, given.arguments[argument])
+        self.task = getattr(self, 'opt', {}).get('task')
+        if isinstance(getattr(self, 'reader', None), ImageReader):
+            self.file_client, self.io_backend_opt = self.reader.client, dict(self.reader.backend)
 
     wrapper.accepts_opt = True  # type: ignore[attr-defined]
     cls.__init__ = wrapper
@@ -76,6 +92,7 @@ class ImageReader:
             raise UserError(f"io_backend is disk, but these roots are databases: {', '.join(roots.values())}")
         if kind == 'lmdb':
             backend |= {'db_paths': list(roots.values()), 'client_keys': list(roots)}
+        self.backend = {'type': kind, **backend}
         self.client, self.roots = FileClient(kind, **backend), roots
 
     def read(self, path: str, root: str) -> np.ndarray:

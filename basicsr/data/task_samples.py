@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from basicsr.data.all_in_one_tasks import TASKS, Found, Sample
-from basicsr.data.degradations import add_gaussian_noise, noise_generator
 from basicsr.data.reading import ImageReader, ToTensor, read_all
+from basicsr.data.synthetic import add_gaussian_noise, noise_generator
 from basicsr.data.transforms import center_crop, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 

@@ -5,6 +5,7 @@ import random
 from functools import cache
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,8 @@ def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:
     bottom, right = max(0, height - h), max(0, width - w)
     if not bottom and not right:
         return img
-    # OpenCV 4.7 has no borders for maps in half precision
-    return np.pad(img, [(0, bottom), (0, right), (0, 0)][:img.ndim], mode='symmetric')
+    rows, columns = (np.pad(np.arange(side), (0, more), mode='symmetric') for side, more in ((h, bottom), (w, right)))
+    return img[rows][:, columns]
 
 
 def check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, gt_path: str | None) -> None:
@@ -92,7 +93,7 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     """The same random patch from ground truths and inputs; smaller images are padded by reflection first.
 
     Args:
-        img_gts, img_lqs: array (H, W, C) or list of arrays; ground truths are `scale` times larger.
+        img_gts, img_lqs: array (H, W, C), tensor (..., H, W), or list of them; ground truths are `scale` times larger.
         gt_patch_size: side of the ground truth's patch.
 
     Returns:
@@ -100,6 +101,9 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     """
     gts = img_gts if isinstance(img_gts, list) else [img_gts]
     lqs = img_lqs if isinstance(img_lqs, list) else [img_lqs]
+    of_tensors = isinstance(gts[0], torch.Tensor)
+    if of_tensors:  # their rows and columns come last
+        gts, lqs = ([x.movedim((-2, -1), (0, 1)) for x in imgs] for imgs in (gts, lqs))
     check_sizes(gts[0], lqs[0], scale, gt_path)
     size = gt_patch_size // scale
     if min(gts[0].shape[:2]) < gt_patch_size:
@@ -111,6 +115,8 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     lqs = [x[top:top + size, left:left + size] for x in lqs]
     top, left = top * scale, left * scale
     gts = [g[top:top + gt_patch_size, left:left + gt_patch_size] for g in gts]
+    if of_tensors:
+        gts, lqs = ([x.movedim((0, 1), (-2, -1)) for x in imgs] for imgs in (gts, lqs))
     return (gts if isinstance(img_gts, list) else gts[0]), (lqs if isinstance(img_lqs, list) else lqs[0])
 
 
@@ -122,10 +128,32 @@ def _say_padded(size: int) -> None:
         get_root_logger().warning(f'gt_size: {size} is above the size of some pictures, which are padded by reflection')
 
 
-def augment(imgs, hflip: bool = True, rotation: bool = True):
-    """The same `random_flips` of an array or of every array of a list."""
+def augment(imgs, hflip: bool = True, rotation: bool = True, flows=None, return_status: bool = False):
+    """The same `random_flips` of an array or of every array of a list.
+
+    Args:
+        flows: optical flow (H, W, 2), dx and dy, or a list; turned as well, and returned behind the images.
+        return_status: without flows, return behind the images what was done, a `Turn`.
+    """
     turn = random_flips(hflip, rotation)
-    return [turn(i) for i in imgs] if isinstance(imgs, list) else turn(imgs)
+    turned = [turn(i) for i in imgs] if isinstance(imgs, list) else turn(imgs)
+    if flows is not None:
+        return turned, [_turn_flow(turn, f) for f in flows] if isinstance(flows, list) else _turn_flow(turn, flows)
+    return (turned, turn) if return_status else turned
+
+
+def _turn_flow(turn: Turn, flow: np.ndarray) -> np.ndarray:
+    """A flow (H, W, 2) of turned images: its arrows are turned with them."""
+    flow = turn(flow) * np.array([-1 if turn.hflip else 1, -1 if turn.vflip else 1], flow.dtype)
+    return flow[..., ::-1] if turn.transpose else flow
+
+
+def img_rotate(img: np.ndarray, angle: float, center: tuple[float, float] | None = None,
+               scale: float = 1.0) -> np.ndarray:
+    """(H, W[, C]) turned counter-clockwise by degrees around `center`, default the middle; black where nothing is known."""
+    h, w = img.shape[:2]
+    matrix = cv2.getRotationMatrix2D(center or ((w - 1) / 2, (h - 1) / 2), angle, scale)
+    return cv2.warpAffine(img, matrix, (w, h))
 
 
 def random_augmentation(*imgs: np.ndarray) -> list[np.ndarray]:

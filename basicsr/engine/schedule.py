@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from annotated_types import MinLen
+from annotated_types import Ge, MinLen
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -137,6 +137,31 @@ class LinearLR(ClosedFormLR):
 
     def rate(self, e: int, base: float) -> float:
         return base * max(0., 1 - e / self.total_iter)
+
+
+@SCHEDULER_REGISTRY.register()
+class VibrateLR(ClosedFormLR):
+    """Triangles between 0 and a falling height (Restormer family): eighty of them in `total_iter`.
+
+    The height falls from the base rate to 0 in the first 3/8 of the run, is 0.2 of the base rate up to 5/8, and 0.1 after. The
+    first rise starts at a tenth of the base rate.
+
+    Args:
+        total_iter: filled in from `train.total_iter`; at least 160.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_iter: Annotated[Count, Ge(160)], last_epoch: int = -1):
+        if total_iter < 160:
+            raise ValueError(f'eighty triangles need at least 160 iterations, not {total_iter}')
+        self.total_iter = total_iter
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, e: int, base: float) -> float:
+        done, period = e / self.total_iter, self.total_iter // 80
+        height = 1 - done * 8 / 3 if done < 3 / 8 else 0.2 if done < 5 / 8 else 0.1
+        half, t = period // 2, e % period
+        factor = height * (t / half if t < half else 2 - t / half)
+        return base * (max(0.1, factor) if e < half else factor)
 
 
 @SCHEDULER_REGISTRY.register()

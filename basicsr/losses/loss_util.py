@@ -24,6 +24,11 @@ def weight_reduce_loss(loss: Tensor, weight: Tensor | None = None, reduction: st
     return loss.sum() / weight.expand_as(loss).sum()
 
 
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """The loss as it is ('none'), its mean or its sum."""
+    return weight_reduce_loss(loss, None, reduction)
+
+
 def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator: an element-wise loss `f(pred, target, **kwargs)` also takes `weight` and `reduction`."""
 

@@ -11,3 +11,6 @@ __all__ = ['build_model']
 def build_model(opt: dict[str, Any]) -> Any:
     """`MODEL_REGISTRY[opt['model_type']](opt)`."""
     return MODEL_REGISTRY.get(opt['model_type'])(opt)
+
+
+create_model = build_model  # its name in the Restormer family

@@ -73,7 +73,7 @@ class SRModel(StepModel):
         for _, loss in self.cri_more:
             if no_image_loss(loss):
                 raise UserError(f'train.losses: {type(loss).__name__} {no_image_loss(loss)}')
-        if not self.image_losses():
+        if not self.image_losses() and not train.get('gan_opt'):  # which a model with a discriminator reads
             raise UserError(f'train: {NO_LOSS}')
         if train.get('accumulate', 1) > 1:
             self._prepare_parts()

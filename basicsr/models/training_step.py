@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -119,15 +119,20 @@ class StepModel(BaseModel):
                     sums[key] = sums.get(key, 0) + value.detach() * share
                 total: Any = sum(losses.values())
                 self.precision.backward(total * share)
-        norm = self.precision.clip(self.optimizer_g, list(self.net_g.parameters()), train.get('grad_clip_norm'))
-        values = torch.stack([v.detach().float().mean() for v in sums.values()])
+        output = preds[-1] if isinstance(preds, (list, tuple)) else preds
+        return self._finished_gradients(self.optimizer_g, self.net_g, sums, output)
+
+    def _finished_gradients(self, optimizer: torch.optim.Optimizer, net: nn.Module, losses: Mapping[str, Tensor],
+                            output: Tensor) -> Report:
+        """Unscale and clip the gradients of a network; the report of its step, whose losses are these."""
+        norm = self.precision.clip(optimizer, list(net.parameters()), self.opt['train'].get('grad_clip_norm'))
+        values = torch.stack([v.detach().float().mean() for v in losses.values()])
         finite = torch.isfinite(torch.cat([values, norm.detach().view(1)]))
         skip = (~finite.all()).float()
         if is_dist():
             torch.distributed.all_reduce(skip, torch.distributed.ReduceOp.MAX)
         flags = finite[:-1] if self.precision.scaler.is_enabled() else finite
-        output = preds[-1] if isinstance(preds, (list, tuple)) else preds
-        return Report(tuple(sums), values, flags, skip, output.detach())
+        return Report(tuple(losses), values, flags, skip, output.detach())
 
     def _update(self, skip: Tensor) -> None:
         with self.rates.in_place() if self.rates is not None else nullcontext():

@@ -3,21 +3,20 @@ from __future__ import annotations
 
 import importlib
 
-_HOMES = {
-    'DiffJPEG': 'diffjpeg',
-    'FileClient': 'storage',
-    'USMSharp': 'img_process_util',
-    'bgr2ycbcr': 'color',
-    'get_root_logger': 'logger',
-    'img2tensor': 'img',
-    'imfrombytes': 'img',
-    'imwrite': 'img',
-    'rgb2ycbcr': 'color',
-    'scandir': 'files',
-    'set_random_seed': 'seed',
-    'tensor2img': 'img',
-    'yaml_load': 'options',
+_NAMES = {
+    'color_util': ('bgr2ycbcr', 'rgb2ycbcr', 'rgb2ycbcr_pt', 'ycbcr2bgr', 'ycbcr2rgb'),
+    'diffjpeg': ('DiffJPEG', ),
+    'img_process_util': ('USMSharp', 'usm_sharp'),
+    'img_util': ('crop_border', 'imfrombytes', 'imfrombytesDP', 'img2tensor', 'imwrite', 'padding', 'padding_DP',
+                 'tensor2img'),
+    'logger': ('get_root_logger', ),
+    'message_logger': ('AvgTimer', 'MessageLogger', 'get_env_info', 'init_tb_logger', 'init_wandb_logger'),
+    'misc': ('check_resume', 'get_time_str', 'make_exp_dirs', 'mkdir_and_rename', 'scandir', 'set_random_seed',
+             'sizeof_fmt'),
+    'options': ('yaml_load', ),
+    'storage': ('FileClient', ),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
 
 

@@ -34,6 +34,20 @@ def bgr2ycbcr(img: np.ndarray, y_only: bool = False) -> np.ndarray:
     return rgb2ycbcr(img[..., ::-1], y_only)
 
 
+def ycbcr2rgb(img: np.ndarray) -> np.ndarray:
+    """The inverse of `rgb2ycbcr`, (H, W, 3): uint8 in gives uint8 out, clipped; float [0, 1] gives float32, not clipped."""
+    is_uint8 = img.dtype == np.uint8
+    if not is_uint8 and img.dtype not in (np.float32, np.float64):
+        raise TypeError(f'ycbcr2rgb takes uint8, float32 or float64, not {img.dtype}')
+    out = (img.astype(np.float64) * (1 if is_uint8 else 255) - _OFFSET) @ np.linalg.inv(_YCBCR_FROM_RGB).T
+    return (out * 255).round().clip(0, 255).astype(np.uint8) if is_uint8 else out.astype(np.float32)
+
+
+def ycbcr2bgr(img: np.ndarray) -> np.ndarray:
+    """Like `ycbcr2rgb`, in BGR channel order."""
+    return np.ascontiguousarray(ycbcr2rgb(img)[..., ::-1])
+
+
 def luma255(rgb: np.ndarray) -> np.ndarray:
     """Unrounded luma in [16, 235] of RGB values in [0, 255]: (..., 3) to (...), float64."""
     return np.asarray(rgb, np.float64) @ np.array(_Y_FROM_RGB) / 255 + 16

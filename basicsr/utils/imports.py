@@ -7,8 +7,9 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable
-from importlib.machinery import PathFinder
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,28 @@ def import_file(file: Path, folder: str) -> Any:
     finally:
         sys.path.remove(beside)
     return module
+
+
+class Aliases(MetaPathFinder, Loader):
+    """Modules below one package that are those of another, imported once: `package.x` is `home.x` itself.
+
+    A second import of the same file would make second classes of the same names. `renamed`: names that differ.
+    """
+
+    def __init__(self, package: str, home: str, renamed: Mapping[str, str] | None = None):
+        self.package, self.home, self.renamed = f'{package}.', home, renamed or {}
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name.startswith(self.package) else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the module itself in the place of the one that was made for its other name."""
+        inner = module.__name__.removeprefix(self.package)
+        sys.modules[module.__name__] = importlib.import_module(f'{self.home}.{self.renamed.get(inner, inner)}')
 
 
 def is_ours(module: str) -> bool:

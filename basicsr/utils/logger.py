@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -78,3 +79,11 @@ def _rank() -> int:
         return 0
     from basicsr.utils.dist import get_dist_info
     return get_dist_info()[0]
+
+
+def __getattr__(name: str) -> Any:
+    """BasicSR's module also holds the messages of training, which stand above this one here: they are a door's."""
+    if name not in ('AvgTimer', 'MessageLogger', 'get_env_info', 'init_tb_logger', 'init_wandb_logger'):
+        raise AttributeError(f"module 'basicsr.utils.logger' has no attribute '{name}'")
+    import basicsr.utils
+    return getattr(basicsr.utils, name)

@@ -40,6 +40,12 @@ class FileClient:
             return read_bytes(filepath)
         return self._databases[client_key].get(str(filepath))
 
+    def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
+        """The text of a file. Raises `UserError` for databases, which hold images."""
+        if self.backend != 'disk':
+            raise UserError(f"'{filepath}' is read as text, which databases do not hold; use io_backend type disk")
+        return read_bytes(filepath).decode(encoding)
+
 
 class LmdbReader:
     """Reads entries of one database; opened lazily so that each loader worker has its own handle."""

@@ -1,0 +1,98 @@
+"""Data sets of users that derive from those with BasicSR's names, and read what BasicSR's classes keep."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from basicsr.data import build_dataset
+from basicsr.data.dual_pixel_dataset import DualPixelDefocusDataset
+from basicsr.data.gaussian_denoising_dataset import GaussianDenoisingDataset
+from basicsr.data.packing import make_lmdb
+from basicsr.data.paired_image_dataset import Dataset_PairedImage, PairedImageDataset
+from basicsr.data.pairing import Pair
+from basicsr.data.single_image_dataset import SingleImageDataset
+from basicsr.registry import DATASET_REGISTRY
+from basicsr.utils.errors import UserError
+from basicsr.utils.img import imwrite
+from basicsr.utils.seed import seeded
+from basicsr.utils.storage import FileClient
+
+FILE = Path(__file__).parent / 'third_party' / 'derived_dataset.py'
+
+
+@pytest.fixture
+def block(tmp_path):
+    """Options of a set of three pairs, as a run gives them."""
+    rng = np.random.default_rng(0)
+    for name in ('2', '10', '1'):
+        for kind, size in (('gt', 32), ('lq', 16)):
+            imwrite(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), tmp_path / kind / f'{name}.png')
+    DATASET_REGISTRY.add_file(FILE)
+    return {
+        'type': 'PairedImageDataset', 'dataroot_gt': f'{tmp_path}/gt', 'dataroot_lq': f'{tmp_path}/lq', 'scale': 2,
+        'gt_size': 16, 'use_hflip': True, 'use_rot': True, 'phase': 'train', 'name': 'a',
+        'io_backend': {'type': 'disk'}
+    }
+
+
+def items(block):
+    dataset = build_dataset(block)
+    with seeded(3):
+        return [dataset[i] for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize(('kind', 'backend'), [
+    ('DerivedDataset', 'disk'),
+    ('DerivedDataset', 'lmdb'),
+    ('ClientOfItsOwnDataset', 'disk'),
+    ('ClientOfItsOwnDataset', 'lmdb'),
+    ('OwnPathsDataset', 'disk'),
+])
+def test_what_a_subclass_reads_as_in_basicsr_is_there(block, kind, backend):
+    if backend == 'lmdb':
+        for side in ('gt', 'lq'):
+            make_lmdb(block[f'dataroot_{side}'], block[f'dataroot_{side}'] + '.lmdb')
+            block[f'dataroot_{side}'] += '.lmdb'
+        block['io_backend'] = {'type': 'lmdb'}
+    block |= {'mean': [0.5, 0.4, 0.3], 'std': [0.5, 0.5, 0.25]}
+    ours, theirs = items(block), items(block | {'type': kind})
+    assert [Path(item['gt_path']).stem for item in theirs] == ['1', '2', '10']
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.keys() == b.keys() and (a['lq_path'], a['gt_path']) == (b['lq_path'], b['gt_path'])
+        torch.testing.assert_close(a['lq'], b['lq'])
+        torch.testing.assert_close(a['gt'], b['gt'])
+
+
+def test_attributes_of_the_sets_with_names_of_basicsr(block, tmp_path):
+    paired = PairedImageDataset(block)
+    assert (paired.gt_folder, paired.lq_folder) == (block['dataroot_gt'], block['dataroot_lq'])
+    assert (paired.mean, paired.std, paired.filename_tmpl, paired.task) == (None, None, '{}', None)
+    assert paired.opt is block and PairedImageDataset(opt=block | {'task': 'sr'}).task == 'sr'
+    assert Dataset_PairedImage is PairedImageDataset
+    single = SingleImageDataset({'dataroot_lq': block['dataroot_lq'], 'mean': [0.5]})
+    assert single.lq_folder == block['dataroot_lq'] and single.mean == [0.5]
+    assert single.file_client.get(single.paths[0]) == Path(single.paths[0]).read_bytes()
+    noisy = GaussianDenoisingDataset({'dataroot_gt': block['dataroot_gt']})
+    assert noisy.paths[0]['gt_path'] == f"{block['dataroot_gt']}/1.png" and noisy.gt_folder == block['dataroot_gt']
+    views = {
+        'dataroot_gt': block['dataroot_gt'], 'dataroot_lqL': block['dataroot_gt'], 'dataroot_lqR': block['dataroot_gt']
+    }
+    dual = DualPixelDefocusDataset(views)
+    assert {dual.paths[0][f'{k}_path'] for k in ('lqL', 'lqR', 'gt')} == {f"{block['dataroot_gt']}/1.png"}
+    assert dual.lqL_folder == dual.lqR_folder == dual.gt_folder
+
+
+def test_a_pair_is_a_tuple_and_a_mapping_of_its_names():
+    pair = Pair('a', 'b')
+    lq, gt = pair
+    assert (pair['lq_path'], pair['gt_path']) == (lq, gt) == pair[:] == ('a', 'b')
+    with pytest.raises(KeyError):
+        pair['count']
+
+
+def test_texts_of_a_client(tmp_path):
+    (tmp_path / 'a.txt').write_text('é', encoding='utf-8')
+    assert FileClient('disk').get_text(str(tmp_path / 'a.txt')) == 'é'
+    with pytest.raises(UserError, match='use io_backend type disk'):
+        FileClient('lmdb', str(tmp_path), 'x').get_text('a')
