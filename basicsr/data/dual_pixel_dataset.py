@@ -1,7 +1,6 @@
 """Left and right views of a dual-pixel sensor and the sharp image (defocus deblurring)."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,10 +9,12 @@ from torch.utils.data import Dataset
 
 from basicsr.data.pairing import pair_by_name
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
-from basicsr.data.transforms import check_sizes, paired_random_crop, random_augmentation
+from basicsr.data.transforms import check_shapes, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.values import Count
+
+_ROOTS = ('dataroot_lqL', 'dataroot_lqR', 'dataroot_gt')
 
 
 @DATASET_REGISTRY.register()
@@ -54,11 +55,14 @@ class DualPixelDefocusDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.size(left, 'dataroot_lqL') for left, _, _ in self.paths)
+    def input_size(self, index: int) -> tuple[int, int]:
+        left, right, gt = (self.reader.size(path, root) for root, path in zip(_ROOTS, self.paths[index]))
+        for view in (left, right):
+            check_shapes(gt, view, 1, self.paths[index][2])
+        return left
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        paths = dict(zip(('dataroot_lqL', 'dataroot_lqR', 'dataroot_gt'), self.paths[index]))
+        paths = dict(zip(_ROOTS, self.paths[index]))
         left, right, gt = read_all(*(partial(self.reader.read, path, root) for root, path in paths.items()))
         gt_path = paths['dataroot_gt']
         for view in (left, right):

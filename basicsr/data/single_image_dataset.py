@@ -1,7 +1,6 @@
 """Images without ground truth."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,8 +53,12 @@ class SingleImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.size(path, 'lq') for path in self.paths)
+    def input_size(self, index: int) -> tuple[int, int]:
+        path = self.paths[index]
+        size = self.reader.size(path, 'lq')
+        if self.maps:
+            self.maps.check(Path(path).stem, *size)
+        return size
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]
