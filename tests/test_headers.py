@@ -204,6 +204,20 @@ def test_of_many_the_first_are_named_and_all_counted(tiny_options, tmp_path, man
     assert capsys.readouterr().err.count('gt/') == 7
 
 
+def test_all_are_counted_although_the_first_is_one_of_them(tiny_options, tmp_path, many, capsys):
+    assert basicsr(['train', '--opt', str(tiny_options())]) == 0
+    weights = tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth'
+    for file in (many[0] / 'gt').iterdir():
+        damage(file, 'another size')
+    capsys.readouterr()
+    for block in ('train', 'val'):
+        said = refused(capsys, tmp_path, 'train', '--opt', tiny_options(datasets={block: many[1]}))
+        assert said.startswith(f'datasets.{block}: 12 of 12 samples cannot be used:\n  ') and 'and 7 more' in said
+    said = refused(capsys, tmp_path, 'evaluate', '--weights', weights, '--degraded_dir', many[0] / 'lq', '--clean_dir',
+                   many[0] / 'gt', '--output_dir', tmp_path / 'out')
+    assert said.startswith('12 of 12 samples cannot be used:\n  ') and said.endswith('  and 7 more\n')
+
+
 def test_every_command_says_it(tiny_options, tmp_path, many, capsys):
     pytest.importorskip('optuna')
     assert basicsr(['train', '--opt', str(tiny_options())]) == 0

@@ -105,13 +105,16 @@ def check_sizes(one: DataSet, metrics: Metrics, sizes: Mapping[int, Size], scale
         raise UserError('\n  '.join(['images are too small for their metrics:', *mistakes]))
 
 
-def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None) -> None:
+def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None,
+            sizes: Mapping[int, Size] | None = None) -> None:
     """Restore the smallest image, or the first where sizes are not known, and measure noise of its size.
 
+    `sizes`: what `sizes_of` has found, default found here.
     Raises `UserError` where images are too small for the network or the metrics, or where result and ground truth do
     not go together.
     """
-    metrics, sizes = measured(metrics, one), sizes_of(one)
+    sizes = sizes_of(one) if sizes is None else sizes  # first, as it names all files that cannot be used
+    metrics = measured(metrics, one)
     smallest = min(sizes, key=lambda i: min(sizes[i])) if sizes else (one.indices or [0])[0]
     batch = next(iter(ImageLoader(one.data, one.block, batch_size=1, sampler=[smallest])))
     images = or_too_small(restore, batch, _place(one))

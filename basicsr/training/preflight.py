@@ -91,6 +91,7 @@ def check_validation(opt: dict[str, Any], model: Any, loaders: Sequence[ImageLoa
     metrics, sets = opt['val']['metrics'], [of_loader(loader) for loader in loaders]
     if validates_itself(model):
         return
+    sizes = [sizes_of(one) for one in sets]  # first, as it names all files that cannot be used
     given = [measured(metrics, one) for one in sets]
     _check_choices(opt, sets, given, by)
     network = None if isinstance(model, type) else model
@@ -99,12 +100,12 @@ def check_validation(opt: dict[str, Any], model: Any, loaders: Sequence[ImageLoa
             try_metric(metrics[label], getattr(network, 'device', None))
         except UserError as error:
             raise UserError(f'val.metrics.{label}: {error}') from error
-    for one, some in zip(sets, given):
+    for one, some, found in zip(sets, given, sizes):
         if network is None:
-            check_sizes(one, some, sizes_of(one), opt.get('scale', 1))
+            check_sizes(one, some, found, opt.get('scale', 1))
         else:
             with undrawn(), network.validating():
-                try_out(by_model(network), one, metrics, network.device)
+                try_out(by_model(network), one, metrics, network.device, found)
 
 
 def _check_choices(opt: dict[str, Any], sets: Sequence[DataSet], given: Sequence[Metrics],
