@@ -69,10 +69,11 @@ test_pipeline.__test__ = False  # type: ignore[attr-defined]  # not a test case,
 
 def _choose_weights(loaded) -> None:
     """Without `path.pretrain_network_g`, the best or latest weights of the training run of this name."""
+    from basicsr.config import experiments_of
     path = loaded.opt['path']
     if path.get('pretrain_network_g'):
         return
-    run = Path(path['root']) / 'experiments' / loaded.opt['name']
+    run = experiments_of(path, Path(path['root'])) / loaded.opt['name']
     found = next((f for f in (run / 'best' / 'net_g_best.pth', run / 'models' / 'net_g_latest.pth') if f.is_file()),
                  None)
     if found is None:

@@ -20,6 +20,8 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 STARTED = time.monotonic()
@@ -27,7 +29,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(CHECKOUT), str(CHECKOUT / 'scripts')]
 
 from pieces.packages import download, inspect_machine, install
-from pieces.parts import collect, cut, join, remove, waiting
+from pieces.parts import collect, cut, held, join, remove, waiting
 
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.names import below
@@ -87,16 +89,18 @@ def state(args: argparse.Namespace) -> None:
 
 
 def unpack(args: argparse.Namespace) -> int:
-    """Take parts that have arrived; put what is complete in its place. 1 while parts are missing."""
+    """Take parts that have arrived; put what is complete in its place, unless a run that uses it is going on. 1 while parts
+    are missing."""
     arrived, complete = args.pieces / 'arrived', True
     for label, missing in collect(map(Path, args.folders), arrived).items():
         if missing:
             complete = False
             print(f'{label}: still missing: {", ".join(missing)}')
             continue
-        if label in ('data', 'wheels'):
-            shutil.rmtree(args.pieces / label, ignore_errors=True)
-        names = join(arrived, label, args.root)
+        with _unused(args.root / 'experiments', None if label == 'data' else held(arrived, label)):
+            if label in ('data', 'wheels'):
+                shutil.rmtree(args.pieces / label, ignore_errors=True)
+            names = join(arrived, label, args.root)
         if label == 'wheels':
             install([args.root / name for name in names], args.pieces / 'site')
         remove(arrived, label)
@@ -135,6 +139,25 @@ def train(args: argparse.Namespace) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- helpers
+
+
+@contextmanager
+def _unused(folder: Path, names: list[str] | None) -> Iterator[None]:
+    """Own the runs below `folder` that files of these names belong to, all runs where none are given, as training does.
+
+    Raises `UserError` where a process owns one. Where the packages that training needs are missing, none can.
+    """
+    try:
+        from basicsr.training.ownership import owned
+    except ImportError:
+        yield
+        return
+    parts = [Path(name).parts for name in names or ()]
+    runs = {folder / part[1] for part in parts if part[0] == folder.name and len(part) > 2}
+    with ExitStack() as stack:
+        for run in sorted(runs if names is not None else (p for p in folder.glob('*') if p.is_dir())):
+            stack.enter_context(owned(run, archive=False))
+        yield
 
 
 def _choose(args: argparse.Namespace, opt: dict) -> list[str]:

@@ -123,12 +123,14 @@ def read(file, seeds=1, total_iter=None):
 
 
 def test_all_mistakes_are_reported_before_anything_starts(study, tmp_path, capsys):
-    file = study(FULL, {'name': 'a', 'override': {}}, {'name': 'full'}, {'overrides': {}}, reference='ful', totl_iter=3)
+    file = study(FULL, {'name': 'a', 'override': {}}, {'name': 'full'}, {'overrides': {}}, {'name': 'Full'},
+                 reference='ful', totl_iter=3)
     with pytest.raises(UserError) as caught:
         read(file)
     text = str(caught.value)
     for part in ("unknown key 'totl_iter'. Did you mean 'total_iter'?", "variants[1].override: unknown key 'override'."
-                 " Did you mean 'overrides'?", "there are two variants called 'full'", 'variants[3].name: is required'):
+                 " Did you mean 'overrides'?", "there are two variants called 'full'",
+                 "there are two variants called 'Full'", 'variants[3].name: is required'):
         assert part in text, part
     file = study(FULL, {'name': 'a', 'overrides': {'network_g.n_feet': 4, 'train.optim_g.lr': 'x'}},
                  {'name': 'b', 'opt': 'gone.yml'}, {'name': 'c', 'overrides': {'network_g.type': 'RetinexMamb'}})

@@ -36,6 +36,10 @@ def test_two_processes_equal_one(tiny_options, tmp_path):
     more = torchrun(tiny_options('two', datasets=data), '--auto_resume', 'train.total_iter=6')
     assert more.returncode == 0, more.stderr[-2000:]
     assert [r['iter'] for r in rows(two / 'losses.csv')] == ['1', '2', '3', '4', '5', '6']
+    state = next((one / 'training_states').iterdir())
+    other = torchrun(tiny_options('three', datasets=data), f'path.resume_state={state}', 'train.total_iter=5')
+    assert other.returncode == 0, other.stderr[-2000:]
+    assert 'the run had 1 process and has 2: a step still takes 2 images' in other.stderr
 
 
 def test_the_balance_of_experts_reaches_both_processes(tiny_options, tmp_path):

@@ -20,13 +20,15 @@ from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.data.synthetic import noise_generator
 from basicsr.utils.errors import UserError, run_main
-from basicsr.utils.files import atomic_write, write_json
+from basicsr.utils.files import as_stored, atomic_write, write_json
 from basicsr.utils.img import imread, imwrite
 from basicsr.utils.storage import read_lmdb_keys
 from basicsr.utils.weights import load_weights
 
 LATIN = os.fsdecode(b'caf\xe9')  # as archives made on older Windows leave names on Linux
 NFC, NFD = (unicodedata.normalize(form, 'café') for form in ('NFC', 'NFD'))
+
+OTHER = {NFC: NFD, NFD: NFC}
 
 
 def folder(path, *names):
@@ -220,3 +222,41 @@ def test_every_json_of_the_package_is_written_that_way():
         if 'json.dump(' in file.read_text(encoding='utf-8')
     ]
     assert direct == ['basicsr/utils/files.py']
+
+
+@pytest.mark.parametrize('outer, inner', [(NFC, NFC), (NFD, NFD), (NFC, NFD), (NFD, NFC)], ids=['CC', 'DD', 'CD', 'DC'])
+def test_a_path_in_another_form_is_found(tmp_path, monkeypatch, outer, inner):
+    there = tmp_path / outer / inner / 'x.txt'
+    there.parent.mkdir(parents=True)
+    there.write_text('')
+    monkeypatch.chdir(tmp_path)
+    for first in (NFC, NFD):
+        for second in (NFC, NFD):
+            assert as_stored(tmp_path / first / second / 'x.txt') == str(there)
+            assert as_stored(f'{first}/{second}/x.txt') == f'{outer}/{inner}/x.txt'
+            assert as_stored(f'{first}/{second}/y.txt') == f'{first}/{second}/y.txt'
+    (tmp_path / OTHER[outer]).mkdir()
+    assert as_stored(tmp_path / OTHER[outer]) == str(tmp_path / OTHER[outer])
+
+
+@pytest.mark.parametrize('form', [NFC, NFD], ids=['NFC', 'NFD'])
+def test_every_command_finds_a_folder_in_the_other_form(tiny_options, pairs, tmp_path, form, capsys):
+    home, given = tmp_path / OTHER[form], tmp_path / form
+    home.mkdir()
+    pairs.rename(home / 'data')
+    data = {'dataroot_lq': str(given / 'data/input'), 'dataroot_gt': str(given / 'data/target')}
+    tiny_options(datasets={'train': data, 'val': data}).rename(home / 'tiny.yml')
+    assert cli.main(['train', '--opt', str(given / 'tiny.yml'), 'train.total_iter=1']) == 0
+    (tmp_path / 'experiments/tiny/models/net_g_latest.pth').rename(home / 'w.pth')
+    inputs = [str(given / 'data' / side) for side in ('input', 'target')]
+    for argv in ([
+            'evaluate', '--weights',
+            str(given / 'w.pth'), '--degraded_dir', inputs[0], '--clean_dir', inputs[1], '--output_dir',
+            str(tmp_path / 'o'), '--metrics', 'psnr'
+    ], ['enhance', inputs[0], '-o', str(tmp_path / 'e'), '--weights',
+            str(given / 'w.pth')], ['measure', *inputs, '--metrics',
+                                    'psnr'], ['lmdb', inputs[0], str(tmp_path / 'in.lmdb')],
+                 ['augment', '--input_low', inputs[0], '--input_normal', inputs[1], '--output',
+                  str(tmp_path / 'a')]):
+        assert cli.main(argv) == 0, (argv, capsys.readouterr().err)
+    assert not given.exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from basicsr.archs import build_network
 from basicsr.commands.evaluate import main as evaluate_command
 from basicsr.data.samplers import ShardSampler
 from basicsr.evaluation import evaluate as module
@@ -17,6 +18,7 @@ from basicsr.evaluation.weight_files import own_folders
 from basicsr.test import main as run_test
 from basicsr.train import main as train_command
 from basicsr.utils.errors import UserError
+from basicsr.utils.weights import save_weights
 
 METRICS = {'psnr': {'type': 'calculate_psnr'}, 'mae': {'type': 'calculate_mae'}}
 
@@ -99,6 +101,26 @@ def test_two_weight_files_of_one_name_never_share_a_folder(tmp_path):
     assert own_folders(above, files[::-1]) == homes[::-1]  # each comes back to its own
     homes = own_folders(tmp_path / 'new', files)
     assert len(set(homes)) == 3 and own_folders(tmp_path / 'new', files) == homes
+
+
+def test_all_weight_files_are_tried_before_anything_is_written(pairs, tmp_path, capsys):
+    network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
+    content = {'params': build_network(network).state_dict(), 'network_g': network}
+    save_weights(tmp_path / 'good.pth', content)
+    (tmp_path / 'bad.pth').write_bytes((tmp_path / 'good.pth').read_bytes()[:500])
+    argv = [
+        '--weights',
+        str(tmp_path / 'good.pth'),
+        str(tmp_path / 'bad.pth'), '--degraded_dir',
+        str(pairs / 'input'), '--clean_dir',
+        str(pairs / 'target'), '--result_dir',
+        str(tmp_path / 'results'), '--metrics', 'psnr'
+    ]
+    assert evaluate_command(argv) == 2
+    assert 'bad.pth' in capsys.readouterr().err and not (tmp_path / 'results').exists()
+    argv.remove(str(tmp_path / 'bad.pth'))
+    argv[argv.index('--clean_dir') + 1] = str(tmp_path / 'nowhere')
+    assert evaluate_command(argv) == 2 and not (tmp_path / 'results').exists()
 
 
 def test_several_weight_files_make_one_table(tiny_options, tmp_path, capsys):

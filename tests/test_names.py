@@ -5,20 +5,23 @@ import hashlib
 import json
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 
 from basicsr.cli import main as basicsr
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.evaluation.evaluate import Images, Restored
 from basicsr.evaluation.validation import image_file
+from basicsr.evaluation.weight_files import own_folders
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
-from basicsr.utils.names import below, checked
+from basicsr.utils.names import below, checked, namesake
 
 sys.path.insert(0, str(ROOT / 'scripts'))
 from pieces import parts
@@ -72,6 +75,33 @@ def test_pictures_of_long_names_are_saved(tiny_options, tmp_path):
     assert basicsr(['test', '--opt', options, f'path.pretrain_network_g={weights}']) == 0
     assert len(list((tmp_path / 'experiments/tiny/visualization').glob('n*/n*_4.png'))) == 2
     assert len(list((tmp_path / 'results/tiny/visualization/toy').glob('n*_tiny.png'))) == 2
+
+
+@pytest.mark.parametrize('name, other', [
+    ('LOL', 'lol'), ('lol', 'lol.'), ('lol ', 'lol'), ('café', unicodedata.normalize('NFD', 'CAFÉ')), ('STRASSE', 'straße'),
+])  # yapf: disable
+def test_names_that_are_one_folder_somewhere(name, other, tiny_options, tmp_path, capsys):
+    assert namesake(name, ['x', other]) == other and namesake(other, [name]) == name
+    options = tiny_options(datasets={'val': {'name': name}})
+    more = yaml.safe_load(options.read_text())
+    more['datasets']['val_2'] = {**more['datasets']['val'], 'name': other}
+    options.write_text(yaml.safe_dump(more))
+    for command in ('train', 'test'):
+        assert basicsr([command, '--opt', str(options)]) == 2
+        said = capsys.readouterr().err
+        assert f"datasets.val_2.name: '{other}', or '{name}', one folder on macOS and Windows," in said
+        assert 'is the name of datasets.val already' in said and not (tmp_path / 'experiments').exists()
+
+
+def test_names_that_are_folders_of_their_own():
+    assert namesake('lol', ['lol_v1', '.lol', ' lol', 'l.ol']) is None
+
+
+def test_weights_whose_names_differ_in_case_alone(tmp_path):
+    files = [tmp_path / run / 'models' / f'{name}.pth' for run, name in (('a', 'net'), ('b', 'NET'), ('c', 'Net'))]
+    homes = own_folders(tmp_path / 'results', files)
+    assert [home.name for home in homes] == ['net', 'b_NET', 'c_Net']
+    assert own_folders(tmp_path / 'results', files[::-1]) == homes[::-1]
 
 
 @pytest.fixture

@@ -260,6 +260,22 @@ def test_a_run_whose_folder_is_taken_away_ends(tiny_options, tmp_path, capsys, r
     assert run.is_dir() == (way == 'replaced') and files(run) == set()
 
 
+@pytest.mark.parametrize('inside', ['models', 'training_states'])
+def test_a_run_whose_weights_or_states_are_taken_away_ends(tiny_options, tmp_path, capsys, removal, inside):
+    folder = tmp_path / 'experiments' / 'tiny' / inside
+    often = ['val.val_freq=2', 'logger.save_checkpoint_freq=1']
+    assert train([str(tiny_options()), *removal(folder, 'removed'), *often]) == 2
+    said = capsys.readouterr().err
+    assert f"'{folder}' was removed, renamed or replaced while it was written to" in said and not folder.exists()
+
+
+def test_pictures_may_be_removed_while_a_run_goes_on(tiny_options, tmp_path, removal):
+    folder = tmp_path / 'experiments' / 'tiny' / 'visualization'
+    pictures = ['val.val_freq=2', 'val.save_img=true']
+    assert train([str(tiny_options()), *removal(folder, 'removed'), *pictures]) == 0
+    assert list(folder.rglob('*_4.png')) and not list(folder.rglob('*_2.png'))
+
+
 def test_a_test_whose_folder_is_taken_away_ends(tiny_options, tmp_path, capsys, removal):
     options, results = str(tiny_options()), tmp_path / 'results' / 'tiny'
     assert train([options]) == 0

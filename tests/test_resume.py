@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from basicsr.engine.schedule import CosineAnnealingRestartLR
 from basicsr.train import main as train
+from basicsr.training.position import Order, other_order, resumed_at
 
 SMALL = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 
@@ -282,3 +283,52 @@ def test_rates_without_a_formula_are_those_of_the_state_and_that_is_said(start, 
     assert code == 0 and state_of(run, 6)['optimizers'][0]['param_groups'][0]['lr'] == 1e-3
     assert any('without effect, the state decides' in m and 'train.optim_g.lr was 0.001 and is 0.0005' in m
                for m in messages)
+
+
+def test_other_images_and_the_place_in_an_epoch(start, pairs, messages, tmp_path):
+    """Four images in batches of one, so that iteration 2 is the middle of an epoch and iteration 4 its end."""
+    data = {'train': {'batch_size_per_gpu': 1, 'dataset_enlarge_ratio': 1}}
+    code, run = start('a', **{'datasets': data})
+    assert code == 0
+    held = state_of(run, 2)['run_state']
+    assert (held['images'], held['processes'], held['batch_size'], held['batches']) == (4, 1, 1, 4)
+    fewer = 'datasets.train.pair_range=:3'
+    code, other = start('b', fewer, f"path.resume_state={run / 'training_states' / '2.state'}", datasets=data)
+    assert code == 0 and 'the training set had 4 images and has 3' in messages
+    assert 'the state is from the middle of an epoch with 4 images; with 3 images this epoch begins again' in messages
+    assert state_of(other, 4)['run_state']['epoch'] == 0 and state_of(other, 4)['run_state']['batches_done'] == 2
+    messages.clear()
+    code, other = start('c', fewer, 'train.total_iter=6', f"path.resume_state={run / 'training_states' / '4.state'}",
+                        datasets=data)
+    assert code == 0 and 'the training set had 4 images and has 3' in messages
+    assert not any('this epoch begins again' in m for m in messages)
+    assert state_of(other, 6)['run_state']['epoch'] == 1 and state_of(other, 6)['run_state']['batches_done'] == 2
+
+
+@pytest.mark.parametrize('order, place, said', [
+    ({}, (3, 5), []),
+    ({'batches': 12}, (3, 5), []),
+    ({'batches': 5}, (4, 0), []),
+    ({'processes': 1, 'batch_size': 8}, (3, 5), [
+        'the run had 2 processes and has 1: a step still takes 8 images, and rates are those of the options'
+    ]),
+    ({'processes': 4, 'batches': 5}, (3, 0), [
+        'the run had 2 processes and has 4: a step took 8 and takes 16 images, and rates are those of the options',
+        'the state is from the middle of an epoch with 2 processes; with 4 processes this epoch begins again'
+    ]),
+    ({'processes': 1, 'images': 90, 'batch_size': 3}, (3, 0), [
+        'the training set had 80 images and has 90',
+        'the run had 2 processes and has 1: a step took 8 and takes 3 images, and rates are those of the options',
+        'the state is from the middle of an epoch with 80 images, 2 processes, batches of 4; with 90 images, 1 process,'
+        ' batches of 3 this epoch begins again'
+    ]),
+], ids=str)  # yapf: disable
+def test_what_becomes_of_an_epoch(order, place, said):
+    then = Order(images=80, processes=2, batch_size=4, batches=10)
+    state = {'epoch': 3, 'run_state': {'batches_done': 5, **then._asdict()}, 'rng': [0, 1]}
+    assert resumed_at(state, then._replace(**order)) == place and other_order(state, then._replace(**order)) == said
+    ended = {**state, 'run_state': {**state['run_state'], 'batches_done': 10}}
+    assert resumed_at(ended, then._replace(**order)) == (4, 0)
+    assert not any('middle' in sentence for sentence in other_order(ended, then._replace(**order)))
+    of_basicsr = {'epoch': 3, 'iter': 9}
+    assert resumed_at(of_basicsr, then) == (3, 0) and other_order(of_basicsr, then._replace(**order)) == []

@@ -254,6 +254,7 @@ def test_mistakes_of_the_command_line_are_reported_as_such(staged, overrides, op
     ([{'train.total_iter': 3}], 'must be a mapping with a name'),
     ([{'name': 'a/b'}], 'must be a mapping with a name'),
     ([{'name': 'a'}, {'name': 'a'}], "there are two stages called 'a'"),
+    ([{'name': 'a'}, {'name': 'A'}], "there are two stages called 'A', or 'a', one folder on macOS and Windows"),
     ([{'name': 'a', 'stages.0.name': 'b'}], 'cannot change'),
 ])
 def test_lists_that_are_no_stages(staged, stages, message):

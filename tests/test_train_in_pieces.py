@@ -1,5 +1,6 @@
 """Training on a machine reached by files alone: two roots here stand for two machines."""
 import json
+import os
 import shutil
 import sys
 
@@ -9,10 +10,12 @@ import yaml
 from conftest import ROOT, run_python
 
 from basicsr.train import main as train
+from basicsr.training.ownership import owned
 from basicsr.utils.errors import UserError
 
 sys.path.append(str(ROOT / 'scripts'))
 from pieces import packages
+from pieces.parts import cut
 
 SCRIPT = ROOT / 'scripts' / 'train_in_pieces.py'
 
@@ -64,6 +67,22 @@ def test_a_run_in_pieces_ends_as_one_without_interruption(carried, tmp_path):
     losses = [(tmp_path / folder / 'losses.csv').read_text()
               for folder in ('experiments/straight', 'there/experiments/run')]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize('label', ['run_4', 'data'])
+def test_nothing_is_put_into_a_run_in_use(tmp_path, label):
+    run = tmp_path / 'there' / 'experiments' / 'run'
+    name = 'experiments/run/training_states/4.state' if label == 'run_4' else '.pieces/data/0/1.png'
+    (tmp_path / 'new').write_text('new')
+    cut({name: tmp_path / 'new'}, tmp_path / 'up', label, 1000)
+    (tmp_path / 'there' / name).parent.mkdir(parents=True)
+    (tmp_path / 'there' / name).write_text('old')
+    unpack = ['unpack', tmp_path / 'up', '--root', tmp_path / 'there']
+    with owned(run, archive=False):
+        assert f"'{run}' is in use by process {os.getpid()}" in call(*unpack, code=2)
+        assert (tmp_path / 'there' / name).read_text() == 'old'
+    assert f'{label}: complete, 1 files' in call(*unpack) and (tmp_path / 'there' / name).read_text() == 'new'
+    assert not (run / '.lock').exists()
 
 
 def test_what_the_first_piece_chooses_holds_for_the_others(carried, tmp_path):

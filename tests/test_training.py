@@ -284,6 +284,12 @@ def test_test_py_measures_the_best_weights_of_the_run(tiny_options, tmp_path):
     assert mean == pytest.approx(best_value, abs=1e-5)
 
 
+def test_test_py_finds_the_weights_of_the_run_where_they_are(tiny_options, tmp_path, messages):
+    options = str(tiny_options(path={'experiments_root': str(tmp_path / 'elsewhere')}))
+    assert train([options]) == 0 and run_test([options]) == 0
+    assert any(str(tmp_path / 'elsewhere' / 'tiny' / 'best' / 'net_g_best.pth') in m for m in messages)
+
+
 def test_the_test_set_is_not_looked_at_in_training(tiny_options, pairs, tmp_path):
     for side in ('input', 'target'):  # what cannot be read would show
         (tmp_path / 'broken' / side).mkdir(parents=True)

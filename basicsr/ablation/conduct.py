@@ -11,7 +11,7 @@ from basicsr.ablation.study import Study
 from basicsr.archs import build_network
 from basicsr.data.build import build_val_data
 from basicsr.registry import MODEL_REGISTRY
-from basicsr.training.preflight import check_validation
+from basicsr.training.preflight import check_training_data, check_validation
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import kept, write_json
 from basicsr.weights.semantic_prior import equip
@@ -38,7 +38,7 @@ def conduct(study: Study, gpus: str, report_only: bool = False) -> int:
 
 
 def _check(study: Study) -> None:
-    """Find arguments that a network refuses, and images that cannot be measured, before anything is trained."""
+    """Find arguments that a network refuses, and images that cannot be used or measured, before anything is trained."""
     mistakes: list[str] = []
     seen = []
     for variant, runs in study.by_variant().items():
@@ -49,6 +49,7 @@ def _check(study: Study) -> None:
             if validation not in seen:
                 seen.append(validation)
                 check_validation(opt, MODEL_REGISTRY.get(opt['model_type']), build_val_data(opt))
+                check_training_data(opt['datasets']['train'])
         except UserError as error:
             mistakes.append(f"variant '{variant}': {error}")
     if mistakes:

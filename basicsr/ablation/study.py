@@ -19,6 +19,7 @@ from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import dump_yaml, read_yaml
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write, write_json
+from basicsr.utils.names import namesake
 from basicsr.utils.values import Count, PathName
 
 
@@ -124,7 +125,7 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
     variants = [variant or {} for variant in checked]  # what has mistakes is nothing; they are raised below
     names = [v['name'] for v in variants if v]
     for i, variant in enumerate(variants):
-        if variant and _slug(variant['name']) in [_slug(v['name']) for v in variants[:i] if v]:
+        if variant and namesake(_slug(variant['name']), [_slug(v['name']) for v in variants[:i] if v]) is not None:
             problems.add(('variants', i, 'name'), f"there are two variants called '{variant['name']}'")
     reference = options.get('reference') or (names or [''])[0]
     if names and reference not in names:

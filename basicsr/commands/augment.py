@@ -4,12 +4,14 @@ from __future__ import annotations
 import argparse
 
 from basicsr.utils.errors import run_main
+from basicsr.utils.files import as_stored
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--input_low', required=True, metavar='DIR', help='dark images')
-    parser.add_argument('--input_normal', required=True, metavar='DIR', help='their ground truth, by name or number')
+    parser.add_argument('--input_low', type=as_stored, required=True, metavar='DIR', help='dark images')
+    parser.add_argument('--input_normal', type=as_stored, required=True, metavar='DIR',
+                        help='their ground truth, by name or number')
     parser.add_argument('--output', required=True, metavar='DIR', help='new images go to DIR/Low and DIR/Normal')
     parser.add_argument('--seed', type=int, default=0, help='equal seeds give equal images')
     parser.add_argument('--height', type=int, default=400)

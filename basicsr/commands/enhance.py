@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.files import as_stored
 from basicsr.utils.pretrained import default_weights, describe_weights, find_weights
 
 _WHICH = 'which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)'
@@ -14,7 +15,7 @@ _WHICH = 'which network? give --weights FILE (or --opt YAML with path.pretrain_n
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('input', metavar='INPUT', help='an image, or a folder of images')
+    parser.add_argument('input', type=as_stored, metavar='INPUT', help='an image, or a folder of images')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
     parser.add_argument(
         '--weights', metavar='FILE',

@@ -8,6 +8,7 @@ from typing import Any
 
 from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, counted, run_main
+from basicsr.utils.files import as_stored
 from basicsr.utils.names import checked
 from basicsr.utils.pretrained import find_weights
 
@@ -20,9 +21,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help='files, or names of `basicsr list weights`: several make one table;'
         ' default path.pretrain_network_g')
     parser.add_argument('--key', help='entry of the weight files; default what --opt says, else params_ema, params')
-    parser.add_argument('--degraded_dir', metavar='DIR',
+    parser.add_argument('--degraded_dir', type=as_stored, metavar='DIR',
                         help='a folder of images instead of data sets of an option file')
-    parser.add_argument('--clean_dir', metavar='DIR',
+    parser.add_argument('--clean_dir', type=as_stored, metavar='DIR',
                         help='their ground truth, paired by name; without it: only restore')
     parser.add_argument('--dataset', help='name of the result folder, e.g. LOL_v1; default: of the data')
     parser.add_argument('--benchmarks', nargs='+', metavar='TASK', default=[],

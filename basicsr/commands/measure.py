@@ -8,12 +8,13 @@ import argparse
 
 from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.files import as_stored
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('result_dir', metavar='RESULT_DIR')
-    parser.add_argument('gt_dir', metavar='GT_DIR', nargs='?')
+    parser.add_argument('result_dir', type=as_stored, metavar='RESULT_DIR')
+    parser.add_argument('gt_dir', type=as_stored, metavar='GT_DIR', nargs='?')
     add_arguments(parser, 'psnr ssim, or niqe without GT_DIR')
     parser.add_argument('--filename_tmpl', default='{}', help="results' names by the ground truth's, e.g. '{}_mine'")
     parser.add_argument('--device', default='auto', help='where networks run: cpu, cuda, cuda:1; default a GPU if any')

@@ -4,11 +4,12 @@ from __future__ import annotations
 import argparse
 
 from basicsr.utils.errors import run_main
+from basicsr.utils.files import as_stored
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', metavar='FOLDER', help='images')
+    parser.add_argument('folder', type=as_stored, metavar='FOLDER', help='images')
     parser.add_argument('-o', '--output', required=True, metavar='MAPS', help='folder for the maps, NAME.npy each')
     parser.add_argument('--weights', default='torchvision', metavar='FILE',
                         help="of torchvision's lraspp_mobilenet_v3_large; default: 'torchvision' downloads them once")

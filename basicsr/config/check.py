@@ -13,7 +13,7 @@ from basicsr.config.training import OUR_MODELS, WITH_DISCRIMINATOR, check_traini
 from basicsr.config.wording import spell
 from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from basicsr.utils.errors import nearest
-from basicsr.utils.names import name_mistake
+from basicsr.utils.names import name_mistake, namesake, quoted
 
 _BLOCKS = ('datasets', 'train', *ALWAYS)
 _OF_DISCRIMINATORS = (('network_d', ), ('train', 'optim_d'), ('train', 'gan_opt'))
@@ -66,9 +66,12 @@ def _own_names(blocks: dict[str, Any], measured: tuple[str, ...], problems: Prob
     owners: dict[str, str] = {}
     for key, block in blocks.items():
         if isinstance(block, dict) and str(key).startswith(measured):
-            first = owners.setdefault(str(block.get('name')), key)
-            if first != key:
-                problems.add(('datasets', key, 'name'), f"'{block['name']}' is the name of datasets.{first} already")
+            name = str(block.get('name'))
+            same = namesake(name, owners)
+            if same is not None:
+                said = f'{quoted(name, same)} is the name of datasets.{owners[same]} already'
+                problems.add(('datasets', key, 'name'), said)
+            owners.setdefault(name, key)
 
 
 def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems, model_reader: Reader) -> None:

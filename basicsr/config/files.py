@@ -18,6 +18,7 @@ from basicsr.registry import (
     MODEL_REGISTRY,
     project_root,
 )
+from basicsr.utils.files import as_stored
 from basicsr.utils.pretrained import find_weights, read_manifest
 
 _SOURCES = {
@@ -37,8 +38,9 @@ def find_path(text: str, beside: Path | None = None) -> Path | None:
         return None
     given = Path(text).expanduser()
     for candidate in (given, project_root() / given, *([beside.parent / given] if beside else [])):
-        if candidate.exists():
-            return candidate
+        found = Path(as_stored(candidate))
+        if found.exists():
+            return found
     return None
 
 

@@ -21,6 +21,7 @@ from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
 from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, nearest, some
+from basicsr.utils.files import as_stored
 from basicsr.utils.names import checked, name_mistake
 
 
@@ -71,7 +72,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
     Raises:
         UserError: lists every mistake with file, line, option path and, where it is not one of all, stage.
     """
-    path = Path(path).expanduser()
+    path = Path(as_stored(Path(path).expanduser()))
     data, source = read_options(path)
     whole = option_text(path, data, source)
     problems = Problems(source)
@@ -167,12 +168,13 @@ def _run_name(name: str, debug: bool) -> str:
     return f'debug_{name}' if debug and not name.startswith('debug') else name
 
 
-def _experiments(path: dict[str, Any], root: Path) -> Path:
+def experiments_of(path: dict[str, Any], root: Path) -> Path:
+    """The folder of all training runs, by the options below `path`."""
     return Path(str(path.get('experiments_root') or root / 'experiments')).expanduser()
 
 
 def _last_weights(path: dict[str, Any], root: Path, run: str) -> Path:
-    return _experiments(path, root) / run / 'models' / 'net_g_latest.pth'
+    return experiments_of(path, root) / run / 'models' / 'net_g_latest.pth'
 
 
 def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train: bool, check_files: bool) -> None:
@@ -191,7 +193,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
     if found or not check_files:
         path['pretrain_network_g'] = str(found or run or given)
     else:
-        runs = sorted(w.parts[-3] for w in _experiments(path, root).glob('*/models/net_g_latest.pth'))
+        runs = sorted(w.parts[-3] for w in experiments_of(path, root).glob('*/models/net_g_latest.pth'))
         where = f" ('{run}' is not there)" if run else ''
         problems.add(
             here, f"'{given}' is neither a weight file nor a run that has ended{where}."
@@ -203,7 +205,7 @@ def _folders(opt: dict[str, Any], root: Path) -> None:
     if opt['is_train']:
         custom = path.get('experiments_root')
         path['tb_logger'] = str((Path(custom).expanduser() if custom else root) / 'tb_logger' / opt['name'])
-        run = _experiments(path, root) / opt['name']
+        run = experiments_of(path, root) / opt['name']
         path |= {
             'experiments_root': str(run), 'models': str(run / 'models'), 'log': str(run),
             'training_states': str(run / 'training_states'), 'visualization': str(run / 'visualization'),

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch.utils.data import Dataset
 
 from basicsr.data.pairing import Keyed, pair_by_name
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
-from basicsr.data.transforms import check_sizes, paired_random_crop, random_augmentation
+from basicsr.data.transforms import check_shapes, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.values import Count
@@ -60,12 +59,14 @@ class DualPixelDefocusDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.size(views['lqL_path'], 'dataroot_lqL') for views in self.paths)
+    def input_size(self, index: int) -> tuple[int, int]:
+        left, right, gt = (self.reader.size(path, root) for root, path in self._files(index).items())
+        for view in (left, right):
+            check_shapes(gt, view, 1, self.paths[index]['gt_path'])
+        return left
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        views = self.paths[index]
-        paths = {f'dataroot_{name}': views[f'{name}_path'] for name in ('lqL', 'lqR', 'gt')}
+        paths = self._files(index)
         left, right, gt = read_all(*(partial(self.reader.read, path, root) for root, path in paths.items()))
         gt_path = paths['dataroot_gt']
         for view in (left, right):
@@ -76,3 +77,8 @@ class DualPixelDefocusDataset(Dataset):
             gt, left, right = random_augmentation(gt, left, right)
         lq = torch.cat([self.to_tensor(left), self.to_tensor(right)])
         return {'lq': lq, 'gt': self.to_tensor(gt), 'lq_path': paths['dataroot_lqL'], 'gt_path': gt_path}
+
+    def _files(self, index: int) -> dict[str, str]:
+        """Path by root."""
+        views = self.paths[index]
+        return {f'dataroot_{name}': views[f'{name}_path'] for name in ('lqL', 'lqR', 'gt')}

@@ -37,11 +37,9 @@ class FrameReader:
         return frame
 
     def shape(self, path: str) -> tuple[int, int]:
-        """(height, width) of what `read` gives; the frame's pixels are not read."""
-        if self.size is not None:
-            return self.size[1], self.size[0]
+        """(height, width) of what `read` gives; the frame's pixels are not read. Raises `UserError` as `read` does."""
         height, width, _ = load_frame(path).shape
-        return height, width
+        return (height, width) if self.size is None else (self.size[1], self.size[0])
 
     def _keep(self, path: str, frame: np.ndarray) -> None:
         worker = get_worker_info()

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import random
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,8 +89,8 @@ class GaussianDenoisingDataset(Dataset):
         item: dict[str, Any] = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
         return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.size(path, root) for path, root in self.paths)
+    def input_size(self, index: int) -> tuple[int, int]:
+        return self.reader.size(*self.paths[index])
 
     def _images(self, root: str) -> list[str]:
         return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset
 
 from basicsr.data.frame_cache import FrameReader
 from basicsr.data.reading import ToTensor, accepts_opt, read_all
-from basicsr.data.transforms import check_sizes, paired_random_crop
+from basicsr.data.transforms import check_shapes, check_sizes, paired_random_crop
 from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.files import read_text
 from basicsr.utils.names import normal
@@ -91,8 +90,11 @@ class ClipDataset(Dataset, ABC):
             'lq': self.to_tensor(lq), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path, 'name': name
         }
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.shape(pair.lq) for pair in self.pairs)
+    def input_size(self, index: int) -> tuple[int, int]:
+        _, lq_path, gt_path = self.pairs[index]
+        lq, gt = self.reader.shape(lq_path), self.reader.shape(gt_path)
+        check_shapes(gt, lq, 1, gt_path)
+        return lq
 
     def _find_pairs(self) -> list[Pair]:
         lqs, gts = _clips(self.dataroot_lq, 'dataroot_lq'), _clips(self.dataroot_gt, 'dataroot_gt')

@@ -1,9 +1,8 @@
 """Pairs of degraded input and ground truth, for any restoration task."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,15 @@ from basicsr.data.exposure import Exposure, draw_exposure, exposed
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
-from basicsr.data.transforms import Turn, check_sizes, paired_random_crop, random_flips, random_turn, resize_bilinear
+from basicsr.data.transforms import (
+    Turn,
+    check_shapes,
+    check_sizes,
+    paired_random_crop,
+    random_flips,
+    random_turn,
+    resize_bilinear,
+)
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.values import Count, ExposureAugs, Finite, Positive, Size, Slice
@@ -107,14 +114,8 @@ class PairedImageDataset(Dataset):
             if exposure is not None:
                 lqs[0] = exposed(gt, exposure)
         else:
-            h, w = lq.shape[0] * self.scale, lq.shape[1] * self.scale
-            if gt.shape[0] < h or gt.shape[1] < w:
-                raise UserError(
-                    f"'{gt_path}' ({gt.shape[1]}x{gt.shape[0]}) is smaller than its input '{lq_path}' asks for at scale"
-                    f' {self.scale} ({w}x{h})')
-            if max(gt.shape[0] - h, gt.shape[1] - w) >= self.scale:  # more than what the division has left over
-                check_sizes(gt, lq, self.scale, gt_path)
-            gt = gt[:h, :w]
+            self.check_pair(gt.shape[:2], lq.shape[:2], gt_path)
+            gt = gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
         item: dict[str, Any] = {
             'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path
         }
@@ -122,11 +123,20 @@ class PairedImageDataset(Dataset):
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
+    def check_pair(self, gt: Sequence[int], lq: Sequence[int], gt_path: str) -> None:
+        """Raise `UserError` for heights and widths that do not go together; whole images may keep what a division leaves."""
+        check_shapes(gt, lq, self.scale, gt_path, spare=0 if self.training else self.scale - 1)
+
+    def input_size(self, index: int) -> tuple[int, int]:
+        lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
+        lq, gt = self.reader.size(lq_path, 'lq'), self.reader.size(gt_path, 'gt')
         if self.resize:
             height, width = self.resize
-            return repeat((height // self.scale, width // self.scale), len(self))
-        return (self.reader.size(pair['lq_path'], 'lq') for pair in self.paths)
+            return height // self.scale, width // self.scale
+        self.check_pair(gt, lq, gt_path)
+        if self.maps:
+            self.maps.check(Path(lq_path).stem, *lq)
+        return lq
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""

@@ -5,7 +5,7 @@ which parts may be missing, has some of these methods as well; whoever wants to 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from basicsr.data.loader import Failed, ImageLoader, Samples, SeededSamples
@@ -30,8 +30,11 @@ class SaysMore(Protocol):
     def tasks(self) -> list[str]:
         """The task of each item, '' for none, in the order of the items. `evaluate --benchmarks` chooses by it."""
 
-    def input_sizes(self) -> Iterable[Size]:
-        """The size of each whole input, in the order of the items, as far as headers of files tell without decoding."""
+    def input_size(self, index: int) -> Size | None:
+        """The size of an item's whole input, by the headers of its files, without decoding.
+
+        Raises `UserError` where, as far as these tell, a file of the item cannot be read or does not go with the others.
+        """
 
     def has_gt(self) -> bool:
         """Whether any item has a ground truth. Without one, metrics that compare measure nothing."""
@@ -63,15 +66,15 @@ class _About:
     def tasks(self) -> list[str]:
         return self._own('tasks', lambda: _tasks_of_items(self._dataset))
 
-    def input_sizes(self) -> Iterable[Size]:
-        return self._own('input_sizes', tuple)
+    def input_size(self, index: int) -> Size | None:
+        return self._own('input_size', lambda index: None, index)
 
     def has_gt(self) -> bool:
         return self._own('has_gt', lambda: 'gt' in _first_item(self._dataset))
 
-    def _own(self, name: str, default: Callable[[], Any]) -> Any:
+    def _own(self, name: str, default: Callable[..., Any], *args: Any) -> Any:
         method = getattr(self._dataset, name, None)
-        return method() if callable(method) else default()  # a data set of others may call something else so
+        return (method if callable(method) else default)(*args)  # a data set of others may call something else so
 
 
 def _first_item(dataset: Samples) -> Any:

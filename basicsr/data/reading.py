@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,12 +14,12 @@ import torch
 
 from basicsr.utils.color import bgr2ycbcr
 from basicsr.utils.errors import UserError, describe_os_error, naming
-from basicsr.utils.image_header import Header, read_header
+from basicsr.utils.image_header import Ends, Header, read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.storage import FileClient
 
-_HEADER_BYTES = 1 << 16  # enough for the header of a PNG and for EXIF data of a JPEG
+_FIRST, _LAST = 1 << 16, 1 << 12  # bytes: the header of a PNG, EXIF data of a JPEG; the end of either
 _LOOKED_AT = 200
 
 # what BasicSR's data sets keep of their options, and the arguments here
@@ -100,11 +101,16 @@ class ImageReader:
         return decode_image(self.client.get(path, root), f'{self.roots[root]}/{path}' if self.is_lmdb else path)
 
     def size(self, path: str, root: str) -> tuple[int, int]:
-        """(height, width) in pixels by the file's header; where that does not tell, the image is read."""
+        """(height, width) of what `read` gives, by the file's header; where that does not tell, the image is read.
+
+        Raises `UserError` as `read` does, as far as the header and the file's length tell.
+        """
         if self.is_lmdb:
-            header = read_header(self.client.get(path, root))
+            header, path_read = read_header(self.client.get(path, root)), f'{self.roots[root]}/{path}'
         else:
-            header = head_of(path)
+            header, path_read = head_of(path), path
+        if header.refused:
+            raise UserError(f"'{path_read}' {header.refused}")
         return header.size or self.read(path, root).shape[:2]
 
     def remark(self, paths: list[str], what: str) -> None:
@@ -121,9 +127,17 @@ class ImageReader:
 
 
 def head_of(path: str) -> Header:
-    """The header of an image file, of which no more is read."""
+    """The header of an image file, of which the first and last bytes are read; all of it where these do not tell enough."""
     with naming(path), open(path, 'rb') as file:
-        return read_header(file.read(_HEADER_BYTES))
+        first = file.read(_FIRST)
+        if len(first) < _FIRST:
+            return read_header(first)
+        length = file.seek(-_LAST, os.SEEK_END) + _LAST
+        header = read_header(Ends(first, file.read(), length))
+        if header.size and not header.refused:
+            return header
+        file.seek(0)
+        return read_header(file.read())
 
 
 class ToTensor:

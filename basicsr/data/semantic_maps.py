@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from basicsr.data.pairing import by_stem
+from basicsr.data.reading import head_of
 from basicsr.utils.errors import UserError, naming, some
 from basicsr.utils.files import read_bytes
 from basicsr.utils.img import imfrombytes
@@ -44,11 +45,26 @@ class SemanticMaps:
         """(H, W, classes). Raises `UserError` when the file is no map for an image of this size."""
         file = self.files[normal(name)]
         array = self._of_class_numbers(file) if file.suffix == '.png' else _load(file).transpose(1, 2, 0)
-        if array.shape != (height, width, self.classes):
-            h, w, classes = array.shape
+        self._check_shape(file, array.shape, (height, width))
+        return array
+
+    def check(self, name: str, height: int, width: int) -> None:
+        """Raise `UserError` as `read` does, as far as the header of the file tells; that of `.npz` is not looked at."""
+        file = self.files[normal(name)]
+        if file.suffix == '.npy':
+            classes, *size = _load(file).shape
+            self._check_shape(file, (*size, classes), (height, width))
+        elif file.suffix == '.png':
+            header = head_of(str(file))
+            if header.refused:
+                raise UserError(f"'{file}' {header.refused}")
+            self._check_shape(file, (*(header.size or (height, width)), self.classes), (height, width))
+
+    def _check_shape(self, file: Path, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+        (h, w, classes), (height, width) = shape, size
+        if shape != (height, width, self.classes):
             raise UserError(f"'{file}' has {classes} classes and {w}x{h} pixels, its image needs {self.classes} and"
                             f' {width}x{height} (number of classes: option sem_classes)')
-        return array
 
     def _of_class_numbers(self, file: Path) -> np.ndarray:
         numbers = imfrombytes(read_bytes(file), 'unchanged', path=str(file))

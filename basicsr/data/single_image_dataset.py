@@ -1,7 +1,6 @@
 """Images without ground truth."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,8 @@ from basicsr.data.pairing import image_folder, listed_names, stem_below
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.utils.errors import UserError, some
-from basicsr.utils.names import below, spellings
+from basicsr.utils.files import as_stored
+from basicsr.utils.names import below
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr.utils.storage import read_lmdb_keys
 from basicsr.utils.values import Count, Finite, Positive
@@ -54,8 +54,12 @@ class SingleImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return (self.reader.size(path, 'lq') for path in self.paths)
+    def input_size(self, index: int) -> tuple[int, int]:
+        path = self.paths[index]
+        size = self.reader.size(path, 'lq')
+        if self.maps:
+            self.maps.check(Path(path).stem, *size)
+        return size
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]
@@ -69,10 +73,9 @@ class SingleImageDataset(Dataset):
 def _listed(folder: str, meta_info_file: str) -> list[str]:
     """The files that a list names, in either Unicode form. Raises `UserError` for those that are not there."""
     what, names = f"meta_info_file '{meta_info_file}'", listed_names(meta_info_file)
-    forms = {name: [below(folder, form, what=what) for form in spellings(name)] for name in names}
-    found = {name: next((path for path in paths if path.exists()), None) for name, paths in forms.items()}
-    missing = [name for name, path in found.items() if path is None]
+    found = {name: as_stored(below(folder, name, what=what)) for name in names}
+    missing = [name for name, path in found.items() if not Path(path).exists()]
     if missing:
         raise UserError(f"{what} lists images that '{folder}' lacks: {some(missing)}",
                         details=[f"{what}: '{folder}' lacks {name}" for name in missing])
-    return [str(path) for path in found.values()]
+    return list(found.values())

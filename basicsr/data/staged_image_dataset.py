@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -50,8 +48,9 @@ class StagedImageDataset(ConcatDataset):
         self.parts = parts
         super().__init__(parts)
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        return chain.from_iterable(part.input_sizes() for part in self.parts)
+    def input_size(self, index: int) -> tuple[int, int]:
+        part = bisect_right(self.cumulative_sizes, index)
+        return self.parts[part].input_size(index - ([0, *self.cumulative_sizes])[part])
 
     def has_gt(self) -> bool:
         return any(isinstance(part, PairedImageDataset) for part in self.parts)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch.utils.data import Dataset
 from basicsr.data.all_in_one_tasks import TASKS, Found, Sample
 from basicsr.data.reading import ImageReader, ToTensor, read_all
 from basicsr.data.synthetic import add_gaussian_noise, noise_generator
-from basicsr.data.transforms import center_crop, check_sizes, paired_random_crop, random_augmentation
+from basicsr.data.transforms import center_crop, check_shapes, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 
 _NAMES = 20  # files that a message on a start that fails lists; check-data lists all
@@ -72,10 +71,12 @@ class TaskSamples(Dataset):
         """The task of each sample."""
         return [s.task for s in self.samples]
 
-    def input_sizes(self) -> Iterator[tuple[int, int]]:
-        for lq, gt, _ in self.samples:
-            height, width = self.reader.size(lq or gt, 'lq')
-            yield height - height % self.crop_multiple, width - width % self.crop_multiple
+    def input_size(self, index: int) -> tuple[int, int]:
+        lq_path, gt_path, _ = self.samples[index]
+        height, width = size = self.reader.size(gt_path, 'gt')
+        if lq_path:
+            check_shapes(size, self.reader.size(lq_path, 'lq'), 1, gt_path)
+        return height - height % self.crop_multiple, width - width % self.crop_multiple
 
     def has_gt(self) -> bool:
         return True

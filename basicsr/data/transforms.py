@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -82,11 +83,15 @@ def pad_to_size(img: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, gt_path: str | None) -> None:
     """Raise `UserError` unless the ground truth is exactly `scale` times its input."""
-    h, w = lq.shape[:2]
-    if gt.shape[:2] != (h * scale, w * scale):
-        raise UserError(
-            f"'{gt_path}' is {gt.shape[1]}x{gt.shape[0]}, but its input is {w}x{h}; at scale {scale} it should be"
-            f' {w * scale}x{h * scale}')
+    check_shapes(gt.shape[:2], lq.shape[:2], scale, gt_path)
+
+
+def check_shapes(gt: Sequence[int], lq: Sequence[int], scale: int, gt_path: str | None, spare: int = 0) -> None:
+    """`check_sizes` by height and width; a ground truth may have up to `spare` rows and columns more."""
+    (height, width), (h, w) = gt, lq
+    if not (0 <= height - h * scale <= spare and 0 <= width - w * scale <= spare):
+        raise UserError(f"'{gt_path}' is {width}x{height}, but its input is {w}x{h}; at scale {scale} it should be"
+                        f' {w * scale}x{h * scale}')
 
 
 def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_path: str | None = None):

@@ -37,7 +37,7 @@ def of_options(opt: dict[str, Any], file: str) -> dict[str, DataSet]:
     found: dict[str, DataSet] = {}
     for key in sorted(k for k in opt['datasets'] if not k.startswith('train')):
         block = opt['datasets'][key]
-        found[block['name'] if block['name'] not in found else key] = DataSet(build_dataset(block), block)
+        found[block['name']] = DataSet(build_dataset(block), block)  # a name of its own, as the options are checked
     if not found:
         raise UserError(f"'{file}' has no val or test data set")
     return found

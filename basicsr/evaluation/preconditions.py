@@ -1,7 +1,7 @@
 """What is tried before data sets are evaluated, so that it shows before days of training and before a folder is touched."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from basicsr.utils.errors import UserError, counted
 from basicsr.utils.logger import get_root_logger
 
 _USUAL = 256  # pixels; a network that fails at this size, too, does not fail for an image that is too small
+_SHOWN = 5  # samples of many that are named
 Size = tuple[int, int]
 
 
@@ -44,12 +45,39 @@ def try_metric(block: Mapping[str, Any], device: Any = None) -> None:
 
 
 def sizes_of(one: DataSet) -> dict[int, Size]:
-    """Height and width of the inputs that are evaluated, by index, from the headers of their files; {} where unknown."""
-    indices = None if one.indices is None else set(one.indices)
-    sizes = tqdm(
-        about(one.data).input_sizes(), desc='sizes', unit='image', total=len(one.data), leave=False, delay=2,
-        disable=True if get_dist_info()[0] else None)
-    return {i: size for i, size in enumerate(sizes) if indices is None or i in indices}
+    """Height and width of the inputs that are used, by index, from the headers of their files; {} where unknown.
+
+    Raises `UserError` for files that by their headers are empty, cut off, or do not go together.
+    """
+    indices = range(len(one.data)) if one.indices is None else one.indices
+    size_of, sizes, doubtful = about(one.data).input_size, dict[int, Size](), []
+    for i in tqdm(indices, desc='headers', unit='sample', leave=False, delay=2,
+                  disable=True if get_dist_info()[0] else None):
+        try:
+            size = size_of(i)
+        except (UserError, OSError):
+            doubtful.append(i)
+            continue
+        if size is not None:
+            sizes[i] = size
+    _read(one, doubtful, len(indices))
+    return sizes
+
+
+def _read(one: DataSet, doubtful: Sequence[int], total: int) -> None:
+    """Read samples that headers speak against: a data set of others may make what it needs of such files.
+
+    Raises `UserError` with what is wrong with the first few.
+    """
+    samples = map(SeededSamples(one.data, one.block).__getitem__, doubtful[:_SHOWN])
+    mistakes = [sample.message for sample in samples if isinstance(sample, Failed)]
+    if len(mistakes) == len(doubtful) == 1:
+        raise UserError(f'{_place(one)}{mistakes[0]}')
+    if mistakes:
+        more = f'\n  and {len(doubtful) - len(mistakes)} more' if len(doubtful) > len(mistakes) else ''
+        all_of_them = '; basicsr check-data names them all' if more and 'block' in one.block else ''
+        lines = '\n  '.join([f'{_place(one)}{len(doubtful)} of {total} samples cannot be used:', *mistakes])
+        raise UserError(lines + more + all_of_them)
 
 
 def check_sizes(one: DataSet, metrics: Metrics, sizes: Mapping[int, Size], scale: float = 1) -> None:
@@ -77,13 +105,16 @@ def check_sizes(one: DataSet, metrics: Metrics, sizes: Mapping[int, Size], scale
         raise UserError('\n  '.join(['images are too small for their metrics:', *mistakes]))
 
 
-def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None) -> None:
+def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None,
+            sizes: Mapping[int, Size] | None = None) -> None:
     """Restore the smallest image, or the first where sizes are not known, and measure noise of its size.
 
+    `sizes`: what `sizes_of` has found, default found here.
     Raises `UserError` where images are too small for the network or the metrics, or where result and ground truth do
     not go together.
     """
-    metrics, sizes = measured(metrics, one), sizes_of(one)
+    sizes = sizes_of(one) if sizes is None else sizes  # first, as it names all files that cannot be used
+    metrics = measured(metrics, one)
     smallest = min(sizes, key=lambda i: min(sizes[i])) if sizes else (one.indices or [0])[0]
     batch = next(iter(ImageLoader(one.data, one.block, batch_size=1, sampler=[smallest])))
     images = or_too_small(restore, batch, _place(one))

@@ -21,7 +21,7 @@ from basicsr.inference.restorer import ImageRestorer
 from basicsr.metrics.gt_mean import match_mean
 from basicsr.utils.files import kept, write_json
 from basicsr.utils.img import imwrite, to_bytes
-from basicsr.utils.names import below, name_bytes
+from basicsr.utils.names import below, name_bytes, namesake
 
 _OWNERS = '.weights.json'
 
@@ -55,23 +55,39 @@ class Evaluation:
 
         `names`: what the user called them.
         """
+        restorer, metrics = self._try(files)
         found = {}
         for name, file, folder in zip(names, files, own_folders(above, files)):
             if len(files) > 1:
                 print(f'{name}:')
-            found[name] = self.run(name, file, folder)
+                restorer = self._restorer(file)
+            found[name] = self._run(name, folder, restorer, metrics)
         if len(files) > 1:
             print('\n'.join(side_by_side(found)))
 
     def run(self, weights: str, file: Path, folder: Path) -> tuple[dict[str, Results], Metrics]:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
-        restorer = build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile,
-                                  ensemble=self.self_ensemble)
-        metrics = leave_out_unavailable(self.metrics, restorer.device) if self.metrics else all_protocols()
-        compared = COMPARED if self.comparison else {}
+        return self._run(weights, folder, *self._try([file]))
+
+    def _try(self, files: Sequence[Path]) -> tuple[ImageRestorer, Metrics]:
+        """Everything that all files need, before anything is written. Returns what restores by the last, and the metrics."""
         for name, one in self.data.items():
             say_same_files(one, name)
-            try_out(by_restorer(restorer), one, {**metrics, **compared}, restorer.device)
+        metrics: Metrics = {}
+        for file in files:
+            restorer = self._restorer(file)
+            metrics = metrics or (leave_out_unavailable(self.metrics, restorer.device)
+                                  if self.metrics else all_protocols())
+            compared = COMPARED if self.comparison else {}
+            for one in self.data.values():
+                try_out(by_restorer(restorer), one, {**metrics, **compared}, restorer.device)
+        return restorer, metrics
+
+    def _restorer(self, file: Path) -> ImageRestorer:
+        return build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile, ensemble=self.self_ensemble)
+
+    def _run(self, weights: str, folder: Path, restorer: ImageRestorer,
+             metrics: Metrics) -> tuple[dict[str, Results], Metrics]:
         results, lines = {}, []
         with kept(folder):
             for name, one in self.data.items():
@@ -139,8 +155,10 @@ def own_folders(above: Path, files: Sequence[Path]) -> list[Path]:
     for file in (file.resolve() for file in files):
         run = file.parent.parent.name if file.parent.name in ('models', 'best') else file.parent.name
         unique = hashlib.sha256(name_bytes(str(file))).hexdigest()[:8]
-        names = (file.stem, f'{run}_{file.stem}', f'{run}_{file.stem}_{unique}')
-        name = next(n for n in names if owners.setdefault(n, str(file)) == str(file))
+        for name in (file.stem, f'{run}_{file.stem}', f'{run}_{file.stem}_{unique}'):
+            name = namesake(name, owners) or name
+            if owners.setdefault(name, str(file)) == str(file):
+                break
         homes.append(above / name)
     write_json(above / _OWNERS, owners)
     return homes

@@ -14,7 +14,7 @@ from basicsr.search import study as studies
 from basicsr.search.results import write_results
 from basicsr.search.run import Search, describe_failures
 from basicsr.search.space import check_space, read_space
-from basicsr.training.preflight import check_validation
+from basicsr.training.preflight import check_training_data, check_validation
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import kept
 from basicsr.utils.names import checked
@@ -51,6 +51,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     data, source = read_options(option_file)
     apply_overrides(data, overrides, Problems(source))
     check_validation(opt, MODEL_REGISTRY.get(opt['model_type']), build_val_data(opt), ('--metric', label))
+    check_training_data(opt['datasets']['train'])
     run = Path(opt['path']['experiments_root'])
     name = run.name if study_name is None else checked(study_name, '--study')
     folder = run.with_name(f'{name}_search')

@@ -78,8 +78,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
 
     `later`: the stages after this one. What an earlier start left of them is renamed as well, now and not when they
     start: a resume after this stage would otherwise take them for finished. Raises `UserError` where another process
-    owns one of the folders, or where one cannot be made; then none is touched. A run whose folder is taken away ends at
-    its next write.
+    owns one of the folders, or where one cannot be made; then none is touched. A run whose folder, or that of its weights
+    or states, is taken away ends at its next write there.
     """
     path = opt['path']
     root = Path(path['experiments_root'] if opt['is_train'] else path['results_root'])
@@ -99,8 +99,10 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
             for key in ('models', 'training_states', 'visualization') if opt['is_train'] else ('visualization', ):
                 Path(path[key]).mkdir(parents=True, exist_ok=True)
         barrier()
-        if root.is_dir():  # the disk of another machine may hold none
-            stack.enter_context(kept(root))
+        # pictures may be removed to make room
+        for folder in (root, *(Path(path[key]) for key in ('models', 'training_states') if opt['is_train'])):
+            if folder.is_dir():  # the disk of another machine may hold none
+                stack.enter_context(kept(folder))
         yield
 
 

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from basicsr.archs import input_channels
 from basicsr.config import LoadedOptions
 from basicsr.config.report import raise_mistakes
 from basicsr.data import build_dataset
-from basicsr.data.loader import ImageLoader
+from basicsr.data.build import build_val_data
+from basicsr.data.loader import ImageLoader, Samples
 from basicsr.data.protocol import about
 from basicsr.data.resident_loader import ResidentLoader
 from basicsr.evaluation.data_sets import DataSet, of_loader
@@ -29,6 +30,7 @@ from basicsr.losses.loss_util import is_our_loss
 from basicsr.models.image_restoration_model import ImageCleanModel
 from basicsr.models.sr_model import SRModel
 from basicsr.models.validation import validates_itself
+from basicsr.registry import MODEL_REGISTRY
 from basicsr.training.early_stop import EarlyStop
 from basicsr.training.message_logger import tensorboard
 from basicsr.utils.errors import UserError
@@ -37,7 +39,7 @@ from basicsr.utils.seed import undrawn
 
 
 def check_stages(stages: Sequence[LoadedOptions]) -> None:
-    """Build the data sets (files are looked up, not read) and the losses of all stages once, and let go of them.
+    """Build the data sets and the losses of all stages once, try what they say of themselves, and let go of them.
 
     Raises `UserError` with the mistakes of all stages. A single run finds its own when it builds them anyway.
     """
@@ -45,16 +47,16 @@ def check_stages(stages: Sequence[LoadedOptions]) -> None:
         return
     seen, mistakes = [], []
     for stage in stages:
-        for build, block in _parts(stage.opt):
-            if block in seen:
+        for check, part in _parts(stage.opt):
+            if part in seen:
                 continue
-            seen.append(block)
+            seen.append(part)
             try:
                 with stage.naming_places():
-                    build(block)
+                    check(part)
             except UserError as error:
                 mistakes.append(f"stage '{stage.opt['name']}': {error}")
-    raise_mistakes(str(stages[0].file), mistakes)
+    raise_mistakes(str(stages[0].file), list(dict.fromkeys(mistakes)))
 
 
 def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader | ResidentLoader]) -> None:
@@ -89,6 +91,7 @@ def check_validation(opt: dict[str, Any], model: Any, loaders: Sequence[ImageLoa
     metrics, sets = opt['val']['metrics'], [of_loader(loader) for loader in loaders]
     if validates_itself(model):
         return
+    sizes = [sizes_of(one) for one in sets]  # first, as it names all files that cannot be used
     given = [measured(metrics, one) for one in sets]
     _check_choices(opt, sets, given, by)
     network = None if isinstance(model, type) else model
@@ -97,12 +100,12 @@ def check_validation(opt: dict[str, Any], model: Any, loaders: Sequence[ImageLoa
             try_metric(metrics[label], getattr(network, 'device', None))
         except UserError as error:
             raise UserError(f'val.metrics.{label}: {error}') from error
-    for one, some in zip(sets, given):
+    for one, some, found in zip(sets, given, sizes):
         if network is None:
-            check_sizes(one, some, sizes_of(one), opt.get('scale', 1))
+            check_sizes(one, some, found, opt.get('scale', 1))
         else:
             with undrawn(), network.validating():
-                try_out(by_model(network), one, metrics, network.device)
+                try_out(by_model(network), one, metrics, network.device, found)
 
 
 def _check_choices(opt: dict[str, Any], sets: Sequence[DataSet], given: Sequence[Metrics],
@@ -125,11 +128,19 @@ def _check_choices(opt: dict[str, Any], sets: Sequence[DataSet], given: Sequence
     get_root_logger().warning('no validation set has a ground truth, so no weights are kept as the best')
 
 
-def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
+def check_training_data(block: dict[str, Any], data: Samples | None = None) -> dict[int, tuple[int, int]]:
+    """The sizes of all stored inputs, by the headers of their files; {} where unknown. `data`: default what `block` says.
+
+    Raises `UserError` for files that cannot be used, which would end an epoch in its middle.
+    """
+    return sizes_of(DataSet(about(build_dataset(block) if data is None else data).stored(), block))
+
+
+def check_patch(model: Any, loader: ImageLoader | ResidentLoader, sizes: Mapping[int, tuple[int, int]]) -> None:
     """The smallest patch, without patches the smallest image, goes through network and losses, and trains nothing.
 
-    Raises `UserError` where one of them refuses it. Models of others may train in other ways, and their losses may count
-    how often they are called; they are not asked.
+    `sizes`: those of the stored inputs, as far as they are known. Raises `UserError` where network or losses refuse it.
+    Models of others may train in other ways, and their losses may count how often they are called; they are not asked.
     """
     if type(model) not in (SRModel, ImageCleanModel):
         return
@@ -137,7 +148,6 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader) -> None:
     block, scale, index, cut = one.block, model.opt.get('scale', 1), 0, min(one.block.get('gt_sizes') or [0])
     if not getattr(one.data, 'gt_size', block.get('gt_size')):
         one = one._replace(data=about(one.data).stored())
-        sizes = sizes_of(one)
         index = min(sizes, key=lambda i: min(sizes[i]), default=0)
 
     def run(batch: Batch) -> None:
@@ -196,10 +206,13 @@ def _line(error: Exception) -> str:
 
 
 def _parts(opt: dict[str, Any]) -> Iterator[tuple[Callable[[dict[str, Any]], Any], dict[str, Any]]]:
-    """(function, block) of everything that is built from files."""
-    for block in opt['datasets'].values():
-        yield build_dataset, block
+    """(function, options) of everything that is built from files."""
+    for key, block in opt['datasets'].items():
+        yield (check_training_data if key == 'train' else build_dataset), block
     train = opt['train']
+    yield (lambda _: check_validation(opt, MODEL_REGISTRY.get(opt['model_type']), build_val_data(opt))), {
+        key: opt.get(key) for key in ('model_type', 'scale', 'datasets', 'val')
+    }
     for block in (train.get('pixel_opt'), train.get('perceptual_opt'), *(train.get('losses') or [])):
         if block:
             yield build_loss, block

@@ -127,7 +127,7 @@ def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
     ]
     if any(path == ('manual_seed', ) for path, _, _ in found):
         said.append('manual_seed orders the samples from here on; random numbers go on from the state')
-    return said + _other_batches(opt, state)
+    return said
 
 
 def forget_other_best(opt: Dict, resume: Resume) -> list[str]:
@@ -163,18 +163,6 @@ def _in_force(option: str, model: Any) -> bool:
     if optimizers == [None]:  # by BasicSR's custom the generator's comes first
         optimizers = model.optimizers[:1] if option == 'optim_g' else model.optimizers[1:]
     return all(any(s.optimizer is o and follows_options(s) for s in model.schedulers) for o in optimizers)
-
-
-def _other_batches(opt: Dict, state: dict[str, Any]) -> list[str]:
-    position = state.get('run_state') or {}
-    data = opt['datasets'].get('train', {})
-    size = data.get('batch_size_per_gpu', 1) * (1 if opt['dist'] else max(opt['num_gpu'], 1))
-    if not position.get('batches_done') or position.get('batch_size', size) == size:
-        return []
-    return [
-        f"the state is from the middle of an epoch with batches of {position['batch_size']}; with batches of {size} this"
-        ' epoch begins again'
-    ]
 
 
 def _options_of(resume: Resume) -> dict[str, Any] | None:

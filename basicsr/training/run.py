@@ -9,7 +9,14 @@ from basicsr.data.build import build_train_data, build_val_data
 from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
-from basicsr.training.preflight import check_channels, check_loggers, check_patch, check_validation
+from basicsr.training.position import order_of, other_order
+from basicsr.training.preflight import (
+    check_channels,
+    check_loggers,
+    check_patch,
+    check_training_data,
+    check_validation,
+)
 from basicsr.training.resume import (
     check_optimizer,
     differences,
@@ -41,11 +48,15 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         check_channels(opt, [train_loader, *val_loaders])
         model = build_model(opt)
         check_validation(opt, model, val_loaders)
-        check_patch(model, train_loader)
+        sizes = check_training_data(opt['datasets']['train'], train_loader.dataset.dataset)
+        check_patch(model, train_loader, sizes)
     changes: list[str] = []
     if resume:
         check_optimizer(opt, resume, model)
-        changes = differences(opt, resume, model) + forget_other_best(opt, resume)
+        changes = [
+            *differences(opt, resume, model), *other_order(resume.state, order_of(train_loader, sampler)),
+            *forget_other_best(opt, resume)
+        ]
         model.load_resumed_networks(resume.file, resume.state)
     check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are

@@ -18,6 +18,7 @@ from basicsr.training.best_weights import save_best
 from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
 from basicsr.training.message_logger import MessageLogger, init_tb_logger, init_wandb
+from basicsr.training.position import order_of, resumed_at
 from basicsr.utils.dist import barrier, gather
 from basicsr.utils.logger import get_root_logger
 
@@ -44,6 +45,7 @@ class Trainer:
                  callbacks: Sequence[Callback] = (), started: float | None = None):
         self.opt, self.model = opt, model
         self.loader, self.sampler, self.val_loaders = train_loader, sampler, val_loaders
+        self.order = order_of(train_loader, sampler)
         self.total = opt['train']['total_iter']
         self.warmup = opt['train'].get('warmup_iter', -1)
         self.time_limit = opt['train'].get('time_limit')
@@ -199,7 +201,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """What training states hold of the run beside the model's own."""
-        position = {'epoch': self.epoch, 'batches_done': self.batches_done, 'batch_size': self.loader.batch_size}
+        position = {'epoch': self.epoch, 'batches_done': self.batches_done, **self.order._asdict()}
         stop = {'early_stop': self.early_stop.state} if self.early_stop else {}
         return {
             'epoch': self.epoch, 'iter': self.iteration, 'run_state': position | stop, 'best': self.best.table,
@@ -208,12 +210,8 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a training state, of this toolbox or of BasicSR, which knows no more than `epoch` and `iter`."""
-        self.iteration, self.epoch = state['iter'], state['epoch']
-        position = state.get('run_state') or {}
-        if position.get('batch_size', self.loader.batch_size) == self.loader.batch_size:
-            self.batches_done = position.get('batches_done', 0)
-        if self.batches_done >= len(self.loader):  # saved after the last batch of an epoch
-            self.epoch, self.batches_done = self.epoch + 1, 0
+        self.iteration, (self.epoch, self.batches_done) = state['iter'], resumed_at(state, self.order)
         self.best.table = state.get('best') or {}
-        if self.early_stop and position.get('early_stop'):
-            self.early_stop.state = dict(position['early_stop'])
+        stop = (state.get('run_state') or {}).get('early_stop')
+        if self.early_stop and stop:
+            self.early_stop.state = dict(stop)

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 from natsort import natsorted, ns
 
 from basicsr.utils.errors import UserError, counted, naming, some
-from basicsr.utils.names import printable
+from basicsr.utils.names import printable, spellings
 
 _KEPT: dict[Path, tuple[int, int]] = {}  # folders that must stay, and which they are: device and number
 
@@ -111,6 +111,20 @@ def _plain(content: Any) -> Any:
     if isinstance(content, str):
         return printable(content)
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def as_stored(path: str | Path) -> str:
+    """A path with each part in the Unicode form in which it is there; as it is where it is there, or nowhere."""
+    text = str(path)
+    if text.isascii() or os.path.lexists(text):
+        return text
+    found = Path()
+    for part in Path(text).parts:
+        forms = (found / form for form in spellings(part))
+        found = next((form for form in forms if form.exists()), Path())
+        if found == Path():
+            return text
+    return str(found)
 
 
 class Scan(NamedTuple):

@@ -29,13 +29,9 @@ def decode_image(data: bytes, path: str = '', flags: int = cv2.IMREAD_COLOR | cv
         UserError: for bytes that are no image, end too early, or are damaged as far as the format tells (OpenCV would
             fill the rest silently), and for pixels that would be read as others.
     """
-    if not data:
-        raise UserError(f"'{path}' is empty")
     header = read_header(data)
-    if not header.complete:
-        raise UserError(f"'{path}' is cut off: the end of the image is missing (an incomplete download or copy?)")
-    if header.misread:
-        raise UserError(f"'{path}' {header.misread}")
+    if header.refused:
+        raise UserError(f"'{path}' {header.refused}")
     try:
         img, messages = decode(data, flags)
     except cv2.error as error:
@@ -59,6 +55,9 @@ def _tell_doubts(data: bytes, path: str, header: Header, messages: Messages, img
     if zeros:
         note(f"'{path}' holds {zeros} zero bytes in a row amid its pixels, so a part of the picture may be wrong",
              doubtful=True)
+    if header.surplus:
+        amount = f'{abs(header.surplus)} bytes {"more" if header.surplus > 0 else "less"}'
+        note(f"'{path}' has {amount} than its header says, so a part of the picture may be wrong", doubtful=True)
     if header.pages > 1:
         note(f"'{path}' has {header.pages} pages or frames; the first is used")
 

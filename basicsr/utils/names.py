@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePath, PureWindowsPath
 
 from basicsr.utils.errors import UserError
@@ -17,6 +18,23 @@ _COMPONENT, _END = 255, 60  # bytes that file systems take, and those of a longe
 def normal(name: str) -> str:
     """One spelling of what looks the same: macOS stores 'é' as two characters (NFD), others as one (NFC)."""
     return name if name.isascii() else unicodedata.normalize('NFC', name)
+
+
+def namesake(name: str, others: Iterable[str]) -> str | None:
+    """The first of `others` that leads to the same folder as `name` on some file system.
+
+    macOS and Windows know no case, macOS no Unicode forms, Windows neither dots nor spaces at the end.
+    """
+    return next((other for other in others if _on_any_system(other) == _on_any_system(name)), None)
+
+
+def _on_any_system(name: str) -> str:
+    return normal(normal(name).casefold()).rstrip('. ')
+
+
+def quoted(name: str, same: str) -> str:
+    """A name and its namesake in words."""
+    return f"'{name}'" if name == same else f"'{name}', or '{same}', one folder on macOS and Windows,"
 
 
 def spellings(name: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.files import as_stored
 from basicsr.utils.names import below
 
 LIMIT = 20_000_000  # bytes of a file that comes with the project
@@ -52,8 +53,9 @@ def find_weights(name_or_path: str | Path) -> Path:
     Raises:
         UserError: when it is neither, or when the file of the name is missing or not what was published.
     """
-    if Path(name_or_path).is_file():
-        return Path(name_or_path)
+    given = Path(as_stored(name_or_path))
+    if given.is_file():
+        return given
     where, known = folder(), read_manifest()['weights']
     if str(name_or_path) not in known:
         names = f" Names: {', '.join(known)}" if known else ''

@@ -1,13 +1,14 @@
-"""TIFF bytes: the tags of their pages, what OpenCV would misread in them, and the checksums of their pixels."""
+"""TIFF bytes: the tags of their pages, what OpenCV would misread in them, whether their pixels are there and whole."""
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 Tags = dict[int, tuple[int, ...]]
 _CODES = {1: 'B', 3: 'H', 4: 'I', 13: 'I', 16: 'Q'}  # of the types that are whole numbers
-_REDUCED, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _ORIENTATION = 254, 258, 259, 262, 273, 274
-_STRIP_SIZES, _PLANES, _TILES, _TILE_SIZES, _EXTRA, _FORMAT = 279, 284, 324, 325, 338, 339
+_REDUCED, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _ORIENTATION = 254, 256, 257, 258, 259, 262, 273, 274
+_SAMPLES, _STRIP_SIZES, _PLANES, _TILES, _TILE_SIZES, _EXTRA, _FORMAT = 277, 279, 284, 324, 325, 338, 339
 _DEFLATE = (8, 32946)
 
 
@@ -59,6 +60,12 @@ def pages(found: list[Tags]) -> int:
     return sum(not first(tags, _REDUCED, 0) & 1 for tags in found)
 
 
+def shape(tags: Tags) -> tuple[int, int] | None:
+    """Height and width as stored, in pixels; None where they are not said."""
+    height, width = first(tags, _HEIGHT, 0), first(tags, _WIDTH, 0)
+    return (height, width) if height and width else None
+
+
 def bits(tags: Tags) -> int:
     """Bits per channel."""
     return first(tags, _BITS, 1)
@@ -87,15 +94,28 @@ def misread(tags: Tags) -> str:
     return ''
 
 
+def complete(tags: Tags, length: int) -> bool:
+    """Whether a file of so many bytes holds all pixels of a page."""
+    height, width = shape(tags) or (0, 0)
+    # of one strip that is not compressed the length may be wrong; nobody needs it
+    known = first(tags, _COMPRESSION, 1) == 1 and _TILES not in tags
+    most = height * ((width * first(tags, _SAMPLES, 1) * bits(tags) + 7) // 8) if known else length
+    return all(start + min(size, most) <= length for start, size in _parts(tags))
+
+
 def whole(data: bytes, tags: Tags) -> bool:
     """Whether the compressed pixels of a page fit their checksums. Only Deflate has them; decoders may stop before."""
     if first(tags, _COMPRESSION, 1) not in _DEFLATE:
         return True
-    starts, sizes = (tags.get(one) or tags.get(other, ())
-                     for one, other in ((_STRIPS, _TILES), (_STRIP_SIZES, _TILE_SIZES)))
     try:
-        for start, size in zip(starts, sizes):
+        for start, size in _parts(tags):
             zlib.decompress(data[start:start + size])
     except zlib.error:
         return False
     return True
+
+
+def _parts(tags: Tags) -> Iterator[tuple[int, int]]:
+    """Where the strips or tiles of a page begin, and how long they are, in bytes."""
+    return zip(*(tags.get(one) or tags.get(other, ())
+                 for one, other in ((_STRIPS, _TILES), (_STRIP_SIZES, _TILE_SIZES))))

@@ -12,7 +12,8 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from basicsr.utils.errors import UserError
@@ -148,15 +149,26 @@ def waiting(folder: Path, check: bool = False) -> dict[str, list[str]]:
 
 def join(folder: Path, label: str, target: Path) -> list[str]:
     """Unpack the parts of `label` below `target`, over files of the same names. Returns the names; see `remove`."""
-    listing = folder / f'{label}{_LIST}'
-    files = [folder / part['file'] for part in _read_list(listing)]
     target.mkdir(parents=True, exist_ok=True)
     names = []
-    with io.BufferedReader(_Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
+    with _archive(folder, label) as archive:
         for member in archive:
             archive.extract(member, target, filter='data')  # nothing outside of `target`
             names.append(member.name)
     return names
+
+
+def held(folder: Path, label: str) -> list[str]:
+    """The names of the files in the parts of `label`."""
+    with _archive(folder, label) as archive:
+        return [member.name for member in archive]
+
+
+@contextmanager
+def _archive(folder: Path, label: str) -> Iterator[tarfile.TarFile]:
+    files = [folder / part['file'] for part in _read_list(folder / f'{label}{_LIST}')]
+    with io.BufferedReader(_Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
+        yield archive
 
 
 def remove(folder: Path, label: str) -> None:
