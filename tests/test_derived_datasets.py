@@ -11,8 +11,10 @@ from basicsr.data.gaussian_denoising_dataset import GaussianDenoisingDataset
 from basicsr.data.packing import make_lmdb
 from basicsr.data.paired_image_dataset import Dataset_PairedImage, PairedImageDataset
 from basicsr.data.pairing import Pair
+from basicsr.data.protocol import about
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.registry import DATASET_REGISTRY
+from basicsr.train import main as train
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 from basicsr.utils.seed import seeded
@@ -96,3 +98,23 @@ def test_texts_of_a_client(tmp_path):
     assert FileClient('disk').get_text(str(tmp_path / 'a.txt')) == 'é'
     with pytest.raises(UserError, match='use io_backend type disk'):
         FileClient('lmdb', str(tmp_path), 'x').get_text('a')
+
+
+def test_sizes_by_headers_are_those_of_samples_that_are_ours(block):
+    """A class that makes its samples itself may make others of the files."""
+    block |= {'scale': 2, 'phase': 'val'}
+    own = about(build_dataset(block))
+    assert own.input_size(0) == (16, 16)
+    assert about(build_dataset(block | {'type': 'OwnPathsDataset'})).input_size(0) == (16, 16)
+    assert about(build_dataset(block | {'type': 'OtherPathsDataset'})).input_size(0) is None
+
+
+def test_samples_made_in_another_way_train_and_are_measured(tiny_options, pairs, tmp_path):
+    data = {
+        'type': 'OtherPathsDataset', 'dataroot_lq': f'{pairs}/input', 'dataroot_gt': f'{pairs}/target',
+        'batch_size_per_gpu': 2
+    }
+    sets = {'train': data, 'val': data | {'name': 'toy'}}
+    options = tiny_options(dataset_files=[str(FILE)], datasets=sets, val={'val_freq': 2})
+    assert train([str(options)]) == 0
+    assert 'psnr' in (tmp_path / 'experiments' / 'tiny' / 'metrics.csv').read_text()

@@ -67,6 +67,9 @@ class _About:
         return self._own('tasks', lambda: _tasks_of_items(self._dataset))
 
     def input_size(self, index: int) -> Size | None:
+        kind = type(self._dataset)
+        if _depth(kind, '__getitem__') < _depth(kind, 'input_size'):
+            return None  # a class derived from ours, which makes other samples of the same files, or of others
         return self._own('input_size', lambda index: None, index)
 
     def has_gt(self) -> bool:
@@ -75,6 +78,11 @@ class _About:
     def _own(self, name: str, default: Callable[..., Any], *args: Any) -> Any:
         method = getattr(self._dataset, name, None)
         return (method if callable(method) else default)(*args)  # a data set of others may call something else so
+
+
+def _depth(kind: type, method: str) -> int:
+    """How far up among the classes of a data set one has this method itself."""
+    return next((i for i, cls in enumerate(kind.__mro__) if method in vars(cls)), 0)
 
 
 def _first_item(dataset: Samples) -> Any:

@@ -44,3 +44,17 @@ class OwnPathsDataset(PairedImageDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.paths = paired_paths_from_folder([self.lq_folder, self.gt_folder], ['lq', 'gt'], self.filename_tmpl)
+
+
+@DATASET_REGISTRY.register()
+class OtherPathsDataset(PairedImageDataset):
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.paths = [(i, *pair) for i, pair in enumerate(self.paths)]
+
+    def __getitem__(self, index):
+        number, lq_path, gt_path = self.paths[index]
+        img_gt, img_lq = (imfrombytes(self.file_client.get(p), float32=True)[:12, :12] for p in (gt_path, lq_path))
+        img_gt, img_lq = img2tensor([img_gt, img_lq], bgr2rgb=True, float32=True)
+        return {'lq': img_lq, 'gt': img_gt, 'lq_path': lq_path, 'gt_path': gt_path, 'number': number}
