@@ -124,6 +124,20 @@ def test_warnings_that_are_not_about_pixels_carry_the_name(capfd):
     assert capfd.readouterr().err == ''
 
 
+@pytest.mark.parametrize('value', [0, 9, 255])
+def test_a_wrong_orientation_is_no_damage(value):
+    data = encoded('TIFF', tiffinfo={274: value})
+    assert all(not note.doubtful for note in notes_of(data))
+    assert np.array_equal(decode_image(data, 'x')[..., ::-1], picture())
+
+
+def test_an_offset_beyond_all_files_is_an_error_that_names_the_file():
+    data = bytearray(encoded('TIFF', big_tiff=True))
+    data[15] ^= 0x80  # the highest byte of the place of the first directory
+    with pytest.raises(UserError, match="'x'"):
+        decode_image(bytes(data), 'x')
+
+
 # ---------------------------------------------------------------- pages and planes
 
 

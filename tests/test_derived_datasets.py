@@ -118,3 +118,44 @@ def test_samples_made_in_another_way_train_and_are_measured(tiny_options, pairs,
     options = tiny_options(dataset_files=[str(FILE)], datasets=sets, val={'val_freq': 2})
     assert train([str(options)]) == 0
     assert 'psnr' in (tmp_path / 'experiments' / 'tiny' / 'metrics.csv').read_text()
+
+
+class Repeated:
+    """Another set several times over, whatever else is asked is passed on to it."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return 3 * len(self.inner)
+
+    def __getitem__(self, index):
+        return self.inner[index % len(self.inner)]
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+class OtherMeanings:
+    """Names of ours that mean something else."""
+    tasks, has_gt = ['sr'], True
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return {'lq': torch.zeros(3, 4, 4), 'gt': torch.zeros(3, 4, 4), 'lq_path': 'a', 'gt_path': 'a'}
+
+    def input_size(self):
+        return 16
+
+    def stored(self, path):
+        return None
+
+
+def test_what_a_set_says_is_its_own(block):
+    repeated = Repeated(PairedImageDataset(block | {'phase': 'val'}))
+    other = OtherMeanings()
+    assert about(repeated).input_size(5) is None and about(repeated).stored() is repeated
+    assert about(other).input_size(0) is None and about(other).stored() is other
+    assert about(other).tasks() == [''] and about(other).has_gt() is True

@@ -172,3 +172,38 @@ def test_not_strict_keeps_what_fits(net):
     assert torch.equal(deeper.state_dict()['body.1.Restorer.mapping.weight'],
                        net.state_dict()['body.1.Restorer.mapping.weight'])
     assert torch.equal(deeper.state_dict()['body.2.Restorer.mapping.weight'], before)
+
+
+def outcome(file, content) -> dict | None:
+    """What a file with this content holds; None where it is refused in words."""
+    file.write_bytes(content)
+    try:
+        return read_file(file)
+    except UserError as error:
+        assert 'damaged' in str(error) or 'is not a weights file' in str(error) or 'could run code' in str(error)
+        return None
+
+
+def test_no_flipped_bit_of_an_archive_s_directory_gives_other_weights(tmp_path):
+    """What PyTorch reads of a record that is said to be a folder is what the memory held before."""
+    whole = {'w': torch.randn(2, 8), 'b': torch.randn(3)}
+    save_weights(tmp_path / 'whole.pth', whole)
+    data = (tmp_path / 'whole.pth').read_bytes()
+    refused = 0
+    for at in range(data.find(b'PK\x01\x02'), len(data)):
+        for bit in (0, 4):
+            found = outcome(tmp_path / 'flipped.pth', data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1:])
+            refused += found is None
+            assert found is None or all(torch.equal(found[k], v) for k, v in whole.items())
+    assert refused > 300
+
+
+@pytest.mark.filterwarnings('ignore:TypedStorage')
+def test_damage_of_files_without_checksums_is_told_where_it_shows(tmp_path):
+    torch.save({'w': torch.randn(2, 8)}, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    data = (tmp_path / 'old.pth').read_bytes()
+    assert all(outcome(tmp_path / 'cut.pth', data[:length]) is None for length in range(2, len(data)))
+    found = [
+        outcome(tmp_path / 'flipped.pth', data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]) for at in range(len(data))
+    ]
+    assert found.count(None) > len(data) // 4

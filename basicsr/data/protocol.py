@@ -5,6 +5,7 @@ which parts may be missing, has some of these methods as well; whoever wants to 
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -67,8 +68,7 @@ class _About:
         return self._own('tasks', lambda: _tasks_of_items(self._dataset))
 
     def input_size(self, index: int) -> Size | None:
-        kind = type(self._dataset)
-        if _depth(kind, '__getitem__') < _depth(kind, 'input_size'):
+        if _depth(type(self._dataset), '__getitem__') < _depth(type(self._dataset), 'input_size'):
             return None  # a class derived from ours, which makes other samples of the same files, or of others
         return self._own('input_size', lambda index: None, index)
 
@@ -76,8 +76,15 @@ class _About:
         return self._own('has_gt', lambda: 'gt' in _first_item(self._dataset))
 
     def _own(self, name: str, default: Callable[..., Any], *args: Any) -> Any:
-        method = getattr(self._dataset, name, None)
-        return (method if callable(method) else default)(*args)  # a data set of others may call something else so
+        # its own: one that passes on what it lacks to a data set inside answers for other items; and another meaning
+        # of the name takes other arguments
+        own = hasattr(type(self._dataset), name) or name in getattr(self._dataset, '__dict__', ())
+        method = getattr(self._dataset, name) if own else None
+        try:
+            fits = callable(method) and inspect.signature(method).bind(*args)
+        except TypeError:
+            fits = None
+        return method(*args) if fits else default(*args)
 
 
 def _depth(kind: type, method: str) -> int:

@@ -20,6 +20,7 @@ _PREFIX = re.compile(r'^\[ *(?P<level>[A-Z]+):\d+@[\d.]+\] global \S+ (?:\w+ )?'
 _DAMAGE = re.compile(
     r'^(?!.*extraneous bytes).*Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS'
     r'|libpng error|Error|Discarding \d+ bytes')
+_OF_NO_PIXEL = re.compile(r'Bad value \d+ for "Orientation" tag')  # an error for libtiff; the image stays as it is
 _DOUBT = re.compile(r'Corrupt JPEG data: \d+ extraneous bytes before marker 0xd')  # left over, or padding
 
 
@@ -31,8 +32,8 @@ class Messages(list[str]):
         lines = [line for line in text.splitlines() if line.strip() and ' imdecode_ ' not in line]
         super().__init__(_PREFIX.sub('', line).strip() for line in lines)
         levels = [match['level'] if (match := _PREFIX.match(line)) else '' for line in lines]
-        self.damage = next((t for t, level in zip(self, levels) if level in ('ERROR', 'FATAL') or _DAMAGE.search(t)),
-                           '')
+        self.damage = next((t for t, level in zip(self, levels)
+                            if (level in ('ERROR', 'FATAL') or _DAMAGE.search(t)) and not _OF_NO_PIXEL.search(t)), '')
         self.doubt = next((t for t in self if _DOUBT.search(t)), '')
 
 

@@ -25,7 +25,7 @@ def directories(data: bytes) -> list[Tags]:
             entries, at = _number(data, order + many, at), at + struct.calcsize(order + many)
             found.append(dict(_tag(data, order, at + i * (4 + 2 * size), size) for i in range(entries)))
             at = _number(data, order + offset, at + entries * (4 + 2 * size))
-    except struct.error:  # cut off, or no directory
+    except (struct.error, OverflowError):  # cut off, or no directory; a place beyond all files
         pass
     return found
 

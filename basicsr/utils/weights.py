@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import pickle
 import re
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from basicsr.utils.errors import UserError, naming, nearest, some
 from basicsr.utils.files import atomic_write
 from basicsr.utils.names import check_unicode
 
+_IS_FOLDER = 0x10  # among the attributes of MS-DOS, of a record of an archive
 _FALLBACK = ('params_ema', 'params', 'state_dict', 'model_state_dict')
 # Lightning's dictionary of hyper-parameters, in the places where its versions keep it; read as a plain dictionary
 _LIGHTNING_DICTS = ('pytorch_lightning.utilities.parsing.AttributeDict',
@@ -93,7 +96,8 @@ def read_file(path: str | Path) -> Any:
             raise UserError(f"'{path}' is not loaded: it holds more than weights, or is damaged"
                             f" (it asks for {named[1]}, which could run code)") from error
         raise UserError(_damaged(path)) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, ArithmeticError, AssertionError, AttributeError, TypeError,
+            struct.error) as error:  # what the reader of old files, which has no checksums, stumbles over
         raise UserError(_damaged(path)) from error
 
 
@@ -101,14 +105,26 @@ def _check_archive(path: Path) -> None:
     """Compare every record with its checksum, which PyTorch does not. Raises `UserError`."""
     try:
         with naming(path), zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                # read as nothing by PyTorch, whose tensors are then what the memory holds
+                if record.is_dir() or record.external_attr & _IS_FOLDER or not _has_its_size(record):
+                    raise UserError(_damaged(path, f', {record.filename} is said to be no file of its size'))
             if not any(record.CRC for record in archive.infolist()):  # PyTorch can be told to leave them out
                 return
             wrong = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, ValueError, zlib.error,
-            NotImplementedError) as error:  # the last: zipfile's word for a compression that no weights have
+    except (zipfile.BadZipFile, EOFError, ValueError, zlib.error, RuntimeError
+            ) as error:  # the last: zipfile's word for records that are encrypted or compressed in other ways
+        raise UserError(_damaged(path)) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning of the file
+            raise
         raise UserError(_damaged(path)) from error
     if wrong:
         raise UserError(_damaged(path, f', the checksum of {wrong} is another one'))
+
+
+def _has_its_size(record: zipfile.ZipInfo) -> bool:
+    return record.compress_type != zipfile.ZIP_STORED or record.file_size == record.compress_size
 
 
 def _damaged(path: Path, how: str = '') -> str:
