@@ -332,3 +332,50 @@ def test_what_becomes_of_an_epoch(order, place, said):
     assert not any('middle' in sentence for sentence in other_order(ended, then._replace(**order)))
     of_basicsr = {'epoch': 3, 'iter': 9}
     assert resumed_at(of_basicsr, then) == (3, 0) and other_order(of_basicsr, then._replace(**order)) == []
+
+
+LOOSE = {
+    'model_type': 'LooseParametersModel',
+    'model_files': [str(ROOT / 'tests' / 'third_party' / 'loose_parameters_model.py')]
+}
+
+
+def test_what_optimizers_train_beside_the_networks_goes_on_bit_for_bit(start):
+    code, whole = start('whole', 'train.total_iter=6', **LOOSE)
+    assert code == 0 and start('parts', **LOOSE)[0] == 0
+    code, parts = start('parts', 'train.total_iter=6', '--auto_resume', **LOOSE)
+    one, two = (state_of(run, 6) for run in (whole, parts))
+    assert code == 0 and [len(some) for some in one['parameters']] == [0, 5]
+    assert equal(one['parameters'], two['parameters']) and equal(one['optimizers'], two['optimizers'])
+
+
+def test_what_a_state_lacks_of_them_is_told(start, messages):
+    code, run = start('a', **LOOSE)
+    state = state_of(run, 4)
+    del state['parameters']
+    torch.save(state, run / 'training_states' / '4.state')
+    assert code == 0 and start('a', 'train.total_iter=6', '--auto_resume', **LOOSE)[0] == 0
+    assert any('5 parameters of optimizer 2 that no net_* of the model holds, which stay as made' in m
+               for m in messages)
+
+
+def test_options_that_only_a_model_of_others_reads_are_compared(start, messages):
+    assert start('a', x_weight=2, network_x={'type': 'Some', 'deep': 1}, **LOOSE)[0] == 0
+    assert start('a', 'train.total_iter=6', '--auto_resume', x_weight=3, network_x={'type': 'Some', 'deep': 2},
+                 **LOOSE)[0] == 0
+    said, = [m for m in messages if 'changed since' in m]
+    assert 'x_weight was 2 and is 3' in said and 'network_x.deep was 1 and is 2' in said
+
+
+def test_what_takes_no_effect_is_noted_as_it_is_and_told_at_every_start(start, messages, tmp_path):
+    file = tmp_path / 'by_hand_model.py'
+    file.write_text(BY_HAND)
+    model = {'model_type': 'RatesByHandModel', 'model_files': [str(file)]}
+    assert start('a', **model)[0] == 0
+    for total in (6, 8):
+        messages.clear()
+        code, run = start('a', f'train.total_iter={total}', 'train.optim_g.lr=5e-4', '--auto_resume', **model)
+        assert code == 0
+        assert any('without effect' in m and 'train.optim_g.lr was 0.001 and is 0.0005' in m for m in messages)
+        for noted in (json.loads((run / 'options.json').read_text()), state_of(run, total)['options']):
+            assert noted['train']['optim_g']['lr'] == 1e-3 and noted['train']['total_iter'] == total

@@ -15,7 +15,7 @@ from basicsr.engine.optimizer import load_optimizer_state, optimizer_state
 from basicsr.engine.schedule import follows_options, resume_schedule
 from basicsr.models.validation import ValidationMethods
 from basicsr.utils.dist import gather
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, counted
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.seed import get_rng_state, set_rng_state
 from basicsr.utils.weights import read_file, save_weights, strip_prefixes
@@ -28,7 +28,8 @@ class StateMethods(ValidationMethods):
     """The part of BasicSR's model contract that writes and reads training states.
 
     A state holds the weights of every network of the model, that is of every attribute `net_*`: `net_g` and its average
-    as `params` and `params_ema`, as weight files do, the others in `networks`.
+    as `params` and `params_ema`, as weight files do, the others in `networks`. What optimizers train beside them is in
+    `parameters`, in the order of each optimizer.
     """
     optimizers: list[torch.optim.Optimizer]
     schedulers: list[Any]
@@ -48,6 +49,11 @@ class StateMethods(ValidationMethods):
         nets = {'params': getattr(self, 'net_g', None), f'params{_AVERAGE}': getattr(self, f'net_g{_AVERAGE}', None)}
         return {key: self.cpu_state(net) for key, net in nets.items() if net is not None}
 
+    def other_parameters(self) -> list[list[nn.Parameter]]:
+        """Of each optimizer the parameters that belong to none of `networks`."""
+        known = {id(p) for net in self.networks().values() for p in net.parameters()}
+        return [[p for group in o.param_groups for p in group['params'] if id(p) not in known] for o in self.optimizers]
+
     def extra_state(self) -> dict[str, Any]:
         """What a subclass adds to the training state."""
         return {}
@@ -62,9 +68,9 @@ class StateMethods(ValidationMethods):
         }
         state = {
             **plain(self.driver.state_dict()), 'epoch': epoch, 'iter': current_iter, 'rng': rng,
-            'optimizers': [optimizer_state(o)
-                           for o in self.optimizers], 'schedulers': [s.state_dict() for s in self.schedulers],
-            **self.network_states(), 'networks': others, **self.extra_state()
+            'optimizers': [optimizer_state(o) for o in self.optimizers],
+            'schedulers': [s.state_dict() for s in self.schedulers], **self.network_states(), 'networks': others,
+            'parameters': [[p.detach().cpu() for p in some] for some in self.other_parameters()], **self.extra_state()
         }
         if self.opt['rank'] == 0:
             save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
@@ -123,8 +129,23 @@ class StateMethods(ValidationMethods):
         missing += [
             f'{name} of the state, which this run does not have' for name in _held(resume_state) if name not in nets
         ]
+        missing += self._resume_parameters(resume_state.get('parameters') or [])
         if missing:
             get_root_logger().warning(f"'{state_file}': not resumed: {'; '.join(missing)}")
+
+    def _resume_parameters(self, held: list[list[torch.Tensor]]) -> list[str]:
+        """Take the values of `other_parameters`; which stay as they were made."""
+        missing = []
+        for number, mine in enumerate(self.other_parameters(), start=1):
+            theirs = held[number - 1] if number <= len(held) else []
+            if [p.shape for p in mine] == [p.shape for p in theirs]:
+                for parameter, value in zip(mine, theirs):
+                    parameter.data.copy_(value)
+            elif mine:
+                missing.append(
+                    f'{counted(len(mine), "parameter")} of optimizer {number} that no net_* of the model holds, which'
+                    f' stay{"s" if len(mine) == 1 else ""} as made')
+        return missing
 
     def _resumed(self, name: str, state_file: Path,
                  resume_state: dict[str, Any]) -> tuple[str, dict[str, torch.Tensor] | None]:

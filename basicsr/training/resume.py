@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from addict import Dict
 
+from basicsr.config import freeze
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import dotted
 from basicsr.engine.checkpoint import Finished, read_state, states
@@ -16,8 +17,11 @@ from basicsr.models.training_states import plain
 from basicsr.utils.errors import UserError, counted
 from basicsr.utils.logger import get_root_logger, timestamp
 
-# blocks that say what is trained and on what; folders, logs and validations may differ between two starts of a run
-_COMPARED = ('model_type', 'scale', 'manual_seed', 'network_g', 'network_d', 'datasets', 'train')
+# folders, logs, machines and validations may differ between two starts of a run; whatever else an option says, a model of
+# others may read
+_OF_A_START = ('name', 'path', 'val', 'logger', 'num_gpu', 'dist_params', 'find_unused_parameters', 'is_train',
+               'auto_resume', 'dist', 'rank', 'world_size', 'launcher', 'debug', 'root', 'stages', 'base', 'arch_files',
+               'model_files', 'dataset_files', 'loss_files', 'metric_files')
 # how fast and how long, not what
 _NOT_COMPARED = ('time_limit', 'compile', 'cuda_graphs', 'cudnn_benchmark', 'early_stop', 'num_worker_per_gpu',
                  'pin_memory', 'persistent_workers', 'prefetch_mode', 'cache', 'phase', 'block')
@@ -114,12 +118,10 @@ def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
 
     To be asked before the run notes its options anew, and before the model has taken the state.
     """
-    before, state = _options_of(resume), resume.state
-    found = _differences(before, plain(opt)) if before else _of_optimizers(model, state)
+    state, found = resume.state, _found(opt, resume, model)
     lines: dict[str, list[str]] = {}
     for path, old, new in found:
-        past = path[:2] in _RATES and not _in_force(str(path[1]), model)
-        effect = 'without effect, the state decides' if past else 'in force from here on'
+        effect = 'without effect, the state decides' if _past(path, model) else 'in force from here on'
         lines.setdefault(effect, []).append(f'{dotted(path)} was {_spell(old)} and is {_spell(new)}')
     said = [
         f"{counted(len(changes), 'option')} changed since '{resume.file.name}', iteration {state['iter']} ({effect}):"
@@ -128,6 +130,23 @@ def differences(opt: Dict, resume: Resume, model: Any) -> list[str]:
     if any(path == ('manual_seed', ) for path, _, _ in found):
         said.append('manual_seed orders the samples from here on; random numbers go on from the state')
     return said
+
+
+def in_force(opt: Dict, resume: Resume, model: Any) -> Dict:
+    """The options, where some take no effect with what the state decides instead: what the run notes of itself.
+
+    To be asked when `differences` is.
+    """
+    data = opt.to_dict()
+    for path, old, _ in _found(opt, resume, model):
+        if _past(path, model):
+            block = data
+            for part in path[:-1]:
+                block = block[part]
+            block.pop(path[-1], None)
+            if old is not None:
+                block[path[-1]] = old
+    return freeze(data)
 
 
 def forget_other_best(opt: Dict, resume: Resume) -> list[str]:
@@ -155,6 +174,16 @@ def _measured(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return sets, (options.get('val') or {}).get('metrics') or {}
 
 
+def _found(opt: Dict, resume: Resume, model: Any) -> list[tuple[OptionPath, Any, Any]]:
+    """Where an option is not as it was: its place, the old and the new value."""
+    before = _options_of(resume)
+    return _differences(before, plain(opt)) if before else _of_optimizers(model, resume.state)
+
+
+def _past(path: OptionPath, model: Any) -> bool:
+    return path[:2] in _RATES and not _in_force(str(path[1]), model)
+
+
 def _in_force(option: str, model: Any) -> bool:
     """Whether a changed schedule or optimizer counts: without a formula, rates follow from those before."""
     if option == 'scheduler':
@@ -177,7 +206,8 @@ def _options_of(resume: Resume) -> dict[str, Any] | None:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[OptionPath, Any, Any]]:
-    old, new = ({key: options[key] for key in _COMPARED if options.get(key) is not None} for options in (before, now))
+    old, new = ({k: v for k, v in options.items() if k not in _OF_A_START and v is not None}
+                for options in (before, now))
     for options in (old, new):
         options['datasets'] = {k: v for k, v in options.get('datasets', {}).items() if k == 'train'}
     return list(_changed(old, new))

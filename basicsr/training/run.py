@@ -22,6 +22,7 @@ from basicsr.training.resume import (
     differences,
     find_resume_state,
     forget_other_best,
+    in_force,
     is_own,
     later_states,
     set_aside,
@@ -57,6 +58,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
             *differences(opt, resume, model), *other_order(resume.state, order_of(train_loader, sampler)),
             *forget_other_best(opt, resume)
         ]
+        opt = in_force(opt, resume, model)
         model.load_resumed_networks(resume.file, resume.state)
     check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are
