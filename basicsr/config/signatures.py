@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from basicsr.config.sources import base_classes, constructor, parsed, words
 from basicsr.registry import Entry, Registry
 from basicsr.utils import values
-from basicsr.utils.imports import PACKAGE
+from basicsr.utils.imports import PACKAGE, is_ours
 
 
 class _Marked:
@@ -90,6 +90,19 @@ def signature_of(registry: Registry, name: str) -> Signature:
 def is_outside(registry: Registry, name: str) -> bool:
     """Whether it is none of ours."""
     return registry.imported(name) is not None or not registry.index()[name].file.is_relative_to(PACKAGE)
+
+
+def own_methods(registry: Registry, name: str) -> frozenset[str]:
+    """What a class from outside defines itself, or in base classes from outside; nothing of ours."""
+    obj = registry.imported(name)
+    if obj is not None:
+        return frozenset(key for cls in obj.__mro__ if not is_ours(cls.__module__) for key in vars(cls))
+    entries, found = [registry.index()[name]], set[str]()
+    for entry in entries:
+        if not entry.file.is_relative_to(PACKAGE):
+            found |= {item.name for item in entry.node.body if isinstance(item, ast.FunctionDef)}
+            entries += base_classes(entry)
+    return frozenset(found)
 
 
 @cache

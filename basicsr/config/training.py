@@ -1,20 +1,22 @@
 """Check the block `train`: optimizer, schedule, losses, and what they need of the other blocks."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from basicsr.config.blocks import check_block, check_component
 from basicsr.config.optimizers import OPTIMIZERS, optimizer_model
 from basicsr.config.report import Path, Problems
-from basicsr.config.signatures import signature_of
-from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, SCHEDULER_REGISTRY
+from basicsr.config.signatures import own_methods, signature_of
+from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY
 from basicsr.utils.errors import counted, nearest
 
 WITH_DISCRIMINATOR = ('SRGANModel', 'ESRGANModel')
 OUR_MODELS = ('BaseModel', 'SRModel', 'ImageCleanModel', *WITH_DISCRIMINATOR)
 NO_LOSS = 'no loss: give pixel_opt, perceptual_opt or losses'
 _SCHEDULER = ('train', 'scheduler')
+# methods in which a model of others may know more of a block than is registered
+_MADE_BY = {'optim_g': {'get_optimizer', 'setup_optimizers'}, 'scheduler': {'setup_schedulers'}}
 _ONE_LOSS = ('pixel_opt', 'perceptual_opt')  # beside the list `losses`
 
 
@@ -27,8 +29,10 @@ def check_training(opt: dict[str, Any], metrics: dict[str, Any], problems: Probl
         return
     if 'train' not in blocks and not problems.wrong(('datasets', )):
         problems.add(('datasets', 'train'), 'is required for training')
-    _optimizer(train, 'optim_g', problems)
-    check_component(train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems)
+    if not _of_model(opt, 'optim_g', OPTIMIZERS, problems):
+        _optimizer(train, 'optim_g', problems)
+    if not _of_model(opt, 'scheduler', SCHEDULER_REGISTRY, problems):
+        check_component(train, 'scheduler', SCHEDULER_REGISTRY, ('train', ), problems)
     for path, holder, key in loss_places(train):
         check_component(holder, key, LOSS_REGISTRY, path, problems)
         here = (*path, key, 'reduction')
@@ -44,6 +48,18 @@ def check_training(opt: dict[str, Any], metrics: dict[str, Any], problems: Probl
                         (' (test sets are for testing)' if len(blocks) > 1 else ''))
     if isinstance(train.get('early_stop'), dict):
         _early_stop(blocks, train['early_stop'], val, metrics, problems)
+
+
+def _of_model(opt: dict[str, Any], key: str, known: Container[str], problems: Problems) -> bool:
+    """Whether a block is of a type that only the model can make, which then checks it. Said in a notice."""
+    block, model = opt['train'].get(key), opt.get('model_type')
+    if not isinstance(block, dict) or not isinstance(block.get('type'), str) or block['type'] in known:
+        return False
+    if not isinstance(model,
+                      str) or model not in MODEL_REGISTRY or not own_methods(MODEL_REGISTRY, model) & _MADE_BY[key]:
+        return False
+    problems.notice(('train', key, 'type'), f"'{block['type']}' is not known here; {model} may make it")
+    return True
 
 
 def _discriminator(opt: dict[str, Any], train: dict[str, Any], problems: Problems) -> None:

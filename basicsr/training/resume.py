@@ -104,7 +104,11 @@ def check_optimizer(opt: Dict, resume: Resume, model: Any) -> None:
             raise UserError(
                 f"train.{key}.type: '{resume.file}' holds what {old} has gathered, with which {new} cannot go on;"
                 ' start a run of another name with path.fine_tune_from')
-    for mine, theirs in zip(getattr(model, 'optimizers', []), resume.state['optimizers']):
+    held, made = len(resume.state['optimizers']), len(getattr(model, 'optimizers', []))
+    if held != made:
+        raise UserError(
+            f"'{resume.file}' is of a model with {counted(held, 'optimizer')}, {opt['model_type']} has {made}")
+    for mine, theirs in zip(model.optimizers, resume.state['optimizers']):
         missing = [key for key in _OF_A_KIND if (key in mine.defaults) != (key in theirs['param_groups'][0])]
         if missing:
             raise UserError(
