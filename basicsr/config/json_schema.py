@@ -37,6 +37,10 @@ def option_schema() -> dict[str, Any]:
         'Dataset': _component(DATASET_REGISTRY, extra=_loader_keys()),
         'Optimizer': _optimizer(),
     }
+    definitions |= {
+        k: v for part in ('Network', 'Loss', 'Metric', 'Scheduler', 'Dataset')
+        for k, v in definitions[part].pop('$defs').items()
+    }
     top, train = schema['properties'], definitions['TrainOptions']['properties']
     top['model_type']['examples'] = MODEL_REGISTRY.keys()
     top['network_g'] = _ref('Network')
@@ -137,13 +141,17 @@ def _optimizer() -> dict[str, Any]:
 
 def _component(registry: Registry, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """`{type: NAME, ...}`: the keys allowed beside `type` follow from the name."""
-    cases = []
+    cases, inner = [], dict[str, Any]()  # blocks inside blocks are referred to by name
     for name in registry.keys():
         model = signatures.model_for(registry, name)
         body = model.model_json_schema(by_alias=True)
+        inner |= body.pop('$defs', {})
         properties = {'type': {'const': name}, **body.get('properties', {}), **(extra or {})}
         then = {'properties': properties, 'required': body.get('required', [])}
         if not body.get('additionalProperties', False):
             then['additionalProperties'] = False
         cases.append({'if': {'properties': {'type': {'const': name}}, 'required': ['type']}, 'then': then})
-    return {'type': 'object', 'required': ['type'], 'properties': {'type': {'enum': registry.keys()}}, 'allOf': cases}
+    return {
+        'type': 'object', 'required': ['type'], 'properties': {'type': {'enum': registry.keys()}}, 'allOf': cases,
+        '$defs': inner
+    }

@@ -8,7 +8,7 @@ from basicsr.config.blocks import check_block, check_component
 from basicsr.config.optimizers import OPTIMIZERS, optimizer_model
 from basicsr.config.report import Path, Problems
 from basicsr.config.signatures import own_methods, signature_of
-from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY
+from basicsr.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY, SCHEDULER_REGISTRY, Registry
 from basicsr.utils.errors import counted, nearest
 
 WITH_DISCRIMINATOR = ('SRGANModel', 'ESRGANModel')
@@ -50,7 +50,7 @@ def check_training(opt: dict[str, Any], metrics: dict[str, Any], problems: Probl
         _early_stop(blocks, train['early_stop'], val, metrics, problems)
 
 
-def _of_model(opt: dict[str, Any], key: str, known: Container[str], problems: Problems) -> bool:
+def _of_model(opt: dict[str, Any], key: str, known: Container[Any] | Registry, problems: Problems) -> bool:
     """Whether a block is of a type that only the model can make, which then checks it. Said in a notice."""
     block, model = opt['train'].get(key), opt.get('model_type')
     if not isinstance(block, dict) or not isinstance(block.get('type'), str) or block['type'] in known:

@@ -80,11 +80,15 @@ class _About:
         # of the name takes other arguments
         own = hasattr(type(self._dataset), name) or name in getattr(self._dataset, '__dict__', ())
         method = getattr(self._dataset, name) if own else None
-        try:
-            fits = callable(method) and inspect.signature(method).bind(*args)
-        except TypeError:
-            fits = None
-        return method(*args) if fits else default(*args)
+        return method(*args) if callable(method) and _takes(method, args) else default(*args)
+
+
+def _takes(method: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(method).bind(*args)
+    except TypeError:
+        return False
+    return True
 
 
 def _depth(kind: type, method: str) -> int:
