@@ -177,3 +177,17 @@ def _merge(target: dict, changes: dict) -> None:
 def run_python(*args: str | Path, cwd: Path | None = None, **kwargs: Any) -> subprocess.CompletedProcess:
     """A fresh interpreter of this environment, output captured as text. One that hangs ends with the limit of its test."""
     return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, **kwargs)
+
+
+@pytest.fixture
+def start(tiny_options, tmp_path):
+    """Trains a small run; returns exit code and the run's folder. Overrides as on the command line."""
+
+    from basicsr.train import main as train
+
+    def inner(name: str, *overrides: str, **changes) -> tuple[int, Path]:
+        network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
+        options = tiny_options(name, network_g=network, logger={'save_checkpoint_freq': 2}, **changes)
+        return train([str(options), *overrides]), tmp_path / 'experiments' / name
+
+    return inner

@@ -140,3 +140,40 @@ def test_a_data_set_of_others_that_refuses_an_argument_is_named_too(tiny_options
                         datasets={'train': {'type': 'Strict', 'side': 3, 'name': 'x'}})
     assert main(['--opt', str(file)]) == 2
     assert f"{file}:7: datasets.train: dataset 'Strict' cannot be built: side 3 is odd" in capsys.readouterr().err
+
+
+MAKES_ITS_OWN = """
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
+
+
+class Base(SRModel):
+
+    def setup_schedulers(self):
+        kind = self.opt['train']['scheduler'].pop('type')
+        assert kind == 'CosineAnnealingLR'
+        self.schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(o, **self.opt['train']['scheduler'])
+                           for o in self.optimizers]
+
+    def get_optimizer(self, optim_type, params, lr, **kwargs):
+        if optim_type == 'Lion':
+            return torch.optim.SGD(params, lr)
+        return super().get_optimizer(optim_type, params, lr, **kwargs)
+
+
+@MODEL_REGISTRY.register()
+class MakesItsOwnModel(Base):
+    pass
+"""
+
+
+def test_a_model_makes_optimizers_and_schedules_that_are_not_known_here(tiny_options, tmp_path, capsys, messages):
+    (tmp_path / 'own_model.py').write_text(MAKES_ITS_OWN)
+    blocks = {'optim_g': {'type': 'Lion', 'lr': 1e-3}, 'scheduler': {'type': 'CosineAnnealingLR', 'T_max': 10}}
+    own = {'model_type': 'MakesItsOwnModel', 'model_files': [str(tmp_path / 'own_model.py')]}
+    assert main([str(tiny_options('own', train=blocks, **own))]) == 0
+    assert any("'Lion' is not known here; MakesItsOwnModel may make it" in m for m in messages)
+    assert main([str(tiny_options('ours', train=blocks))]) == 2
+    told = capsys.readouterr().err
+    assert "no optimizer called 'Lion'" in told and "no scheduler called 'CosineAnnealingLR'" in told

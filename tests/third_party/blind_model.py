@@ -84,10 +84,7 @@ class BlindGANModel(SRGANModel):
                 l_g_pix = self.cri_pix(self.output, self.gt_usm)
                 l_g_total += l_g_pix
                 loss_dict['l_g_pix'] = l_g_pix
-            if self.cri_perceptual:
-                raise NotImplementedError
-            if self.cri_ldl:
-                raise NotImplementedError
+            assert not self.cri_perceptual and not self.cri_ldl
             fake_g_pred = self.net_d(self.output)
             l_g_gan = self.cri_gan(fake_g_pred, True, is_disc=False)
             l_g_total += l_g_gan
