@@ -14,16 +14,11 @@ from annotated_types import Len
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
+from basicsr.archs.layers.naf_unet import NAFUNet, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
-
-
-def gate(x: Tensor) -> Tensor:
-    """(B, 2C, H, W) to (B, C, H, W): the first half times the second."""
-    first, second = x.chunk(2, dim=1)
-    return first * second
 
 
 class WindowMean(nn.Module):
@@ -78,21 +73,21 @@ class NAFBlock(nn.Module):
 
 
 def _recognise(shapes: Shapes) -> dict[str, Any] | None:
-    if not {'intro.weight', 'ending.weight', 'encoders.0.0.sca.1.weight'} <= shapes.keys():
+    if not {'intro.weight', 'ending.weight', 'downs.0.weight'} <= shapes.keys() or 'side_out.weight' in shapes:
         return None
     width, channels = shapes['intro.weight'][:2]
-    depth = count(shapes, r'ups\.(\d+)\.')
+    levels = range(count(shapes, r'downs\.(\d+)\.'))
     return {
         'img_channel': channels,
         'width': width,
         'middle_blk_num': count(shapes, r'middle_blks\.(\d+)\.'),
-        'enc_blk_nums': [count(shapes, rf'encoders\.{i}\.(\d+)\.') for i in range(depth)],
-        'dec_blk_nums': [count(shapes, rf'decoders\.{i}\.(\d+)\.') for i in range(depth)],
+        'enc_blk_nums': [count(shapes, rf'encoders\.{i}\.(\d+)\.') for i in levels],
+        'dec_blk_nums': [count(shapes, rf'decoders\.{i}\.(\d+)\.') for i in levels],
     }
 
 
 @ARCH_REGISTRY.register()
-class NAFNet(nn.Module):
+class NAFNet(NAFUNet):
     """Denoising, deblurring and other restoration by convolutions alone.
 
     Args:
@@ -102,49 +97,28 @@ class NAFNet(nn.Module):
     Source: arXiv 2204.04676. Published: SIDD with a width of 32 or 64, [2, 2, 4, 8], 12 and [2, 2, 2, 2] blocks.
     """
 
-    description = Description(multiple=16, channels='img_channel', tiling='its attention weighs channels by the whole image',
-                              recognise=_recognise)
+    description = Description(multiple=16, channels='img_channel', recognise=_recognise,
+                              tiling='its attention weighs channels by means of the whole image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
                  enc_blk_nums: Sequence[Natural] = (1, 1, 1, 28), dec_blk_nums: Sequence[Natural] = (1, 1, 1, 1)):
-        super().__init__()
-        if len(enc_blk_nums) != len(dec_blk_nums):
-            raise ValueError(f'{type(self).__name__}: enc_blk_nums and dec_blk_nums are of the same levels, but there are'
-                             f' {len(enc_blk_nums)} and {len(dec_blk_nums)}')
         depth = len(enc_blk_nums)
-        widths = [width * 2**i for i in range(depth + 1)]
+
+        def level(number: int, depth: int) -> nn.Sequential:
+            return nn.Sequential(*(NAFBlock(width * 2**depth, self.pool(depth)) for _ in range(number)))
+
+        super().__init__(img_channel, width, [level(n, i) for i, n in enumerate(enc_blk_nums)],
+                         [level(n, depth - 1 - i) for i, n in enumerate(dec_blk_nums)],
+                         {'middle_blks': level(middle_blk_num, depth)})
         self.description = replace(self.description, multiple=2**depth)
-
-        def blocks(number: int, level: int) -> nn.Sequential:
-            return nn.Sequential(*(NAFBlock(widths[level], self.pool(level)) for _ in range(number)))
-
-        self.intro = nn.Conv2d(img_channel, width, 3, padding=1)
-        self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
-        self.encoders = nn.ModuleList(blocks(n, i) for i, n in enumerate(enc_blk_nums))
-        self.decoders = nn.ModuleList(blocks(n, depth - 1 - i) for i, n in enumerate(dec_blk_nums))
-        self.middle_blks = blocks(middle_blk_num, depth)
-        self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, 2 * c, 1, bias=False), nn.PixelShuffle(2)) for c in reversed(widths[1:]))
-        self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths[:-1])
 
     def pool(self, level: int) -> nn.Module:
         """The mean that attention at a level looks at."""
         return nn.AdaptiveAvgPool2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1], any size; the result is not clipped."""
-        h, w = x.shape[-2:]
-        multiple = self.description.multiple
-        x = F.pad(x, (0, -w % multiple, 0, -h % multiple))  # zeros, as published
-        y, skips = self.intro(x), []
-        for encoder, down in zip(self.encoders, self.downs):
-            y = encoder(y)
-            skips.append(y)
-            y = down(y)
-        y = self.middle_blks(y)
-        for decoder, up in zip(self.decoders, self.ups):
-            y = decoder(up(y) + skips.pop())
-        return (self.ending(y) + x)[..., :h, :w]
+        """(B, C, H, W) in [0, 1], any size, to the same; not clipped."""
+        return self.restore(x, self.middle_blks)
 
 
 @ARCH_REGISTRY.register()
@@ -153,11 +127,12 @@ class NAFNetLocal(NAFNet):
 
     Args:
         train_size: (images, channels, height, width) of the training patches.
-        fast_imp: the published approximation by every other pixel is not here.
+        fast_imp: false; the published approximation by some of the pixels is not here.
 
     Source: arXiv 2112.04491. Published: GoPro with a width of 32 or 64, REDS with 64, [1, 1, 1, 28], 1 and [1, 1, 1, 1] blocks.
     """
 
+    # its weights are told from those of `NAFNet` by nothing
     description = replace(NAFNet.description, recognise=None)
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
@@ -165,11 +140,10 @@ class NAFNetLocal(NAFNet):
                  train_size: Annotated[Sequence[Count], Len(4, 4)] = (1, 3, 256, 256), fast_imp: Literal[False] = False):
         if fast_imp:
             raise ValueError('NAFNetLocal: fast_imp gives other results, and is not here')
-        self.train_size = tuple(train_size[-2:])
-        self.multiple = 2**len(enc_blk_nums)
+        self.patch, self.multiple = tuple(train_size[2:]), 2**len(enc_blk_nums)
         super().__init__(img_channel, width, middle_blk_num, enc_blk_nums, dec_blk_nums)
 
     def pool(self, level: int) -> nn.Module:
         """In pixels of the level; patches are padded as images are."""
-        height, width = ((side + -side % self.multiple) // 2**level * int(1.5 * side) // side for side in self.train_size)
+        height, width = (((side + -side % self.multiple) >> level) * int(1.5 * side) // side for side in self.patch)
         return WindowMean((height, width))
