@@ -160,7 +160,8 @@ class DarkIR(NAFUNet):
 
     def __init__(self, img_channel: Count = 3, width: Count = 32, middle_blk_num_enc: Natural = 2,
                  middle_blk_num_dec: Natural = 2, enc_blk_nums: Sequence[Natural] = (1, 2, 3),
-                 dec_blk_nums: Sequence[Natural] = (3, 1, 1), dilations: Annotated[Sequence[Count], MinLen(1)] = (1, 4, 9),
+                 dec_blk_nums: Sequence[Natural] = (3, 1, 1), dilations: Annotated[Sequence[Count],
+                                                                                   MinLen(1)] = (1, 4, 9),
                  extra_depth_wise: bool = True):
         depth = len(enc_blk_nums)
 

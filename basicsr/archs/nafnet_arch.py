@@ -137,7 +137,8 @@ class NAFNetLocal(NAFNet):
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
                  enc_blk_nums: Sequence[Natural] = (1, 1, 1, 28), dec_blk_nums: Sequence[Natural] = (1, 1, 1, 1),
-                 train_size: Annotated[Sequence[Count], Len(4, 4)] = (1, 3, 256, 256), fast_imp: Literal[False] = False):
+                 train_size: Annotated[Sequence[Count],
+                                       Len(4, 4)] = (1, 3, 256, 256), fast_imp: Literal[False] = False):
         if fast_imp:
             raise ValueError('NAFNetLocal: fast_imp gives other results, and is not here')
         self.patch, self.multiple = tuple(train_size[2:]), 2**len(enc_blk_nums)

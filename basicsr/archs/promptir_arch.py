@@ -100,7 +100,8 @@ class PromptIR(nn.Module):
         if dim != WIDTH or not decoder:
             raise ValueError(f'PromptIR: dim must be {WIDTH} and decoder true, not {dim} and {decoder}')
         if any(width % heads[2] for width in (704, 320, 160)):
-            raise ValueError(f'PromptIR: {heads[2]} heads of the third level do not divide the 160 channels of a prompt block')
+            raise ValueError(
+                f'PromptIR: {heads[2]} heads of the third level do not divide the 160 channels of a prompt block')
 
         def block(width: int, head_count: int) -> TransformerBlock:
             return TransformerBlock(TransposedAttention(width, head_count, bias),

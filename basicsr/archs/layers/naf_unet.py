@@ -26,8 +26,9 @@ class NAFUNet(nn.Module):
                  middle: dict[str, nn.Module] | None = None):
         super().__init__()
         if len(encoders) != len(decoders):
-            raise ValueError(f'{type(self).__name__}: enc_blk_nums and dec_blk_nums are of the same levels, but there are'
-                             f' {len(encoders)} and {len(decoders)}')
+            raise ValueError(
+                f'{type(self).__name__}: enc_blk_nums and dec_blk_nums are of the same levels, but there are'
+                f' {len(encoders)} and {len(decoders)}')
         widths = [width * 2**i for i in range(len(encoders))]
         self.intro = nn.Conv2d(img_channel, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
