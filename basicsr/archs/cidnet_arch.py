@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from basicsr.archs.cidnet.hvi import HVI
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS, AttendedConv2d, channel_affinity
+from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
+from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import recompute
@@ -62,24 +63,6 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return self.norm(self.prelu(self.up(torch.cat([self.up_scale(x), skip], 1))))
-
-
-class CrossAttention(nn.Module):
-    """Attention between the channels of one branch, asked, and of the other."""
-
-    def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.q = PointwiseConv2d(dim, dim, bias=False)
-        self.q_dwconv = _depthwise(dim)
-        self.kv = PointwiseConv2d(dim, 2 * dim, bias=False)
-        self.kv_dwconv = _depthwise(2 * dim)
-        self.project_out = AttendedConv2d(dim, dim, bias=False)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        q = self.q_dwconv(self.q(x)).permute(0, 2, 3, 1)
-        k, v = self.kv_dwconv(self.kv(y)).permute(0, 2, 3, 1).chunk(2, -1)
-        return self.project_out(channel_affinity(q, k, self.temperature), v).permute(0, 3, 1, 2)
 
 
 class Enhancement(nn.Module):

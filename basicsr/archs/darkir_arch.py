@@ -1,7 +1,7 @@
 """DarkIR (Feijoo et al. 2025, arXiv 2412.13443): light, noise and blur of photographs taken in the dark, in one U-Net.
 
-The way down corrects light in the Fourier domain, the way up blur by dilated convolutions. Parameter names, order and shapes are
-those of the published checkpoints.
+The way down corrects light in the Fourier domain, the way up blur by dilated convolutions. Parameter names, order and shapes
+are those of the published checkpoints.
 """
 from __future__ import annotations
 
