@@ -60,11 +60,12 @@ def _recognise(shapes: Shapes) -> dict[str, Any] | None:
         return None
     blocks = [k.removesuffix('attn.temperature') for k in shapes if k.endswith('.attn.temperature')]
     widths = {b: shapes[f'{b}norm1.body.weight'][0] for b in blocks}
+    heads = {b: shapes[f'{b}attn.temperature'][0] for b in blocks}
     return {
         'inp_channels': shapes['patch_embed.proj.weight'][1],
         'out_channels': shapes['output.weight'][0],
         'dim': shapes['patch_embed.proj.weight'][0],
-        **levels(shapes, _LEVELS, {b: shapes[f'{b}attn.temperature'][0] for b in blocks}),
+        **levels(shapes, _LEVELS, heads | {'encoder_level3.0.': heads['noise_level3.']}),  # the same, and always there
         'ffn_expansion_factor': expansion({(widths[b], shapes[f'{b}ffn.dwconv.weight'][0] // 2) for b in blocks}),
         'bias': 'output.bias' in shapes,
         'LayerNorm_type': 'WithBias' if 'noise_level1.norm1.body.bias' in shapes else 'BiasFree',

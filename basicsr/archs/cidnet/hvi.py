@@ -1,4 +1,4 @@
-"""The colour space HVI (Yan et al. 2025, arXiv 2502.20272): hue and saturation on a disc that shrinks in the dark; intensity."""
+"""The colour space HVI (Yan et al. 2025, arXiv 2502.20272): hue and saturation on a disc that shrinks in the dark."""
 from __future__ import annotations
 
 import math
