@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from basicsr.archs import build_network
+from basicsr.archs import build_network, describe
 from basicsr.registry import ARCH_REGISTRY
 from basicsr.weights.detection import described_networks, detect, disagreements
+from basicsr.weights.network import load_network
 
 DEEP = {'num_blocks': [1, 2, 1, 2], 'num_refinement_blocks': 2}
 FLAT = {'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
@@ -141,8 +142,17 @@ def test_without_gate_and_low_rank_the_baseline_is_a_restormer():
 
 def test_every_network_of_the_package_is_among_the_cases():
     own = {name for name, entry in ARCH_REGISTRY.index().items() if entry.file.is_relative_to(ROOT / 'basicsr')}
-    assert own - {'VGGStyleDiscriminator', 'UNetDiscriminatorSN'} == {case['type']
-                                                                      for case in CASES}  # they judge images
+    own -= {'VGGStyleDiscriminator', 'UNetDiscriminatorSN'}  # they judge images
+    assert own - {variant for name in own for variant in describe(name).variants} == {case['type'] for case in CASES}
+
+
+def test_all_networks_with_the_same_weights_are_named(tmp_path, messages):
+    options = {'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}
+    net = build_network({'type': 'NAFNet', **options})
+    assert all(shapes(build_network({'type': name, **options})) == shapes(net) for name in net.description.variants)
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    assert type(load_network(tmp_path / 'net.pth')).__name__ == 'NAFNet'
+    assert 'NAFNetLocal has the same, take it by its option file with --opt' in messages[-1]
 
 
 @pytest.mark.parametrize('options', CASES, ids=lambda o: ' '.join(map(str, o.values())))

@@ -4,15 +4,14 @@ Parameter names, order and shapes are those of the published checkpoints.
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.description import Description, Shapes
+from basicsr.archs.description import Description
 from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.norm import BodyLayerNorm
@@ -21,24 +20,11 @@ from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.restormer_unet import Downsample, PatchEmbed, Upsample
 from basicsr.archs.layers.transposed_attention import TransposedAttention
-from basicsr.archs.moce_ir.experts import Adapter
-from basicsr.archs.recognition import count, expansion
+from basicsr.archs.moce_ir.experts import Adapter, Rank, ranks_of
+from basicsr.archs.moce_ir.recognition import recognise
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural, Positive
-
-Rank = Literal['constant', 'lin', 'double', 'exp', 'fact', 'spread']
-NORMS = ('WithBias', 'BiasFree')
-
-
-def ranks_of(kind: str, rank: int, experts: int, width: int) -> list[int]:
-    """Width of each expert; 'spread' ends with that of the image."""
-    rules = {
-        'constant': lambda e: rank, 'lin': lambda e: rank + e, 'double': lambda e: rank + 2 * e,
-        'exp': lambda e: rank**(e + 1), 'fact': lambda e: math.factorial(rank + e),
-        'spread': lambda e: width >> experts - 1 - e
-    }
-    return [rules[kind](e) for e in range(experts)]
 
 
 class FrequencyEmbedding(nn.Module):
@@ -104,49 +90,6 @@ class Level(nn.Module):
         return x
 
 
-def _recognise(shapes: Shapes) -> dict[str, Any] | None:
-    deepest = 'dec.0.2.layers.0.'
-    if f'{deepest}adapter.routing.freq_gate.weight' not in shapes:
-        return None
-    levels = count(shapes, r'enc\.(\d+)\.') + 1
-    first = [f'enc.{i}.0.layers.0.' for i in range(levels - 1)] + ['latent.layers.0.']
-    experts = count(shapes, rf'{deepest}adapter\.experts\.(\d+)\.'.replace('dec.0', r'dec\.0'))
-    blocks = [k.removesuffix('ffn.dwconv.weight') for k in shapes if k.endswith('ffn.dwconv.weight')]
-    ranks = [shapes[f'{deepest}adapter.experts.{e}.0.proj.0.weight'][0] for e in range(experts)]
-    rank_type, rank = _rank_rule(ranks, shapes[f'{deepest}norms.0.body.weight'][0])
-    return {
-        'inp_channels': shapes['patch_embed.proj.weight'][1],
-        'out_channels': shapes['output.weight'][0],
-        'dim': shapes['patch_embed.proj.weight'][0],
-        'levels': levels,
-        'heads': [shapes[f'{block}mixer.temperature'][0] for block in first],
-        'num_blocks': [
-            *(count(shapes, rf'enc\.{i}\.0\.layers\.(\d+)\.') for i in range(levels - 1)),
-            count(shapes, r'latent\.layers\.(\d+)\.')
-        ],
-        'num_dec_blocks': [count(shapes, rf'dec\.{levels - 2 - i}\.2\.layers\.(\d+)\.') for i in range(levels - 1)],
-        'ffn_expansion_factor': expansion({
-            (shapes[f'{b}norms.0.body.weight'][0], shapes[f'{b}ffn.dwconv.weight'][0] // 2) for b in blocks
-        }),
-        'num_refinement_blocks': count(shapes, r'refinement\.layers\.(\d+)\.'),
-        'LayerNorm_type': NORMS['latent.layers.0.norms.0.body.bias' not in shapes],
-        'bias': 'output.bias' in shapes,
-        'rank': rank,
-        'num_experts': experts,
-        'rank_type': rank_type,
-        'stage_depth': [1] * (levels - 1),
-    }
-
-
-def _rank_rule(ranks: list[int], width: int) -> tuple[str, int]:
-    """The rule that gives these ranks, and its number."""
-    for kind in ('spread', 'constant', 'lin', 'double', 'exp', 'fact'):
-        for rank in (2, *range(1, ranks[0] + 1)):
-            if ranks_of(kind, rank, len(ranks), width) == ranks:
-                return kind, rank
-    return 'constant', ranks[0]
-
-
 @ARCH_REGISTRY.register()
 class MoCEIR(nn.Module):
     """Denoising, deraining, dehazing, deblurring and low light with one set of weights.
@@ -171,7 +114,7 @@ class MoCEIR(nn.Module):
     Source: arXiv 2411.18466. The defaults are the published MoCE-IR of 25,353,796 parameters; MoCE-IR-S has a `dim` of 32.
     """
 
-    description = Description(multiple=8, channels='inp_channels', recognise=_recognise, untold=('topk', ),
+    description = Description(multiple=8, channels='inp_channels', recognise=recognise, untold=('topk', ),
                               tiling='each tile chooses its own experts, and attention sums over all pixels')
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48, levels: Count = 4,

@@ -97,7 +97,8 @@ class NAFNet(NAFUNet):
     Source: arXiv 2204.04676. Published: SIDD with a width of 32 or 64, [2, 2, 4, 8], 12 and [2, 2, 2, 2] blocks.
     """
 
-    description = Description(multiple=16, channels='img_channel', recognise=_recognise,
+    description = Description(multiple=16, padding='zeros', channels='img_channel', recognise=_recognise,
+                              variants=('NAFNetLocal', ),
                               tiling='its attention weighs channels by means of the whole image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
@@ -132,8 +133,8 @@ class NAFNetLocal(NAFNet):
     Source: arXiv 2112.04491. Published: GoPro with a width of 32 or 64, REDS with 64, [1, 1, 1, 28], 1 and [1, 1, 1, 1] blocks.
     """
 
-    # its weights are told from those of `NAFNet` by nothing
-    description = replace(NAFNet.description, recognise=None)
+    description = replace(NAFNet.description, recognise=None, variants=(),  # nothing tells its weights from NAFNet's
+                          tiling='its attention weighs channels by means of large parts of the image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
                  enc_blk_nums: Sequence[Natural] = (1, 1, 1, 28), dec_blk_nums: Sequence[Natural] = (1, 1, 1, 1),

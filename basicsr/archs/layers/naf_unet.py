@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from basicsr.utils.img import pad_to_multiple
 
 
 def gate(x: Tensor) -> Tensor:
@@ -42,8 +43,7 @@ class NAFUNet(nn.Module):
     def restore(self, x: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, C, H, W), any size, to the same; `middle` is what the deepest level does. Not clipped."""
         h, w = x.shape[-2:]
-        multiple = 2**len(self.downs)
-        x = F.pad(x, (0, -w % multiple, 0, -h % multiple))  # zeros, as published
+        x = pad_to_multiple(x, 2**len(self.downs), 'zeros')  # as published
         y, skips = self.intro(x), []
         for encoder, down in zip(self.encoders, self.downs):
             y = encoder(y)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,18 @@ from basicsr.archs.layers.full_precision import exact
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.utils.precision import at_least_float32
+
+Rank = Literal['constant', 'lin', 'double', 'exp', 'fact', 'spread']
+
+
+def ranks_of(kind: str, rank: int, experts: int, width: int) -> list[int]:
+    """Width of each expert; 'spread' ends with that of the image."""
+    rules = {
+        'constant': lambda e: rank, 'lin': lambda e: rank + e, 'double': lambda e: rank + 2 * e,
+        'exp': lambda e: rank**(e + 1), 'fact': lambda e: math.factorial(rank + e),
+        'spread': lambda e: width >> experts - 1 - e
+    }
+    return [rules[kind](e) for e in range(experts)]
 
 
 class PatchFourierAttention(nn.Module):
