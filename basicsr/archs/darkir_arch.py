@@ -155,8 +155,8 @@ class DarkIR(NAFUNet):
     Source: arXiv 2412.13443. The defaults are DarkIR-m, 3,321,638 parameters; DarkIR-l has a width of 64.
     """
 
-    description = Description(multiple=8, padding='zeros', channels='img_channel', recognise=_recognise, untold=('dilations', ),
-                              tiling='it looks at means and at the spectrum of the whole image')
+    description = Description(multiple=8, padding='zeros', channels='img_channel', recognise=_recognise,
+                              untold=('dilations', ), tiling='it looks at means and at the spectrum of the whole image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 32, middle_blk_num_enc: Natural = 2,
                  middle_blk_num_dec: Natural = 2, enc_blk_nums: Sequence[Natural] = (1, 2, 3),

@@ -133,8 +133,11 @@ class NAFNetLocal(NAFNet):
     Source: arXiv 2112.04491. Published: GoPro with a width of 32 or 64, REDS with 64, [1, 1, 1, 28], 1 and [1, 1, 1, 1] blocks.
     """
 
-    description = replace(NAFNet.description, recognise=None, variants=(),  # nothing tells its weights from NAFNet's
-                          tiling='its attention weighs channels by means of large parts of the image')
+    description = replace(
+        NAFNet.description,
+        recognise=None,
+        variants=(),  # nothing tells its weights from NAFNet's
+        tiling='its attention weighs channels by means of large parts of the image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
                  enc_blk_nums: Sequence[Natural] = (1, 1, 1, 28), dec_blk_nums: Sequence[Natural] = (1, 1, 1, 1),
