@@ -170,12 +170,12 @@ class CIDNet(nn.Module):
         h, w = x.shape[-2:]
         x = pad_to_multiple(x, _MULTIPLE)
         x = x if self.gamma == 1 else x**self.gamma
-        return self.trans.inverse(self.restored(self.trans(x)))[..., :h, :w].to(x.dtype)
+        return self.trans.inverse(self.restored(self.trans(x)))[..., :h, :w].to(x.dtype).contiguous()
 
     def restored(self, hvi: Tensor) -> Tensor:
         """The picture in HVI, sides multiples of 8, restored: what `gain` and `saturation` are then applied to."""
         at = self._modules
-        colour = hvi.contiguous(memory_format=torch.channels_last)
+        colour = hvi.to(at['HVE_block0'][1].weight.dtype, memory_format=torch.channels_last)
         i0, c0 = at['IE_block0'](colour[:, 2:]), at['HVE_block0'](colour)
         i1, c1 = at['IE_block1'](i0), at['HVE_block1'](c0)
         a1, b1 = at['I_LCA1'](i1, c1), at['HV_LCA1'](c1, i1)

@@ -14,7 +14,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.full_precision import exact
+from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.naf_unet import NAFUNet, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.recognition import count
@@ -39,7 +39,7 @@ class SpectralMLP(nn.Module):
             magnitude = spectrum.abs()
             # not by the angle, whose gradient grows without bound in the dark
             phase = torch.where(magnitude > _DARK, spectrum / magnitude.clamp(min=_DARK), 1)
-            return torch.fft.irfft2(self.process1(magnitude) * phase, s=x.shape[-2:])
+            return torch.fft.irfft2(widened(self.process1, magnitude) * phase, s=x.shape[-2:])
 
 
 class Branch(nn.Module):
@@ -84,7 +84,7 @@ class EBlock(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.beta * self.attend(self.conv1(self.extra_conv(self.norm1(x))))
-        return x + self.gamma * (x * self.freq(self.norm2(x)))
+        return x + self.gamma * (x * self.freq(self.norm2(x)).to(x.dtype))
 
 
 class DBlock(_Block):

@@ -4,11 +4,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.experts import mixture
 from basicsr.archs.layers.feedforward import FeedForward
+from basicsr.archs.layers.full_precision import widened
 from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.precision import at_least_float32
 
@@ -46,7 +46,7 @@ class MOE_FFN(nn.Module):
         with torch.autocast(u.device.type, enabled=False):
             # PyTorch 2.6 converts to ONNX neither a mean with a type nor, with the oldest onnxscript, a scattered tensor
             mean = u.mean(dim=(1, 2), dtype=None if u.dtype == exact else exact)
-            logits = F.linear(mean, self.gating_fc.weight.to(exact), self.gating_fc.bias.to(exact))
+            logits = widened(self.gating_fc, mean)
             chosen = logits.topk(self.top_k, dim=-1).indices
             # the softmax over all experts, divided by the sum of the chosen, is the softmax over the chosen
             gates = (logits + torch.full_like(logits, -math.inf).scatter(1, chosen, 0.)).softmax(dim=-1)

@@ -52,4 +52,4 @@ class NAFUNet(nn.Module):
         y = middle(y)
         for decoder, up in zip(self.decoders, self.ups):
             y = decoder(up(y) + skips.pop())
-        return (self.ending(y) + x)[..., :h, :w]
+        return (self.ending(y) + x)[..., :h, :w].contiguous()

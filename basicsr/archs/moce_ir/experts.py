@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.layers.experts import mixture
-from basicsr.archs.layers.full_precision import exact
+from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.utils.precision import at_least_float32
@@ -105,7 +105,7 @@ class Router(nn.Module):
         """Gates (B, experts), zero but for the chosen, which do not sum to 1, and the numbers of the chosen (B, topk)."""
         with exact(x):
             wide = at_least_float32(x.dtype)
-            logits = self.gate(x.to(wide)) + self.freq_gate(features.to(wide))
+            logits = widened(self.gate, x.to(wide)) + widened(self.freq_gate, features.to(wide))
             drawn = logits + torch.randn_like(logits) * self.sigma if noisy else logits
             probabilities = drawn.softmax(1)
             chosen = probabilities.topk(self.topk, dim=1).indices
