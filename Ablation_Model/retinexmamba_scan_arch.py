@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.retinexmamba.illumination_fusion import IFA
-from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.archs.retinexmamba_arch import IFSSM, Restorer, RetinexMamba, Stage
 from basicsr.ops.selective_scan import selective_scan
 from basicsr.ops.ss2d.traversal import traversals

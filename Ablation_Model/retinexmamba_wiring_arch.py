@@ -7,8 +7,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from basicsr.archs.layers.guided_attention import GuidedAttention
+from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.retinexmamba.illumination_fusion import IFA
-from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.archs.retinexmamba_arch import IFSSM, RetinexMamba
 from basicsr.utils.registry import ARCH_REGISTRY
 

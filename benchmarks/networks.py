@@ -1,28 +1,50 @@
-"""RetinexMamba against itself as published, and against Retinexformer: seconds and memory, official options.
+"""Networks against themselves as published, and RetinexMamba against Retinexformer: seconds and memory, official options.
 
-python benchmarks/networks.py [--quick]      --quick leaves out the published loop, which takes half a minute
+python benchmarks/networks.py [--quick]          --quick leaves out the published loops, which take minutes
+python benchmarks/networks.py --only CIDNet ...  some of the networks
 """
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from common import alternate, report
+from common import ROOT, alternate, report
+
+sys.path.insert(0, str(ROOT / 'tests'))
+from peers import cidnet_plain, mambair_plain, moce_ir_plain, naf_plain, promptir_plain
 from peers.retinexformer_plain import RetinexFormer
 from peers.retinexmamba_plain import RetinexMamba as PublishedRetinexMamba
 from scan import in_fresh_process, peak_growth, row, synchronised
 from torch import nn
 
+from basicsr.archs import build_network
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 from basicsr.utils.logger import get_root_logger
 
-NETWORKS = {'ours': RetinexMamba, 'published': PublishedRetinexMamba, 'retinexformer': RetinexFormer}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    'ours': RetinexMamba, 'published': PublishedRetinexMamba, 'retinexformer': RetinexFormer
+}
 FRAME, CROP, PAIR, BATCH = (1, 3, 400, 600), (1, 3, 128, 128), (2, 3, 128, 128), (8, 3, 128, 128)
+SMALL = (2, 3, 64, 64)  # a training step of the large ones
+# options of ours, its peer, the shape of a training step
+AS_PUBLISHED: dict[str, tuple[dict[str, Any], Callable[[], nn.Module], tuple[int, ...]]] = {
+    'CIDNet': ({}, cidnet_plain.CIDNet, BATCH),
+    'DarkIR': ({}, naf_plain.DarkIR, BATCH),
+    'NAFNet': ({'width': 32, 'enc_blk_nums': [2, 2, 4, 8], 'middle_blk_num': 12,
+                'dec_blk_nums': [2, 2, 2, 2]}, naf_plain.NAFNet, BATCH),
+    'MoCEIR': ({}, moce_ir_plain.MoCEIR, SMALL),
+    'PromptIR': ({}, promptir_plain.PromptIR, SMALL),
+}
+MAMBAIR = {'embed_dim': 180, 'depths': [6]}  # a sixth of the official one: all six groups are alike
+for _name, (_options, _peer, _) in AS_PUBLISHED.items():
+    NETWORKS |= {_name: partial(build_network, {'type': _name, **_options}), f'{_name} as published': _peer}
 MB = 2**20
 
 
@@ -92,6 +114,45 @@ def published_loop(device: str) -> list[dict]:
     ]
 
 
+def obvious_scan() -> list[dict]:
+    """A group of MambaIR and one around the published loop, which is timed once."""
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    ours = build_network({'type': 'MambaIR', **MAMBAIR}).eval()
+    peer = mambair_plain.MambaIR(MAMBAIR['embed_dim'], MAMBAIR['depths']).eval()
+    peer.load_state_dict(ours.state_dict())
+    tiny = (1, 3, 16, 16)
+    torch.testing.assert_close(forward(ours, tiny, 'cpu')(), forward(peer, tiny, 'cpu')(), rtol=1e-3, atol=1e-4)
+    rows = []
+    for what, make, shape in (('forward', forward, (1, 3, 64, 64)), ('training step', training_step, (1, 3, 32, 32))):
+        t = {k: alternate({k: make(net, shape, 'cpu')}, n)[k] for k, net, n in (('ours', ours, 5), ('peer', peer, 1))}
+        what = f"a group of MambaIR / around the published loop, {what} {'x'.join(map(str, (shape[0], *shape[2:])))} cpu"
+        rows.append(row(what, t['ours'], t['peer'], t['peer'] / t['ours'], at_least=20))
+    return rows
+
+
+def against_itself(name: str, device: str) -> list[dict]:
+    """A network and the same weights in the published structure: seconds and peak memory, two threads."""
+    torch.set_num_threads(2)
+    peer = f'{name} as published'
+    shapes = {'forward': (forward, FRAME), 'training step': (training_step, AS_PUBLISHED[name][2])}
+    rows = []
+    for what, (make, shape) in shapes.items():
+        nets = {k: network(k, device) for k in (name, peer)}
+        nets[peer].load_state_dict(nets[name].state_dict())
+        check = (1, 3, 32, 32)
+        torch.testing.assert_close(*(forward(net, check, device)() for net in nets.values()), rtol=1e-3, atol=1e-4)
+        t = alternate({k: make(net, shape, device) for k, net in nets.items()}, repeats=3 if device == 'cpu' else 20)
+        del nets
+        m = {k: in_fresh_process(peak, make, k, shape, device, False, 2) / MB for k in (name, peer)}
+        what = f"{name} / as published, {what} {'x'.join(map(str, (shape[0], *shape[2:])))} {device}"
+        rows += [
+            row(what, t[name], t[peer], t[name] / t[peer], at_most=1.05),
+            row(f'{what}, peak memory', m[name], m[peer], m[name] / m[peer], 'MB', at_most=1.05)
+        ]
+    return rows
+
+
 def against_retinexformer(what: str, make: Callable[..., Callable], shape: tuple[int, ...], device: str,
                           seconds: float | None, memory: float | None, amp: bool = False) -> list[dict]:
     """Cost relative to Retinexformer; `seconds` and `memory` are the targets."""
@@ -109,21 +170,33 @@ def against_retinexformer(what: str, make: Callable[..., Callable], shape: tuple
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='leave out the published loop')
-    quick = parser.parse_args().quick
-    get_root_logger().setLevel(logging.ERROR)
+def retinexmamba(devices: Sequence[str], quick: bool) -> list[dict]:
     rows = []
-    for device in ('cpu', 'cuda') if torch.cuda.is_available() else ('cpu', ):
+    for device in devices:
         rows += [] if quick else published_loop(device)
         rows += against_retinexformer('forward', forward, FRAME, device, seconds=1.3, memory=1.6)
         rows += against_retinexformer('training step', training_step, PAIR, device, seconds=2.5, memory=None)
-    if torch.cuda.is_available():
+    if 'cuda' in devices:
         rows += against_retinexformer('training step', training_step, BATCH, 'cuda', None, None)
         rows += against_retinexformer('training step', training_step, BATCH, 'cuda', None, None, amp=True)
         rows += against_retinexformer('forward', forward, FRAME, 'cuda', None, None, amp=True)
-    report('networks', rows, threads_against_retinexformer=2, load_average=os.getloadavg()[0])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true', help='leave out the published loops')
+    names = ['RetinexMamba', 'MambaIR', *AS_PUBLISHED]
+    parser.add_argument('--only', nargs='+', choices=names, default=names, help='these networks')
+    args = parser.parse_args()
+    get_root_logger().setLevel(logging.ERROR)
+    devices = ('cpu', 'cuda') if torch.cuda.is_available() else ('cpu', )
+    rows = [] if args.quick or 'MambaIR' not in args.only else obvious_scan()
+    rows += [
+        row for name in AS_PUBLISHED if name in args.only for device in devices for row in against_itself(name, device)
+    ]
+    rows += retinexmamba(devices, args.quick) if 'RetinexMamba' in args.only else []
+    report('networks', rows, threads=2, load_average=os.getloadavg()[0])
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ from basicsr.archs import build_network
 from basicsr.archs.layers import feedforward
 from basicsr.archs.layers.channel_attention import attend, channel_affinity, channel_products, paired_affinity
 from basicsr.archs.layers.norm import BodyLayerNorm, ChannelLayerNorm
-from basicsr.archs.retinexmamba.ss2d import SS2D
+from basicsr.archs.layers.ss2d import SS2D
 
 GOLDEN = SHARED / 'golden'
 FAMILIES = ('retinexmamba', 'retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux', 'masrnet', 'illrecnet')

@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from basicsr.archs import build_network
+from basicsr.archs import build_network, describe
 from basicsr.registry import ARCH_REGISTRY
 from basicsr.weights.detection import described_networks, detect, disagreements
+from basicsr.weights.network import load_network
 
 DEEP = {'num_blocks': [1, 2, 1, 2], 'num_refinement_blocks': 2}
 FLAT = {'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
@@ -59,6 +60,34 @@ CASES = [
         'type': 'IllRecNet', 'kernel_size': 7, 'sigma': 3, 'embed_dim': 8, 'num_heads': 8, 'mlp_ratio': 3,
         'num_resolution': 1
     },
+    {'type': 'CIDNet'},
+    {'type': 'CIDNet', 'channels': [8, 8, 12, 16], 'heads': [1, 2, 3, 4], 'norm': True},
+    {'type': 'DarkIR', 'width': 4},
+    {
+        'type': 'DarkIR', 'img_channel': 1, 'width': 4, 'middle_blk_num_enc': 1, 'middle_blk_num_dec': 0,
+        'enc_blk_nums': [1, 0], 'dec_blk_nums': [2, 1], 'dilations': [1, 1], 'extra_depth_wise': False
+    },
+    {'type': 'NAFNet', 'width': 4},
+    {
+        'type': 'NAFNet', 'img_channel': 1, 'width': 6, 'middle_blk_num': 2, 'enc_blk_nums': [0, 2],
+        'dec_blk_nums': [1, 0]
+    },
+    {
+        'type': 'MambaIR', 'embed_dim': 60, 'depths': [1, 2], 'd_state': 10, 'upsampler': 'pixelshuffledirect',
+        'upscale': 3
+    },
+    {'type': 'MambaIR', 'embed_dim': 43, 'depths': [1], 'd_state': 2, 'resi_connection': '3conv', 'patch_norm': False},
+    *({
+        'type': 'MambaIR', 'embed_dim': 30, 'depths': [1], 'mlp_ratio': 1.5, 'in_chans': 1, 'upsampler': 'pixelshuffle',
+        'upscale': scale
+    } for scale in (1, 2, 3, 4)),
+    {'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1, 1, 1, 2], 'num_dec_blocks': [1, 2, 1], 'num_refinement_blocks': 1},
+    {
+        'type': 'MoCEIR', 'dim': 8, 'levels': 3, 'heads': [1, 2, 4], 'num_blocks': [1, 1, 1], 'num_dec_blocks': [2, 1],
+        'ffn_expansion_factor': 2.5, 'LayerNorm_type': 'BiasFree', 'bias': True, 'rank': 4, 'num_experts': 3,
+        'rank_type': 'lin', 'stage_depth': [1, 1]
+    },
+    {'type': 'PromptIR', 'num_blocks': [0, 1, 0, 1], 'num_refinement_blocks': 1, 'bias': True},
 ]
 
 ABLATION = [name for name, entry in ARCH_REGISTRY.index().items() if not entry.file.is_relative_to(ROOT / 'basicsr')]
@@ -113,8 +142,17 @@ def test_without_gate_and_low_rank_the_baseline_is_a_restormer():
 
 def test_every_network_of_the_package_is_among_the_cases():
     own = {name for name, entry in ARCH_REGISTRY.index().items() if entry.file.is_relative_to(ROOT / 'basicsr')}
-    assert own - {'VGGStyleDiscriminator', 'UNetDiscriminatorSN'} == {case['type']
-                                                                      for case in CASES}  # they judge images
+    own -= {'VGGStyleDiscriminator', 'UNetDiscriminatorSN'}  # they judge images
+    assert own - {variant for name in own for variant in describe(name).variants} == {case['type'] for case in CASES}
+
+
+def test_all_networks_with_the_same_weights_are_named(tmp_path, messages):
+    options = {'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}
+    net = build_network({'type': 'NAFNet', **options})
+    assert all(shapes(build_network({'type': name, **options})) == shapes(net) for name in net.description.variants)
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    assert type(load_network(tmp_path / 'net.pth')).__name__ == 'NAFNet'
+    assert 'NAFNetLocal has the same, take it by its option file with --opt' in messages[-1]
 
 
 @pytest.mark.parametrize('options', CASES, ids=lambda o: ' '.join(map(str, o.values())))

@@ -25,12 +25,23 @@ TINY = {
     'ISALux': {'dim': 8, 'num_blocks': [1, 1, 1], 'semantic': 'off'},
     'MASRNet': {'embed_dim': 16, 'stem_dim': 6, 'moe_hidden': [[12], [12], [12, 8]]},
     'IllRecNet': {'embed_dim': 8, 'num_heads': 4, 'num_resolution': 3},
+    'CIDNet': {'channels': [8, 8, 12, 16], 'heads': [1, 2, 2, 4]},
+    'DarkIR': {'width': 4},
+    'NAFNet': {'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]},
+    'NAFNetLocal': {'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1], 'train_size': [1, 3, 16, 16]},
+    'MambaIR': {'embed_dim': 30, 'depths': [1, 1], 'd_state': 3, 'drop_path_rate': 0.},
+    'MoCEIR': {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_dec_blocks': [1, 1, 1], 'num_refinement_blocks': 1},
+    'PromptIR': {'num_blocks': [0, 0, 0, 1], 'num_refinement_blocks': 0},
 }
 # rounding can send a token to another expert, which moves everything behind it: precision is compared with all chosen
 UNROUTED = {'MASRNet': {'num_experts': 2, 'moe_experts': [3, 2, 2]}}
+# published weights have them, no result does
+UNUSED = ('expert_selector', 'I_LCA5', 'side_out', 'chnl_reduce', 'reduce_noise_channel')
 GOLDEN = SHARED / 'golden'
 SHALLOW = {k: {'num_blocks': [1, 0, 0, 0], 'num_refinement_blocks': 0} for k in TINY if 'Restormer' in k}
-FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux', 'masrnet', 'illrecnet')
+FAMILIES = ('retinexformer', 'mst_plus_plus', 'restormer', 'aio', 'isalux', 'masrnet', 'illrecnet', 'cidnet', 'darkir',
+            'nafnet', 'mambair', 'moceir', 'promptir')
+CLOSE = ('moceir', 'promptir')  # whose experts and prompts move the output by 1e-4 only
 CASES = sorted(f for f in GOLDEN.glob('*.npz') if f.stem.startswith(FAMILIES)) if GOLDEN.is_dir() else []
 VGG_PARAMETERS = 1_735_488  # the authors' MASR-Net holds the network of its perceptual loss, ours does not
 every = pytest.mark.parametrize('name', TINY)
@@ -70,8 +81,9 @@ def test_golden_outputs_and_gradients(file, monkeypatch):
     for key in [k for k in norms if _is_rounding(k, case.options)]:
         del norms[key]
     net = build_network(case.options)
-    result = golden.check_case(net, case)
-    assert result.output_err < 2e-5
+    with torch.set_grad_enabled('grad_norm' in case.meta):
+        result = golden.check_case(net, case)
+    assert result.output_err < (1e-5 if file.stem.startswith(CLOSE) else 2e-5)
     assert result.grad_err < 1e-3
     loss = VGG_PARAMETERS if case.options['type'] == 'MASRNet' else 0
     assert sum(p.numel() for p in net.parameters()) == case.meta['params'] - loss
@@ -123,10 +135,12 @@ def test_any_size(name, size):
 
 
 @every
-def test_padding_is_reflection_and_cropped_away(name):
+def test_padding_is_cropped_away(name):
     net, x = tiny(name), torch.rand(1, 3, 18, 21)
-    bottom, right = (2, 3) if name in ('RetinexFormer', 'ISALux') else (6, 3)
-    padded = torch.nn.functional.pad(x, (0, right, 0, bottom), 'reflect')
+    sides = {'RetinexFormer': 4, 'ISALux': 4, 'NAFNet': 4, 'NAFNetLocal': 4, 'MambaIR': 1}
+    bottom, right = (-side % sides.get(name, 8) for side in (18, 21))
+    mode = 'constant' if name in ('NAFNet', 'NAFNetLocal', 'DarkIR') else 'reflect'
+    padded = torch.nn.functional.pad(x, (0, right, 0, bottom), mode)
     torch.testing.assert_close(net(x), net(padded)[..., :18, :21], rtol=0, atol=0)
 
 
@@ -203,7 +217,10 @@ def test_strips_of_rows_give_the_same_image(name, monkeypatch):
 def test_checkpoints_give_the_same_gradients(name):
     x = torch.rand(2, 3, 16, 24)
     kept, again = tiny(name).train(), tiny(name, checkpoint=True).train()
-    expected, found = gradients(kept, x), gradients(again, x)
+    torch.manual_seed(1)  # MoCEIR draws noise
+    expected = gradients(kept, x)
+    torch.manual_seed(1)
+    found = gradients(again, x)
     assert expected.keys() == found.keys()
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-7 + 1e-5 * gradient.abs().max().item())
@@ -216,7 +233,7 @@ def test_one_image_trains(name):
     net = tiny(name).train()
     found = gradients(net, torch.rand(1, 3, 16, 12))
     without = {k for k, p in net.named_parameters() if p.requires_grad} - found.keys()
-    assert all('expert_selector' in k for k in without)
+    assert all(any(part in k for part in UNUSED) for k in without)
     assert all(torch.isfinite(g).all() for g in found.values())
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import SHARED
 
+from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.retinexmamba.illumination_fusion import IFA
-from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 
 needs_goldens = pytest.mark.skipif(not (SHARED / 'golden').is_dir(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from basicsr.registry import ARCH_REGISTRY
 
@@ -24,21 +24,25 @@ class Description:
     Attributes:
         multiple: the network pads the sides of its images to multiples of this, and crops its result. Where arguments
             change it, this is the value for the defaults, and each network carries its own (see `describe`).
+        padding: with what: 'reflect' or 'zeros', see `pad_to_multiple`.
         channels: the constructor argument that holds the channels of the images, or their number; None: not known.
         tiling: '' where tiles answer as the whole image does, but for their borders; else why they do not, as a part
             of a sentence; None: not known.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.
+        variants: registered networks that use the same weights in another way, which no file tells apart.
         untold: arguments that no shape shows, and that the hyper-parameters of a checkpoint may tell.
         claims: hyper-parameters, as checkpoints of this family spell them, to the arguments they are about.
         agrees: whether an argument, a hyper-parameter's claim about it and the recognised arguments go together.
     """
     multiple: int = 4
+    padding: Literal['reflect', 'zeros'] = 'reflect'
     channels: str | int | None = 3
     tiling: str | None = None
     guide: int = 0
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
+    variants: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
     agrees: Callable[[str, Any, dict[str, Any]], bool] = equal

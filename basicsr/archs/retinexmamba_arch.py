@@ -19,10 +19,10 @@ from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
+from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.layers.strips import in_strips
 from basicsr.archs.recognition import block_counts, count
 from basicsr.archs.retinexmamba.illumination_fusion import IFA
-from basicsr.archs.retinexmamba.ss2d import SS2D
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Naturals3

@@ -30,7 +30,7 @@ class ImageRestorer:
             why the network answers differently in tiles, as its description has it.
         tile_overlap: pixels that neighbouring tiles share; the seam is blended.
         ensemble: average over the eight flips and rotations.
-        multiple: reflect-pad inputs to multiples of this, as most networks of this toolbox do by themselves; None:
+        multiple: pad inputs to multiples of this, as most networks of this toolbox do by themselves; None:
             as the network's description says.
         amp: 'bf16' or 'fp16' autocast, None for float32.
         channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
@@ -111,7 +111,7 @@ class ImageRestorer:
 
     def _forward(self, x: Tensor, channels: int) -> Tensor:
         h, w = x.shape[-2:]
-        padded = pad_to_multiple(x, self.multiple)
+        padded = pad_to_multiple(x, self.multiple, self.description.padding)
         inputs = [t for t in (padded[:, :channels], padded[:, channels:]) if t.shape[1]]
         out = self.replayed(*inputs)
         scale = out.shape[-1] // padded.shape[-1]

@@ -198,11 +198,12 @@ class SRModel(StepModel):
 
     def padded_test(self) -> None:
         """`test()` on the input padded to `val.window_size`, or to what the network says of itself; the result is cropped."""
-        window = self.opt['val']['window_size'] or describe(self.get_bare_model(self.net_g)).multiple
+        net = describe(self.get_bare_model(self.net_g))
+        window = self.opt['val']['window_size'] or net.multiple
         h, w = self.lq.shape[-2:]
         original, guides, scale = self.lq, self.guides, self.opt.get('scale', 1)
         if window > 1:
-            self.lq, *self.guides = (pad_to_multiple(t, window) for t in (original, *guides))
+            self.lq, *self.guides = (pad_to_multiple(t, window, net.padding) for t in (original, *guides))
         self.test()
         self.lq, self.guides = original, guides
         self.output = self.output[..., :h * scale, :w * scale]

@@ -164,12 +164,18 @@ def _grid(batch: torch.Tensor) -> torch.Tensor:
     return grid
 
 
-def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Reflect-pad (B, C, H, W) at the right and bottom to multiples of `multiple`; tiny images repeat their edge."""
+def pad_to_multiple(x: torch.Tensor, multiple: int, padding: str = 'reflect') -> torch.Tensor:
+    """Pad (B, C, H, W) at the right and bottom to multiples of `multiple`.
+
+    Args:
+        padding: 'reflect', in which tiny images repeat their edge, or 'zeros'.
+    """
     h, w = x.shape[-2:]
     bottom, right = -h % multiple, -w % multiple
     if not (bottom or right):
         return x
+    if padding == 'zeros':
+        return F.pad(x, (0, right, 0, bottom))
     # reflection needs more pixels than it adds
     mode = 'reflect' if bottom < h and right < w else 'replicate'
     return F.pad(x, (0, right, 0, bottom), mode)

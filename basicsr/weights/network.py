@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from basicsr.archs import build_network
+from basicsr.archs import build_network, describe
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.weights import Weights, load_weights
@@ -38,6 +38,8 @@ def load_described(weights: str | Path, network: dict[str, Any] | None = None,
         options, source = loaded.network, 'the weight file'
     if options is None:
         options, source = _recognised(weights, loaded), 'the shapes of the weights'
+        source += ''.join(f'; {name} has the same, take it by its option file with --opt'
+                          for name in describe(options['type']).variants)
     get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
     net = equip(build_network(options))
     load_into(net, loaded.state, str(weights))

@@ -104,9 +104,9 @@ class IFA(nn.Module):
 class SS2D(nn.Module):
     """(B, H, W, dim) to the same by four traversals of the pixels."""
 
-    def __init__(self, dim: int, d_state: int, scan: Scan):
+    def __init__(self, dim: int, d_state: int, scan: Scan, expand: float = 2):
         super().__init__()
-        inner, rank = dim * 2, math.ceil(dim / 16)
+        inner, rank = int(dim * expand), math.ceil(dim / 16)
         self.scan = scan
         # a plausible start for timing: steps of about 0.02, decays 1..N
         self.x_proj_weight = nn.Parameter(torch.randn(4, rank + 2 * d_state, inner) * inner**-0.5)

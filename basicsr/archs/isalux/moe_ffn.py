@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.experts import mixture
 from basicsr.archs.layers.feedforward import FeedForward
+from basicsr.archs.layers.full_precision import widened
 from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.precision import at_least_float32
 
@@ -25,15 +25,7 @@ class Expert(FeedForward):
 
 
 class MOE_FFN(nn.Module):
-    """Mixture of experts: each image chooses `top_k` of them by its mean features; their weights then sum to 1.
-
-    An expert sees only the images that chose it, so an image's result does not depend on its batch. On a GPU, and for a
-    compiler or tracer, every expert is evaluated and what was not chosen weighs nothing: the host would wait for the choice
-    longer than the experts take, and neither a graph of kernels nor one of operators can depend on it.
-
-    Experts that nobody in a batch chose get gradients of zero instead of none, so that DistributedDataParallel needs no
-    `find_unused_parameters`, and one process takes the same optimizer steps as several.
-    """
+    """Mixture of experts: each image chooses `top_k` of them by its mean features; their weights then sum to 1."""
 
     def __init__(self, dim: int, hidden_dim: int, num_experts: int = 4, top_k: int = 2):
         super().__init__()
@@ -46,22 +38,7 @@ class MOE_FFN(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """(B, H, W, C) to the same."""
         gates, chosen = self.route(u)
-        if u.is_cuda or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            outputs: Any = sum(_run(expert, u, gates[:, n]) for n, expert in enumerate(self.experts))
-            return outputs
-        choices = chosen.tolist()
-        out: Any = 0
-        for n, expert in enumerate(self.experts):
-            images = [i for i, choice in enumerate(choices) if n in choice]
-            if len(images) == len(choices):
-                out = out + _run(expert, u, gates[:, n])
-            elif images:
-                index = torch.tensor(images, device=u.device)
-                part = _run(expert, u.index_select(0, index), gates[index, n])
-                out = out + part.new_zeros(u.shape).index_copy_(0, index, part)
-            elif torch.is_grad_enabled():
-                out = out + 0 * sum(p.sum() for p in expert.parameters())
-        return out
+        return mixture(self.experts, gates, chosen, u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def route(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (B, num_experts), zero but for the chosen, and the numbers of the chosen (B, top_k); in float32."""
@@ -69,14 +46,8 @@ class MOE_FFN(nn.Module):
         with torch.autocast(u.device.type, enabled=False):
             # PyTorch 2.6 converts to ONNX neither a mean with a type nor, with the oldest onnxscript, a scattered tensor
             mean = u.mean(dim=(1, 2), dtype=None if u.dtype == exact else exact)
-            logits = F.linear(mean, self.gating_fc.weight.to(exact), self.gating_fc.bias.to(exact))
+            logits = widened(self.gating_fc, mean)
             chosen = logits.topk(self.top_k, dim=-1).indices
             # the softmax over all experts, divided by the sum of the chosen, is the softmax over the chosen
             gates = (logits + torch.full_like(logits, -math.inf).scatter(1, chosen, 0.)).softmax(dim=-1)
         return gates, chosen
-
-
-def _run(expert: nn.Module, u: Tensor, gate: Tensor) -> Tensor:
-    """`gate` (B) times the expert on (B, H, W, C)."""
-    y = expert(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    return y * gate.to(y.dtype).view(-1, 1, 1, 1)

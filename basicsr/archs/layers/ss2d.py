@@ -18,7 +18,7 @@ class SS2D(nn.Module):
     """Two-dimensional selective scan: four traversals of the pixel grid (VMamba, Liu et al. 2024), gated by SiLU(z).
 
     Args:
-        d_model: channels in and out; the scan runs on `expand * d_model`.
+        d_model: channels in and out; the scan runs on `int(expand * d_model)`.
         d_state: state size N per channel. dt_rank 'auto' is ceil(d_model / 16).
         dt_min, dt_max: range of the initial step size.
     """
@@ -27,11 +27,11 @@ class SS2D(nn.Module):
 
     directions = 4
 
-    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: int = 2,
+    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 3, expand: float = 2,
                  dt_rank: int | Literal['auto'] = 'auto', dt_min: float = 1e-3, dt_max: float = 0.1,
                  dt_init_floor: float = 1e-4):
         super().__init__()
-        self.d_inner, self.d_state = expand * d_model, d_state
+        self.d_inner, self.d_state = int(expand * d_model), d_state
         self.dt_rank = math.ceil(d_model / 16) if dt_rank == 'auto' else dt_rank
         inner, rank = self.d_inner, self.dt_rank
         bound = inner**-0.5  # PyTorch's default for a bias-free linear layer

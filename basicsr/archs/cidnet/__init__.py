@@ -1,0 +1,1 @@
+"""Parts of CIDNet (`cidnet_arch.py`)."""

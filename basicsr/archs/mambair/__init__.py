@@ -1,0 +1,1 @@
+"""Parts of MambaIR (`mambair_arch.py`)."""

@@ -1,0 +1,1 @@
+"""Parts of MoCE-IR (`moce_ir_arch.py`)."""

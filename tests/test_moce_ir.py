@@ -1,0 +1,100 @@
+"""MoCE-IR: how experts are chosen, the balance loss, and what evaluation depends on."""
+import pytest
+import torch
+
+from basicsr.archs import build_network
+from basicsr.archs.moce_ir.experts import Adapter, Router
+from basicsr.archs.moce_ir_arch import ranks_of
+from basicsr.utils.errors import UserError
+
+SMALL = {
+    'type': 'MoCEIR', 'dim': 8, 'levels': 3, 'heads': [1, 2, 2], 'num_blocks': [1, 1, 1], 'num_dec_blocks': [1, 2],
+    'num_refinement_blocks': 1, 'stage_depth': [1, 1]
+}
+LOGITS = torch.tensor([[.5, -.2, .1, 0], [-.3, .4, .2, .9]])
+NOISE = torch.tensor([[.1, -.05, .3, -.2], [.05, .2, -.1, -.15]])
+
+
+@pytest.mark.parametrize(('topk', 'with_complexity', 'want'), [
+    (1, False, (0.034291 + 1.144976) / 2),
+    (1, True, (1.301426 + 1.144976) / 2),
+    (2, False, (0.034291 + 0.547888) / 2),
+])
+def test_balance_loss_of_a_router(topk, with_complexity, want):
+    router = Router(4, 4, [10, 20, 40, 100], topk, with_complexity, 'max')
+    assert router.sigma == 0.25
+    assert router._balance(LOGITS, LOGITS + NOISE).item() == pytest.approx(want, abs=1e-6)
+
+
+@pytest.mark.parametrize(('kind', 'want'), [('constant', [2, 2, 2, 2]), ('lin', [2, 3, 4, 5]), ('double', [2, 4, 6, 8]),
+                                            ('exp', [2, 4, 8, 16]), ('fact', [2, 6, 24, 120]),
+                                            ('spread', [6, 12, 24, 48])])
+def test_ranks(kind, want):
+    assert ranks_of(kind, 2, 4, 48) == want
+
+
+def choosing(topk=1, published_eval=False):
+    """An adapter whose router sends picture i to expert i: by its brightest channel, far beyond the noise."""
+    torch.manual_seed(0)
+    adapter = Adapter(8, 4, [1, 2, 4, 8], topk, False, 'max', published_eval).eval()
+    torch.nn.init.zeros_(adapter.routing.freq_gate.weight)
+    adapter.routing.gate[2].weight.data = 3 * torch.eye(4, 8)
+    pictures = torch.rand(3, 8, 12, 10) / 4
+    for i, picture in enumerate(pictures):
+        picture[i] += 1
+    return adapter, pictures, torch.rand(3, 4), torch.rand(3, 8, 12, 10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('topk', [1, 2])
+def test_a_picture_is_its_own_in_any_batch(topk):
+    adapter, x, features, shared = choosing(topk)
+    assert adapter.routing(x, features, False)[1][:, 0].tolist() == [0, 1, 2]
+    alone = torch.cat([adapter(*(t[i:i + 1] for t in (x, features, shared))) for i in range(3)])
+    torch.testing.assert_close(adapter(x, features, shared), alone, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_evaluation_as_published_mixes_what_a_batch_chooses(monkeypatch):
+    adapter, x, features, shared = choosing(published_eval=True)
+    assert not torch.equal(adapter(x, features, shared), adapter(x, features, shared))
+    monkeypatch.setattr(torch, 'randn_like', torch.zeros_like)
+    own = adapter.routing(x, features, False)[0].sum(1).view(-1, 1, 1, 1)
+    mixed = sum(expert[0](x, shared) for expert in adapter.experts[:3])
+    torch.testing.assert_close(adapter(x, features, shared), adapter.proj_out(own * mixed), atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_evaluation_is_the_same_again():
+    net, x = build_network(SMALL).eval(), torch.rand(2, 3, 20, 28)
+    assert torch.equal(net(x), net(x))
+    net = build_network(SMALL | {'published_eval': True}).eval()
+    assert all(block.adapter.published_eval for _, _, level in net.dec for block in level.layers)
+
+
+def test_routers_learn_from_the_balance_loss():
+    net = build_network(SMALL).train()
+    net(torch.rand(2, 3, 16, 16))
+    net.auxiliary_loss.backward()
+    gates = [p.grad for name, p in net.named_parameters() if 'routing.gate' in name]
+    assert len(gates) == 3 and all(g.abs().sum() > 0 for g in gates)
+    assert net.eval()(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16) and net.auxiliary_loss is None
+
+
+def test_every_parameter_gets_a_gradient_whatever_is_chosen():
+    net = build_network(SMALL).train()
+    out = net(torch.rand(1, 3, 16, 16)).mean()
+    (out + net.auxiliary_loss).backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize(('options', 'reason'), [
+    ({'heads': [1, 2]}, 'heads and num_blocks need a number for each of 3 levels'),
+    ({'heads': [1, 2, 3]}, '3 heads do not divide the 32 channels'),
+    ({'topk': 5}, 'topk no more'),
+    ({'out_channels': 1}, 'out_channels must equal'),
+    ({'num_experts': 5}, 'halves of it'),
+])
+def test_what_cannot_be_built(options, reason):
+    with pytest.raises(UserError, match=reason):
+        build_network(SMALL | options)
