@@ -14,6 +14,7 @@ from basicsr.archs import build_network
 from basicsr.cli import main as basicsr
 from basicsr.metrics import calculate_mae, calculate_psnr, calculate_rmse, calculate_ssim, measure
 from basicsr.test import main as run_test
+from basicsr.train import main as train
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.weights import load_weights, read_file, save_weights
@@ -158,3 +159,48 @@ def test_weights_of_another_network_name_it_and_its_options(state):
     with pytest.raises(UserError,
                        match=r'The weights look like RetinexMamba \(.*\), as in Options/RetinexMamba_\w+\.yml\.'):
         load_into(build_network({'type': 'RetinexFormer', 'n_feat': 8}), state, 'w.pth')
+
+
+def test_no_training_begins_with_it(tiny_options, tmp_path, capsys):
+    assert train([str(tiny_options())]) == 0
+    earlier = sorted((tmp_path / 'experiments').rglob('*'))
+    save_weights(tmp_path / 'w.pth', spoilt(build_network({**NETWORK, 'd_state': 4}).state_dict()))
+    options = tiny_options(network_g={**NETWORK, 'd_state': 4})
+    for place in ('pretrain_network_g', 'fine_tune_from'):
+        assert train([str(options), f'path.{place}={tmp_path / "w.pth"}']) == 2
+        assert 'conv1.weight; no training begins with these' in capsys.readouterr().err
+    assert sorted((tmp_path / 'experiments').rglob('*')) == earlier
+
+
+@pytest.mark.parametrize('white', [1, 4])
+def test_a_validation_that_leaves_images_out_is_never_the_best(tiny_options, pairs, tmp_path, white):
+    (tmp_path / 'moody_arch.py').write_text("""
+from torch import nn
+from basicsr.utils.registry import ARCH_REGISTRY
+
+@ARCH_REGISTRY.register()
+class Moody(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.conv(x) * (1 if x.mean() < 0.9 else float('nan'))
+""")
+    for file in sorted((pairs / 'input').iterdir())[:white]:
+        imwrite(np.full((40, 56, 3), 255, np.uint8), file)
+        imwrite(np.full((40, 56, 3), 200, np.uint8), pairs / 'target' / file.name)
+    options = tiny_options(arch_files=[str(tmp_path / 'moody_arch.py')], network_g={'type': 'Moody'},
+                           datasets={'train': {'dataroot_lq': str(pairs / 'target')}}, train={'total_iter': 2})
+    assert train([str(options)]) == 0
+    run = tmp_path / 'experiments' / 'tiny'
+    assert not list(run.rglob('*best*.*')) and 'Best' not in next(run.glob('*.log')).read_text()
+    values = [float(row['toy/psnr']) for row in csv.DictReader((run / 'metrics.csv').open())]
+    assert values and all(math.isnan(v) == (white == 4) for v in values)
+
+
+def test_nothing_is_exported(state, tmp_path, capsys):
+    save_weights(tmp_path / 'w.pth', spoilt(state))
+    assert basicsr(['export', '--weights', str(tmp_path / 'w.pth'), '-o', str(tmp_path / 'w.safetensors')]) == 2
+    assert "result is not finite, so nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / 'w.safetensors').exists()

@@ -146,6 +146,8 @@ def login():
 
 def init(id, resume, name, config, project, sync_tensorboard):
     import json, os
+    if project == 'full':
+        raise RuntimeError('project quota\\nreached')
     class Run:
         def finish(self):
             with open(os.environ['WANDB_LOG'], 'a') as file:
@@ -168,6 +170,10 @@ def test_wandb_is_asked_before_folders_are_touched(tiny_options, tmp_path, capsy
     assert capsys.readouterr().err.endswith('error: logger.wandb: Invalid name\n')
     assert not (tmp_path / 'experiments').exists()
     assert train(options) == 0 and train([*options, 'logger.wandb.resume_id=abc']) == 0
+    before = files(tmp_path / 'experiments')
+    assert train([*options, 'logger.wandb.project=full']) == 2
+    assert 'logger.wandb: project quota reached (or WANDB_MODE=offline' in capsys.readouterr().err
+    assert files(tmp_path / 'experiments') == before
     assert [json.loads(line) for line in (tmp_path / 'log').read_text().splitlines()] == [[None, None, 'tiny', 'p'],
                                                                                           ['abc', 'allow', 'tiny', 'p']]
 

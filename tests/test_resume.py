@@ -175,3 +175,13 @@ def test_what_a_state_lacks_of_them_is_told(start, messages):
     assert code == 0 and start('a', 'train.total_iter=6', '--auto_resume', **LOOSE)[0] == 0
     assert any('5 parameters of optimizer 2 that no net_* of the model holds, which stay as made' in m
                for m in messages)
+
+
+def test_a_state_beyond_the_end_is_told(start, capsys):
+    code, run = start('a')
+    assert code == 0
+    (run / 'models' / 'net_g_latest.pth').unlink()  # as if it had been killed before
+    assert start('a', 'train.total_iter=3', '--auto_resume')[0] == 2
+    assert "4.state' is from iteration 4; train.total_iter is 3, so nothing is left to do" in capsys.readouterr().err
+    assert not (run / 'models' / 'net_g_latest.pth').exists()
+    assert start('a', '--auto_resume')[0] == 0 and (run / 'models' / 'net_g_latest.pth').exists()

@@ -47,6 +47,7 @@ def test_new_milestones_of_a_run_of_basicsr(start, messages):
     as_basicsr_writes_it(run, 4)
     assert start('steps', steps % '2, 6', 'train.total_iter=8', 'train.optim_g.lr=2e-3', '--auto_resume')[0] == 0
     assert [rates(run)[i] for i in range(5, 9)] == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
+    assert any('the state says no more of its run than epoch' in m for m in messages)
     told = next(m for m in messages if 'options changed since' in m)
     assert 'train.scheduler.milestones was [100] and is [2, 6]' in told and 'train.optim_g.lr was 0.001 and is 0.002' in told
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, run_python
+from loss_inputs import vgg_file
 
 from basicsr.test import main as run_test
 from basicsr.train import main as train
@@ -244,10 +245,12 @@ def test_accumulated_parts_give_the_same_update(tiny_options, tmp_path, loss, ra
                                                                        rel=1e-4)
 
 
-def test_losses_of_a_whole_batch_are_named_where_it_is_split(tiny_options, capsys):
-    options = [str(tiny_options()), 'train.accumulate=2', 'train.pixel_opt={type: PSNRHingeLoss}', 'train.total_iter=1']
-    assert train(options) == 2
-    assert 'train.accumulate: PSNRHingeLoss looks at a batch as a whole' in capsys.readouterr().err
+def test_losses_of_a_whole_batch_are_named_where_it_is_split(tiny_options, tmp_path, capsys):
+    perceptual = f"{{type: PerceptualLoss, criterion: fro, layer_weights: {{conv1_1: 1}}, weights: {vgg_file(tmp_path / 'v')}}}"
+    for option, loss in (('pixel_opt={type: PSNRHingeLoss}', 'PSNRHingeLoss'), (f'perceptual_opt={perceptual}',
+                                                                                'PerceptualLoss')):
+        assert train([str(tiny_options()), 'train.accumulate=2', f'train.{option}', 'train.total_iter=1']) == 2
+        assert f'train.accumulate: {loss} looks at a batch as a whole' in capsys.readouterr().err
 
 
 def test_two_validation_sets_share_neither_folder_nor_name(tiny_options, tmp_path, capsys):
@@ -274,7 +277,7 @@ def test_test_py_measures_the_best_weights_of_the_run(tiny_options, tmp_path):
     options = str(tiny_options(val={'save_img': True}))
     assert train([options]) == 0
     best = tmp_path / 'experiments' / 'tiny' / 'best' / 'net_g_best.pth'
-    assert run_test([options, f'path.pretrain_network_g={best}']) == 0
+    assert run_test([options, f'path.pretrain_network_g={best}', '--key', 'params']) == 0
     results = tmp_path / 'results' / 'tiny'
     assert (results / 'visualization' / 'toy' / '10_tiny.png').is_file()
     rows = list(csv.DictReader((results / 'toy.csv').open()))

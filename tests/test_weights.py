@@ -76,6 +76,19 @@ def test_choice_of_the_entry(net, tmp_path):
     assert same(fallback.state, state) and fallback.choice == 'params (there is no params_ema)'
 
 
+def test_an_entry_that_only_this_file_could_have_has_to_be_there(net, tmp_path):
+    content = {'params': net.state_dict(), 'params_ema': net.state_dict()}
+    save_weights(tmp_path / 'two.pth', content)
+    save_weights(tmp_path / 'one.pth', {'params': net.state_dict()})
+    save_weights(tmp_path / 'bare.pth', net.state_dict())
+    save_safetensors(tmp_path / 'w.safetensors', net.state_dict(), SMALL)
+    for name, says in (('two.pth', "Did you mean 'params_ema'"), ('one.pth', 'It has: params'),
+                       ('bare.pth', 'without entries'), ('w.safetensors', 'a file of safetensors has none')):
+        with pytest.raises(UserError, match=f"no entry 'param_ema'.*{says}"):
+            load_weights(tmp_path / name, 'param_ema')
+        assert same(load_weights(tmp_path / name, 'params_ema').state, net.state_dict())
+
+
 def test_missing_entry_names_what_there_is(net, tmp_path):
     save_weights(tmp_path / 'w.pth', {'generator': net.state_dict(), 'critic': net.state_dict(), 'note': 'x'})
     with pytest.raises(UserError, match=r"no entry 'params'.*It has: generator, critic; choose"):

@@ -19,10 +19,13 @@ def parse_command_line(description: str, argv: list[str] | None = None) -> argpa
     parser.add_argument('--debug', action='store_true',
                         help="prefix the name with 'debug_', validate and save every 8 iterations")
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='k1:k2=v', help="overrides in BasicSR's spelling")
+    parser.add_argument('--key', help='entry of the weight file, as path.param_key_g=KEY')
     # launchers add this; the rank comes from the environment
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_intermixed_args(argv)
     args.overrides = [r for r in args.rest if '=' in r] + args.force_yml
+    if args.key is not None:
+        args.overrides.append(f'path.param_key_g={args.key}')
     args.opt, *more = [*args.files, *(r for r in args.rest if '=' not in r)] or [None]
     if args.opt is None:
         raise UserError(f'no option file; try: {parser.prog} --opt Options/RetinexMamba_LOL_v1.yml')

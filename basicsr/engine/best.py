@@ -27,13 +27,13 @@ class BestMetrics:
         self.table: Table = {}
 
     def report(self, dataset: str, metric: str, value: float, iteration: int) -> bool:
-        """Take over a value. Returns whether the weights that gave it are the best ones.
+        """Take over a value; NaN is never the best. Returns whether the weights that gave it are the best ones.
 
         That is decided by the chosen metric on the first data set that has it.
         """
         before = self.table.setdefault(dataset, {}).get(metric)
         way = better(self.metrics[metric]) if metric in self.metrics else 'higher'
-        if before is not None and not improves(value, before['val'], way):
+        if not improves(value, before['val'] if before else None, way):
             return False
         self.table[dataset][metric] = {'better': way, 'val': value, 'iter': iteration}
         first = next((name for name, found in self.table.items() if self.chosen in found), None)

@@ -38,10 +38,11 @@ Restore = Callable[[Batch], Images]
 
 
 class Row(NamedTuple):
-    """What was measured of one image; `task` is '' where the data set has no tasks."""
+    """What was measured of one image; `task` is '' where the data set has no tasks. `finite`: its result is an image."""
     task: str
     name: str
     values: Means
+    finite: bool = True
 
 
 class Restored(NamedTuple):
@@ -73,6 +74,11 @@ class Results:
     def left_out(self) -> dict[str, int]:
         """Of how many images a metric has no number, which are not in its mean; empty where all have one."""
         return dict(Counter(label for row in self.rows for label, value in row.values.items() if math.isnan(value)))
+
+    @property
+    def not_finite(self) -> int:
+        """How many results were no images."""
+        return sum(not row.finite for row in self.rows)
 
     @classmethod
     def of_means(cls, name: str, means: Mapping[str, Any]) -> Results:
@@ -123,8 +129,8 @@ def evaluate(restore: Restore, samples: Iterable[Batch], metrics: Metrics, *, de
             images = images._replace(result=adjust(images.result, images.gt))
         file = str(sample['lq_path'][0]) if 'lq_path' in sample else ''
         row = Row(task_of(sample), sample_name(sample), measure_all(images.result, images.gt, metrics, device, file))
-        rows.append(row)
         seen = Restored(row.task, row.name, file, images, row.values)
+        rows.append(row._replace(finite=seen.finite))
         if not seen.finite:
             get_root_logger().error(f"'{file or row.name}': {NOT_FINITE}")
         if watch is not None:

@@ -38,8 +38,8 @@ def write_images(file: str | Path, rows: Rows) -> None:
     with atomic_write(file, 'w') as out:
         writer = csv.writer(out)
         writer.writerow([*['dataset'] * several, *['task'] * tasks, 'image', *keys])
-        for name, (task, image, values) in rows:
-            writer.writerow([*[name] * several, *[task] * tasks, image, *_cells(values, keys)])
+        for name, row in rows:
+            writer.writerow([*[name] * several, *[row.task] * tasks, row.name, *_cells(row.values, keys)])
 
 
 def write_tasks(file: Path, rows: Rows) -> None:

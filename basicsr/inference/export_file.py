@@ -40,6 +40,8 @@ def export_file(weights: Path, target: Path, height: int, width: int, network: d
     write, answer = FORMATS[target.suffix]
     check = random_inputs(net, options, height, width, seed=1)
     expected = Plain(net)(*check)
+    if not torch.isfinite(expected).all():
+        raise UserError(f"'{weights}': of a random image the network's result is not finite, so nothing is written")
     merged = merge_low_rank(net, options)
     own = write(net, merged, random_inputs(net, options, height, width, seed=0), target)
     with torch.no_grad():

@@ -47,6 +47,7 @@ class PerceptualLoss(nn.Module):
         self.layer_weights = {'conv5_4': 1.0} if layer_weights is None else dict(layer_weights)
         self.perceptual_weight, self.style_weight = perceptual_weight, style_weight
         self.criterion = _CRITERIA[criterion]
+        self.of_whole_batch = criterion == 'fro'  # one norm of all images
         self.vgg = VGGFeatures(self.layer_weights, vgg_type, use_input_norm, range_norm, weights)
 
     @full_precision

@@ -141,7 +141,7 @@ class BaseModel(StateMethods):
         weights = load_weights(load_path, param_key)
         get_root_logger().info(
             f"Loading {type(self.get_bare_model(net)).__name__} from '{load_path}', entry: {weights.choice}")
-        load_into(self.get_bare_model(net), weights.state, load_path, strict)
+        load_into(self.get_bare_model(net), weights.state, load_path, strict, trained=self.is_train)
 
     @master_only
     def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,

@@ -119,7 +119,7 @@ class StateMethods(ValidationMethods):
             source, weights = self._resumed(name, state_file, resume_state)
             if weights is not None:
                 named = source if name == 'net_g' else f'{source}, {name}'
-                load_into(self.get_bare_model(net), strip_prefixes(weights), named, strict=True)
+                load_into(self.get_bare_model(net), strip_prefixes(weights), named, strict=True, trained=True)
             elif name == 'net_g':
                 raise UserError(f"'{state_file}' holds no weights, and there is no '{source}' beside it")
             elif base != name and base in nets:

@@ -4,6 +4,7 @@ The training loop calls them on models that do; all other models it evaluates it
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -76,7 +77,9 @@ class ValidationMethods:
         if self.opt['is_train']:
             self._initialize_best_metric_results(name)
             for metric, value in found.means.items():
-                self._update_best_metric_result(name, metric, value, int(current_iter))
+                # a mean of the images that went well is not to be compared with that of all
+                self._update_best_metric_result(name, metric, math.nan if found.not_finite else value,
+                                                int(current_iter))
         self._log_validation_metric_values(current_iter, name, tb_logger)
         return found
 

@@ -5,10 +5,10 @@ import random
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from addict import Dict
@@ -73,11 +73,13 @@ def resolve_num_gpu(wanted: int | Literal['auto'], is_dist: bool) -> int:
 
 
 @contextmanager
-def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) -> Iterator[None]:
+def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = (),
+                online: AbstractContextManager[Any] | None = None) -> Iterator[None]:
     """The run's folders, made and owned by rank 0. An earlier run of the same name is renamed, unless it is continued.
 
     `later`: the stages after this one. What an earlier start left of them is renamed as well, now and not when they
-    start: a resume after this stage would otherwise take them for finished. Raises `UserError` where another process
+    start: a resume after this stage would otherwise take them for finished. `online`: entered before a folder is touched, as
+    it may fail. Raises `UserError` where another process
     owns one of the folders, or where one cannot be made; then none is touched. A run whose folder, or that of its weights
     or states, is taken away ends at its next write there.
     """
@@ -89,6 +91,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = ()) 
             check_free(root, *after)
             logged = opt['is_train'] and (opt['logger']['use_tb_logger'] or Path(path['tb_logger']).exists())
             check_makeable(root, *after, *([Path(path['tb_logger'])] if logged else []))
+            if online is not None:
+                stack.enter_context(online)
             archived = stack.enter_context(owned(root, archive=not resuming))
             for folder in after:
                 archived_unless_owned(folder)

@@ -6,11 +6,14 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 
 
@@ -66,6 +69,24 @@ def tensorboard() -> Any:
 def init_tb_logger(log_dir: str | Path, start_iter: int = 0) -> Any:
     """A TensorBoard writer below `log_dir`; after a resume, what lies beyond `start_iter` is replaced."""
     return tensorboard().SummaryWriter(log_dir=str(log_dir), purge_step=start_iter + 1 if start_iter else None)
+
+
+@contextmanager
+def wandb_run(opt: dict[str, Any]) -> Iterator[None]:
+    """A run at Weights & Biases where the options want one, finished when this is left. Raises `UserError` where it fails."""
+    logs = opt['logger']
+    if not logs['use_tb_logger'] or not (logs.get('wandb') or {}).get('project'):
+        yield
+        return
+    try:
+        run = init_wandb(opt)
+    except Exception as error:  # a service may fail in any way
+        raise UserError(f"logger.wandb: {' '.join(str(error).split())} (or WANDB_MODE=offline in the environment, or"
+                        ' logger.wandb.project=null)') from error
+    try:
+        yield
+    finally:
+        run.finish()
 
 
 def init_wandb(opt: dict[str, Any]) -> Any:

@@ -44,6 +44,9 @@ def resumed_at(state: Mapping[str, Any], now: Order) -> tuple[int, int]:
 def other_order(state: Mapping[str, Any], now: Order) -> list[str]:
     """Sentences for the log: which numbers have changed that no option says, and whether the epoch goes on."""
     before, said = _order_in(state, now), []
+    if 'run_state' not in state:
+        said.append(f"the state says no more of its run than epoch {state['epoch']} and iteration {state['iter']}: this"
+                    ' epoch begins again with other samples, random numbers and best values begin anew')
     if before.images != now.images:
         said.append(f'the training set had {counted(before.images, "image")} and has {now.images}')
     if before.processes != now.processes:

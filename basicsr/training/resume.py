@@ -52,13 +52,14 @@ def find_resume_state(opt: Dict | dict[str, Any]) -> Resume | None:
     found = own or Resume(Path(given), read_state(given))
     state, total = found.state, opt['train']['total_iter']
     last = Path(opt['path']['models']) / 'net_g_latest.pth'
-    if state['iter'] < total or (own and not last.is_file()):  # it may have been stopped in the last validation
+    unended = own is not None and not last.is_file()  # it may have been stopped in the last validation
+    if state['iter'] < total or (unended and state['iter'] == total):
         return found
-    if own:
+    if own and not unended:
         raise Finished(f"'{opt['name']}' is finished: {state['iter']} of {total} iterations, its weights are '{last}';"
                        ' nothing is left to do')
     raise UserError(
-        f"'{given}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
+        f"'{found.file}' is from iteration {state['iter']}; train.total_iter is {total}, so nothing is left to do")
 
 
 def _newest_readable(opt: Dict | dict[str, Any]) -> Resume | None:

@@ -9,6 +9,7 @@ from basicsr.data.build import build_train_data, build_val_data
 from basicsr.models import build_model
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
+from basicsr.training.message_logger import wandb_run
 from basicsr.training.position import order_of, other_order
 from basicsr.training.preflight import (
     check_channels,
@@ -63,7 +64,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
     check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are
     goes_on = resume is not None and is_own(opt, resume)
-    with run_folders(opt, resuming=goes_on, later=later):
+    with run_folders(opt, resuming=goes_on, later=later, online=wandb_run(opt)):
         open_log(opt, loaded)
         if resume and goes_on and opt['rank'] == 0:
             set_aside(resume.damaged, 'damaged')

@@ -1,6 +1,7 @@
 """The training loop. It owns the position in the run, the best values, early stopping, and what a resume needs of them."""
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from basicsr.models.validation import measure_model, validates_itself
 from basicsr.training.best_weights import save_best
 from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
-from basicsr.training.message_logger import MessageLogger, init_tb_logger, init_wandb
+from basicsr.training.message_logger import MessageLogger, init_tb_logger
 from basicsr.training.position import order_of, resumed_at
 from basicsr.utils.dist import barrier, gather
 from basicsr.utils.logger import get_root_logger
@@ -70,11 +71,8 @@ class Trainer:
         self.losses = Table(self.folder / 'losses.csv', self.iteration) if self.is_master else None
         self.metrics = Table(self.folder / 'metrics.csv', self.iteration -
                              self.validates_first) if self.is_master else None
-        self.tb_logger = self.wandb_run = None
-        if self.is_master and logs['use_tb_logger']:
-            if (logs.get('wandb') or {}).get('project'):
-                self.wandb_run = init_wandb(opt)
-            self.tb_logger = init_tb_logger(opt['path']['tb_logger'], self.iteration)
+        tb_wanted = self.is_master and logs['use_tb_logger']
+        self.tb_logger = init_tb_logger(opt['path']['tb_logger'], self.iteration) if tb_wanted else None
         self.message = MessageLogger(opt, self.iteration, self.tb_logger)
 
     def run(self) -> bool:
@@ -102,8 +100,6 @@ class Trainer:
             self.message.close()
             if self.tb_logger is not None:
                 self.tb_logger.close()
-            if self.wandb_run is not None:
-                self.wandb_run.finish()
 
     def _train(self) -> None:
         if self.validates_first:
@@ -175,11 +171,12 @@ class Trainer:
             found = measure_model(self.model, loader, self.iteration, self.tb_logger, save_img)
             for metric, value in found.means.items():
                 if metric not in self._reported.get(name, {}):  # by a model that validates itself
-                    self.report(name, metric, value, self.iteration)
+                    # a mean of the images that went well is not to be compared with that of all
+                    self.report(name, metric, math.nan if found.not_finite else value, self.iteration)
             if not validates_itself(self.model):
                 log_results(name, found, self.opt['val']['metrics'], self.iteration, self.tb_logger,
                             self.best.table.get(name))
-            values |= {f'{name}/{metric}': value for metric, value in self._reported.get(name, {}).items()}
+            values |= {f'{name}/{k}': found.means.get(k, value) for k, value in self._reported.get(name, {}).items()}
             values |= {f'{name}/{task}/{k}': v for task, means in found.tasks.items() for k, v in means.items()}
             self._reported.setdefault(name, {})
         if self.metrics is not None and values:

@@ -135,30 +135,39 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
     """Weights from `.pth` (bare, or in an entry, see `key`), Lightning's `.ckpt`, or `.safetensors`.
 
     Args:
-        key: entry to take; None takes the first of `params_ema`, `params`, `state_dict` and `model_state_dict`, or the
-            bare file. A missing one falls back to the last three in this order, then to the only entry with weights,
-            and `choice` says so.
+        key: entry to take; None takes the first of `params_ema`, `params`, `state_dict` and `model_state_dict`, then the
+            only entry with weights, or the bare file. Where one of these four is asked for and missing, the next one is
+            taken, and `choice` says so; any other has to be there.
+
+    Raises:
+        UserError: for a file that is damaged or holds no weights, and for an entry that it has not.
 
     `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and Lightning's `net.` are stripped.
     """
     path = Path(path)
+    bare = key is None or key in _FALLBACK  # what any file of weights alone may stand for
     if path.suffix == '.safetensors':
+        if not bare:
+            raise UserError(f"'{path}' has no entry '{key}': a file of safetensors has none")
         return _load_safetensors(path)
     content = read_file(path)
     if not isinstance(content, dict):
         raise UserError(f"'{path}' holds a {type(content).__name__}, not weights")
     entries = [k for k, v in content.items() if isinstance(v, dict) and _is_state(v)]
     if not entries and _is_state(content):
+        if not bare:
+            raise UserError(f"'{path}' has no entry '{key}': it holds the weights of one network, without entries")
         state, choice = content, 'bare state dict'
     else:
-        wanted = [key, *_FALLBACK[1:]] if key else _FALLBACK
-        found = next((k for k in wanted if k in entries), entries[0] if len(entries) == 1 else None)
+        wanted = [key, *(_FALLBACK[1:] if bare else ())] if key else _FALLBACK
+        only = entries[0] if bare and len(entries) == 1 else None
+        found = next((k for k in wanted if k in entries), only)
         if found is None:
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
                             f" It has: {some(list(entries or content)) or 'nothing'}" +
                             ('; choose by --key, or param_key_g of an option file' if entries else ''))
-        only = key is None and found not in _FALLBACK
-        choice = f'{found}, the only one' if only else found if key in (None, found) else f'{found} (there is no {key})'
+        choice = f'{found}, the only one' if key is None and found not in _FALLBACK else found if key in (
+            None, found) else f'{found} (there is no {key})'
         state = content[found]
         if found == 'state_dict':
             state = _of_lightning_module(state, 'hyper_parameters' in content)

@@ -13,12 +13,14 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.weights.detection import detect
 
 
-def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: bool = True) -> None:
+def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: bool = True,
+              trained: bool = False) -> None:
     """Load `state` into `net`.
 
     Args:
         source: file name for messages.
         strict: raise for keys that are missing, unknown or of another shape; else skip them with a warning.
+        trained: the network is to be trained, which values that are not finite forbid; else they are told.
 
     Raises:
         UserError: listing the keys, and the network that the weights look like.
@@ -37,7 +39,7 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
     except RuntimeError as error:  # shapes under a renamed prefix
         raise UserError(f"'{source}' does not fit {type(net).__name__}: {error}") from error
     missing = [k for k in result.missing_keys if k not in misfits]
-    _warn_of_not_finite(state, source)
+    _say_not_finite(state, source, trained)
     if not (misfits or missing or result.unexpected_keys):
         return
     lines = [
@@ -58,10 +60,13 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
     get_root_logger().warning(f"'{source}': skipped what does not fit {type(net).__name__}: {text}")
 
 
-def _warn_of_not_finite(state: dict[str, Tensor], source: str) -> None:
+def _say_not_finite(state: dict[str, Tensor], source: str, trained: bool) -> None:
     wrong = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v.float()).all()]
     if wrong:
-        get_root_logger().warning(f"'{source}': {_listed('hold values that are not finite', wrong)}")
+        text = f"'{source}': {_listed('hold values that are not finite', wrong)}"
+        if trained:
+            raise UserError(f'{text}; no training begins with these')
+        get_root_logger().warning(text)
 
 
 def _type(tensor: Tensor) -> str:
