@@ -20,19 +20,19 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 STARTED = time.monotonic()
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(CHECKOUT), str(CHECKOUT / 'scripts')]
 
-from pieces.packages import download, inspect_machine, install
-from pieces.parts import collect, cut, held, join, remove, waiting
+from pieces.choices import begun_with, named_data, places, read_json
+from pieces.packages import download, inspect_machine
+from pieces.parts import collect, cut, waiting
+from pieces.placing import in_order, put
 
 from basicsr.utils.errors import UserError, run_main
-from basicsr.utils.names import below
 
 
 def probe(args: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def probe(args: argparse.Namespace) -> None:
 
 def wheels(args: argparse.Namespace) -> None:
     """Download what a machine lacks, with what that needs, and pack it."""
-    machine = json.loads(_existing(args.probe).read_text(encoding='utf-8'))
+    machine = read_json(args.probe)
     if not machine['missing']:
         print('nothing is missing there')
         return
@@ -62,12 +62,12 @@ def pack(args: argparse.Namespace) -> None:
     from basicsr.config.overrides import split_path
     _options(args, check_files=True)
     names, files = {}, {}
-    places = read_options(args.opt)[1]
-    for key, text in _data(args).items():
-        source = find_value(text, split_path(key), places)
+    lines = read_options(args.opt)[1]
+    for key, text in named_data(args.opt, args.overrides).items():
+        source = find_value(text, split_path(key), lines)
         name = names.setdefault(text, f'{len(names)}/{source.name}')
-        below = [source] if source.is_file() else sorted(p for p in source.rglob('*') if p.is_file())
-        files |= {(Path('.pieces/data') / name / p.relative_to(source)).as_posix(): p for p in below}
+        inside = [source] if source.is_file() else sorted(p for p in source.rglob('*') if p.is_file())
+        files |= {(Path('.pieces/data') / name / p.relative_to(source)).as_posix(): p for p in inside}
     listing = args.pieces / 'names.json'
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text(json.dumps(names, indent=1), encoding='utf-8')
@@ -83,7 +83,7 @@ def state(args: argparse.Namespace) -> None:
     newest = newest_state(opt['path']['training_states'])
     if newest is None:
         raise UserError(f"there is no training state in '{opt['path']['training_states']}'")
-    files = [newest, *run.glob('models/net_g_latest.pth'), *sorted(run.glob('best/*')), *sorted(run.glob('*.*'))]
+    files = [newest, *run.glob('models/net_g_latest.pth'), *sorted(run.glob('best/*')), *sorted(run.glob('[!.]*.*'))]
     files += [path for path in (_choices(args, run.name), ) if path.is_file()]
     _cut({p.relative_to(args.root).as_posix(): p for p in files if p.is_file()}, args, f'{run.name}_{newest.stem}')
 
@@ -91,28 +91,26 @@ def state(args: argparse.Namespace) -> None:
 def unpack(args: argparse.Namespace) -> int:
     """Take parts that have arrived; put what is complete in its place, unless a run that uses it is going on. 1 while parts
     are missing."""
-    arrived, complete = args.pieces / 'arrived', True
-    for label, missing in collect(map(Path, args.folders), arrived).items():
-        if missing:
-            complete = False
-            print(f'{label}: still missing: {", ".join(missing)}')
-            continue
-        with _unused(args.root / 'experiments', None if label == 'data' else held(arrived, label)):
-            if label in ('data', 'wheels'):
-                shutil.rmtree(args.pieces / label, ignore_errors=True)
-            names = join(arrived, label, args.root)
-        if label == 'wheels':
-            install([args.root / name for name in names], args.pieces / 'site')
-        remove(arrived, label)
-        print(f'{label}: complete, {len(names)} files in {args.root}')
-    return 0 if complete else 1
+    arrived = args.pieces / 'arrived'
+    missing = collect(map(Path, args.folders), arrived)
+    refused = []
+    for label in in_order(missing):
+        try:
+            said = f'still missing: {", ".join(missing[label])}' if missing[label] else put(arrived, label, args.root)
+            print(f'{label}: {said}')
+        except UserError as error:  # one that cannot be taken holds up no other
+            refused.append(str(error))
+    if refused:
+        raise UserError('\n'.join(refused))
+    return 1 if any(missing.values()) else 0
 
 
 def report(args: argparse.Namespace) -> None:
     """How fast each candidate is here; `train --fastest` takes the one that gets furthest."""
     from basicsr.commands import throughput
     argv = ['--opt', args.opt, '--minutes', str(args.minutes), '--json', str(args.pieces / 'throughput.json')]
-    argv += ['--iterations', str(args.iterations), '--candidates', args.candidates, *_places(args), *args.overrides]
+    argv += ['--iterations', str(args.iterations), '--candidates', args.candidates]
+    argv += [*args.overrides, *places(args.opt, args.overrides, args.root)]
     throughput.run(throughput.parse(argv))
 
 
@@ -128,11 +126,11 @@ def train(args: argparse.Namespace) -> None:
     if ended.is_file():
         print(f"nothing is left to do: '{ended}' is there")
         return
-    changes = _choose(args, opt)
+    chosen = _choose(args, opt)
     left = args.minutes - (time.monotonic() - STARTED) / 60
     train_pipeline(argv=[
-        '--opt', args.opt, '--auto_resume', *_places(args), *changes, 'logger.use_tb_logger=false',
-        f'train.time_limit={max(left, 1e-9)}'
+        '--opt', args.opt, '--auto_resume', *chosen['changes'], *places(args.opt, chosen['overrides'], args.root),
+        'logger.use_tb_logger=false', f'train.time_limit={max(left, 1e-9)}'
     ])
     at = newest_state(opt['path']['training_states'])
     print('the run has ended' if ended.is_file() else f'iteration {at.stem}; the run has not ended yet')
@@ -141,37 +139,18 @@ def train(args: argparse.Namespace) -> None:
 # --------------------------------------------------------------------------------------------------------- helpers
 
 
-@contextmanager
-def _unused(folder: Path, names: list[str] | None) -> Iterator[None]:
-    """Own the runs below `folder` that files of these names belong to, all runs where none are given, as training does.
+def _choose(args: argparse.Namespace, opt: dict[str, Any]) -> dict[str, Any]:
+    """`total_iter` and overrides as asked for in the first piece, and the `changes` of the option file that come of them.
 
-    Raises `UserError` where a process owns one. Where the packages that training needs are missing, none can.
+    They are kept beside the run and carried with it; later pieces, which go on from a state, train with the same.
     """
-    try:
-        from basicsr.training.ownership import owned
-    except ImportError:
-        yield
-        return
-    parts = [Path(name).parts for name in names or ()]
-    runs = {folder / part[1] for part in parts if part[0] == folder.name and len(part) > 2}
-    with ExitStack() as stack:
-        for run in sorted(runs if names is not None else (p for p in folder.glob('*') if p.is_dir())):
-            stack.enter_context(owned(run, archive=False))
-        yield
-
-
-def _choose(args: argparse.Namespace, opt: dict) -> list[str]:
-    """Overrides of the run: chosen in its first piece, kept beside it and carried with it, the same in every later one."""
     from basicsr.config.overrides import as_overrides
+    from basicsr.engine.checkpoint import newest_state
     file = _choices(args, opt['name'])
-    asked = {'total_iter': args.total_iter, 'overrides': args.overrides}
-    if file.is_file():
-        kept = json.loads(file.read_text(encoding='utf-8'))
-        for key, value in asked.items():
-            if value and value != kept[key]:
-                raise UserError(f"{key} {value} is not what this run was begun with ({kept[key]}); leave it out")
+    if file.is_file() and newest_state(opt['path']['training_states']):
+        kept = begun_with(read_json(file), args.total_iter, args.overrides)
         print(f"as begun: {' '.join(kept['changes']) or 'no changes of the option file'}", flush=True)
-        return kept['changes']
+        return kept
     changes = list(args.overrides)
     if args.total_iter:
         from basicsr.config.shorten import shortened
@@ -179,58 +158,21 @@ def _choose(args: argparse.Namespace, opt: dict) -> list[str]:
         print(f'{args.total_iter} iterations instead of {total}, schedules in proportion', flush=True)
         changes += as_overrides(shortened(opt, args.total_iter))
     if args.fastest:
-        speeds = json.loads(_existing(args.pieces / 'throughput.json').read_text(encoding='utf-8'))
-        changes += as_overrides(speeds['overrides'])
+        changes += as_overrides(read_json(args.pieces / 'throughput.json')['overrides'])
+    chosen = {'total_iter': args.total_iter, 'overrides': args.overrides, 'changes': changes}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(asked | {'changes': changes}, indent=1), encoding='utf-8')
-    return changes
+    file.write_text(json.dumps(chosen, indent=1), encoding='utf-8')
+    return chosen
 
 
 def _choices(args: argparse.Namespace, run: str) -> Path:
     return args.pieces / f'{run}.json'
 
 
-def _data(args: argparse.Namespace) -> dict[str, str]:
-    """Option path and value of everything that names data, as the file and the command line say it."""
-    from basicsr.config.base import read_options
-    content = read_options(args.opt)[0]
-    if content.get('stages'):
-        raise UserError(f"'{args.opt}' has stages; only files of one run can be trained in pieces")
-    blocks = content.get('datasets') if isinstance(content.get('datasets'), dict) else {}
-    found = {
-        f'datasets.{name}.{key}': value for name, block in blocks.items() if isinstance(block, dict)
-        for key, value in block.items()
-    }
-    found |= dict(entry.split('=', 1) for entry in args.overrides if '=' in entry)
-    named = ('dataroot', 'meta_info', 'roots')
-    found = {k: v for k, v in found.items() if k.startswith('datasets.') and k.split('.')[2].startswith(named)}
-    several = [key for key, value in found.items() if not isinstance(value, str)]
-    if several:
-        raise UserError(f'{", ".join(several)}: only data sets of single folders and files can be carried')
-    return found
-
-
-def _places(args: argparse.Namespace) -> list[str]:
-    """Overrides: where the run is, and where the data are that were carried here."""
-    from basicsr.config.overrides import as_overrides
-    listing = args.pieces / 'data' / 'names.json'
-    names = json.loads(listing.read_text(encoding='utf-8')) if listing.is_file() else {}
-    found = {
-        key: str(below(listing.parent, names[text], what=f"'{listing}'")) for key, text in _data(args).items()
-        if text in names
-    }
-    return as_overrides(found | {'path.experiments_root': str(args.root / 'experiments')})
-
-
-def _options(args: argparse.Namespace, check_files: bool = False) -> dict:
+def _options(args: argparse.Namespace, check_files: bool = False) -> dict[str, Any]:
     from basicsr.config import load_options
-    return load_options(args.opt, [*args.overrides, *_places(args)], is_train=True, check_files=check_files).opt
-
-
-def _existing(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise UserError(f"there is no file '{path}'")
-    return Path(path)
+    overrides = [*args.overrides, *places(args.opt, args.overrides, args.root)]
+    return load_options(args.opt, overrides, is_train=True, check_files=check_files).opt
 
 
 def _cut(files: dict[str, Path], args: argparse.Namespace, label: str) -> None:
@@ -256,7 +198,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             sub.add_argument('--opt', '-opt', required=True, metavar='YAML', help='option file')
             sub.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. name=second_run')
         if 'to' in groups:
-            sub.add_argument('--to', metavar='DIR', help='folder for the parts; parts in it are removed first')
+            sub.add_argument('--to', metavar='DIR',
+                             help='folder for the parts; earlier parts of the same are removed first')
             sub.add_argument('--part_mib', type=float, default=48, help='most MiB of a part')
             sub.add_argument('--first', type=int, default=0, metavar='N', help='parts from this number on')
             sub.add_argument('--count', type=int, metavar='N', help='so many parts')

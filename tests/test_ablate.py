@@ -3,20 +3,24 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import statistics
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
 import yaml
 
 from basicsr.ablation import report as ablation_report
+from basicsr.ablation.conduct import conduct
 from basicsr.ablation.costs import count_macs
 from basicsr.ablation.runs import choose_gpus
 from basicsr.ablation.study import read_study
 from basicsr.commands.ablate import main as ablate
 from basicsr.config.shorten import shortened
 from basicsr.registry import ARCH_REGISTRY
+from basicsr.training.ownership import owned
 from basicsr.utils.errors import UserError
 
 
@@ -105,6 +109,56 @@ def test_a_study_with_a_failure_and_its_repair(study, tmp_path, capsys, request)
     assert ablate([*command[:4], '3', *command[5:]]) == 2
     error = capsys.readouterr().err
     assert 'was trained with other options (' in error and 'train.total_iter' in error and error.count('variant ') == 3
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('more', [[], ['--report_only']], ids=str)
+def test_a_second_start_leaves_the_first_alone(study, tiny_options, tmp_path, capsys, more):
+    inline = yaml.safe_load(tiny_options('inline').read_text())
+    command = [str(study(FULL, base=inline)), '--gpus', 'cpu', '--root', str(tmp_path), *more]
+    results = tmp_path / 'results' / 'study'
+    with owned(results, archive=False):
+        (results / 'base.yml').write_text('of the first')
+        before = below(tmp_path)
+        assert ablate(command) == 2
+        said = capsys.readouterr().err
+        assert f"'{results}' is in use by process {os.getpid()} on " in said and ', since ' in said
+        assert 'give this study another name, or wait for its end' in said and below(tmp_path) == before
+    assert ablate([*command[:5], '--report_only']) == 0
+    assert not [name for name in below(tmp_path) if Path(name).name in ('.lock', '.owner.json')]
+
+
+def test_a_study_is_owned_while_it_runs(study, tmp_path, monkeypatch):
+    """Also where the second start has read its file before the first began."""
+    second = read(study(FULL))
+
+    def run_all(runs, gpus):
+        with pytest.raises(UserError, match='is in use by process'):
+            conduct(second, 'cpu')
+        return {}
+
+    monkeypatch.setattr('basicsr.ablation.conduct.run_all', run_all)
+    assert conduct(read(study(FULL)), 'cpu') == 0
+
+
+def test_the_log_of_a_run_that_another_process_trains_is_its_own(study, tmp_path, capsys):
+    """A study that was killed may leave the process of a run."""
+    file = study(FULL)
+    run, = read(file).runs
+    with owned(run.folder, archive=False):
+        run.log.write_text('of the other')
+        assert ablate([str(file), '--gpus', 'cpu', '--root', str(tmp_path)]) == 1
+        assert run.log.read_text() == 'of the other' and not run.record.exists()
+    assert f"FAILED  full, seed 3: '{run.folder}' is in use by process {os.getpid()}" in capsys.readouterr().out
+
+
+def test_variants_whose_names_differ_behind_a_dot(study):
+    runs = read(study({'name': 'lr 0.1'}, {'name': 'lr 0.2'})).runs
+    assert [run.record.name for run in runs] == ['lr_0.1_seed3.json', 'lr_0.2_seed3.json']
+    assert [run.log.name for run in runs] == ['lr_0.1_seed3.log', 'lr_0.2_seed3.log']
 
 
 def test_report_only_trains_nothing_and_says_what_is_missing(study, tmp_path, capsys):

@@ -141,6 +141,54 @@ def test_options(yard, tiny_options, capsys, command, key, name):
     assert content(yard) == before
 
 
+@pytest.mark.parametrize('key', ['val_', 'val_ ', 'val_.', 'val_..', 'val_C:x', 'test_a/b', 'val_' + 'x' * 200])
+def test_keys_of_data_sets_are_names(yard, tiny_options, capsys, key):
+    """What stands behind `val_` is a name, as one that is given by `name` would be."""
+    options = tiny_options(datasets={key: {'type': 'PairedImageDataset'}})
+    before = content(yard)
+    assert f'datasets.{key}: must ' in refused(capsys, 'train', '--opt', str(options))
+    assert content(yard) == before
+
+
+def test_keys_that_are_one_folder_somewhere(tiny_options, capsys):
+    options = tiny_options()
+    more = yaml.safe_load(options.read_text())
+    del more['datasets']['val']['name']
+    more['datasets'] |= dict.fromkeys(('val_name', 'val_NAME.'), more['datasets']['val'])
+    options.write_text(yaml.safe_dump(more, sort_keys=False))
+    assert basicsr(['train', '--opt', str(options)]) == 2
+    assert "'val_NAME.', or 'val_name', one folder on macOS and Windows, is the name of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('stage, reason', [
+    ('.', 'must be a name'), ('..', 'must be a name'), ('x' * 300, 'must have at most 200 bytes'),
+    ('x' * 199, "the run's whole name must have at most 200 bytes")])  # yapf: disable
+@pytest.mark.parametrize('command', ['train', 'test', 'check-data'])
+def test_stages(yard, tiny_options, capsys, command, stage, reason):
+    options = tiny_options(stages=[{'name': 'first'}, {'name': stage}])
+    before = content(yard)
+    assert f'stages[1].name: {reason}' in refused(capsys, command, '--opt', str(options))
+    assert content(yard) == before
+
+
+def test_names_that_are_too_long_with_what_is_put_to_them(yard, tiny_options, capsys):
+    options, space = str(tiny_options()), yard / 'space.yml'
+    space.write_text('space:\n  train.optim_g.lr: {low: 1e-4, high: 1e-3}\n')
+    study = yard / 'study.yml'
+    study.write_text(f'base: {options}\nvariants: [{{name: {"x" * 200}}}]\n')
+    before, long = content(yard), 'x' * 198
+    said = refused(capsys, 'train', '--opt', options, '--debug', f'name={long}')
+    assert "name: the run's whole name must have at most 200 bytes, not 'debug_x" in said
+    for more in ([f'name={long}'], ['--study', long]):
+        said = refused(capsys, 'search', '--opt', options, '--space', str(space), '--trials', '1', *more)
+        assert 'the name of the study with that of a trial behind it: must have at most 200 bytes' in said
+    assert 'name: must have at most 200 bytes' in refused(capsys, 'ablate', str(study))
+    study.rename(yard / '.yml')
+    assert "the name of '.yml' before its first dot: must be a name" in refused(capsys, 'ablate', '.yml')
+    assert {k: v for k, v in content(yard).items()
+            if k != '.yml'} == {k: v for k, v in before.items() if k != 'study.yml'}
+
+
 def test_the_key_of_a_data_set_and_the_name_of_a_file(yard, tiny_options, capsys):
     options = tiny_options(datasets={'val_../../x': {'type': 'PairedImageDataset'}})
     assert "datasets.val_../../x: must be a name without '/'" in refused(capsys, 'train', '--opt', str(options))

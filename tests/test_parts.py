@@ -1,4 +1,6 @@
 """Files in parts: what is cut is joined again; parts that are missing, damaged or of another packing."""
+import hashlib
+import io
 import json
 import os
 import sys
@@ -85,11 +87,109 @@ def test_another_packing_of_the_label_replaces_the_first(files, tmp_path):
     assert [p.name for p in (tmp_path / 'in').glob('*.part')] == ['data_000.part']
 
 
-def test_nothing_is_written_outside_of_the_target(files, tmp_path):
-    cut({'../outside': files['x/a/large.bin']}, tmp_path / 'out', 'data', SIZE)
-    with pytest.raises(tarfile.FilterError):
-        join(tmp_path / 'out', 'data', tmp_path / 'target')
-    assert not (tmp_path / 'outside').exists()
+def packed(folder, archive: bytes, count: int = 1, label: str = 'run_4', **part) -> None:
+    """An archive as one part with its list, whatever it holds."""
+    folder.mkdir(exist_ok=True)
+    (folder / f'{label}_000.part').write_bytes(archive)
+    entry = {'file': f'{label}_000.part', 'sha256': hashlib.sha256(archive).hexdigest()} | part
+    (folder / f'{label}.parts.json').write_text(json.dumps({'files': count, 'parts': [entry]}))
+
+
+def tar(*members: tuple[str, bytes, str]) -> bytes:
+    """An archive of (name, type, what it links to)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode='w') as archive:
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, 0 if link or kind != tarfile.REGTYPE else 4
+            archive.addfile(member, io.BytesIO(b'evil'))
+    return out.getvalue()
+
+
+FILE = tarfile.REGTYPE
+ARCHIVES = {
+    'above': tar(('../outside', FILE, '')), 'in the middle': tar(('a/../../outside', FILE, '')),
+    'absolute': tar(('/tmp/outside', FILE, '')), 'link': tar(('outside', tarfile.SYMTYPE, '..')),
+    'hard link': tar(('outside', tarfile.LNKTYPE, '../kept')), 'device': tar(('outside', tarfile.CHRTYPE, '')),
+    'pipe': tar(('outside', tarfile.FIFOTYPE, '')), 'folder': tar(('outside', tarfile.DIRTYPE, '')),
+    'no archive': b'garbage' * 300, 'nothing': b'', 'cut in a file': tar(('a', FILE, ''))[:514],
+    'cut in a header': tar(('a', FILE, ''))[:300], 'one file of two': tar(('a', FILE, '')),
+    'twice': tar(('a', FILE, ''), ('a', FILE, '')), 'no member': tar()
+}  # yapf: disable
+
+
+@pytest.mark.parametrize('name', ARCHIVES)
+def test_an_archive_of_others_is_refused(tmp_path, name):
+    (tmp_path / 'kept').write_text('kept')
+    packed(tmp_path / 'in', ARCHIVES[name], 2 if name in ('one file of two', 'twice') else 1)
+    with pytest.raises(UserError, match=r"the parts of '.*run_4\.parts\.json'"):
+        join(tmp_path / 'in', 'run_4', tmp_path / 'target')
+    assert (tmp_path / 'kept').read_text() == 'kept' and not list(tmp_path.rglob('outside'))
+
+
+LISTS = [
+    '', '[', '[]', '[1]', '[' * 100_000, '{"files": 0, "parts": []}', '{"files": 0, "parts": {}}', '{"parts": [{}]}'
+]
+
+
+@pytest.mark.parametrize('text', LISTS, ids=lambda text: text[:30])
+def test_a_list_that_is_none_is_not_taken(files, tmp_path, text):
+    cut(files, tmp_path / 'out', 'data', SIZE)
+    (tmp_path / 'bad').mkdir()
+    (tmp_path / 'bad' / 'run_4.parts.json').write_text(text)
+    (tmp_path / 'bad' / 'run_4_000.part').write_text('part')
+    with pytest.raises(UserError, match=r"run_4\.parts\.json' is damaged, or no list of parts"):
+        collect([tmp_path / 'bad', tmp_path / 'out'], tmp_path / 'in')
+    assert not (tmp_path / 'in').exists()
+    assert collect([tmp_path / 'out'], tmp_path / 'in') == {'data': []}
+
+
+@pytest.mark.parametrize('part', [{'file': 'data_000.part'}, {'file': 'run_4_001.part'}, {'file': 'run_4_000.part '},
+                                  {'file': './run_4_000.part'}, {'file': ['run_4_000.part']}, {'sha256': None}])
+def test_a_list_names_parts_of_its_label(tmp_path, part):
+    packed(tmp_path / 'out', tar(('a', FILE, '')), **part)
+    with pytest.raises(UserError, match='is damaged, or no list of parts'):
+        collect([tmp_path / 'out'], tmp_path / 'in')
+
+
+def test_a_list_that_was_damaged_after_it_arrived_is_in_nobodys_way(files, tmp_path):
+    cut(files, tmp_path / 'out', 'data', SIZE)
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in' / 'run_4.parts.json').write_text('{"fil')
+    with pytest.raises(UserError, match=r"run_4\.parts\.json' is damaged"):
+        collect([tmp_path / 'out'], tmp_path / 'in')
+    assert collect([tmp_path / 'out'], tmp_path / 'in') == {'data': []}
+
+
+def test_files_of_others_stay_where_parts_are_put(files, tmp_path):
+    others = ['movie.mkv.part', 'notes.txt', 'foreign.parts.json', 'data_old.part', 'data2_000.part']
+    (tmp_path / 'out').mkdir()
+    for name in others:
+        (tmp_path / 'out' / name).write_text(name)
+    first = cut(files, tmp_path / 'out', 'data', SIZE)
+    second = cut({'one': files['x/b ä.txt']}, tmp_path / 'out', 'run_4', SIZE)
+    third = cut({'one': files['x/b ä.txt']}, tmp_path / 'out', 'data', SIZE)  # in place of the first, which is longer
+    assert len(first) > len(third)
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == sorted(
+        [*others, *second, *third, 'run_4.parts.json', 'data.parts.json'])
+    assert all((tmp_path / 'out' / name).read_text() == name for name in others)
+
+
+@pytest.mark.parametrize('name, reason', [('data_003.part', 'is named by no list of parts; move it away'),
+                                          ('data.parts.json', 'is no list of parts; move it away')])
+def test_files_of_others_are_not_replaced_by_parts(files, tmp_path, name, reason):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / name).write_text('kept')
+    with pytest.raises(UserError, match=f"{name}' {reason}"):
+        cut(files, tmp_path / 'out', 'data', SIZE)
+    assert [path.read_text() for path in (tmp_path / 'out').iterdir()] == ['kept']
+
+
+def test_parts_that_no_list_would_name_do_not_stay(files, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        cut({**files, 'gone': tmp_path / 'gone'}, tmp_path / 'out', 'data', SIZE)
+    assert not list((tmp_path / 'out').iterdir())
+    assert len(cut(files, tmp_path / 'out', 'data', SIZE)) > 1
 
 
 @pytest.mark.parametrize(('folder', 'reason'), [('none', 'is not a folder'), ('source', 'there are no parts')])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from basicsr.cli import main as basicsr
 from basicsr.commands.lmdb import main
 from basicsr.data.loader import ImageLoader
 from basicsr.data.packing import make_lmdb
@@ -51,6 +52,27 @@ def test_database_gives_the_tensors_of_the_folder(roots, slash):
     for a, b in zip(disk, base):
         assert torch.equal(a['lq'], b['lq']) and torch.equal(a['gt'], b['gt'])
         assert os.path.splitext(os.path.basename(a['gt_path']))[0] == b['gt_path'] == b['lq_path']
+
+
+@pytest.mark.parametrize('more', [{}, {'phase': 'val'}, {'gt_size': 4}], ids=str)
+def test_pairs_that_do_not_go_together_are_named_with_their_database(roots, more):
+    pairs = PairedImageDataset(f'{roots}/gt.lmdb/', f'{roots}/lq.lmdb', scale=2, **more)
+    with pytest.raises(UserError, match=rf"'{roots}/gt\.lmdb/2' is 10x12, but its input is 10x12"):
+        pairs[0]
+    with pytest.raises(UserError, match=rf"'{roots}/gt\.lmdb/2' is 10x12"):
+        pairs.input_size(0)
+
+
+def test_what_is_wrong_with_samples_is_told_with_their_database(roots, tiny_options, capsys):
+    """By `check-data`, and before training: sizes, metrics, channels, and inputs that are their own ground truth."""
+    val = {'dataroot_lq': f'{roots}/lq.lmdb', 'dataroot_gt': f'{roots}/gt.lmdb'}
+    options = str(tiny_options(datasets={'train': val, 'val': val}))
+    assert basicsr(['check-data', '--opt', options, 'val.metrics.niqe={"type": "calculate_niqe"}']) == 2
+    assert f"datasets.val: '{roots}/lq.lmdb/2' is 10x12 pixels" in capsys.readouterr().err
+    assert basicsr(['train', '--opt', options, 'val.metrics.niqe={"type": "calculate_niqe"}']) == 2
+    assert f"datasets.val: '{roots}/lq.lmdb/2' is 10x12 pixels" in capsys.readouterr().err
+    assert basicsr(['train', '--opt', options, 'datasets.train.color=y']) == 2
+    assert f"images have 1 channels ('{roots}/lq.lmdb/2')" in capsys.readouterr().err
 
 
 def test_meta_info_lists_key_shape_and_level(roots):

@@ -85,6 +85,112 @@ def test_nothing_is_put_into_a_run_in_use(tmp_path, label):
     assert not (run / '.lock').exists()
 
 
+def piece(tmp_path, files: dict[str, str], label: str, where: str = 'up') -> None:
+    """Files, of these texts, in parts."""
+    paths = {}
+    for i, (name, text) in enumerate(files.items()):
+        paths[name] = tmp_path / f'{label}_{i}'
+        paths[name].write_text(text)
+    cut(paths, tmp_path / where, label, 1000)
+
+
+def state_at(tmp_path, iteration: int, *more: str, where: str = 'up') -> None:
+    """A run at an iteration, in parts."""
+    run = 'experiments/run'
+    names = [f'{run}/training_states/{iteration}.state', f'{run}/losses.csv', f'{run}/options.json', '.pieces/run.json']
+    piece(tmp_path, dict.fromkeys([*names, *more], f'at {iteration}'), f'run_{iteration}', where)
+
+
+def below(folder) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('ended', [False, True])
+def test_an_older_piece_leaves_a_newer_run_alone(tmp_path, ended):
+    weights = ['experiments/run/models/net_g_latest.pth'] if ended else []
+    state_at(tmp_path, 200, *weights)
+    there = ['--root', tmp_path / 'there']
+    assert 'run_200: complete' in call('unpack', tmp_path / 'up', *there)
+    if ended:  # its states may have been removed to make room
+        (tmp_path / 'there' / 'experiments' / 'run' / 'training_states' / '200.state').unlink()
+    state_at(tmp_path, 100, where='old')
+    before = below(tmp_path / 'there')
+    said = call('unpack', tmp_path / 'old', *there)
+    assert f"run_100: left out, as '{tmp_path}/there/experiments/run' " in said
+    assert ('has ended' if ended else 'is at iteration 200') in said and 'to go back to iteration 100, rename' in said
+    assert below(tmp_path / 'there') == before
+    (tmp_path / 'there' / 'experiments' / 'run').rename(tmp_path / 'there' / 'experiments' / 'later')
+    assert 'run_100: complete' in call('unpack', tmp_path / 'old', *there)
+    assert (tmp_path / 'there' / 'experiments' / 'run' / 'losses.csv').read_text() == 'at 100'
+
+
+def test_pieces_of_a_run_are_put_in_order_of_iteration(tmp_path):
+    for iteration in (1000, 200, 30):
+        state_at(tmp_path, iteration)
+    said = call('unpack', tmp_path / 'up', '--root', tmp_path / 'there')
+    assert [line.split(':')[0] for line in said.splitlines()] == ['run_30', 'run_200', 'run_1000']
+    found = below(tmp_path / 'there')
+    assert found['experiments/run/losses.csv'] == found['.pieces/run.json'] == 'at 1000'
+    assert len(found) == 3 + 3  # and the states
+
+
+def test_what_cannot_be_unpacked_is_in_nobodys_way_and_changes_nothing(tmp_path):
+    piece(tmp_path, {'.pieces/data/0/1.png': 'old'}, 'data', 'first')
+    assert 'data: complete' in call('unpack', tmp_path / 'first', '--root', tmp_path / 'there')
+    before = below(tmp_path / 'there')
+    piece(tmp_path, {'.pieces/data/0/1.png': 'new', '.pieces/../../outside': 'new'}, 'data')
+    state_at(tmp_path, 4)
+    said = call('unpack', tmp_path / 'up', '--root', tmp_path / 'there', code=2)
+    assert said.startswith('error: the parts of ') and 'is no name of a file below' in said and 'Traceback' not in said
+    after = below(tmp_path / 'there')
+    assert {name: after[name] for name in before} == before
+    assert after['experiments/run/losses.csv'] == 'at 4' and not (tmp_path / 'outside').exists()
+    assert {name for name in after if name.startswith('.pieces/')} == {'.pieces/data/0/1.png', '.pieces/run.json'}
+
+
+def test_a_lock_is_not_carried(carried, tmp_path):
+    run = tmp_path / 'there' / 'experiments' / 'run'
+    (run / 'training_states').mkdir(parents=True)
+    (run / 'training_states' / '4.state').touch()
+    (run / 'losses.csv').touch()
+    with owned(run, archive=False):
+        call('state', '--opt', carried, '--root', tmp_path / 'there', '--to', tmp_path / 'down')
+    assert json.loads((tmp_path / 'down' / 'run_4.parts.json').read_text())['files'] == 2
+
+
+def test_overrides_of_the_first_piece_may_be_repeated_and_the_name_has_to_be(carried, tmp_path, pairs):
+    """Data that an override names are found in every piece, although later ones do not say it again."""
+    there = ['--opt', carried, '--root', tmp_path / 'there', '--minutes', 1e-9]
+    (tmp_path / 'elsewhere').rename(pairs)
+    data = f'datasets.train.dataroot_lq={pairs / "other"}'
+    shutil.copytree(pairs / 'input', pairs / 'other')
+    call('pack', '--opt', carried, '--root', tmp_path / 'here', '--to', tmp_path / 'again', data)
+    call('unpack', tmp_path / 'again', '--root', tmp_path / 'there')
+    pairs.rename(tmp_path / 'elsewhere')
+    assert 'iteration 1;' in call('train', *there, 'name=second', 'manual_seed=4', data)
+    said = call('train', *there, 'name=second', 'manual_seed=5', code=2)
+    assert 'manual_seed=5 is not what this run was begun with (manual_seed=4)' in said
+    assert 'leave out all overrides but name=second' in said
+    said = call('train', *there, 'name=second', 'train.amp=bf16', code=2)
+    assert 'train.amp=bf16 is not what this run was begun with (without train.amp)' in said
+    assert 'iteration 2;' in call('train', *there, 'name=second')
+    assert 'iteration 3;' in call('train', *there, 'manual_seed=4', 'name=second')
+    assert [path.name for path in (tmp_path / 'there' / 'experiments').iterdir()] == ['second']
+
+
+def test_a_first_piece_that_could_not_begin_chooses_nothing(carried, tmp_path):
+    train = ['train', '--opt', carried, '--root', tmp_path / 'there', '--minutes', 1e-9]
+    assert 'is not a folder' in call(*train, 'datasets.train.dataroot_gt=/nowhere', 'manual_seed=4', code=2)
+    assert 'iteration 1;' in call(*train, 'manual_seed=5')
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{', '[' * 100_000], ids=lambda text: text[:3])
+def test_damaged_files_of_the_other_machine(tmp_path, text):
+    (tmp_path / 'probe.json').write_text(text)
+    said = call('wheels', '--root', tmp_path, '--probe', tmp_path / 'probe.json', code=2)
+    assert said == f"error: '{tmp_path / 'probe.json'}' is damaged; make it again\n"
+
+
 def test_what_the_first_piece_chooses_holds_for_the_others(carried, tmp_path):
     there = ['--opt', carried, '--root', tmp_path / 'there']
     text = call('report', *there, '--minutes', 600, '--iterations', 2, '--candidates', 'bf16,float32', 'manual_seed=4')

@@ -7,10 +7,11 @@ import os
 from basicsr.ablation.costs import measure_costs
 from basicsr.ablation.report import collect, show, write
 from basicsr.ablation.runs import choose_gpus, run_all
-from basicsr.ablation.study import Study
+from basicsr.ablation.study import OTHERWISE, Study
 from basicsr.archs import build_network
 from basicsr.data.build import build_val_data
 from basicsr.registry import MODEL_REGISTRY
+from basicsr.training.ownership import owned
 from basicsr.training.preflight import check_training_data, check_validation
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import kept, write_json
@@ -20,12 +21,12 @@ from basicsr.weights.semantic_prior import equip
 def conduct(study: Study, gpus: str, report_only: bool = False) -> int:
     """Train and evaluate what is left to do, measure costs, write the tables. Returns 1 when runs failed, else 0.
 
-    `gpus`: see `choose_gpus`. `report_only`: train nothing.
+    `gpus`: see `choose_gpus`. `report_only`: train nothing. Raises `UserError` where another process is at the study.
     """
     chosen = choose_gpus(gpus)
     os.environ['CUDA_VISIBLE_DEVICES'] = chosen[0]  # of this process, which measures time at the end
     _check(study)
-    with kept(study.results):
+    with owned(study.results, archive=False, otherwise=OTHERWISE), kept(study.results):
         failures = {} if report_only else run_all(study.runs, chosen)
         report = collect(study, _costs(study), failures)
         files = write(report, study.results)

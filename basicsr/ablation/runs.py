@@ -14,6 +14,7 @@ from queue import SimpleQueue
 
 from basicsr.ablation.study import Run
 from basicsr.registry import PACKAGE
+from basicsr.training.ownership import check_free
 from basicsr.utils.errors import UserError
 
 # commands of `basicsr` up to the first that fails; this checkout, whatever lies in the working directory
@@ -92,6 +93,10 @@ def _evaluated(run: Run) -> bool:
 
 def _train_and_evaluate(run: Run, gpu: str, children: set[subprocess.Popen]) -> str:
     """'' or the reason of the failure."""
+    try:
+        check_free(run.folder)
+    except UserError as error:  # what an earlier start of the study has left, or a training; its log stays its own
+        return str(error)
     run.start_record()
     options = ['--opt', str(run.file), *run.overrides]
     steps = [['evaluate', *options, '--weights', str(run.weights), '--output_dir', str(run.results), '--no_images']]

@@ -17,10 +17,13 @@ from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, with_defaults
 from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import dump_yaml, read_yaml
+from basicsr.training.ownership import check_free
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write, write_json
-from basicsr.utils.names import namesake
+from basicsr.utils.names import checked, namesake
 from basicsr.utils.values import Count, PathName
+
+OTHERWISE = 'give this study another name, or wait for its end'
 
 
 class PaperNumbers(Block):
@@ -71,12 +74,18 @@ class Run:
     @property
     def record(self) -> Path:
         """The options that the run was started with."""
-        return Path(self.opt['path']['experiments_root']).with_suffix('.json')
+        return self.folder.with_name(
+            f'{self.folder.name}.json')  # not `with_suffix`: 'lr 0.1' and 'lr 0.2' are two variants
 
     @property
     def log(self) -> Path:
         """What the processes of the run printed."""
         return self.record.with_suffix('.log')
+
+    @property
+    def folder(self) -> Path:
+        """Of weights, states and curves; a process that trains owns it."""
+        return Path(self.opt['path']['experiments_root'])
 
     @property
     def metrics(self) -> Path:
@@ -111,18 +120,19 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
         root: folder of `experiments/` and `results/`.
 
     Raises:
-        UserError: lists every mistake of the study file and of the options of its variants.
+        UserError: lists every mistake of the study file and of the options of its variants, or says which process is at
+            this study.
     """
     path = Path(path).expanduser()
     data, source = read_yaml(path)
     problems = Problems(source)
     options = check_block(StudyOptions, data, (), problems) or {}
     listed: Any = options.get('variants', data.get('variants'))
-    checked = [
+    entries = [
         check_block(VariantOptions, v, ('variants', i), problems)
         for i, v in enumerate(listed if isinstance(listed, list) else [])
     ]
-    variants = [variant or {} for variant in checked]  # what has mistakes is nothing; they are raised below
+    variants = [variant or {} for variant in entries]  # what has mistakes is nothing; they are raised below
     names = [v['name'] for v in variants if v]
     for i, variant in enumerate(variants):
         if variant and namesake(_slug(variant['name']), [_slug(v['name']) for v in variants[:i] if v]) is not None:
@@ -135,8 +145,10 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
             problems.add(('variants', i), 'needs an option file (opt), as the study has no base')
     raise_mistakes(source.file, problems.texts())
 
-    study = Study(options.get('name') or path.name.split('.')[0], reference, Path())
+    stem = path.name.split('.')[0]
+    study = Study(options.get('name') or checked(stem, f"the name of '{path}' before its first dot"), reference, Path())
     study.results = root / 'results' / study.name
+    check_free(study.results, otherwise=OTHERWISE)
     base = options.get('base')
     if isinstance(base, dict):
         with atomic_write(study.results / 'base.yml', 'w') as out:
@@ -203,14 +215,13 @@ def _runs(study: Study, variant: str, file: Path, changes: dict[str, Any], seeds
 
 def _check_record(run: Run) -> None:
     """Folders of a run with other options are neither continued nor taken for this one."""
-    folder = Path(run.opt['path']['experiments_root'])
     started = run.weights.is_file() or any(Path(run.opt['path']['training_states']).glob('*.state'))
     if not started:
         return
     before = with_defaults(json.loads(run.record.read_text(encoding='utf-8'))) if run.record.is_file() else {}
     different = _differences(before, run.opt)
     if different:
-        raise UserError(f"'{folder}' was trained with other options ({', '.join(different[:5])}); give the study"
+        raise UserError(f"'{run.folder}' was trained with other options ({', '.join(different[:5])}); give the study"
                         ' another name, or remove the folder')
 
 

@@ -85,8 +85,8 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems, 
         problems.add(
             here, f"unknown dataset block.{nearest(key, ['train', 'val', 'test'])}"
             ' Allowed: train, val, val_1, ..., test, test_1, ...')
-    elif name_mistake(str(key)):
-        problems.add(here, f'{name_mistake(str(key))}, not {key!r}')
+    elif mistake := _key_mistake(str(key)):
+        problems.add(here, f'{mistake}, not {key!r}')
     block.setdefault('scale', 1 if problems.wrong(('scale', )) else opt.get('scale', 1))
     block.setdefault('name', str(key))
     name = block.get('type')
@@ -109,6 +109,11 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems, 
         _cache(block, key, here, problems)
     if checked is not None:
         blocks[key] = checked
+
+
+def _key_mistake(key: str) -> str:
+    """What is wrong with a key, which is the name of its set where the block gives none; behind `val_` stands a name."""
+    return name_mistake(key) or (name_mistake(key.partition('_')[2]) if '_' in key else '')
 
 
 def _cache(block: dict[str, Any], key: str, here: Path, problems: Problems) -> None:

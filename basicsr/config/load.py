@@ -122,6 +122,9 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
         if len(stages) > 1 and is_train:
             opt['path']['pretrain_network_g'] = str(_last_weights(opt['path'], root, f"{opt['name']}_{stages[-2]}"))
         opt['name'] += f'_{stages[-1]}'
+    if name_mistake(opt['name']):  # each of what was joined is a name
+        place = ('stages', len(stages) - 1, 'name') if stages else ('name', )
+        problems.add(place, f"the run's whole name {name_mistake(opt['name'])}, not {opt['name']!r}")
     opt['is_train'], opt['auto_resume'] = is_train, auto_resume
     for key, block in opt['datasets'].items():
         block['phase'], block['block'] = key.split('_')[0], key

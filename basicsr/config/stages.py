@@ -11,7 +11,7 @@ from typing import Any
 from basicsr.config.overrides import set_option, split_path
 from basicsr.config.report import Problems
 from basicsr.utils.errors import UserError
-from basicsr.utils.names import namesake, quoted
+from basicsr.utils.names import name_mistake, namesake, quoted
 
 _START = ('path.pretrain_network_g', 'path.fine_tune_from')
 
@@ -29,6 +29,8 @@ def stage_names(data: dict[str, Any], problems: Problems) -> list[str]:
         name = stage.get('name') if isinstance(stage, dict) else None
         if not re.fullmatch(r'[\w.-]+', str(name)) or name is None:
             problems.add(('stages', i), 'must be a mapping with a name of letters, digits, _ . - and options to change')
+        elif name_mistake(str(name)):
+            problems.add(('stages', i, 'name'), f'{name_mistake(str(name))}, not {str(name)!r}')
         elif (same := namesake(str(name), names)) is not None:
             problems.add(('stages', i, 'name'), f'there are two stages called {quoted(str(name), same)}'.rstrip(','))
         names.append(str(name))

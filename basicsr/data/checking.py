@@ -12,7 +12,7 @@ from basicsr.config import LoadedOptions
 from basicsr.config.signatures import signature_of
 from basicsr.data import build_dataset
 from basicsr.data.loader import Failed, SeededSamples
-from basicsr.data.pairing import is_its_own_truth
+from basicsr.data.pairing import file_of, is_its_own_truth
 from basicsr.data.protocol import about
 from basicsr.data.task_samples import Incomplete
 from basicsr.metrics import is_measured, needs_gt, too_small
@@ -83,14 +83,15 @@ def _check(key: str, block: dict, metrics: dict[str, dict]) -> list[str]:
         sizes[f'{w}x{h}'] += 1
         if 'gt' in sample and sample['gt'].shape[-2:] != (h * block['scale'], w * block['scale']):
             mistakes.append(
-                f"datasets.{key}: '{sample['gt_path']}' does not have the size of its input times the scale")
+                f"datasets.{key}: '{file_of(sample, block, 'gt')}' does not have the size of its input times the scale")
         size = h * block['scale'], w * block['scale']
         small = [] if block['phase'] == 'train' else [
             label for label, metric in metrics.items()
             if ('gt' in sample or not needs_gt(metric)) and not is_measured(size, metric)
         ]
         if small:
-            mistakes.append(f"datasets.{key}: '{sample['lq_path']}' {too_small(size, metrics, small, block['scale'])}")
+            mistakes.append(
+                f"datasets.{key}: '{file_of(sample, block)}' {too_small(size, metrics, small, block['scale'])}")
     common = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))
     print(f"datasets.{key} ({block['type']}): {counted(len(dataset), 'sample')}, {counted(len(mistakes), 'mistake')};"
           f' sizes: {common}')

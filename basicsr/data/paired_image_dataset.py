@@ -100,21 +100,22 @@ class PairedImageDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = self.read_pair(index)
+        name = self.reader.full_name(gt_path, 'gt')
         # what has the size of the input goes through the same crop and turn
         lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
         if self.training:
             # on the file's own integers: a crop and a flip are then views, and only the patch becomes float
             if self.gt_size:
-                gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, gt_path)
+                gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, name)
             else:
-                check_sizes(gt, lq, self.scale, gt_path)
+                check_sizes(gt, lq, self.scale, name)
             turn = self.random_turn()
             gt, *lqs = (turn(img) for img in (gt, *lqs))
             exposure = self.random_exposure(*gt.shape[:2])
             if exposure is not None:
                 lqs[0] = exposed(gt, exposure)
         else:
-            self.check_pair(gt.shape[:2], lq.shape[:2], gt_path)
+            self.check_pair(gt.shape[:2], lq.shape[:2], name)
             gt = gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
         item: dict[str, Any] = {
             'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path
@@ -133,7 +134,7 @@ class PairedImageDataset(Dataset):
         if self.resize:
             height, width = self.resize
             return height // self.scale, width // self.scale
-        self.check_pair(gt, lq, gt_path)
+        self.check_pair(gt, lq, self.reader.full_name(gt_path, 'gt'))
         if self.maps:
             self.maps.check(Path(lq_path).stem, *lq)
         return lq

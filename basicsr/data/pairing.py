@@ -12,7 +12,7 @@ from basicsr.utils.files import IMAGE_SUFFIXES, read_text, scan_images
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import normal
 from basicsr.utils.notes import note
-from basicsr.utils.storage import read_lmdb_keys
+from basicsr.utils.storage import full_name, read_lmdb_keys
 
 
 class Keyed(tuple):
@@ -50,6 +50,11 @@ def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path
     if others:
         get_root_logger().info(f"'{folder}': {counted(len(found.images), 'image')}; passed over: {others}")
     return [path / image for image in found.images]
+
+
+def file_of(item: Mapping[str, Any], block: Mapping[str, Any], side: str = 'lq') -> str:
+    """What messages call the input of an item, or its ground truth ('gt'); `block`: of options, with the roots."""
+    return full_name(block.get(f'dataroot_{side}'), item[f'{side}_path'])
 
 
 def is_its_own_truth(item: Mapping[str, Any], block: Mapping[str, Any]) -> bool:

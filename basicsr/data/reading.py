@@ -17,7 +17,7 @@ from basicsr.utils.errors import UserError, describe_os_error, naming
 from basicsr.utils.image_header import Ends, Header, read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.storage import FileClient
+from basicsr.utils.storage import FileClient, full_name, is_database
 
 _FIRST, _LAST = 1 << 16, 1 << 12  # bytes: the header of a PNG, EXIF data of a JPEG; the end of either
 _LOOKED_AT = 200
@@ -84,7 +84,7 @@ class ImageReader:
     """
 
     def __init__(self, io_backend: dict[str, Any] | None, roots: dict[str, str]):
-        self.is_lmdb = all(r.rstrip('/').endswith('.lmdb') for r in roots.values())
+        self.is_lmdb = all(map(is_database, roots.values()))
         backend = dict(io_backend) if io_backend else {}
         kind = backend.pop('type', 'lmdb' if self.is_lmdb else 'disk')
         if kind == 'lmdb' and not self.is_lmdb:
@@ -98,19 +98,20 @@ class ImageReader:
 
     def read(self, path: str, root: str) -> np.ndarray:
         """(H, W, 3) BGR, uint8 or uint16. Raises `UserError` naming the file when it is no complete image."""
-        return decode_image(self.client.get(path, root), f'{self.roots[root]}/{path}' if self.is_lmdb else path)
+        return decode_image(self.client.get(path, root), self.full_name(path, root))
+
+    def full_name(self, path: str, root: str) -> str:
+        """What messages call an image, see `basicsr.utils.storage.full_name`."""
+        return full_name(self.roots[root], path) if self.is_lmdb else path
 
     def size(self, path: str, root: str) -> tuple[int, int]:
         """(height, width) of what `read` gives, by the file's header; where that does not tell, the image is read.
 
         Raises `UserError` as `read` does, as far as the header and the file's length tell.
         """
-        if self.is_lmdb:
-            header, path_read = read_header(self.client.get(path, root)), f'{self.roots[root]}/{path}'
-        else:
-            header, path_read = head_of(path), path
+        header = read_header(self.client.get(path, root)) if self.is_lmdb else head_of(path)
         if header.refused:
-            raise UserError(f"'{path_read}' {header.refused}")
+            raise UserError(f"'{self.full_name(path, root)}' {header.refused}")
         return header.size or self.read(path, root).shape[:2]
 
     def remark(self, paths: list[str], what: str) -> None:

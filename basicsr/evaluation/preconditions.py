@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from basicsr.data.loader import Failed, ImageLoader, SeededSamples
-from basicsr.data.pairing import is_its_own_truth
+from basicsr.data.pairing import file_of, is_its_own_truth
 from basicsr.data.protocol import about
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Batch, Metrics, Restore, measure_all
@@ -33,7 +33,7 @@ def say_same_files(one: DataSet, name: str = '') -> None:
     item = SeededSamples(one.data, one.block)[(one.indices or [0])[0]]
     if isinstance(item, Mapping) and is_its_own_truth(item, one.block):
         get_root_logger().warning(
-            f"{_place(one) or f'{name}: '}the input '{item['lq_path']}' is its own ground truth, the"
+            f"{_place(one) or f'{name}: '}the input '{file_of(item, one.block)}' is its own ground truth, the"
             ' same file; are both meant to be in one folder?')
 
 
@@ -97,7 +97,7 @@ def check_sizes(one: DataSet, metrics: Metrics, sizes: Mapping[int, Size], scale
         if labels:  # a data set of others may have made another image of the file
             more = f' and {counted(count - 1, "other")}' if count > 1 else ''
             mistakes.append(
-                f"{_place(one)}'{item['lq_path']}' {too_small(size, metrics, labels, scale)}; leave out this"
+                f"{_place(one)}'{file_of(item, one.block)}' {too_small(size, metrics, labels, scale)}; leave out this"
                 f" image{more}, or the metric{'s' if len(labels) > 1 else ''}")
     if len(mistakes) == 1:
         raise UserError(mistakes[0])

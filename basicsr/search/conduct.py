@@ -19,6 +19,8 @@ from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import kept
 from basicsr.utils.names import checked
 
+_MOST_TRIALS = 999_999  # their numbers are part of the names of runs
+
 
 def conduct(search: Search, folder: Path) -> None:
     """Run the trials; print and write what they found, also when they are stopped.
@@ -54,6 +56,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
     check_training_data(opt['datasets']['train'])
     run = Path(opt['path']['experiments_root'])
     name = run.name if study_name is None else checked(study_name, '--study')
+    checked(f'{name}_trial{_MOST_TRIALS}', 'the name of the study with that of a trial behind it')
     folder = run.with_name(f'{name}_search')
     folder.mkdir(parents=True, exist_ok=True)
     study = studies.open_study(storage or f'sqlite:///{folder / "study.db"}', name, direction,

@@ -19,20 +19,22 @@ from basicsr.utils.files import archive_existing
 from basicsr.utils.logger import get_root_logger
 
 _LOCK, _OWNER = '.lock', '.owner.json'
+_OTHERWISE = 'give this run another name=, or wait for its end'
 
 
 @contextmanager
-def owned(folder: Path, archive: bool) -> Iterator[Path | None]:
+def owned(folder: Path, archive: bool, otherwise: str = _OTHERWISE) -> Iterator[Path | None]:
     """Own a folder, made where it is missing; yields what an earlier one of its name is called now, or None.
 
     Args:
         archive: rename an earlier folder of the name first, unless another process owns it.
+        otherwise: what to do where another process owns it.
 
     Raises:
         UserError: names the process that owns the folder.
     """
     archived = archived_unless_owned(folder) if archive else None
-    lock = _claim(folder) if folder.exists() else _make(folder)
+    lock = _claim(folder, otherwise) if folder.exists() else _make(folder, otherwise)
     try:
         yield archived
     finally:
@@ -60,11 +62,11 @@ def archived_unless_owned(folder: str | Path) -> Path | None:
         lock.release()
 
 
-def check_free(*folders: Path) -> None:
-    """Raise `UserError` where another process owns one of the folders."""
+def check_free(*folders: Path, otherwise: str = _OTHERWISE) -> None:
+    """Raise `UserError` where another process owns one of the folders. `otherwise`: see `owned`."""
     for folder in folders:
         if (folder / _LOCK).exists():
-            _claim(folder).release()
+            _claim(folder, otherwise).release()
 
 
 def check_makeable(*folders: Path) -> None:
@@ -77,28 +79,27 @@ def check_makeable(*folders: Path) -> None:
             raise UserError(f"'{folder}' cannot be made: '{place}' may not be written to")
 
 
-def _make(folder: Path) -> FileLock:
+def _make(folder: Path, otherwise: str) -> FileLock:
     """A new folder, which appears with its owner: between making and claiming, another process could claim it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f'.{folder.name[:32]}.{secrets.token_hex(4)}.tmp')
     new.mkdir()
-    lock = _claim(new)
+    lock = _claim(new, otherwise)
     try:
         new.rename(folder)
     except OSError:  # it is there by now
         lock.release()
         shutil.rmtree(new, ignore_errors=True)
-        return _claim(folder)
+        return _claim(folder, otherwise)
     return lock
 
 
-def _claim(folder: Path) -> FileLock:
+def _claim(folder: Path, otherwise: str = _OTHERWISE) -> FileLock:
     lock = FileLock(str(folder / _LOCK), timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(
-            f"'{folder}' is in use by {_owner(folder)}; give this run another name=, or wait for its end") from None
+        raise UserError(f"'{folder}' is in use by {_owner(folder)}; {otherwise}") from None
     except NotImplementedError:
         get_root_logger().warning(
             f"the file system of '{folder}' knows no locks: a second start of the same name is not"

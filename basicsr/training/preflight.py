@@ -11,6 +11,7 @@ from basicsr.config.report import raise_mistakes
 from basicsr.data import build_dataset
 from basicsr.data.build import build_val_data
 from basicsr.data.loader import ImageLoader, Samples
+from basicsr.data.pairing import file_of
 from basicsr.data.protocol import about
 from basicsr.data.resident_loader import ResidentLoader
 from basicsr.evaluation.data_sets import DataSet, of_loader
@@ -72,9 +73,9 @@ def check_channels(opt: dict[str, Any], loaders: Sequence[ImageLoader | Resident
             continue
         given = len(sample['lq'])
         if given != wanted:
-            raise UserError(
-                f"datasets.{loader.dataset.opt['block']}: images have {given} channels ('{sample['lq_path']}'),"
-                f" but network_g ({opt['network_g']['type']}) takes {wanted}")
+            raise UserError(f"datasets.{loader.dataset.opt['block']}: images have {given} channels"
+                            f" ('{file_of(sample, loader.dataset.opt)}'),"
+                            f" but network_g ({opt['network_g']['type']}) takes {wanted}")
 
 
 def check_validation(opt: dict[str, Any], model: Any, loaders: Sequence[ImageLoader],

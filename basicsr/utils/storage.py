@@ -17,6 +17,16 @@ from basicsr.utils.names import name_bytes
 _OPEN: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
 
 
+def is_database(root: Any) -> bool:
+    """Whether a root of images is a database, by its name."""
+    return isinstance(root, str) and root.rstrip('/').endswith('.lmdb')
+
+
+def full_name(root: Any, path: str) -> str:
+    """What messages call an image: its path, or that of its database with the entry behind it."""
+    return f"{root.rstrip('/')}/{path}" if is_database(root) else path
+
+
 class FileClient:
     """BasicSR's reader of bytes.
 

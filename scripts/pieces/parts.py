@@ -10,85 +10,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import tarfile
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+from pieces.streams import Cutter, Joiner
 
 from basicsr.utils.errors import UserError
-from basicsr.utils.names import checked
+from basicsr.utils.names import below
 
 _LIST = '.parts.json'
 
 
-class _Cutter(io.RawIOBase):
-    """What is written goes into files of at most `size` bytes, one after the other; those not in `wanted` are only named."""
-
-    def __init__(self, folder: Path, label: str, size: int, wanted: Container[int] | None):
-        self.folder, self.label, self.size, self.wanted = folder, label, size, wanted
-        self.parts: list[dict] = []
-        self.file, self.room = None, 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data) -> int:
-        rest = memoryview(data).cast('B')
-        length = len(rest)
-        while rest:
-            if not self.room:
-                self._next()
-            chunk, rest = rest[:self.room], rest[self.room:]
-            if self.file:
-                self.file.write(chunk)
-            self.digest.update(chunk)
-            self.room -= len(chunk)
-            self.parts[-1]['bytes'] += len(chunk)
-        return length
-
-    def _next(self) -> None:
-        self._end()
-        number = len(self.parts)
-        self.parts.append({'file': f'{self.label}_{number:03d}.part', 'bytes': 0})
-        write = self.wanted is None or number in self.wanted
-        self.file = (self.folder / self.parts[-1]['file']).open('wb') if write else None
-        self.room, self.digest = self.size, hashlib.sha256()
-
-    def _end(self) -> None:
-        if self.parts:
-            self.parts[-1]['sha256'] = self.digest.hexdigest()
-        if self.file:
-            self.file.close()
-            self.file = None
-
-    def close(self) -> None:
-        if not self.closed:
-            self._end()
-        super().close()
-
-
-class _Joiner(io.RawIOBase):
-    """The content of files, one after the other."""
-
-    def __init__(self, files: Iterable[Path]):
-        self.files, self.file = iter(files), None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        while True:
-            if self.file is None:
-                path = next(self.files, None)
-                if path is None:
-                    return 0
-                self.file = path.open('rb')
-            count = self.file.readinto(buffer)
-            if count:
-                return count
-            self.file.close()
-            self.file = None
+class _Listed(NamedTuple):
+    """What a list says: how many files there are, and name and SHA-256 of each part."""
+    files: int
+    parts: dict[str, str]
 
 
 def cut(files: Mapping[str, Path], folder: Path, label: str, size: int,
@@ -97,48 +37,82 @@ def cut(files: Mapping[str, Path], folder: Path, label: str, size: int,
 
     Args:
         files: path in the archive, with '/', to file.
-        folder: where they go; the parts that are there, of whatever packing, are removed.
+        folder: where they go. Parts that a list of the same label names are removed first; other files stay.
         label: begins the parts' names.
         size: most bytes of a part.
         wanted: numbers of the parts to write, default all; the list names all.
 
     Returns:
         The names of all parts.
+
+    Raises:
+        UserError: a file of such a name is there that is not known to be a part.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob('*.part'), *folder.glob(f'*{_LIST}')):
-        old.unlink()
-    cutter = _Cutter(folder, label, size, wanted)
-    with io.BufferedWriter(cutter, 1 << 20) as stream, \
-            tarfile.open(fileobj=stream, mode='w|', dereference=True) as archive:
-        for name, path in files.items():
-            archive.add(path, name, recursive=False, filter=_without_owner_and_time)
-    text = json.dumps({'files': len(files), 'parts': cutter.parts}, indent=1)
-    (folder / f'{label}{_LIST}').write_text(text, encoding='utf-8')
+    for old in _earlier(folder, label):
+        old.unlink(missing_ok=True)
+    cutter = Cutter(folder, label, size, wanted)
+    try:
+        with io.BufferedWriter(cutter, 1 << 20) as stream, \
+                tarfile.open(fileobj=stream, mode='w|', dereference=True) as archive:
+            for name, path in files.items():
+                archive.add(path, name, recursive=False, filter=_without_owner_and_time)
+        text = json.dumps({'files': len(files), 'parts': cutter.parts}, indent=1)
+        (folder / f'{label}{_LIST}').write_text(text, encoding='utf-8')
+    except BaseException:  # no list would ever name them
+        for part in cutter.parts:
+            (folder / part['file']).unlink(missing_ok=True)
+        raise
     return [part['file'] for part in cutter.parts]
+
+
+def _earlier(folder: Path, label: str) -> list[Path]:
+    """The parts of this label in a folder and their list. Raises `UserError` for files of such names that are none."""
+    listing = folder / f'{label}{_LIST}'
+    own: list[Path] = []
+    if listing.exists():
+        try:
+            own = [*(folder / name for name in _read_list(listing).parts), listing]
+        except UserError:
+            raise UserError(f"'{listing}' is no list of parts; move it away, or choose another folder") from None
+    name = re.compile(rf'{re.escape(label)}_\d{{3,}}\.part')
+    others = sorted(path for path in folder.iterdir() if name.fullmatch(path.name) and path not in own)
+    if others:
+        raise UserError(f"'{others[0]}' is named by no list of parts; move it away, or choose another folder")
+    return own
 
 
 def collect(sources: Iterable[Path], folder: Path) -> dict[str, list[str]]:
     """Copy lists and parts from folders into `folder`. Returns, for each list there, the parts that are still missing.
 
-    A list that replaces another one of its label removes the parts that belong to the old one. Raises `UserError` for
-    damaged parts, and when there is nothing to copy.
+    A list that replaces another one of its label removes the parts that belong to the old one. Raises `UserError` where
+    there is nothing to copy; for a list that is none, before anything is copied; and for what is damaged in `folder`,
+    which is removed there, so that it can be carried again.
     """
-    sources, found = list(sources), []
+    sources, lists, parts = list(sources), list[Path](), list[Path]()
     for source in sources:
         if not source.is_dir():
             raise UserError(f"'{source}' is not a folder")
-        found += sorted(source.glob(f'*{_LIST}')) + sorted(source.glob('*.part'))
-    if not any(path.suffix == '.part' for path in found):
+        lists += sorted(source.glob(f'*{_LIST}'))
+        parts += sorted(path for path in source.glob('*.part') if not path.is_dir())
+    if not parts:
         raise UserError(f"there are no parts (*.part) in {', '.join(repr(str(s)) for s in sources)}")
+    for path in lists:
+        _read_list(path)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in found:
+    for path in (*lists, *parts):
         target = folder / path.name
         if path.name.endswith(_LIST) and target.is_file() and target.read_bytes() != path.read_bytes():
             for old in _parts_of(folder, path.name.removesuffix(_LIST)):
                 old.unlink()
         if path.resolve() != target.resolve():
             shutil.copyfile(path, target)
+    for listing in sorted(folder.glob(f'*{_LIST}')):
+        try:
+            _read_list(listing)
+        except UserError:
+            listing.unlink()
+            raise
     return waiting(folder, check=True)
 
 
@@ -148,27 +122,28 @@ def waiting(folder: Path, check: bool = False) -> dict[str, list[str]]:
 
 
 def join(folder: Path, label: str, target: Path) -> list[str]:
-    """Unpack the parts of `label` below `target`, over files of the same names. Returns the names; see `remove`."""
+    """Unpack the parts of `label` below `target`, over files of the same names. Returns the names; see `remove`.
+
+    Raises `UserError` where they hold anything but the files that were packed; some of these may be there by then.
+    """
+    listing = folder / f'{label}{_LIST}'
+    listed = _read_list(listing)
+    files, what = [folder / name for name in listed.parts], f"the parts of '{listing}'"
     target.mkdir(parents=True, exist_ok=True)
-    names = []
-    with _archive(folder, label) as archive:
-        for member in archive:
-            archive.extract(member, target, filter='data')  # nothing outside of `target`
-            names.append(member.name)
-    return names
-
-
-def held(folder: Path, label: str) -> list[str]:
-    """The names of the files in the parts of `label`."""
-    with _archive(folder, label) as archive:
-        return [member.name for member in archive]
-
-
-@contextmanager
-def _archive(folder: Path, label: str) -> Iterator[tarfile.TarFile]:
-    files = [folder / part['file'] for part in _read_list(folder / f'{label}{_LIST}')]
-    with io.BufferedReader(_Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
-        yield archive
+    names: dict[str, None] = {}
+    try:
+        with io.BufferedReader(Joiner(files), 1 << 20) as stream, tarfile.open(fileobj=stream, mode='r|') as archive:
+            for member in archive:
+                below(target, member.name, what=what)
+                if not member.isreg():
+                    raise UserError(f"{what} hold '{member.name}', which is no file; make them again")
+                archive.extract(member, target, filter='data')
+                names[member.name] = None
+    except (tarfile.TarError, ValueError) as error:
+        raise UserError(f'{what} are no whole archive ({error}); make them again') from error
+    if len(names) != listed.files:
+        raise UserError(f'{what} hold {len(names)} files of {listed.files}; make them again')
+    return list(names)
 
 
 def remove(folder: Path, label: str) -> None:
@@ -184,28 +159,29 @@ def _without_owner_and_time(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _read_list(listing: Path) -> list[dict]:
-    """The parts that a list names, each `{file, bytes, sha256}`. Raises `UserError` for what is no such list."""
+def _read_list(listing: Path) -> _Listed:
+    """Raises `UserError` for what is no list of parts: of one label, numbered from 0, beside it."""
+    label = listing.name.removesuffix(_LIST)
     try:
-        parts = json.loads(listing.read_text(encoding='utf-8'))['parts']
-        for part in parts:
-            if not isinstance(part['sha256'], str) or not part['file'].endswith('.part'):
-                raise ValueError
-            checked(part['file'], f"'{listing}' names a part that is no file beside it")
-        return list(parts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        content = json.loads(listing.read_text(encoding='utf-8'))
+        parts = {part['file']: part['sha256'] for part in content['parts']}
+        right = parts and list(parts) == [f'{label}_{number:03d}.part' for number in range(len(content['parts']))]
+        if not right or not isinstance(content['files'], int) or not all(isinstance(s, str) for s in parts.values()):
+            raise ValueError
+        return _Listed(content['files'], parts)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last for brackets in brackets
         raise UserError(f"'{listing}' is damaged, or no list of parts; carry it again") from error
 
 
 def _missing(listing: Path, check: bool) -> list[str]:
     missing = []
-    for part in _read_list(listing):
-        path = listing.parent / part['file']
+    for name, digest in _read_list(listing).parts.items():
+        path = listing.parent / name
         if not path.is_file():
-            missing.append(part['file'])
-        elif check and _sha256(path) != part['sha256']:
+            missing.append(name)
+        elif check and _sha256(path) != digest:
             path.unlink()
-            raise UserError(f"'{part['file']}' is damaged or belongs to another packing; carry it again")
+            raise UserError(f"'{name}' is damaged or belongs to another packing; carry it again")
     return missing
 
 
