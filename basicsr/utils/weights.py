@@ -190,7 +190,7 @@ def safetensors_bytes(state: dict[str, torch.Tensor], network: dict[str, Any], *
     """What `save_safetensors` writes."""
     from safetensors.torch import save
     return save({k: v.contiguous() for k, v in state.items()},
-                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})
+                {'format': 'pt', 'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})
 
 
 def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
