@@ -1,4 +1,4 @@
-"""Files from the web and from Google Drive, by the real clients, from a server on this machine: whole and right, or not at all."""
+"""Files from the web and from Google Drive by the real clients, from a server on this machine: whole and right, or not at all."""
 from __future__ import annotations
 
 import hashlib
@@ -79,7 +79,8 @@ def test_what_is_no_address_is_told(text, message):
 def test_a_file_is_fetched_once_and_compared_from_then_on(server, tmp_path, messages):
     source = WebFile(f'{server.url}/net.pth')
     first, second = fetch(source), fetch(source)
-    assert first.path.read_bytes() == CONTENT and first.path.name == 'net.pth' and (first.first, second.first) == (True, False)
+    assert first.path.read_bytes() == CONTENT and first.path.name == 'net.pth' and (first.first,
+                                                                                    second.first) == (True, False)
     assert second.path == first.path and len(server.asked) == 1 and left(tmp_path) == ['net.pth', 'source.json']
     assert f'512,000 bytes, SHA-256 {SUM} (not known before, and compared with from now on)' in messages[0]
     assert messages[1].endswith('SHA-256 as at its first fetch')
@@ -95,7 +96,8 @@ def test_a_known_sum_is_checked_and_said(server, tmp_path, messages):
     for known in (SUM, ends):
         fetch(source, Expected(len(CONTENT), known), again=True)
         fetch(source, Expected(len(CONTENT), known))
-    assert sum('(as published)' in text for text in messages) == sum('SHA-256 as published' in text for text in messages) == 2
+    assert sum('(as published)' in text for text in messages) == sum('SHA-256 as published' in text
+                                                                     for text in messages) == 2
     assert 'its SHA-256 is' in refusal(source, Expected(sha256='0' * 64))  # of a file that is here
 
 
@@ -159,7 +161,9 @@ def test_a_file_that_has_become_shorter_is_begun_anew(server, monkeypatch):
 
 
 def test_redirects_are_followed_to_safe_places_only(server, tmp_path):
-    server.redirects |= {'/a': f'{server.url}/b', '/b': '/net.pth', '/c': 'http://example.com/net.pth', '/d': 'file:///etc/passwd'}
+    server.redirects |= {
+        '/a': f'{server.url}/b', '/b': '/net.pth', '/c': 'http://example.com/net.pth', '/d': 'file:///etc/passwd'
+    }
     found = fetch(WebFile(f'{server.url}/a'))
     assert found.path.read_bytes() == CONTENT and found.path.name == 'a'
     assert "'http://example.com/net.pth': weights are fetched by https:// only" in refusal(WebFile(f'{server.url}/c'))
@@ -266,9 +270,8 @@ def shared(server, monkeypatch):
 def test_the_page_of_google_drive_is_answered(shared):
     found = fetch(DriveFile('abc'))
     assert found.path.read_bytes() == CONTENT and found.path.name == 'net.pth'
-    assert [path for _, path, _ in shared.asked] == [
-        '/uc?export=download&id=abc', '/download?id=abc&export=download&confirm=t&uuid=1%262'
-    ]
+    assert [path for _, path, _ in shared.asked
+            ] == ['/uc?export=download&id=abc', '/download?id=abc&export=download&confirm=t&uuid=1%262']
 
 
 def test_a_small_file_of_google_drive_comes_without_a_page(shared):

@@ -32,10 +32,7 @@ NETWORKS = [
     {'type': 'DarkIR', 'width': 4},
     {'type': 'NAFNet', 'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]},
     {'type': 'MambaIR', 'embed_dim': 30, 'depths': [1], 'd_state': 2, 'mlp_ratio': 1.2},
-    {
-        'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_dec_blocks': [1, 1, 1],
-        'num_refinement_blocks': 1
-    },
+    {'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_dec_blocks': [1, 1, 1], 'num_refinement_blocks': 1},
     {'type': 'PromptIR', 'num_blocks': [0, 1, 0, 1], 'num_refinement_blocks': 0},
 ]
 HYPER_PARAMETERS = {

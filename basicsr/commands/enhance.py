@@ -17,9 +17,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', type=as_stored, metavar='INPUT', help='an image, or a folder of images')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
-    parser.add_argument(
-        '--weights', metavar='FILE',
-        help=f'.pth or .safetensors, {OTHER_WEIGHTS}; default: those that come with the toolbox')
+    parser.add_argument('--weights', metavar='FILE',
+                        help=f'.pth or .safetensors, {OTHER_WEIGHTS}; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')

@@ -17,9 +17,8 @@ from basicsr.utils.pretrained import OTHER_WEIGHTS, locate
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
-    parser.add_argument(
-        '--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
-        help=f'a file, {OTHER_WEIGHTS}; several make one table; default path.pretrain_network_g')
+    parser.add_argument('--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
+                        help=f'a file, {OTHER_WEIGHTS}; several make one table; default path.pretrain_network_g')
     parser.add_argument('--key', help='entry of the weight files; default what --opt says, else params_ema, params')
     parser.add_argument('--degraded_dir', type=as_stored, metavar='DIR',
                         help='a folder of images instead of data sets of an option file')

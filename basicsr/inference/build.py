@@ -11,8 +11,8 @@ from basicsr.utils.pretrained import WeightFile
 from basicsr.weights.network import load_described
 
 
-def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None = None, key: str | None = None, device: str = 'auto',
-                   **settings: Any) -> ImageRestorer:
+def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None = None, key: str | None = None,
+                   device: str = 'auto', **settings: Any) -> ImageRestorer:
     """The network of a weight file as an option file says it runs, or as the weights say.
 
     Args:

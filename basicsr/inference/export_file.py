@@ -17,8 +17,8 @@ _TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
 _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.selective_scan'}
 
 
-def export_file(weights: str | Path | WeightFile, target: Path, height: int, width: int, network: dict[str, Any] | None = None,
-                key: str | None = None) -> Iterator[str]:
+def export_file(weights: str | Path | WeightFile, target: Path, height: int, width: int,
+                network: dict[str, Any] | None = None, key: str | None = None) -> Iterator[str]:
     """Write `target`, in the format of its suffix, and yield what there is to know about it.
 
     Args:

@@ -27,8 +27,9 @@ def photo_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
     weights = locate(weights)
     restorer = build_restorer(weights, opt, **settings)
     if restorer.channels not in (None, 1, 3):
-        raise UserError(f"the network of '{weights.path}' takes images of {restorer.channels} channels; photos have 3 (RGB)"
-                        ' or are turned to 1 (grey). Data sets of such images are for: basicsr test')
+        raise UserError(
+            f"the network of '{weights.path}' takes images of {restorer.channels} channels; photos have 3 (RGB)"
+            ' or are turned to 1 (grey). Data sets of such images are for: basicsr test')
     return restorer
 
 

@@ -100,7 +100,8 @@ def locate(given: str | Path | WeightFile, again: bool = False) -> WeightFile:
         source = read_address(name)
         fetched = cache.fetch(source, again=again)
         if fetched.first:
-            get_root_logger().info(f'licence of {source}: {fetched.licence or "nothing states it here, ask its authors"}')
+            get_root_logger().info(
+                f'licence of {source}: {fetched.licence or "nothing states it here, ask its authors"}')
         return WeightFile(fetched.path, source.title)
     names = [*known, *published]
     listed = f" Names: {some(names, 8)}{' (basicsr list weights)' if len(names) > 8 else ''}" if names else ''
@@ -139,8 +140,9 @@ def _published(name: str, row: Published, again: bool) -> WeightFile:
 def _got_by_hand(name: str, row: Published) -> Path:
     found = file_of(name, row)
     if found is None and row.by_hand:
-        raise UserError(f"the weights '{name}' have to be got by hand: get '{row.by_hand.file}' from {row.by_hand.where},"
-                        f" and save it as '{_places(name, row)[0]}'")
+        raise UserError(
+            f"the weights '{name}' have to be got by hand: get '{row.by_hand.file}' from {row.by_hand.where},"
+            f" and save it as '{_places(name, row)[0]}'")
     return Path(str(found))
 
 

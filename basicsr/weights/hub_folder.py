@@ -44,8 +44,9 @@ def options_beside(file: Path, loaded: Weights) -> dict[str, Any] | None:
         if taken.open or given.keys() <= taken.fields.keys():
             return network | {'type': name} | given
     unknown = [key for key in given if key not in signature_of(ARCH_REGISTRY, network['type']).fields]
-    raise UserError(f"'{config}' has arguments that {network['type']} does not take: {some(unknown)}; correct it, or name the"
-                    ' network by an option file with --opt')
+    raise UserError(
+        f"'{config}' has arguments that {network['type']} does not take: {some(unknown)}; correct it, or name the"
+        ' network by an option file with --opt')
 
 
 def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any], card: str = '') -> None:
@@ -56,7 +57,8 @@ def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any],
         card: text of `README.md`, '' for none.
     """
     folder = Path(folder)
-    arguments = {k: default for k, (_, default) in signature_of(ARCH_REGISTRY, network['type']).fields.items()} | network
+    arguments = {k: default
+                 for k, (_, default) in signature_of(ARCH_REGISTRY, network['type']).fields.items()} | network
     written = {k: v for k, v in arguments.items() if k != 'type' and _is_json(v)}
     save_safetensors(folder / WEIGHTS, net.state_dict(), network)
     write_json(folder / CONFIG, written)

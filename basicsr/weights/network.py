@@ -17,7 +17,8 @@ from basicsr.weights.hub_folder import options_beside
 from basicsr.weights.semantic_prior import equip
 
 
-def load_network(weights: str | Path | WeightFile, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
+def load_network(weights: str | Path | WeightFile, network: dict[str, Any] | None = None,
+                 key: str | None = None) -> nn.Module:
     """The network of a weight file; see `load_described`."""
     return load_described(weights, network, key)[0]
 

@@ -99,7 +99,8 @@ def _known(source: Source, expected: Expected) -> Fetched | None:
         return None
     digest = sha256_of(path)
     if digest != record['sha256']:
-        raise UserError(f"'{path}' is no longer what was fetched from {source}; get it anew: basicsr fetch --again {source}")
+        raise UserError(
+            f"'{path}' is no longer what was fetched from {source}; get it anew: basicsr fetch --again {source}")
     expected.check(path, digest, str(source))
     get_root_logger().info(f'{source}: SHA-256 as ' + ('published' if expected.sha256 else 'at its first fetch'))
     return Fetched(path, digest, False)

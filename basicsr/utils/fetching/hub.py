@@ -29,18 +29,18 @@ def fetch_from_hub(source: HubFile, again: bool = False) -> InHub:
     Raises:
         UserError: without huggingface_hub; for what is not there, not open, or not to be reached.
     """
-    hub = _client()
+    client = _client()
     with _explained(source):
-        info = hub.HfApi().model_info(source.repository, revision=source.revision)
+        info = client.model_info(source.repository, revision=source.revision)
         files = [entry.rfilename for entry in info.siblings or []]
         file = source.file or _only_weights(source, files)
         if file not in files:
             raise UserError(f"'{source}': the repository has no file '{file}'.{nearest(file, files)}"
                             f" It has: {some(sorted(files), 10)}")
-        path = hub.hf_hub_download(source.repository, file, revision=info.sha, force_download=again)
+        path = client.hf_hub_download(source.repository, file, revision=info.sha, force_download=again)
         config = str(PurePosixPath(file).with_name('config.json'))
         if PurePosixPath(file).name == 'model.safetensors' and config in files:
-            hub.hf_hub_download(source.repository, config, revision=info.sha, force_download=again)
+            client.hf_hub_download(source.repository, config, revision=info.sha, force_download=again)
     tags = [tag.removeprefix('license:') for tag in info.tags or [] if tag.startswith('license:')]
     return InHub(Path(path), str(info.sha), file, tags[0] if tags else '')
 
@@ -60,7 +60,7 @@ def _client() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise UserError("weights on the hub need huggingface_hub: pip install 'retinexmamba[hub]'") from error
-    return huggingface_hub
+    return huggingface_hub.HfApi()
 
 
 def _only_weights(source: HubFile, files: list[str]) -> str:
@@ -88,7 +88,8 @@ def _explained(source: HubFile) -> Iterator[None]:
     except UserError:
         raise
     except errors.GatedRepoError as error:
-        raise UserError(f"'{source}' is given only to those who agree to its terms: agree at {page}, and {login}") from error
+        raise UserError(
+            f"'{source}' is given only to those who agree to its terms: agree at {page}, and {login}") from error
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"'{source}': there is no repository at {page}, or it is private; then {login}") from error
     except errors.RevisionNotFoundError as error:

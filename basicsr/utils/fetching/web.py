@@ -56,7 +56,8 @@ def download(url: str, part: Path, expected: int | None = None, next_url: Callab
             with _open(url, part) as response:
                 if response.headers.get_content_type() == 'text/html':
                     if next_url is None:
-                        raise UserError(f"'{url}' is a web page, not a file of weights; take the link of the file itself")
+                        raise UserError(
+                            f"'{url}' is a web page, not a file of weights; take the link of the file itself")
                     url, next_url = next_url(response.read(_PAGE).decode('utf-8', 'replace')), None
                     check_url(url)
                     continue
