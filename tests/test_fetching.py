@@ -1,4 +1,4 @@
-"""Files from the web and from Google Drive by the real clients, from a server on this machine: whole and right, or not at all."""
+"""Files from the web and from Google Drive by the real clients, from a server on this machine: whole, or not at all."""
 from __future__ import annotations
 
 import hashlib

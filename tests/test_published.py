@@ -1,4 +1,4 @@
-"""The table of what others have published: whether it is right, how its names are used, what is said of licences and figures."""
+"""The table of what others have published: whether it is right, how its names are used, what is said of them."""
 from __future__ import annotations
 
 import json
@@ -137,10 +137,10 @@ def test_option_files_take_names_and_addresses(table, tiny_options, tmp_path):
         load_options(options, ['path.pretrain_network_g=nett'], is_train=False)
 
 
-def test_training_starts_from_published_weights(table, start):
-    words = [f'network_g.{key}={value}' for key, value in NETWORK.items()]
-    code, run = start('tuned', 'path.pretrain_network_g=net', 'train.total_iter=1', *words)
-    assert code == 0 and (run / 'models' / 'net_g_latest.pth').is_file()
+def test_training_starts_from_published_weights(table, tiny_options, tmp_path):
+    options = tiny_options('tuned', network_g=NETWORK, path={'pretrain_network_g': 'net'}, train={'total_iter': 1})
+    assert basicsr(['train', str(options)]) == 0
+    assert (tmp_path / 'experiments' / 'tuned' / 'models' / 'net_g_latest.pth').is_file()
 
 
 def test_option_files_take_folders_of_the_hub(tiny_options, tmp_path):

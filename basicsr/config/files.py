@@ -87,7 +87,7 @@ def resolve_files(opt: dict[str, Any], problems: Problems, with_train: bool, che
 
 
 def find_named(value: str, found: Path | None = None) -> Path | None:
-    """The weight file of a name or address, which is fetched where it is not here; of a folder as the hub has them (`found`)."""
+    """The weight file of a name or address, which is fetched where it is not here; of a folder of the hub (`found`)."""
     if found is None:
         return find_weights(value) if value in read_manifest()['weights'] or is_fetched(value) else None
     return found / 'model.safetensors' if (found / 'model.safetensors').is_file() else None

@@ -1,4 +1,4 @@
-"""`pretrained_weights/published.json`: weights that others have published, by name; what is known of them, and what is claimed."""
+"""`pretrained_weights/published.json`: weights of others by name, what is known of them, and what is claimed."""
 from __future__ import annotations
 
 import json

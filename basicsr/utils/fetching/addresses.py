@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Union
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from basicsr.utils.errors import UserError
@@ -67,7 +66,7 @@ class DriveFile:
         return f'drive_{self.id[:8]}'
 
 
-Source = Union[HubFile, WebFile, DriveFile]
+Source = HubFile | WebFile | DriveFile
 
 
 def is_address(text: str) -> bool:

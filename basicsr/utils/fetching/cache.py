@@ -1,4 +1,4 @@
-"""Fetched weights, and what is known of each: `$BASICSR_WEIGHTS`, else `$XDG_CACHE_HOME/basicsr/weights`, else below `~/.cache`.
+"""Fetched weights, and what is known of each: in `$BASICSR_WEIGHTS`, else in `weights` of the cache folder.
 
 Every address has a folder with `source.json`: name of the file, bytes, SHA-256, on the hub its commit. Files of the hub are in
 the hub's own cache. A file takes its name when it is whole and what it should be; from then on it is compared with its record.
