@@ -47,7 +47,9 @@ class BuildWithWeights(build_py):
 def shipped():
     manifest = Path('pretrained_weights', 'manifest.json')
     weights = json.loads(manifest.read_text(encoding='utf-8'))['weights'] if manifest.is_file() else {}
-    return [str(manifest.with_name(entry['file'])) for entry in weights.values()] + [str(manifest)] * bool(weights)
+    files = [manifest.with_name(entry['file']) for entry in weights.values()] + [manifest] * bool(weights)
+    published = manifest.with_name('published.json')  # what can be fetched
+    return [str(file) for file in files + [published] * published.is_file()]
 
 
 setup(ext_modules=[] if sys.platform == 'win32' else [scan], cmdclass={'build_py': BuildWithWeights})

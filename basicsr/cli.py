@@ -16,6 +16,8 @@ _COMMANDS = {
     'search': ('basicsr.commands.search', 'search for the best options by many short runs'),
     'segment': ('basicsr.commands.segment', 'compute the semantic maps of a folder of images'),
     'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),
+    'fetch': ('basicsr.commands.fetch', 'fetch published weights ahead of time'),
+    'publish': ('basicsr.commands.publish', 'write a folder for a model hub: weights, arguments, model card'),
     'ablate': ('basicsr.commands.ablate', 'train the variants of a study, write one table of their results'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'throughput': ('basicsr.commands.throughput', 'how fast a training runs here, in which precision'),

@@ -18,6 +18,7 @@ from basicsr.evaluation.weight_files import own_folders
 from basicsr.test import main as run_test
 from basicsr.train import main as train_command
 from basicsr.utils.errors import UserError
+from basicsr.utils.pretrained import locate
 from basicsr.utils.weights import save_weights
 
 METRICS = {'psnr': {'type': 'calculate_psnr'}, 'mae': {'type': 'calculate_mae'}}
@@ -96,11 +97,11 @@ def test_two_weight_files_of_one_name_never_share_a_folder(tmp_path):
         file.parent.mkdir(parents=True)
         file.write_bytes(b'')
     above = tmp_path / 'results'
-    homes = [own_folders(above, [file])[0] for file in files]
+    homes = [own_folders(above, [locate(file)])[0] for file in files]
     assert [h.name for h in homes[:2]] == ['net_g_latest', 'b_net_g_latest'] and len(set(homes)) == 3
-    assert own_folders(above, files[::-1]) == homes[::-1]  # each comes back to its own
-    homes = own_folders(tmp_path / 'new', files)
-    assert len(set(homes)) == 3 and own_folders(tmp_path / 'new', files) == homes
+    assert own_folders(above, list(map(locate, files[::-1]))) == homes[::-1]  # each comes back to its own
+    homes = own_folders(tmp_path / 'new', list(map(locate, files)))
+    assert len(set(homes)) == 3 and own_folders(tmp_path / 'new', list(map(locate, files))) == homes
 
 
 def test_all_weight_files_are_tried_before_anything_is_written(pairs, tmp_path, capsys):

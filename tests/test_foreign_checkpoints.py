@@ -15,7 +15,8 @@ from basicsr.archs import build_network
 from basicsr.commands.enhance import main as enhance
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, imwrite
-from basicsr.utils.weights import load_weights
+from basicsr.utils.weights import WRAPPERS, load_weights, save_weights
+from basicsr.weights.fitting import load_into
 from basicsr.weights.network import load_network
 
 SMALL = {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
@@ -27,6 +28,12 @@ NETWORKS = [
     {'type': 'LoRa_Gate_Restormer', **SMALL},
     {'type': 'ImprovedLoRaGateRestormer', **SMALL},
     {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2},
+    {'type': 'CIDNet', 'channels': [4, 4, 8, 8], 'heads': [1, 1, 2, 2]},
+    {'type': 'DarkIR', 'width': 4},
+    {'type': 'NAFNet', 'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]},
+    {'type': 'MambaIR', 'embed_dim': 30, 'depths': [1], 'd_state': 2, 'mlp_ratio': 1.2},
+    {'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_dec_blocks': [1, 1, 1], 'num_refinement_blocks': 1},
+    {'type': 'PromptIR', 'num_blocks': [0, 1, 0, 1], 'num_refinement_blocks': 0},
 ]
 HYPER_PARAMETERS = {
     'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8],
@@ -51,7 +58,23 @@ FORMS = {
     'bare.pth': lambda state: {f'module.{k}': v for k, v in state.items()},
     'only_state.ckpt': lambda state: {'state_dict': {f'net.{k}': v for k, v in state.items()}},
     'last.ckpt': lambda state: lightning(state, {}),
+    'nameless.ckpt': lambda state: lightning(state),  # no hyper-parameters were saved
+    'model.ckpt': lambda state: wrapped(lightning(state), 'net.', 'model.'),
+    'compiled.ckpt': lambda state: wrapped(lightning(state), 'net.', 'net._orig_mod.'),
+    'epoch_99.pt': lambda state: {
+        'epoch': 99, 'model_state_dict': {f'module.{k}': v for k, v in state.items()}, 'loss': .1,
+        'optimizer_state_dict': {'state': {}, 'param_groups': []}
+    },
+    'gan.pth': lambda state: {'net_g': state, 'net_d': {'conv.weight': torch.ones(3)}},
+    'extracted.pth': lambda state: {f'net.{k}': v for k, v in state.items()},
+    'script.pth': lambda state: {'params': {f'module.model.{k}': v for k, v in state.items()}},
 }
+
+
+def wrapped(content, old, new):
+    """The same file of a module that calls its network otherwise."""
+    state = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in content['state_dict'].items()}
+    return content | {'state_dict': state}
 
 
 @pytest.fixture(scope='module', params=NETWORKS, ids=lambda n: n['type'])
@@ -162,3 +185,13 @@ def test_a_network_with_a_part_called_net_keeps_its_names(tmp_path):
     state = {'net.0.weight': torch.ones(2), 'head.weight': torch.ones(3)}
     torch.save({'state_dict': state}, tmp_path / 'w.pth')
     assert list(load_weights(tmp_path / 'w.pth').state) == list(state)
+
+
+@pytest.mark.parametrize('name', WRAPPERS)
+def test_names_of_wrappers_are_a_networks_own_where_it_has_them(tmp_path, name):
+    part = name.removesuffix('.')
+    mine, theirs = (torch.nn.ModuleDict({part: torch.nn.Conv2d(1, 1, 1)}) for _ in range(2))
+    save_weights(tmp_path / 'w.pth', {'params': theirs.state_dict()})
+    load_into(mine, load_weights(tmp_path / 'w.pth').state, 'w.pth')
+    load_into(mine[part], load_weights(tmp_path / 'w.pth').state, 'w.pth')
+    assert torch.equal(mine[part].weight, theirs[part].weight)

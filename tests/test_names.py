@@ -22,6 +22,7 @@ from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite
 from basicsr.utils.names import below, checked, namesake
+from basicsr.utils.pretrained import WeightFile
 
 sys.path.insert(0, str(ROOT / 'scripts'))
 from pieces import parts
@@ -98,7 +99,10 @@ def test_names_that_are_folders_of_their_own():
 
 
 def test_weights_whose_names_differ_in_case_alone(tmp_path):
-    files = [tmp_path / run / 'models' / f'{name}.pth' for run, name in (('a', 'net'), ('b', 'NET'), ('c', 'Net'))]
+    files = [
+        WeightFile(tmp_path / run / 'models' / f'{name}.pth', name)
+        for run, name in (('a', 'net'), ('b', 'NET'), ('c', 'Net'))
+    ]
     homes = own_folders(tmp_path / 'results', files)
     assert [home.name for home in homes] == ['net', 'b_NET', 'c_Net']
     assert own_folders(tmp_path / 'results', files[::-1]) == homes[::-1]

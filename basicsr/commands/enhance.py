@@ -8,7 +8,7 @@ from typing import Any
 
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.files import as_stored
-from basicsr.utils.pretrained import default_weights, describe_weights, find_weights
+from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, default_weights, describe_weights, locate
 
 _WHICH = 'which network? give --weights FILE (or --opt YAML with path.pretrain_network_g)'
 
@@ -17,10 +17,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', type=as_stored, metavar='INPUT', help='an image, or a folder of images')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
-    parser.add_argument(
-        '--weights', metavar='FILE',
-        help='.pth or .safetensors, which says itself which network it belongs to, or a name of'
-        ' `basicsr list weights`; default: those that come with the toolbox')
+    parser.add_argument('--weights', metavar='FILE',
+                        help=f'.pth or .safetensors, {OTHER_WEIGHTS}; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
@@ -47,16 +45,16 @@ def run(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _weights(args: argparse.Namespace) -> tuple[Path, dict[str, Any] | None]:
+def _weights(args: argparse.Namespace) -> tuple[WeightFile, dict[str, Any] | None]:
     """The weight file, and the content of the option file where one is given."""
     if not args.opt:
-        return find_weights(args.weights or _default()), None
+        return locate(args.weights or _default()), None
     from basicsr.config import load_options
     opt = load_options(args.opt, is_train=False, check_files=False).opt
     weights = args.weights or opt['path'].get('pretrain_network_g')
     if not weights:
         raise UserError(_WHICH)
-    return find_weights(weights), opt
+    return locate(weights), opt
 
 
 def _default() -> str:

@@ -8,18 +8,17 @@ from typing import Any
 
 from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, counted, run_main
+from basicsr.utils.fetching.addresses import is_address
 from basicsr.utils.files import as_stored
 from basicsr.utils.names import checked
-from basicsr.utils.pretrained import find_weights
+from basicsr.utils.pretrained import OTHER_WEIGHTS, locate
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file; its val* and test* data sets are evaluated')
-    parser.add_argument(
-        '--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
-        help='files, or names of `basicsr list weights`: several make one table;'
-        ' default path.pretrain_network_g')
+    parser.add_argument('--weights', '--checkpoint', nargs='+', metavar='FILE', default=[],
+                        help=f'a file, {OTHER_WEIGHTS}; several make one table; default path.pretrain_network_g')
     parser.add_argument('--key', help='entry of the weight files; default what --opt says, else params_ema, params')
     parser.add_argument('--degraded_dir', type=as_stored, metavar='DIR',
                         help='a folder of images instead of data sets of an option file')
@@ -45,7 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     for flag in ('benchmarks', 'metrics', 'weights'):  # they take all words that follow
         words = getattr(args, flag)
-        others = [word for word in words if '=' in word and not (flag == 'weights' and Path(word).is_file())]
+        others = [word for word in words if '=' in word and not (flag == 'weights' and _is_weights(word))]
         args.overrides += others
         setattr(args, flag, [word for word in words if word not in others])
     return args
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
                              if opt and opt['path'].get('pretrain_network_g') else [])
     if not given:
         raise UserError('give --weights FILE')
-    files = [find_weights(name) for name in given]
+    files = [locate(name) for name in given]
     if len(files) > 1 and args.output_dir:
         raise UserError('--output_dir is the folder of one weight file; several have theirs below --result_dir')
     from basicsr.evaluation import data_sets, weight_files
@@ -79,6 +78,11 @@ def run(args: argparse.Namespace) -> None:
                            Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else [])))
     if evaluation.not_finite:
         raise UserError(f'{counted(len(evaluation.not_finite), "result")} of the network not finite, as said above')
+
+
+def _is_weights(word: str) -> bool:
+    """A file or an address, and no override of an option, although there is a '=' in it."""
+    return Path(word).is_file() or is_address(word)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any] | None:

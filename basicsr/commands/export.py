@@ -5,13 +5,13 @@ import argparse
 from pathlib import Path
 
 from basicsr.utils.errors import run_main
-from basicsr.utils.pretrained import find_weights
+from basicsr.utils.pretrained import OTHER_WEIGHTS
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', required=True, metavar='FILE',
-                        help='.pth, .ckpt or .safetensors, or a name of `basicsr list weights`')
+                        help=f'.pth, .ckpt or .safetensors, {OTHER_WEIGHTS}')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say their network')
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('-o', '--output', required=True, metavar='FILE',
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
         network, key = opt['network_g'], key or opt['path'].get('param_key_g')
     from basicsr.inference.export_file import export_file
     height, width = args.size
-    for line in export_file(find_weights(args.weights), Path(args.output), height, width, network, key):
+    for line in export_file(args.weights, Path(args.output), height, width, network, key):
         print(line)
 
 

@@ -43,8 +43,11 @@ def run(args: argparse.Namespace) -> None:
         for protocol in PROTOCOLS.values():
             print(f'  {protocol.name:<{_width(PROTOCOLS)}}{protocol.summary}')
     if args.kind in (None, 'weights'):
-        from basicsr.publishing.shipped_weights import listing
-        print('weights:', *listing(), sep='\n')
+        from basicsr.publishing import published_weights, shipped_weights
+        print('weights:', *shipped_weights.listing(), sep='\n')
+        others = published_weights.listing()
+        if others:
+            print('weights of others:', *others, sep='\n')
 
 
 def _width(names: Iterable[str]) -> int:

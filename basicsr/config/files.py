@@ -19,7 +19,7 @@ from basicsr.registry import (
     project_root,
 )
 from basicsr.utils.files import as_stored
-from basicsr.utils.pretrained import find_weights, read_manifest
+from basicsr.utils.pretrained import find_weights, is_fetched, read_manifest
 
 _SOURCES = {
     'arch_files': ARCH_REGISTRY,
@@ -86,6 +86,13 @@ def resolve_files(opt: dict[str, Any], problems: Problems, with_train: bool, che
             holder[where[-1]] = _absolute(holder[where[-1]], where, problems, check)
 
 
+def find_named(value: str, found: Path | None = None) -> Path | None:
+    """The weight file of a name or address, which is fetched where it is not here; of a folder of the hub (`found`)."""
+    if found is None:
+        return find_weights(value) if value in read_manifest()['weights'] or is_fetched(value) else None
+    return found / 'model.safetensors' if (found / 'model.safetensors').is_file() else None
+
+
 def pin_files(value: Any, source: Source, where: OptionPath = ()) -> Any:
     """Options with files that are found beside an option file only made absolute, for an option file elsewhere."""
     if isinstance(value, dict):
@@ -116,8 +123,10 @@ def _absolute(value: Any, where: OptionPath, problems: Problems, check: bool) ->
     if not value and not problems.wrong(where):
         problems.add(where, EMPTY)
     found = find_value(value, where, problems.source)
-    if found is None and where == ('path', 'pretrain_network_g') and value in read_manifest()['weights']:
-        found = find_weights(value)
+    if value and str(where[-1]).startswith('pretrain_network'):
+        if found is None and not check and is_fetched(value):  # whoever uses it fetches it
+            return value
+        found = find_named(value, found) or found
     if found is None and value and check:
         problems.add(where, f"'{value}' does not exist (looked in {looked_in(_beside(where, problems.source))})")
     return value if found is None else str(found.resolve())

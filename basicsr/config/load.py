@@ -14,7 +14,7 @@ from addict import Dict
 from basicsr.config.base import option_text, read_options
 from basicsr.config.check import check_options
 from basicsr.config.dialects import adapt
-from basicsr.config.files import add_source_files, find_value, resolve_files
+from basicsr.config.files import add_source_files, find_named, find_value, resolve_files
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source, dotted, raise_mistakes
@@ -192,7 +192,9 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
         problems.add(here,
                      'takes all weights or none; for a part of them use pretrain_network_g and strict_load_g: false')
     run = None if name_mistake(given) else _last_weights(path, root, given)
-    found = next((f for f in (run, find_value(given, here, problems.source)) if f and f.is_file()), None)
+    beside = find_value(given, here, problems.source)
+    named = find_named(given, beside) if check_files and not (run and run.is_file()) else None
+    found = next((f for f in (run, named, beside) if f and f.is_file()), None)
     if found or not check_files:
         path['pretrain_network_g'] = str(found or run or given)
     else:

@@ -22,6 +22,7 @@ from basicsr.metrics.gt_mean import match_mean
 from basicsr.utils.files import kept, write_json
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.names import below, name_bytes, namesake
+from basicsr.utils.pretrained import WeightFile
 
 _OWNERS = '.weights.json'
 
@@ -50,7 +51,7 @@ class Evaluation:
     key: str | None = None
     not_finite: list[str] = field(default_factory=list)
 
-    def run_all(self, names: Sequence[str], files: Sequence[Path], above: Path) -> None:
+    def run_all(self, names: Sequence[str], files: Sequence[WeightFile], above: Path) -> None:
         """Evaluate weight files, each into a folder of its own below `above`, and print one table of several.
 
         `names`: what the user called them.
@@ -65,11 +66,11 @@ class Evaluation:
         if len(files) > 1:
             print('\n'.join(side_by_side(found)))
 
-    def run(self, weights: str, file: Path, folder: Path) -> tuple[dict[str, Results], Metrics]:
+    def run(self, weights: str, file: WeightFile, folder: Path) -> tuple[dict[str, Results], Metrics]:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
         return self._run(weights, folder, *self._try([file]))
 
-    def _try(self, files: Sequence[Path]) -> tuple[ImageRestorer, Metrics]:
+    def _try(self, files: Sequence[WeightFile]) -> tuple[ImageRestorer, Metrics]:
         """Everything that all files need, before anything is written. Returns what restores by the last, and the metrics."""
         for name, one in self.data.items():
             say_same_files(one, name)
@@ -83,7 +84,7 @@ class Evaluation:
                 try_out(by_restorer(restorer), one, {**metrics, **compared}, restorer.device)
         return restorer, metrics
 
-    def _restorer(self, file: Path) -> ImageRestorer:
+    def _restorer(self, file: WeightFile) -> ImageRestorer:
         return build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile, ensemble=self.self_ensemble)
 
     def _run(self, weights: str, folder: Path, restorer: ImageRestorer,
@@ -146,16 +147,16 @@ def side_by_side(found: Mapping[str, tuple[Mapping[str, Results], Metrics]]) -> 
     return list(table(lines, metrics)) if lines else []
 
 
-def own_folders(above: Path, files: Sequence[Path]) -> list[Path]:
-    """A folder below `above` for each weight file: of its name, else of its run and name, else with a number of its own.
+def own_folders(above: Path, files: Sequence[WeightFile]) -> list[Path]:
+    """A folder below `above` for each weight file: of its title, else of its run and title, else with a number of its own.
 
     Two files of one name never share a folder, and a file comes back to its own: `above` holds a list of the owners.
     """
     owners, homes = _owners(above), []
-    for file in (file.resolve() for file in files):
+    for title, file in ((found.title, found.path.resolve()) for found in files):
         run = file.parent.parent.name if file.parent.name in ('models', 'best') else file.parent.name
         unique = hashlib.sha256(name_bytes(str(file))).hexdigest()[:8]
-        for name in (file.stem, f'{run}_{file.stem}', f'{run}_{file.stem}_{unique}'):
+        for name in (title, f'{run}_{title}', f'{run}_{title}_{unique}'):
             name = namesake(name, owners) or name
             if owners.setdefault(name, str(file)) == str(file):
                 break

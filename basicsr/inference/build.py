@@ -7,14 +7,16 @@ from typing import Any
 from basicsr.archs import input_channels
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.utils.machine import choose_device
+from basicsr.utils.pretrained import WeightFile
 from basicsr.weights.network import load_described
 
 
-def build_restorer(weights: str | Path, opt: dict[str, Any] | None = None, key: str | None = None, device: str = 'auto',
-                   **settings: Any) -> ImageRestorer:
+def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None = None, key: str | None = None,
+                   device: str = 'auto', **settings: Any) -> ImageRestorer:
     """The network of a weight file as an option file says it runs, or as the weights say.
 
     Args:
+        weights: as `load_described` takes them.
         opt: checked options: `network_g`, `path.param_key_g`, `num_gpu`, `val.window_size`.
         key: entry of the file, default what the options say.
         device: 'auto' as the options say, else a GPU where there is one.

@@ -10,17 +10,19 @@ import torch
 from basicsr.inference.export import FORMATS, Plain, merge_low_rank, random_inputs
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.names import check_unicode
+from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.weights.network import load_described
 
 _TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
 _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.selective_scan'}
 
 
-def export_file(weights: Path, target: Path, height: int, width: int, network: dict[str, Any] | None = None,
-                key: str | None = None) -> Iterator[str]:
+def export_file(weights: str | Path | WeightFile, target: Path, height: int, width: int,
+                network: dict[str, Any] | None = None, key: str | None = None) -> Iterator[str]:
     """Write `target`, in the format of its suffix, and yield what there is to know about it.
 
     Args:
+        weights: as `load_described` takes them.
         height, width: of the images that formats take which hold the computation.
         network: `{type, **arguments}`, for weights that do not say their network. key: entry of the file.
 
@@ -32,7 +34,8 @@ def export_file(weights: Path, target: Path, height: int, width: int, network: d
     if target.suffix not in FORMATS:
         raise UserError(f"-o '{target}': unknown type '{target.suffix}'.{nearest(target.suffix, FORMATS)} One of: "
                         f"{', '.join(FORMATS)}")
-    if target.exists() and target.samefile(weights):
+    weights = locate(weights)
+    if target.exists() and target.samefile(weights.path):
         raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
     check_unicode(target, 'PyTorch')
     net, options = load_described(weights, network, key)

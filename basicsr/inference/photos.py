@@ -16,16 +16,20 @@ from basicsr.utils.files import IMAGE_SUFFIXES, list_images, read_bytes
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import NOT_FINITE, decode_image, imwrite, to_float
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.pretrained import WeightFile, locate
 
 Job = tuple[Path, Path]  # input, output
 
 
-def photo_restorer(weights: str | Path, opt: dict[str, Any] | None = None, **settings: Any) -> ImageRestorer:
+def photo_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None = None,
+                   **settings: Any) -> ImageRestorer:
     """`build_restorer` for photos. Raises `UserError` for a network that takes neither RGB nor grey images."""
+    weights = locate(weights)
     restorer = build_restorer(weights, opt, **settings)
     if restorer.channels not in (None, 1, 3):
-        raise UserError(f"the network of '{weights}' takes images of {restorer.channels} channels; photos have 3 (RGB)"
-                        ' or are turned to 1 (grey). Data sets of such images are for: basicsr test')
+        raise UserError(
+            f"the network of '{weights.path}' takes images of {restorer.channels} channels; photos have 3 (RGB)"
+            ' or are turned to 1 (grey). Data sets of such images are for: basicsr test')
     return restorer
 
 

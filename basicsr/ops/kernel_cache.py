@@ -5,21 +5,16 @@ of its content, so one that was damaged is noticed before it is used.
 """
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 
-from basicsr.utils.files import atomic_write
+from basicsr.utils.files import atomic_write, cache_folder
 
 
 def folder() -> Path:
     """Raises `OSError` where there is no home."""
-    try:
-        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'basicsr', 'kernels')
-    except RuntimeError as error:
-        raise OSError(errno.ENOENT, 'there is no home folder') from error
+    return cache_folder('kernels')
 
 
 def digest(content: bytes | str) -> str:

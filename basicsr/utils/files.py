@@ -1,6 +1,8 @@
 """Files: atomic writing, text and JSON that anything can be written as, folders that must stay, natural listing."""
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 import os
@@ -83,6 +85,26 @@ def _identity(folder: Path) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return found.st_dev, found.st_ino
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be made or fetched again is kept: `$XDG_CACHE_HOME/basicsr/<kind>`, else below `~/.cache`.
+
+    Raises `OSError` where there is no home.
+    """
+    try:
+        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'basicsr', kind)
+    except RuntimeError as error:
+        raise OSError(errno.ENOENT, 'there is no home folder') from error
+
+
+def sha256_of(path: str | Path) -> str:
+    """Of a file that may be larger than the memory. Raises `OSError` that names it."""
+    digest = hashlib.sha256()
+    with naming(path), Path(path).open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_bytes(path: str | Path) -> bytes:

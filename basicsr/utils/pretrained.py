@@ -1,18 +1,26 @@
-"""Weights that come with the project, by name. `pretrained_weights/manifest.json` says what they are and what they do."""
+"""Weights by name or address, as files. `pretrained_weights/manifest.json` says what comes with the project and what it does,
+`published.json` what others have published, which is fetched on its first use."""
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basicsr.utils.errors import UserError, nearest
-from basicsr.utils.files import as_stored
+from basicsr.utils.errors import UserError, nearest, some
+from basicsr.utils.fetching import cache
+from basicsr.utils.fetching.addresses import is_address, read_address
+from basicsr.utils.files import as_stored, sha256_of
+from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import below
+from basicsr.utils.published import Published, read_published
 
 LIMIT = 20_000_000  # bytes of a file that comes with the project
 README_PROTOCOL = 'retinexformer'  # of numbers that stand alone
+OTHER_WEIGHTS = ('a folder of the hub, a name of `basicsr list weights`, hf:OWNER/REPOSITORY[@REVISION][:FILE],'
+                 ' or https://...')  # beside files, for the help of commands
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -47,23 +55,101 @@ def default_weights() -> str | None:
     return read_manifest()['default']
 
 
-def find_weights(name_or_path: str | Path) -> Path:
-    """The weight file of a path or, where there is none, of a name in the manifest.
+@dataclass(frozen=True)
+class WeightFile:
+    """Weights that were named, as a file. title: what results of them are called. network: `{type, **arguments}` where the
+    tables tell it, else None."""
+    path: Path
+    title: str
+    network: dict[str, Any] | None = None
+
+
+def find_weights(given: str | Path) -> Path:
+    """The file of `locate`."""
+    return locate(given).path
+
+
+def locate(given: str | Path | WeightFile, again: bool = False) -> WeightFile:
+    """The weight file of a path, of a folder with `model.safetensors`, of a name or an address.
+
+    Names are those of the manifest and of what others have published; addresses are `hf:owner/repository[@revision][:file]`
+    and `https://...`. What is not here yet is fetched.
+
+    Args:
+        again: fetch anew what can be fetched.
 
     Raises:
-        UserError: when it is neither, or when the file of the name is missing or not what was published.
+        UserError: when it is none of these, when it cannot be fetched, or when the file is not what was published.
     """
-    given = Path(as_stored(name_or_path))
-    if given.is_file():
+    if isinstance(given, WeightFile):
         return given
+    path, name = Path(as_stored(given)), str(given)
+    if path.is_file():
+        return WeightFile(path, path.stem)
+    if (path / 'model.safetensors').is_file():
+        return WeightFile(path / 'model.safetensors', path.resolve().name)
     where, known = folder(), read_manifest()['weights']
-    if str(name_or_path) not in known:
-        names = f" Names: {', '.join(known)}" if known else ''
-        raise UserError(f"there is no weight file '{name_or_path}', and no weights of that name come with the toolbox."
-                        f"{nearest(str(name_or_path), known)}{names}")
-    file = below(where, known[str(name_or_path)]['file'], what=f"'{where / 'manifest.json'}'")
-    _check(file, known[str(name_or_path)], str(name_or_path))
-    return file
+    if name in known:
+        file = below(where, known[name]['file'], what=f"'{where / 'manifest.json'}'")
+        _check(file, known[name], name)
+        return WeightFile(file, file.stem)
+    published = read_published(where)
+    if name in published:
+        return _published(name, published[name], again)
+    if is_address(name):
+        source = read_address(name)
+        fetched = cache.fetch(source, again=again)
+        if fetched.first:
+            get_root_logger().info(
+                f'licence of {source}: {fetched.licence or "nothing states it here, ask its authors"}')
+        return WeightFile(fetched.path, source.title)
+    names = [*known, *published]
+    listed = f" Names: {some(names, 8)}{' (basicsr list weights)' if len(names) > 8 else ''}" if names else ''
+    raise UserError(f"there is no weight file '{name}', and no weights of that name come with the toolbox."
+                    f'{nearest(name, names)}{listed}')
+
+
+def is_fetched(given: str) -> bool:
+    """Whether a text is an address, or the name of weights that others have published."""
+    return is_address(given) or given in read_published(folder())
+
+
+def file_of(name: str, row: Published) -> Path | None:
+    """Where published weights are on this machine; None where they are not."""
+    if row.address:
+        return cache.find_fetched(read_address(row.address))
+    return next((place for place in _places(name, row) if place.is_file()), None)
+
+
+def _published(name: str, row: Published, again: bool) -> WeightFile:
+    expected = cache.Expected(row.bytes, row.sha256)
+    if row.address:
+        fetched = cache.fetch(read_address(row.address), expected, again)
+        path, first = fetched.path, fetched.first
+    else:
+        path, first = _got_by_hand(name, row), False
+        expected.check(path, sha256_of(path), f"'{path}'")
+    if first:
+        get_root_logger().info(f'licence of {name}: {row.licence.weights}; of the code: {row.licence.code}')
+    if row.licence.non_commercial:
+        get_root_logger().warning(f'{name} is for non-commercial use only: {row.licence.weights}')
+    network = None if row.arguments is None else {'type': row.network, **row.arguments}
+    return WeightFile(path, name, network)
+
+
+def _got_by_hand(name: str, row: Published) -> Path:
+    found = file_of(name, row)
+    if found is None and row.by_hand:
+        raise UserError(
+            f"the weights '{name}' have to be got by hand: get '{row.by_hand.file}' from {row.by_hand.where},"
+            f" and save it as '{_places(name, row)[0]}'")
+    return Path(str(found))
+
+
+def _places(name: str, row: Published) -> list[Path]:
+    """Where weights that were got by hand may be."""
+    suffix = Path(row.by_hand.file).suffix if row.by_hand else ''
+    return [place / f'{name}{suffix}' for place in (cache.folder(), folder())]
 
 
 def describe_weights(name: str) -> str:

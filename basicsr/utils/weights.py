@@ -22,7 +22,8 @@ from basicsr.utils.files import atomic_write
 from basicsr.utils.names import check_unicode
 
 _IS_FOLDER = 0x10  # among the attributes of MS-DOS, of a record of an archive
-_FALLBACK = ('params_ema', 'params', 'state_dict', 'model_state_dict')
+_FALLBACK = ('params_ema', 'params', 'state_dict', 'model_state_dict', 'net_g')
+WRAPPERS = ('net.', 'model.', 'net_g.')  # what modules around a network call it: of Lightning, of training scripts
 # Lightning's dictionary of hyper-parameters, in the places where its versions keep it; read as a plain dictionary
 _LIGHTNING_DICTS = ('pytorch_lightning.utilities.parsing.AttributeDict',
                     'lightning_fabric.utilities.data.AttributeDict',
@@ -135,14 +136,15 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
     """Weights from `.pth` (bare, or in an entry, see `key`), Lightning's `.ckpt`, or `.safetensors`.
 
     Args:
-        key: entry to take; None takes the first of `params_ema`, `params`, `state_dict` and `model_state_dict`, then the
-            only entry with weights, or the bare file. Where one of these four is asked for and missing, the next one is
+        key: entry to take; None takes the first of `params_ema`, `params`, `state_dict`, `model_state_dict` and `net_g`, then
+            the only entry with weights, or the bare file. Where one of these five is asked for and missing, the next one is
             taken, and `choice` says so; any other has to be there.
+
+    `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and, of Lightning's files, those of `WRAPPERS` are
+    stripped. In other files these may be a network's own names: whoever knows those strips them (`unwrapped`).
 
     Raises:
         UserError: for a file that is damaged or holds no weights, and for an entry that it has not.
-
-    `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and Lightning's `net.` are stripped.
     """
     path = Path(path)
     bare = key is None or key in _FALLBACK  # what any file of weights alone may stand for
@@ -166,11 +168,13 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
                             f" It has: {some(list(entries or content)) or 'nothing'}" +
                             ('; choose by --key, or param_key_g of an option file' if entries else ''))
-        choice = f'{found}, the only one' if key is None and found not in _FALLBACK else found if key in (
-            None, found) else f'{found} (there is no {key})'
+        choice = found if key in (None, found) else f'{found} (there is no {key})'
+        if key is None and found not in _FALLBACK:
+            choice = f'{found}, the only one'
         state = content[found]
         if found == 'state_dict':
-            state = _of_lightning_module(state, 'hyper_parameters' in content)
+            marked = 'hyper_parameters' in content or 'pytorch-lightning_version' in content
+            state = _of_lightning_module(state, marked)
     network = content.get('network_g') if isinstance(content.get('network_g'), dict) else None
     meta = {k: v for k, v in content.items() if isinstance(v, (str, int, float))}
     return Weights(strip_prefixes(state), network, choice, meta, _flat(content.get('hyper_parameters')))
@@ -196,7 +200,7 @@ def safetensors_bytes(state: dict[str, torch.Tensor], network: dict[str, Any], *
     """What `save_safetensors` writes."""
     from safetensors.torch import save
     return save({k: v.contiguous() for k, v in state.items()},
-                {'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})
+                {'format': 'pt', 'network_g': json.dumps(network), **{k: json.dumps(v) for k, v in meta.items()}})
 
 
 def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -209,9 +213,19 @@ def strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _of_lightning_module(state: dict[str, torch.Tensor], marked: bool) -> dict[str, torch.Tensor]:
-    """The network `net` of a LightningModule; its losses and metrics may have tensors of their own beside it."""
-    own = {k.removeprefix('net.'): v for k, v in strip_prefixes(state).items() if k.startswith('net.')}
-    return own if own and (marked or len(own) == len(state)) else state
+    """The network of a LightningModule; its losses and metrics may have tensors of their own beside it."""
+    state = strip_prefixes(state)
+    for prefix in WRAPPERS:
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if own and (marked or len(own) == len(state)):
+            return own
+    return state
+
+
+def unwrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same weights without the name of the wrapper that all of them stand below; as they are where there is none."""
+    prefix = next((p for p in WRAPPERS if state and all(k.startswith(p) for k in state)), '')
+    return strip_prefixes({k.removeprefix(prefix): v for k, v in state.items()}) if prefix else state
 
 
 def _flat(hyper_parameters: Any) -> dict[str, Any]:

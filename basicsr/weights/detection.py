@@ -8,6 +8,7 @@ from basicsr.archs.description import describe
 from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.weights import unwrapped
 
 
 def detect(state_dict: dict[str, Any]) -> dict[str, Any] | None:
@@ -16,8 +17,14 @@ def detect(state_dict: dict[str, Any]) -> dict[str, Any] | None:
     Imports every file of networks. One that cannot be imported is named in the log and not asked.
 
     Args:
-        state_dict: values need a `shape` only, so tensors on any device or meta tensors do.
+        state_dict: values need a `shape` only, so tensors on any device or meta tensors do. All of them may stand below
+            the name of a wrapper, see `unwrapped`.
     """
+    inner = unwrapped(state_dict)
+    return _detect(state_dict) or (_detect(inner) if inner.keys() != state_dict.keys() else None)
+
+
+def _detect(state_dict: dict[str, Any]) -> dict[str, Any] | None:
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
     for name, network in described_networks():
         try:

@@ -10,6 +10,7 @@ from basicsr.config.base import read_options
 from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, some
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.weights import unwrapped
 from basicsr.weights.detection import detect
 
 
@@ -26,6 +27,8 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
         UserError: listing the keys, and the network that the weights look like.
     """
     mine = net.state_dict()
+    if not mine.keys() & state.keys():
+        state = unwrapped(state)
     shapes = {k: tuple(v.shape) for k, v in mine.items()}
     misfits = [k for k, v in state.items() if k in shapes and tuple(v.shape) != shapes[k]]
     # casting would make something else of truth values, whole numbers and complex ones

@@ -9,44 +9,55 @@ from torch import nn
 from basicsr.archs import build_network, describe
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.utils.weights import Weights, load_weights
 from basicsr.weights.detection import complete, detect, disagreements
 from basicsr.weights.fitting import load_into
+from basicsr.weights.hub_folder import options_beside
 from basicsr.weights.semantic_prior import equip
 
 
-def load_network(weights: str | Path, network: dict[str, Any] | None = None, key: str | None = None) -> nn.Module:
+def load_network(weights: str | Path | WeightFile, network: dict[str, Any] | None = None,
+                 key: str | None = None) -> nn.Module:
     """The network of a weight file; see `load_described`."""
     return load_described(weights, network, key)[0]
 
 
-def load_described(weights: str | Path, network: dict[str, Any] | None = None,
+def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | None = None,
                    key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:
-        network: `{type, **arguments}`; None takes what the file says about itself, or recognises the weights.
+        weights: a file, or anything else that `locate` finds: a name, an address, a folder of the hub.
+        network: `{type, **arguments}`; None takes what the table of its name, the file or the `config.json` beside it says, or
+            recognises the weights.
         key: entry of the file, default `params_ema` where present.
 
     Raises:
-        UserError: when the network cannot be told, or the weights do not fit.
+        UserError: when there are no such weights, the network cannot be told, or the weights do not fit.
     """
-    loaded = load_weights(weights, key)
+    found = locate(weights)
+    file = found.path
+    loaded = load_weights(file, key)
     options = network
     source = 'the options' if loaded.network else 'the options, as the file does not say it'
     if options is None:
+        options, source = found.network, 'the table of published weights'
+    if options is None:
+        options, source = options_beside(file, loaded), 'its config.json'
+    if options is None:
         options, source = loaded.network, 'the weight file'
     if options is None:
-        options, source = _recognised(weights, loaded), 'the shapes of the weights'
+        options, source = _recognised(file, loaded), 'the shapes of the weights'
         source += ''.join(f'; {name} has the same, take it by its option file with --opt'
                           for name in describe(options['type']).variants)
-    get_root_logger().info(f"{options['type']} from '{weights}' (entry: {loaded.choice}; network by {source})")
+    get_root_logger().info(f"{options['type']} from '{file}' (entry: {loaded.choice}; network by {source})")
     net = equip(build_network(options))
-    load_into(net, loaded.state, str(weights))
+    load_into(net, loaded.state, str(file))
     return net, options
 
 
-def _recognised(weights: str | Path, loaded: Weights) -> dict[str, Any]:
+def _recognised(weights: Path, loaded: Weights) -> dict[str, Any]:
     """The options of the network that has weights of these shapes."""
     found = detect(loaded.state)
     if found is None:
