@@ -122,7 +122,7 @@ def _draw(path: Path, panels: dict[str, np.ndarray]) -> None:
     figure = Figure(figsize=(_PANEL * len(panels), _PANEL * height / width + 0.42), layout='constrained')
     FigureCanvasAgg(figure)  # no window, whatever the machine has
     for axis, (title, image) in zip(figure.subplots(1, len(panels)), panels.items()):
-        axis.imshow(np.clip(image, 0, 1))
+        axis.imshow(np.clip(np.broadcast_to(image, (*image.shape[:2], 3)), 0, 1))  # grey ones, too
         axis.set_title(title, fontsize=9)
         axis.axis('off')
     with atomic_write(path) as file:
