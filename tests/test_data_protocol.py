@@ -68,6 +68,8 @@ CLIPS = {'dataroot_lq': 'clips/in', 'dataroot_gt': 'clips/out'}
     {'type': 'AllInOneDataset', 'dataroot': '.', 'de_type': ['synllie', 'denoise_15'], 'crop16': True},
     {'type': 'CDD11Dataset', 'dataroot': '.', 'subset': 'haze'},
     {'type': 'GaussianDenoisingDataset', 'dataroot_gt': ['in', 'out']},
+    {'type': 'BicubicSRDataset', 'dataroot_gt': 'out', 'scale': 3},
+    {'type': 'JPEGArtifactDataset', 'dataroot_gt': ['in', 'out']},
     {'type': 'DualPixelDefocusDataset', 'dataroot_lqL': 'in', 'dataroot_lqR': 'right', 'dataroot_gt': 'out'},
     {'type': 'SIDDataset', **CLIPS},
     {'type': 'SIDDataset', **CLIPS, 'train_size': None},

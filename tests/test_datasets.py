@@ -84,7 +84,7 @@ def test_crop_pads_by_reflection_and_reaches_every_position():
 
 
 def test_a_patch_above_the_size_of_pictures_is_said_once(messages):
-    transforms._say_padded.cache_clear()
+    transforms.say_padded.cache_clear()
     for _ in range(3):
         paired_random_crop(np.zeros((8, 9, 3)), np.zeros((8, 9, 3)), 8)
         paired_random_crop(np.zeros((8, 9, 3)), np.zeros((8, 9, 3)), 10)

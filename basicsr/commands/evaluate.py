@@ -24,6 +24,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='a folder of images instead of data sets of an option file')
     parser.add_argument('--clean_dir', type=as_stored, metavar='DIR',
                         help='their ground truth, paired by name; without it: only restore')
+    parser.add_argument('--filename_tmpl', default='{}', help="names in --degraded_dir by the ground truth's, e.g. '{}x2'")
     parser.add_argument('--dataset', help='name of the result folder, e.g. LOL_v1; default: of the data')
     parser.add_argument('--benchmarks', nargs='+', metavar='TASK', default=[],
                         help='only these tasks, e.g. derain, SOTS, denoise (all noise levels), CDD11')
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     if len(files) > 1 and args.output_dir:
         raise UserError('--output_dir is the folder of one weight file; several have theirs below --result_dir')
     from basicsr.evaluation import data_sets, weight_files
-    data = (data_sets.of_folders(args.degraded_dir, args.clean_dir, args.dataset)
+    data = (data_sets.of_folders(args.degraded_dir, args.clean_dir, args.dataset, args.filename_tmpl)
             if args.degraded_dir else data_sets.of_options(opt or {}, args.opt))
     if args.benchmarks:
         data = data_sets.only_tasks(data, args.benchmarks)

@@ -2,34 +2,25 @@
 from __future__ import annotations
 
 import random
-from collections import namedtuple
-from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from basicsr.data.pairing import Keyed, image_folder
-from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
+from basicsr.data.clean_images import CleanImages
+from basicsr.data.reading import accepts_opt
 from basicsr.data.synthetic import noise_generator
-from basicsr.data.transforms import paired_random_crop, random_augmentation
+from basicsr.data.transforms import paired_random_crop
+from basicsr.utils.color import bgr2gray
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.storage import read_lmdb_keys
 from basicsr.utils.values import Count, Natural, NonNegative
-
-
-class Clean(Keyed, namedtuple('Clean', ('gt_path', 'root'))):
-    """A clean image and the root that it lies in."""
-    __slots__ = ()
 
 
 @DATASET_REGISTRY.register()
 @DATASET_REGISTRY.register(name='Dataset_GaussianDenoising')
 @accepts_opt
-class GaussianDenoisingDataset(Dataset):
+class GaussianDenoisingDataset(CleanImages):
     """Adds white Gaussian noise to clean images; on [0, 1], after the crop, neither clipped nor rounded.
 
     Args:
@@ -39,9 +30,10 @@ class GaussianDenoisingDataset(Dataset):
         sigma_test: standard deviation in validation and test, in 8-bit levels.
         in_ch: 3 for RGB, 1 for grey (OpenCV's weights .299, .587, .114).
         gt_size: side of the square training patch; None trains on whole images.
-        geometric_augs: one of eight dihedral modes.
-        io_backend: as in `PairedImageDataset`.
-        seed: of the test noise, which depends on it and the file's name without suffix only: not on order or workers.
+        use_hflip, use_rot, geometric_augs, io_backend: as in `PairedImageDataset`.
+        seed: of the test noise.
+        test_noise: 'by_name', a function of `seed` and the file's name without suffix, not of order or workers; or
+            'repeated', of `seed` alone: drawn anew for each image, row by row in BGR (MambaIR).
         phase: 'train' crops, augments and draws the noise anew; others give whole images.
 
     Items: `lq`, `gt` float32 (in_ch, H, W), gt in [0, 1]; `lq_path`, `gt_path` (the clean file); `name` where there are
@@ -50,50 +42,34 @@ class GaussianDenoisingDataset(Dataset):
 
     def __init__(self, dataroot_gt: str | list[str], sigma_type: Literal['constant', 'random', 'choice'] = 'constant',
                  sigma_range: NonNegative | list[NonNegative] = 25., sigma_test: NonNegative = 25.,
-                 in_ch: Literal[1, 3] = 3, gt_size: Count | None = None, geometric_augs: bool = False,
-                 io_backend: dict[str, Any] | None = None, seed: Natural = 0, phase: str = 'train'):
+                 in_ch: Literal[1, 3] = 3, gt_size: Count | None = None, use_hflip: bool = False, use_rot: bool = False,
+                 geometric_augs: bool = False, io_backend: dict[str, Any] | None = None, seed: Natural = 0,
+                 test_noise: Literal['by_name', 'repeated'] = 'by_name', phase: str = 'train'):
         if sigma_test < 0:
             raise UserError(f'sigma_test: {sigma_test} must not be negative')
-        roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)
-        if not roots:
-            raise UserError('dataroot_gt: give at least one folder')
-        self.reader = ImageReader(io_backend, {root: root for root in roots})
-        self.paths = [Clean(path, root) for root in roots for path in self._images(root)]
-        for root in roots:
-            self.reader.remark([p for p, r in self.paths if r == root], f"'{root}'")
-        self.several = len(roots) > 1
+        if test_noise not in ('by_name', 'repeated'):
+            raise UserError(f"test_noise: '{test_noise}' is not supported; one of: by_name, repeated")
+        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase)
         self.sigma_type, self.sigmas = sigma_type, _sigmas(sigma_type, sigma_range)
-        self.sigma_test, self.in_ch, self.seed = sigma_test, in_ch, seed
-        self.training, self.gt_size, self.geometric_augs = phase == 'train', gt_size, geometric_augs
-        self.to_tensor = ToTensor()
+        self.sigma_test, self.seed, self.test_noise = sigma_test, seed, test_noise
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        path, root = self.paths[index]
-        name = path if self.reader.is_lmdb else Path(path).stem
-        img = self.reader.read(path, root)
+    def sample(self, index: int, img: np.ndarray) -> dict[str, torch.Tensor | str]:
         if self.training:
-            if self.gt_size:
-                img = paired_random_crop(img, img, self.gt_size)[0]
-            if self.geometric_augs:
-                img, = random_augmentation(img)
-            sigma, rng = self._draw_sigma(), np.random
-        else:
-            sigma, rng = self.sigma_test, noise_generator(name, self.seed)
-        if self.in_ch == 1:
-            img = cv2.cvtColor(np.ascontiguousarray(img), cv2.COLOR_BGR2GRAY)[..., None]
-        gt = self.to_tensor(img)
-        noise = rng.standard_normal(gt.shape) * (sigma / 255)
-        item: dict[str, Any] = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
-        return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
+            img = paired_random_crop(img, img, self.gt_size)[0] if self.gt_size else img
+            img = self.random_turn()(img)
+        gt = self.to_tensor(bgr2gray(img) if self.in_ch == 1 else img)
+        noise = self._noise(index, gt.shape)
+        return self.item(index, gt + torch.from_numpy(noise).float(), gt)
 
-    def input_size(self, index: int) -> tuple[int, int]:
-        return self.reader.size(*self.paths[index])
-
-    def _images(self, root: str) -> list[str]:
-        return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]
+    def _noise(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Noise of a sample (in_ch, H, W), on [0, 1]."""
+        if self.training:
+            return np.random.standard_normal(shape) * (self._draw_sigma() / 255)
+        if self.test_noise == 'by_name':
+            return noise_generator(self.file_name(index), self.seed).standard_normal(shape) * (self.sigma_test / 255)
+        channels, height, width = shape
+        rows = np.random.RandomState(self.seed).standard_normal((height, width, channels)) * (self.sigma_test / 255)
+        return rows[..., ::-1].transpose(2, 0, 1).copy()
 
     def _draw_sigma(self) -> float:
         if self.sigma_type == 'random':

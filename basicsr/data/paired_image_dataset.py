@@ -1,7 +1,6 @@
 """Pairs of degraded input and ground truth, for any restoration task."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,6 @@ from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import (
     Turn,
     check_shapes,
-    check_sizes,
     paired_random_crop,
     random_flips,
     random_turn,
@@ -48,8 +46,10 @@ class PairedImageDataset(Dataset):
         use_hflip, use_rot: BasicSR's flips and transpose. geometric_augs: one of eight dihedral modes instead.
         exposure_augs: some inputs are made from their ground truth instead, at another exposure; see `data/exposure.py`.
         mean, std: normalisation of both images after conversion.
-        color: 'y' for luma only.
-        scale: ground truth size divided by input size.
+        color: 'y' for luma (BT.601 of video, 16 to 235), 'gray' for grey images (OpenCV's weights, 0 to 255), both of
+            one channel.
+        scale: ground truth size divided by input size. Ground truths may have the rows and columns more, at the bottom
+            and right, that the division leaves over.
         recursive: take the images of all subfolders, paired by their names within the roots, which items then have as
             `name`, e.g. 'night/7'.
         dataroot_sem: folder of pre-computed semantic maps, found by the input's name; cropped and turned with the images.
@@ -65,9 +65,9 @@ class PairedImageDataset(Dataset):
                  pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
                  use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
                  exposure_augs: ExposureAugs | None = None, mean: Annotated[list[Finite], Len(1, 3)] | None = None,
-                 std: Annotated[list[Positive], Len(1, 3)] | None = None, color: Literal['rgb', 'y'] | None = None,
-                 scale: Count = 1, recursive: bool = False, dataroot_sem: str | None = None, sem_classes: Count = 21,
-                 phase: str = 'train'):
+                 std: Annotated[list[Positive], Len(1, 3)] | None = None,
+                 color: Literal['rgb', 'y', 'gray'] | None = None, scale: Count = 1, recursive: bool = False,
+                 dataroot_sem: str | None = None, sem_classes: Count = 21, phase: str = 'train'):
         if exposure_augs is not None and scale != 1:
             raise UserError(f'exposure_augs makes inputs of the size of their ground truth; scale is {scale}')
         self.exposure_augs = None if exposure_augs is None else ExposureAugs.model_validate(exposure_augs)
@@ -79,7 +79,7 @@ class PairedImageDataset(Dataset):
         if resize and dataroot_sem:
             raise UserError('dataroot_sem holds maps of the images as they are; it does not go with resize')
         if self.reader.is_lmdb:
-            self.paths = pair_lmdb(dataroot_lq, dataroot_gt)
+            self.paths = pair_lmdb(dataroot_lq, dataroot_gt, filename_tmpl)
         elif pair_by == 'number':
             self.paths = pair_by_number(dataroot_lq, dataroot_gt, meta_info_file)
         else:
@@ -100,23 +100,17 @@ class PairedImageDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = self.read_pair(index)
-        name = self.reader.full_name(gt_path, 'gt')
         # what has the size of the input goes through the same crop and turn
         lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
         if self.training:
             # on the file's own integers: a crop and a flip are then views, and only the patch becomes float
             if self.gt_size:
-                gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, name)
-            else:
-                check_sizes(gt, lq, self.scale, name)
+                gt, lqs = paired_random_crop(gt, lqs, self.gt_size, self.scale, self.reader.full_name(gt_path, 'gt'))
             turn = self.random_turn()
             gt, *lqs = (turn(img) for img in (gt, *lqs))
             exposure = self.random_exposure(*gt.shape[:2])
             if exposure is not None:
                 lqs[0] = exposed(gt, exposure)
-        else:
-            self.check_pair(gt.shape[:2], lq.shape[:2], name)
-            gt = gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
         item: dict[str, Any] = {
             'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path
         }
@@ -124,29 +118,30 @@ class PairedImageDataset(Dataset):
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}
 
-    def check_pair(self, gt: Sequence[int], lq: Sequence[int], gt_path: str) -> None:
-        """Raise `UserError` for heights and widths that do not go together; whole images may keep what a division leaves."""
-        check_shapes(gt, lq, self.scale, gt_path, spare=0 if self.training else self.scale - 1)
-
     def input_size(self, index: int) -> tuple[int, int]:
         lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = self.reader.size(lq_path, 'lq'), self.reader.size(gt_path, 'gt')
         if self.resize:
             height, width = self.resize
             return height // self.scale, width // self.scale
-        self.check_pair(gt, lq, self.reader.full_name(gt_path, 'gt'))
+        check_shapes(gt, lq, self.scale, self.reader.full_name(gt_path, 'gt'), spare=self.scale - 1)
         if self.maps:
             self.maps.check(Path(lq_path).stem, *lq)
         return lq
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""
+        """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth.
+
+        What the division by `scale` leaves over is cut off the ground truth. Raises `UserError` for sizes that do not go
+        together.
+        """
         lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = read_all(partial(self.reader.read, lq_path, 'lq'), partial(self.reader.read, gt_path, 'gt'))
         if self.resize:
             height, width = self.resize
             gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)
-        return lq, gt
+        check_shapes(gt.shape[:2], lq.shape[:2], self.scale, self.reader.full_name(gt_path, 'gt'), spare=self.scale - 1)
+        return lq, gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
 
     def random_turn(self) -> Turn:
         """How the next training sample is turned, drawn as the options say."""

@@ -93,12 +93,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
     lq_by_stem = by_stem(lqs, dataroot_lq, option)
     pairs, alone = [], []
     for own, gt in by_stem(gts, dataroot_gt, 'dataroot_gt').items():
-        try:
-            stem = filename_tmpl.format(own)
-        except (KeyError, IndexError, ValueError) as error:
-            raise UserError(
-                f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
-        stem = normal(stem)
+        stem = _input_name(filename_tmpl, own)
         if stem in lq_by_stem:
             pairs.append(Pair(str(lq_by_stem.pop(stem)), str(gt)))
         else:
@@ -108,6 +103,14 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
     if alone or left:
         raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option)
     return pairs
+
+
+def _input_name(filename_tmpl: str, own: str) -> str:
+    """The input's name, without suffix and normalised, by the ground truth's."""
+    try:
+        return normal(filename_tmpl.format(own))
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError(f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
 
 
 def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | None = None) -> list[Pair]:
@@ -149,9 +152,11 @@ def _by_number(paths: list[Path], option: str) -> dict[tuple[int, ...], Path]:
     return out
 
 
-def pair_lmdb(dataroot_lq: str, dataroot_gt: str) -> list[Pair]:
-    """Keys that two LMDB databases share; both must hold the same ones."""
+def pair_lmdb(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}') -> list[Pair]:
+    """Keys of two LMDB databases: those that both hold, as BasicSR makes them, or the input's by `filename_tmpl`."""
     lq, gt = ({normal(key): key for key in read_lmdb_keys(root)} for root in (dataroot_lq, dataroot_gt))
+    if lq.keys() != gt.keys():
+        gt = {_input_name(filename_tmpl, name): key for name, key in gt.items()}
     alone, left = [gt[k] for k in gt if k not in lq], sorted(lq[k] for k in lq if k not in gt)
     if alone or left:
         raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone))

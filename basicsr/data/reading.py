@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from basicsr.utils.color import bgr2ycbcr
+from basicsr.utils.color import bgr2gray, bgr2ycbcr
 from basicsr.utils.errors import UserError, describe_os_error, naming
 from basicsr.utils.image_header import Ends, Header, read_header
 from basicsr.utils.img import decode_image, img2tensor, to_float
@@ -21,6 +21,7 @@ from basicsr.utils.storage import FileClient, full_name, is_database
 
 _FIRST, _LAST = 1 << 16, 1 << 12  # bytes: the header of a PNG, EXIF data of a JPEG; the end of either
 _LOOKED_AT = 200
+_ONE_CHANNEL = ('y', 'gray')
 
 # what BasicSR's data sets keep of their options, and the arguments here
 _KEPT = {
@@ -145,29 +146,30 @@ class ToTensor:
     """BGR array to RGB tensor (C, H, W), float32 in [0, 1].
 
     Args:
-        color: 'y' gives one channel, BT.601 luma.
+        color: 'y' gives one channel, BT.601 luma; 'gray' one as well, OpenCV's grey.
         mean, std: per channel; (x - mean) / std afterwards.
     """
 
     def __init__(self, color: str | None = None, mean: list[float] | None = None, std: list[float] | None = None):
-        if color not in (None, 'rgb', 'y'):
-            raise UserError(f"color '{color}' is not supported; one of: y, rgb")
+        if color not in (None, 'rgb', 'y', 'gray'):
+            raise UserError(f"color '{color}' is not supported; one of: y, gray, rgb")
         self.color = color
         for name, values in (('mean', mean), ('std', std)):
-            if values and len(values) not in ((1, ) if color == 'y' else (1, 3)):
+            if values and len(values) not in ((1, ) if color in _ONE_CHANNEL else (1, 3)):
                 raise UserError(
-                    f"{name}: {len(values)} values for {'one channel' if color == 'y' else 'three channels'}")
+                    f"{name}: {len(values)} values for {'one channel' if color in _ONE_CHANNEL else 'three channels'}")
         self.mean = torch.tensor(mean or 0.).view(-1, 1, 1)
         self.std = torch.tensor(std or 1.).view(-1, 1, 1)
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing is done beyond the change of order and range."""
-        return self.color != 'y' and not self.mean.any() and bool((self.std == 1).all())
+        return self.color not in _ONE_CHANNEL and not self.mean.any() and bool((self.std == 1).all())
 
     def __call__(self, img: np.ndarray) -> torch.Tensor:
         if self.color == 'y':
             return (torch.from_numpy(bgr2ycbcr(to_float(img), y_only=True))[None] - self.mean) / self.std
+        img = bgr2gray(img) if self.color == 'gray' else img
         tensor = img2tensor(img, bgr2rgb=True, float32=img.dtype != np.uint16)
         if img.dtype == np.uint16:  # torch has few operations on uint16
             tensor = tensor.to(torch.int32).float()

@@ -15,7 +15,7 @@ from basicsr.data.exposure import expose
 from basicsr.data.loader import Samples, SeededSamples
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.samplers import EnlargedSampler, SampleIndex
-from basicsr.data.transforms import Turn, check_sizes, pad_to_size, random_window
+from basicsr.data.transforms import Turn, pad_to_size, random_window
 from basicsr.utils.decoder import decoding_in_threads
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError
@@ -112,7 +112,6 @@ class ResidentLoader:
         for img, path in zip((lq, gt), self.pairs.paths[index]):
             if img.dtype != np.uint8:
                 raise UserError(f"'{path}' has 16 bits; datasets.train.cache: device holds 8-bit images")
-        check_sizes(gt, lq, self.scale, self.pairs.paths[index][1])
         side = self.gt_size // self.scale
         return (pad_to_size(lq, side, side), pad_to_size(gt, self.gt_size, self.gt_size)), notes
 

@@ -36,8 +36,9 @@ class SingleImageDataset(Dataset):
 
     def __init__(self, dataroot_lq: str, io_backend: dict[str, Any] | None = None, meta_info_file: str | None = None,
                  mean: Annotated[list[Finite], Len(1, 3)] | None = None,
-                 std: Annotated[list[Positive], Len(1, 3)] | None = None, color: Literal['rgb', 'y'] | None = None,
-                 recursive: bool = False, dataroot_sem: str | None = None, sem_classes: Count = 21):
+                 std: Annotated[list[Positive], Len(1, 3)] | None = None,
+                 color: Literal['rgb', 'y', 'gray'] | None = None, recursive: bool = False,
+                 dataroot_sem: str | None = None, sem_classes: Count = 21):
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq})
         if self.reader.is_lmdb:
             self.paths = read_lmdb_keys(dataroot_lq)

@@ -112,7 +112,7 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
     check_sizes(gts[0], lqs[0], scale, gt_path)
     size = gt_patch_size // scale
     if min(gts[0].shape[:2]) < gt_patch_size:
-        _say_padded(gt_patch_size)
+        say_padded(gt_patch_size)
     gts = [pad_to_size(g, gt_patch_size, gt_patch_size) for g in gts]
     lqs = [pad_to_size(x, size, size) for x in lqs]
     h, w = lqs[0].shape[:2]
@@ -126,7 +126,7 @@ def paired_random_crop(img_gts, img_lqs, gt_patch_size: int, scale: int = 1, gt_
 
 
 @cache
-def _say_padded(size: int) -> None:
+def say_padded(size: int) -> None:
     """Once for each size, by one of the loader's workers."""
     worker = get_worker_info()
     if worker is None or worker.id == 0:

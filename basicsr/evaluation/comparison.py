@@ -9,6 +9,7 @@ from basicsr.metrics import better, calculate_metric, describe, measure
 from basicsr.metrics.tasks import Means, mean
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write, write_json
+from basicsr.utils.matlab_functions import enlarged
 
 PROTOCOL = 'all-in-one-uniform'
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS'}
@@ -37,10 +38,12 @@ class Comparison:
         self.names: list[str] = []
         self.original: list[Means] = []
         self.enhanced: list[Means] = []
-        self.missing = ''
+        self.missing, self.enlarges = '', False
 
     def add(self, name: str, lq: np.ndarray, result: np.ndarray, gt: np.ndarray) -> None:
-        """Measure RGB images (H, W, 3) in [0, 1] and draw them."""
+        """Measure RGB images (H, W, 3) in [0, 1] and draw them; an input that is smaller is enlarged, bicubic."""
+        if result.shape[0] >= 2 * lq.shape[0]:
+            lq, self.enlarges = enlarged(lq, result), True
         if not lq.shape == result.shape == gt.shape:
             raise UserError(
                 f"--comparison: input {lq.shape}, result {result.shape} and ground truth {gt.shape} of '{name}'"
@@ -77,6 +80,8 @@ class Comparison:
             f'images: {len(self.names)}' + (f' ({self.note})' if self.note else ''),
             f'PSNR and SSIM: RGB, not rounded, SSIM with a uniform 7x7 window (protocol {PROTOCOL})'
         ]
+        if self.enlarges:
+            lines.append("original: the input enlarged by MATLAB's bicubic imresize")
         lines += [
             f'LPIPS: left out, {self.missing}'
             if self.missing else f"LPIPS: {describe(_BLOCKS['lpips'])}, {better(_BLOCKS['lpips'])} is better", ''
@@ -117,7 +122,7 @@ def _draw(path: Path, panels: dict[str, np.ndarray]) -> None:
     figure = Figure(figsize=(_PANEL * len(panels), _PANEL * height / width + 0.42), layout='constrained')
     FigureCanvasAgg(figure)  # no window, whatever the machine has
     for axis, (title, image) in zip(figure.subplots(1, len(panels)), panels.items()):
-        axis.imshow(np.clip(image, 0, 1))
+        axis.imshow(np.clip(np.broadcast_to(image, (*image.shape[:2], 3)), 0, 1))  # grey ones, too
         axis.set_title(title, fontsize=9)
         axis.axis('off')
     with atomic_write(path) as file:

@@ -43,21 +43,26 @@ def of_options(opt: dict[str, Any], file: str) -> dict[str, DataSet]:
     return found
 
 
-def of_folders(degraded: str, clean: str | None, name: str | None) -> dict[str, DataSet]:
-    """A folder of images, paired with its ground truth where there is one, under its own name or another."""
+def of_folders(degraded: str, clean: str | None, name: str | None, filename_tmpl: str = '{}') -> dict[str, DataSet]:
+    """A folder of images, paired with its ground truth where there is one, under its own name or another.
+
+    Ground truths may be a whole number of times as large, which the first pair shows.
+    """
     for flag, folder in (('degraded_dir', degraded), ('clean_dir', clean)):
         if folder and not Path(folder).is_dir():
             raise UserError(f"--{flag}: '{folder}' is not a folder")
     name = name or Path(degraded).resolve().name
     if not clean:
         return {name: DataSet(SingleImageDataset(dataroot_lq=degraded), {})}
-    return {name: DataSet(_pairs(degraded, clean, name), {'dataroot_lq': degraded, 'dataroot_gt': clean})}
+    return {
+        name: DataSet(_pairs(degraded, clean, name, filename_tmpl), {'dataroot_lq': degraded, 'dataroot_gt': clean})
+    }
 
 
-def _pairs(degraded: str, clean: str, name: str) -> Samples:
+def _pairs(degraded: str, clean: str, name: str, filename_tmpl: str) -> Samples:
     """Files of equal names; else those of known benchmarks: 'rain-7' and 'norain-7', '0001_0.8_0.2' and '0001'."""
     try:
-        return PairedImageDataset(dataroot_gt=clean, dataroot_lq=degraded, phase='test')
+        data = PairedImageDataset(dataroot_gt=clean, dataroot_lq=degraded, filename_tmpl=filename_tmpl, phase='test')
     except UserError as error:
         for many in (False, True):
             found = pair_stems(list_images(Path(degraded)), list_images(Path(clean)), name, many)
@@ -67,6 +72,9 @@ def _pairs(degraded: str, clean: str, name: str) -> Samples:
         for hint in ('; if names differ', '; basicsr check-data'):  # they are for option files
             text = text.partition(hint)[0]
         raise UserError(text) from error
+    lq, gt = (data.reader.size(path, side) for path, side in zip(data.paths[0], ('lq', 'gt')))
+    data.scale = max(1, min(a // b for a, b in zip(gt, lq)))
+    return data
 
 
 def only_tasks(data: dict[str, DataSet], wanted: Iterable[str]) -> dict[str, DataSet]:

@@ -118,6 +118,8 @@ def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None
     smallest = min(sizes, key=lambda i: min(sizes[i])) if sizes else (one.indices or [0])[0]
     batch = next(iter(ImageLoader(one.data, one.block, batch_size=1, sampler=[smallest])))
     images = or_too_small(restore, batch, _place(one))
+    if images.gt is not None:
+        check_enlarged(*(x.shape[:2] for x in images), _place(one))
     check_sizes(one, metrics, sizes, images.result.shape[0] / images.lq.shape[0])
     rng = np.random.RandomState(0)
     result, gt = rng.rand(*images.result.shape), None if images.gt is None else rng.rand(*images.gt.shape)
@@ -125,6 +127,17 @@ def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None
         measure_all(result, gt, metrics, device, str(batch['lq_path'][0]) if 'lq_path' in batch else '')
     except UserError as error:
         raise UserError(f'{_place(one)}{error}') from error
+
+
+def check_enlarged(lq: Size, result: Size, gt: Size, place: str = '') -> None:
+    """Raise `UserError` where the network makes another size of an input than the ground truth has.
+
+    Sizes are height and width. `place`: the beginning of the message.
+    """
+    if result != gt:
+        input_, output, truth = (f'{width}x{height}' for height, width in (lq, result, gt))
+        raise UserError(f'{place}the network makes {output} pixels of {input_}, and the ground truth has {truth};'
+                        ' scale and the upscaling of network_g must fit each other and the data')
 
 
 def or_too_small(run: Callable[[Batch], Any], batch: Batch, place: str) -> Any:

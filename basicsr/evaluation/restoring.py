@@ -11,11 +11,11 @@ from basicsr.inference.restorer import ImageRestorer
 
 
 def by_restorer(restorer: ImageRestorer) -> Restore:
-    """As `basicsr enhance` restores: in tiles, as an ensemble, as the restorer says."""
+    """As `basicsr enhance` restores: in tiles, as an ensemble, as the restorer says; grey where the network's images are."""
 
     def restore(batch: Batch) -> Images:
-        lq = array(batch['lq'])
-        return Images(lq, restorer(lq, _image(batch, 'sem')), _image(batch, 'gt'))
+        lq, gt = restorer.in_its_colours(array(batch['lq'])), _image(batch, 'gt')
+        return Images(lq, restorer(lq, _image(batch, 'sem')), None if gt is None else restorer.in_its_colours(gt))
 
     return restore
 

@@ -14,6 +14,7 @@ from basicsr.metrics import describe
 from basicsr.metrics.tasks import Means
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.matlab_functions import enlarged
 from basicsr.utils.names import below, printable
 
 
@@ -82,6 +83,6 @@ def image_file(opt: Mapping[str, Any], dataset: str, seen: Restored, iteration: 
 
 def _sheet(images: Images) -> np.ndarray:
     """Input, result and ground truth side by side, (H, W, 3) in [0, 1]; the left view of dual-pixel inputs."""
-    shown = [x[..., :3].clip(0, 1) for x in images if x is not None]
+    shown = [x[..., :3].clip(0, 1) for x in (enlarged(images.lq, images.result), *images[1:]) if x is not None]
     height = min(len(x) for x in shown)
     return np.concatenate([np.broadcast_to(x, (*x.shape[:2], 3))[:height] for x in shown], axis=1)

@@ -16,6 +16,7 @@ from basicsr.utils.files import IMAGE_SUFFIXES, list_images, read_bytes
 from basicsr.utils.image_header import read_header
 from basicsr.utils.img import NOT_FINITE, decode_image, imwrite, to_float
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.matlab_functions import enlarged
 from basicsr.utils.pretrained import WeightFile, locate
 
 Job = tuple[Path, Path]  # input, output
@@ -61,7 +62,8 @@ def enhance_file(restorer: ImageRestorer, source: Path, target: Path, sheet: boo
     get_root_logger().info(f'wrote {target}')
     if sheet:
         result = np.broadcast_to(result, (*result.shape[:2], 3))  # grey beside the colours it came from
-        before_after = np.hstack([to_float(img), result]) if img.shape == result.shape else result
+        before = enlarged(to_float(img), result).clip(0, 1)
+        before_after = np.hstack([before, result]) if before.shape == result.shape else result
         imwrite((before_after * 255).round().astype(np.uint8), target.with_name(f'{target.stem}_sheet.png'))
 
 

@@ -65,8 +65,7 @@ class ImageRestorer:
         Args:
             guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
         """
-        if self.channels == 1 and img.shape[2] == 3:
-            img = img @ np.array(_GREY, np.float32)[:, None]
+        img = self.in_its_colours(img)
         # as further channels of the image, the guide is cut, turned and padded with it
         stacked = img if guide is None else np.concatenate([img, guide], axis=2)
         x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
@@ -74,6 +73,10 @@ class ImageRestorer:
         y = y[0].float()
         y = torch.where(torch.isfinite(y), y.clamp(0, 1), torch.nan)  # clamping would make white of infinity
         return y.permute(1, 2, 0).cpu().numpy()
+
+    def in_its_colours(self, img: np.ndarray) -> np.ndarray:
+        """An image (H, W, 3) as the network takes it: grey, (H, W, 1), where it has one channel."""
+        return img @ np.array(_GREY, np.float32)[:, None] if self.channels == 1 and img.shape[2] == 3 else img
 
     @torch.inference_mode()
     def _run(self, x: Tensor, channels: int) -> Tensor:

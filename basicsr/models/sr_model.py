@@ -201,10 +201,11 @@ class SRModel(StepModel):
         net = describe(self.get_bare_model(self.net_g))
         window = self.opt['val']['window_size'] or net.multiple
         h, w = self.lq.shape[-2:]
-        original, guides, scale = self.lq, self.guides, self.opt.get('scale', 1)
+        original, guides = self.lq, self.guides
         if window > 1:
             self.lq, *self.guides = (pad_to_multiple(t, window, net.padding) for t in (original, *guides))
         self.test()
+        scale = self.output.shape[-1] // self.lq.shape[-1]  # what the network does, whatever the options say
         self.lq, self.guides = original, guides
         self.output = self.output[..., :h * scale, :w * scale]
 

@@ -1,6 +1,7 @@
 """Colour spaces. BT.601 studio-swing luma as MATLAB's `rgb2ycbcr` defines it."""
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 
@@ -46,6 +47,11 @@ def ycbcr2rgb(img: np.ndarray) -> np.ndarray:
 def ycbcr2bgr(img: np.ndarray) -> np.ndarray:
     """Like `ycbcr2rgb`, in BGR channel order."""
     return np.ascontiguousarray(ycbcr2rgb(img)[..., ::-1])
+
+
+def bgr2gray(img: np.ndarray) -> np.ndarray:
+    """BGR (H, W, 3), uint8, uint16 or float32, to grey (H, W, 1) of its type by OpenCV's weights, .299 R + .587 G + .114 B."""
+    return cv2.cvtColor(np.ascontiguousarray(img), cv2.COLOR_BGR2GRAY)[..., None]
 
 
 def luma255(rgb: np.ndarray) -> np.ndarray:

@@ -46,6 +46,12 @@ def imresize(img: Image, scale: float, antialiasing: bool = True) -> Image:
     return np.ascontiguousarray(np.moveaxis(out.numpy(), 0, -1) if img.ndim == 3 else out.numpy())
 
 
+def enlarged(img: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """An input (H, W, C), floating, beside a result that is a whole number of times as large: enlarged to its size."""
+    scale = like.shape[0] // img.shape[0]
+    return imresize(img, scale) if scale > 1 else img
+
+
 def _weights(length: int, scale: float, antialiasing: bool) -> Tensor:
     """The matrix (ceil(length * scale), length), float64, that resizes one direction."""
     shrink = scale if antialiasing and scale < 1 else 1.

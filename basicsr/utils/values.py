@@ -101,6 +101,8 @@ Int = Annotated[int, WHOLE]
 Natural = Annotated[int, Ge(0), WHOLE]  # 0, 1, 2, ...
 Count = Annotated[int, Gt(0), WHOLE]  # 1, 2, 3, ...
 
+Quality = Annotated[int, Ge(1), Le(100), WHOLE]  # of JPEG
+
 Float = Annotated[float, REAL]
 # neither infinite nor NaN
 Finite = Annotated[float, AllowInfNan(False), REAL]
