@@ -46,7 +46,8 @@ class PairedImageDataset(Dataset):
         resize: [height, width] that ground truths are resized to first, whatever their shape, and inputs in proportion
             to `scale`; bilinear with antialiasing, also in validation.
         gt_size: side of the square training patch of the ground truth; None trains on whole images.
-        use_hflip, use_rot: BasicSR's flips and transpose. geometric_augs: one of eight dihedral modes instead.
+        use_hflip, use_rot: BasicSR's flips and transpose. use_vflip: the vertical flip without the transpose.
+        geometric_augs: one of eight dihedral modes instead.
         exposure_augs: some inputs are made from their ground truth instead, at another exposure; see `data/exposure.py`.
         gamma_augs: inputs are raised to a random power, one for each batch or sample; see `GammaAugs`.
         mean, std: normalisation of both images after conversion.
@@ -65,7 +66,7 @@ class PairedImageDataset(Dataset):
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
                  meta_info_file: str | None = None, pair_range: Slice | None = None, filename_tmpl: str = '{}',
                  pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
-                 use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
+                 use_hflip: bool = False, use_rot: bool = False, use_vflip: bool = False, geometric_augs: bool = False,
                  exposure_augs: ExposureAugs | None = None, gamma_augs: GammaAugs | None = None,
                  mean: Annotated[list[Finite], Len(1, 3)] | None = None,
                  std: Annotated[list[Positive], Len(1, 3)] | None = None, color: Literal['rgb', 'y'] | None = None,
@@ -98,7 +99,7 @@ class PairedImageDataset(Dataset):
         if self.gamma_augs and not self.to_tensor.is_plain:
             raise UserError('gamma_augs raises values of [0, 1] to a power; it does not go with color: y, mean and std')
         self.training, self.resize, self.gt_size, self.scale = phase == 'train', resize, gt_size, scale
-        self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
+        self.use_hflip, self.use_rot, self.use_vflip, self.geometric_augs = use_hflip, use_rot, use_vflip, geometric_augs
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -157,7 +158,7 @@ class PairedImageDataset(Dataset):
 
     def random_turn(self) -> Turn:
         """How the next training sample is turned, drawn as the options say."""
-        return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot)
+        return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot, self.use_vflip)
 
     def random_exposure(self, height: int, width: int) -> Exposure | None:
         """How the next training input is made from a ground truth of this size; None for the input of the file."""
