@@ -62,6 +62,17 @@ def test_test_noise_is_a_function_of_sigma_seed_and_file_name(tmp_path):
         assert all(torch.equal(noise(b)[0], n) for b, n in zip(loader, all_of, strict=True))
 
 
+def test_mambairs_test_noise_is_numpys_seed_0_before_every_image(tmp_path):
+    dataset = gaussian(folder(tmp_path), sigma_test=25, test_noise='mambair')
+    for sample in (dataset[2], dataset[0], dataset[2]):
+        np.random.seed(0)
+        _, height, width = sample['gt'].shape
+        bgr = np.random.normal(0, 25 / 255., (height, width, 3))  # as its code draws it
+        np.testing.assert_allclose(noise(sample).numpy(), bgr[..., ::-1].transpose(2, 0, 1), atol=1e-6)
+    with pytest.raises(UserError, match='test_noise'):
+        gaussian(folder(tmp_path), test_noise='published')
+
+
 def test_training_noise_depends_on_the_sampler_alone(tmp_path):
     dataset = gaussian(folder(tmp_path), phase='train', sigma_type='random', sigma_range=[0, 50], gt_size=16)
 

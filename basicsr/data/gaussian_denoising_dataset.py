@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import random
 from collections import namedtuple
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,8 @@ class GaussianDenoisingDataset(Dataset):
         geometric_augs: one of eight dihedral modes.
         io_backend: as in `PairedImageDataset`.
         seed: of the test noise, which depends on it and the file's name without suffix only: not on order or workers.
+        test_noise: 'mambair' draws as its published test does, from NumPy's generator with `seed` anew for every image,
+            by rows, columns and channels in the order of BGR; 'name' as `seed` says.
         phase: 'train' crops, augments and draws the noise anew; others give whole images.
 
     Items: `lq`, `gt` float32 (in_ch, H, W), gt in [0, 1]; `lq_path`, `gt_path` (the clean file); `name` where there are
@@ -51,7 +54,10 @@ class GaussianDenoisingDataset(Dataset):
     def __init__(self, dataroot_gt: str | list[str], sigma_type: Literal['constant', 'random', 'choice'] = 'constant',
                  sigma_range: NonNegative | list[NonNegative] = 25., sigma_test: NonNegative = 25.,
                  in_ch: Literal[1, 3] = 3, gt_size: Count | None = None, geometric_augs: bool = False,
-                 io_backend: dict[str, Any] | None = None, seed: Natural = 0, phase: str = 'train'):
+                 io_backend: dict[str, Any] | None = None, seed: Natural = 0,
+                 test_noise: Literal['name', 'mambair'] = 'name', phase: str = 'train'):
+        if test_noise not in ('name', 'mambair'):
+            raise UserError(f"test_noise '{test_noise}' is not supported; one of: name, mambair")
         if sigma_test < 0:
             raise UserError(f'sigma_test: {sigma_test} must not be negative')
         roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)
@@ -63,7 +69,7 @@ class GaussianDenoisingDataset(Dataset):
             self.reader.remark([p for p, r in self.paths if r == root], f"'{root}'")
         self.several = len(roots) > 1
         self.sigma_type, self.sigmas = sigma_type, _sigmas(sigma_type, sigma_range)
-        self.sigma_test, self.in_ch, self.seed = sigma_test, in_ch, seed
+        self.sigma_test, self.in_ch, self.seed, self.test_noise = sigma_test, in_ch, seed, test_noise
         self.training, self.gt_size, self.geometric_augs = phase == 'train', gt_size, geometric_augs
         self.to_tensor = ToTensor()
 
@@ -80,12 +86,14 @@ class GaussianDenoisingDataset(Dataset):
             if self.geometric_augs:
                 img, = random_augmentation(img)
             sigma, rng = self._draw_sigma(), np.random
+        elif self.test_noise == 'mambair':
+            sigma, rng = self.sigma_test, np.random.RandomState(self.seed)
         else:
             sigma, rng = self.sigma_test, noise_generator(name, self.seed)
         if self.in_ch == 1:
             img = cv2.cvtColor(np.ascontiguousarray(img), cv2.COLOR_BGR2GRAY)[..., None]
         gt = self.to_tensor(img)
-        noise = rng.standard_normal(gt.shape) * (sigma / 255)
+        noise = self._noise(rng, gt.shape) * (sigma / 255)
         item: dict[str, Any] = {'lq': gt + torch.from_numpy(noise).float(), 'gt': gt, 'lq_path': path, 'gt_path': path}
         return item | ({'name': f'{Path(root).stem}/{name}'} if self.several else {})
 
@@ -94,6 +102,13 @@ class GaussianDenoisingDataset(Dataset):
 
     def _images(self, root: str) -> list[str]:
         return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]
+
+    def _noise(self, rng: Any, shape: Sequence[int]) -> np.ndarray:
+        """(C, H, W), RGB."""
+        if self.training or self.test_noise == 'name':
+            return rng.standard_normal(shape)
+        channels, height, width = shape
+        return rng.standard_normal((height, width, channels))[..., ::-1].transpose(2, 0, 1).copy()
 
     def _draw_sigma(self) -> float:
         if self.sigma_type == 'random':
