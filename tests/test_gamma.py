@@ -4,7 +4,6 @@ import random
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from basicsr.data import build_dataset
 from basicsr.data.gamma import draw_gamma

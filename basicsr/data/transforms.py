@@ -44,8 +44,8 @@ def random_flips(hflip: bool = True, rotation: bool = True, vflip: bool = False)
 
     `vflip`: vertical flip without `rotation` as well.
     """
-    return Turn(hflip and random.random() < 0.5, (rotation or vflip) and random.random() < 0.5,
-                rotation and random.random() < 0.5)
+    return Turn(hflip and random.random() < 0.5, (rotation or vflip) and random.random() < 0.5, rotation
+                and random.random() < 0.5)
 
 
 def random_turn() -> Turn:
