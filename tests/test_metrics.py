@@ -135,6 +135,9 @@ def test_each_protocol_by_its_formula():
     rounded = [np.rint(x) for x in exact]
     y = [np.rint(luma(x))[..., None] for x in rounded]
     yiq = [np.rint(x @ [0.114, 0.587, 0.299])[..., None] for x in exact]
+    cut = [np.floor(x) for x in exact]
+    greys = [np.rint(x @ [0.114, 0.587, 0.299]).mean() for x in cut]
+    scaled = [np.clip(cut[0] * greys[1] / greys[0], 0, 255), cut[1]]
     wanted = {
         'basicsr': (psnr(*rounded), naive_ssim(*rounded, valid=True, depth=False)),
         'restormer-rgb3d': (psnr(*exact), naive_ssim(*exact, valid=False, depth=True)),
@@ -143,14 +146,44 @@ def test_each_protocol_by_its_formula():
         'all-in-one': (psnr(*exact), skimage_ssim(result, gt, gaussian_weights=True, sigma=1.5)),
         'all-in-one-uniform': (psnr(*exact), skimage_ssim(result, gt)),
         'pyiqa': (-10 * math.log10(np.mean((result - gt)**2) + 1e-8), naive_ssim(*yiq, valid=True, depth=False)),
+        'cidnet': (psnr(*cut), naive_ssim(*cut, valid=True, depth=False)),
+        'cidnet-gt-mean': (psnr(*scaled), naive_ssim(*scaled, valid=True, depth=False)),
+        'darkir': (psnr(*exact), naive_ssim(*exact, valid=True, depth=False)),
+        'nafnet': (psnr(*exact), naive_ssim(*exact, valid=False, depth=True)),
+        'nafnet-8bit': (psnr(*rounded), naive_ssim(*rounded, valid=False, depth=True)),
     }
     assert set(wanted) == set(PROTOCOLS)
     for name, values in wanted.items():
         for metric, value in zip(('calculate_psnr', 'calculate_ssim'), values):
             assert measure(result, gt, {'type': metric, 'protocol': name}) == pytest.approx(value, abs=1e-9), name
     # the protocols are told apart by this pair at all
-    assert len({round(v, 6) for v in (p for p, _ in wanted.values())}) == 4
-    assert len({round(v, 6) for v in (s for _, s in wanted.values())}) == 6
+    assert len({round(v, 6) for v in (p for p, _ in wanted.values())}) == 6
+    assert len({round(v, 6) for v in (s for _, s in wanted.values())}) == 10
+
+
+def test_values_beyond_the_range_count_where_the_protocol_says_so():
+    _, gt = pair()
+    result = gt + 0.5  # above 1 here and there
+    for name, wanted in (('darkir', psnr(result * 255, gt * 255)), ('nafnet', psnr(result * 255, gt * 255)),
+                         ('all-in-one', psnr(np.clip(result, 0, 1) * 255, gt * 255))):
+        assert measure(result, gt, {'type': 'calculate_psnr', 'protocol': name}) == pytest.approx(wanted, abs=1e-9)
+    assert math.isnan(measure(result * math.inf, gt, {'type': 'calculate_psnr', 'protocol': 'nafnet'}))
+
+
+def test_cutting_off_keeps_what_is_a_whole_number():
+    """Images of files are float32: 255 times k / 255 can be less than k in float64."""
+    levels = np.arange(256, dtype=np.float32)[:, None, None].repeat(3, 2) / np.float32(255)
+    block = {'type': 'calculate_psnr', 'protocol': 'cidnet'}
+    assert measure(levels, levels + np.float32(1e-3), block) == pytest.approx(10 * math.log10(255**2 / 1e-8))
+    assert measure(levels + np.float32(0.9 / 255), levels, block) == pytest.approx(10 * math.log10(255**2 / 1e-8))
+
+
+def test_the_answer_is_used_on_request_alone():
+    from basicsr.evaluation.metric_choice import all_protocols, choose_metrics
+    assert 'psnr cidnet' in all_protocols() and not any('gt-mean' in label for label in all_protocols())
+    assert choose_metrics(['psnr'], 'cidnet-gt-mean', [], True)['psnr']['protocol'] == 'cidnet-gt-mean'
+    grey = np.full((12, 12), 0.25)
+    assert measure(grey, grey * 2, {'type': 'calculate_psnr', 'protocol': 'cidnet-gt-mean'}) > 60
 
 
 def test_volume_of_one_channel_is_the_replicated_plane():
@@ -170,8 +203,9 @@ def test_small_images_where_borders_are_repeated():
 @pytest.mark.parametrize('protocol', [None, *PROTOCOLS])
 def test_equal_images(protocol):
     a = bytes_pair()[0]
-    wanted = {'retinexformer': 100., 'pyiqa': 80.}.get(protocol, float('inf'))
-    assert calculate_psnr(a, a.copy(), protocol=protocol) == wanted
+    cidnet = 10 * math.log10(255**2 / 1e-8)
+    wanted = {'retinexformer': 100., 'pyiqa': 80., 'cidnet': cidnet, 'cidnet-gt-mean': cidnet}
+    assert calculate_psnr(a, a.copy(), protocol=protocol) == wanted.get(protocol, float('inf'))
     assert calculate_ssim(a, a.copy(), protocol=protocol) == pytest.approx(1, abs=1e-12)
 
 
@@ -207,7 +241,7 @@ def test_calculate_metric_ignores_foreign_keys_and_keeps_the_options():
     assert calculate_metric({'img': a, 'img2': b}, opt) == calculate_ssim(a, b)
 
 
-@pytest.mark.parametrize('protocol', [None, *PROTOCOLS])
+@pytest.mark.parametrize('protocol', [None, *(name for name, p in PROTOCOLS.items() if p.clamps)])
 @pytest.mark.parametrize('metric', ['calculate_psnr', 'calculate_ssim'])
 def test_one_stray_pixel_does_not_change_the_peak(metric, protocol):
     result, gt = pair()

@@ -98,3 +98,10 @@ def test_every_parameter_gets_a_gradient_whatever_is_chosen():
 def test_what_cannot_be_built(options, reason):
     with pytest.raises(UserError, match=reason):
         build_network(SMALL | options)
+
+
+def test_its_cost_is_counted_although_the_image_decides():
+    from basicsr.ablation.costs import count_macs
+    net = build_network({'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1] * 4, 'num_dec_blocks': [1] * 3})
+    (small, scan), (large, _) = count_macs(net, 32), count_macs(net, 64)
+    assert scan == 0 and 3 < large / small < 5

@@ -155,7 +155,7 @@ def test_one_sentence_holds_all_metrics_of_an_image(tmp_path, folder, capsys, ti
     data = folder(6, 6)
     said = refused(capsys, tmp_path, 'evaluate', '--weights', tmp_path / 'w.pth', '--degraded_dir', data['dataroot_lq'],
                    '--clean_dir', data['dataroot_gt'], '--output_dir', tmp_path / 'o', '--comparison')
-    assert said.count("'ssim ") == 6 and "'ssim all-in-one-uniform' needs at least 7x7" in said
+    assert said.count("'ssim ") == 8 and "'ssim all-in-one-uniform' needs at least 7x7" in said
     assert "'ssim of --comparison' needs at least 7x7; leave out this image, or the metrics" in said
 
 

@@ -41,10 +41,11 @@ def loaders(folder, scale=1, **changes):
     return build_dataloader(dataset, block, sampler=samplers[0]), resident, samplers
 
 
-@pytest.mark.parametrize('changes',
-                         [{'geometric_augs': True}, {'use_hflip': True}, {'use_hflip': True, 'use_rot': True}, {}, {
-                             'scale': 2, 'geometric_augs': True
-                         }, {'pair_range': '1:3'}, {'exposure_augs': {'probability': 0.7}, 'geometric_augs': True}])
+@pytest.mark.parametrize(
+    'changes', [{'geometric_augs': True}, {'use_hflip': True}, {'use_hflip': True, 'use_rot': True}, {}, {
+        'scale': 2, 'geometric_augs': True
+    }, {'pair_range': '1:3'}, {'exposure_augs': {'probability': 0.7}, 'geometric_augs': True},
+                {'gamma_augs': {}, 'use_hflip': True}, {'gamma_augs': {'per': 'sample'}, 'exposure_augs': {}}])
 def test_batches_are_those_of_the_ordinary_loader(photos, changes):
     ordinary, resident, samplers = loaders(photos, **changes)
     assert len(ordinary) == len(resident) > 3 and resident.batch_size == ordinary.batch_size

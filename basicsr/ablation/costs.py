@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr.data import build_dataset
@@ -55,14 +55,25 @@ def count_macs(net: nn.Module, size: int = MAC_SIZE, channels: int = 3) -> tuple
     """Multiply-accumulates of one forward pass of 1 x channels x size x size, and those of the scan among them.
 
     Convolutions, matrix products and the scan, as executed: half of what FlopCounterMode counts. Nothing is computed;
-    with gradients, as then no layer works in strips whose shared rows would count twice.
+    with gradients, as then no layer works in strips whose shared rows would count twice. Where the image decides what is
+    executed, as in a mixture of experts, it is what a black image takes.
     """
     net = deepcopy(net).cpu().eval()
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.empty(1, channels, size, size))
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
+            counter = _counted(net, torch.empty(1, channels, size, size))
+    except DataDependentOutputException:
+        with torch.no_grad():
+            counter = _counted(net, torch.zeros(1, channels, size, size))
     by_operator = counter.get_flop_counts()['Global']
     scan = sum(flops for op, flops in by_operator.items() if str(op).split('.')[1] in _SCANS)
     return counter.get_total_flops() // 2, scan // 2
+
+
+def _counted(net: nn.Module, image: torch.Tensor) -> FlopCounterMode:
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter
 
 
 def machine(device: str) -> str:

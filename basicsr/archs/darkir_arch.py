@@ -152,6 +152,9 @@ class DarkIR(NAFUNet):
         dilations: of the branches on the way up.
         extra_depth_wise: one more convolution in each block.
 
+    In training a pass leaves the image that the deepest level sees in `side_output`, (B, C, H / 8, W / 8) of the padded
+    sides, for `SideOutputLoss`.
+
     Source: arXiv 2412.13443. The defaults are DarkIR-m, 3,321,638 parameters; DarkIR-l has a width of 64.
     """
 
@@ -176,19 +179,25 @@ class DarkIR(NAFUNet):
         self.middle_blks_enc, self.middle_blks_dec = down(middle_blk_num_enc, depth), up(middle_blk_num_dec, depth)
         self.side_out = nn.Conv2d(width * 2**depth, img_channel, 3, padding=1)
         self.description = replace(self.description, multiple=2**depth)
+        self.side_output: Tensor | None = None
 
     def forward(self, x: Tensor, side_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """(B, C, H, W) in [0, 1], any size, to the same; not clipped.
 
-        With `side_loss` also, before it, the image that the deepest level sees, (B, C, H / 8, W / 8) of the padded sides.
+        With `side_loss` also, before it, the side output.
         """
         side = []
 
         def middle(y: Tensor) -> Tensor:
             light = self.middle_blks_enc(y)
-            if side_loss:
+            if side_loss or self.training:
                 side.append(self.side_out(light))
             return self.middle_blks_dec(light) + light
 
         out = self.restore(x, middle)
+        self.side_output = side[0] if self.training else None
         return (side[0], out) if side_loss else out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies do not hold the graph of the last training step."""
+        return self.__dict__ | {'side_output': None}

@@ -18,10 +18,9 @@ from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.mambair.blocks import ResidualGroup, VSSBlock
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import WHOLE, BelowOne, Count, Natural, Positive
+from basicsr.utils.values import BelowOne, Count, Natural, Positive
 
 _MEAN = (0.4488, 0.4371, 0.4040)  # of RGB images, subtracted from those of three channels
-_WIDTH = Annotated[int, Ge(30), WHOLE]  # a thirtieth of the channels decides in channel attention
 
 
 class PatchEmbed(nn.Module):
@@ -96,13 +95,13 @@ class MambaIR(nn.Module):
     description = Description(multiple=1, channels='in_chans', recognise=_recognise, untold=('img_range', ),
                               tiling='its scans run through the whole image')
 
-    def __init__(self, in_chans: Count = 3, embed_dim: _WIDTH = 180, depths: Annotated[Sequence[Natural],
-                                                                                       MinLen(1)] = (6, ) * 6,
-                 d_state: Count = 16, mlp_ratio: Positive = 1.2, drop_path_rate: BelowOne = 0.1,
-                 patch_norm: bool = True, use_checkpoint: bool = False, upscale: Literal[1, 2, 3, 4] = 1,
-                 img_range: Positive = 1., upsampler: Literal['', 'pixelshuffle', 'pixelshuffledirect'] = '',
-                 resi_connection: Literal['1conv', '3conv'] = '1conv', img_size: Count | Sequence[Count] = 64,
-                 patch_size: Count = 1):
+    def __init__(self, in_chans: Count = 3, embed_dim: Annotated[Count, Ge(30)] = 180,
+                 depths: Annotated[Sequence[Natural], MinLen(1)] = (6, ) * 6, d_state: Count = 16,
+                 mlp_ratio: Positive = 1.2, drop_path_rate: BelowOne = 0.1, patch_norm: bool = True,
+                 use_checkpoint: bool = False, upscale: Literal[1, 2, 3, 4] = 1, img_range: Positive = 1.,
+                 upsampler: Literal['', 'pixelshuffle',
+                                    'pixelshuffledirect'] = '', resi_connection: Literal['1conv', '3conv'] = '1conv',
+                 img_size: Count | Sequence[Count] = 64, patch_size: Count = 1):
         super().__init__()
         if upsampler not in ('', 'pixelshuffle', 'pixelshuffledirect') or resi_connection not in ('1conv', '3conv'):
             raise ValueError(f"MambaIR: there is no upsampler '{upsampler}' or no resi_connection '{resi_connection}'")
@@ -117,7 +116,8 @@ class MambaIR(nn.Module):
             return nn.Sequential(_conv(embed_dim, few), nn.LeakyReLU(0.2, inplace=True), _conv(few, few, 1),
                                  nn.LeakyReLU(0.2, inplace=True), _conv(few, embed_dim))
 
-        light, rates = upsampler == 'pixelshuffledirect', torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        light = upsampler == 'pixelshuffledirect'
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist()
         self.conv_first = _conv(in_chans, embed_dim)
         self.patch_embed = PatchEmbed(embed_dim, patch_norm)
         self.layers = nn.ModuleList()

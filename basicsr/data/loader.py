@@ -13,7 +13,7 @@ from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.notes import Note, collect_notes
-from basicsr.utils.seed import mix_seed, seeded
+from basicsr.utils.seed import mix_seed, one_batch, seeded
 
 
 class Failed(NamedTuple):
@@ -59,10 +59,11 @@ class SeededSamples(Dataset):
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """What loaders ask for, in a process whose log nobody sees: notes come with the samples."""
         samples = []
-        for index in indices:
-            with collect_notes() as notes:
-                sample = self[index]
-            samples.append(Noted(sample, notes) if notes else sample)
+        with one_batch(getattr(indices[0], 'seed', 0)):
+            for index in indices:
+                with collect_notes() as notes:
+                    sample = self[index]
+                samples.append(Noted(sample, notes) if notes else sample)
         return samples
 
 

@@ -11,6 +11,7 @@ from annotated_types import Len
 from torch.utils.data import Dataset
 
 from basicsr.data.exposure import Exposure, draw_exposure, exposed
+from basicsr.data.gamma import draw_gamma, raise_
 from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
@@ -24,7 +25,7 @@ from basicsr.data.transforms import (
 )
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.values import Count, ExposureAugs, Finite, Positive, Size, Slice
+from basicsr.utils.values import Count, ExposureAugs, Finite, GammaAugs, Positive, Size, Slice
 
 
 @DATASET_REGISTRY.register()
@@ -43,8 +44,10 @@ class PairedImageDataset(Dataset):
         resize: [height, width] that ground truths are resized to first, whatever their shape, and inputs in proportion
             to `scale`; bilinear with antialiasing, also in validation.
         gt_size: side of the square training patch of the ground truth; None trains on whole images.
-        use_hflip, use_rot: BasicSR's flips and transpose. geometric_augs: one of eight dihedral modes instead.
+        use_hflip, use_rot: BasicSR's flips and transpose. use_vflip: the vertical flip without the transpose.
+        geometric_augs: one of eight dihedral modes instead.
         exposure_augs: some inputs are made from their ground truth instead, at another exposure; see `data/exposure.py`.
+        gamma_augs: inputs are raised to a random power, one for each batch or sample; see `GammaAugs`.
         mean, std: normalisation of both images after conversion.
         color: 'y' for luma (BT.601 of video, 16 to 235), 'gray' for grey images (OpenCV's weights, 0 to 255), both of
             one channel.
@@ -63,14 +66,16 @@ class PairedImageDataset(Dataset):
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
                  meta_info_file: str | None = None, pair_range: Slice | None = None, filename_tmpl: str = '{}',
                  pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
-                 use_hflip: bool = False, use_rot: bool = False, geometric_augs: bool = False,
-                 exposure_augs: ExposureAugs | None = None, mean: Annotated[list[Finite], Len(1, 3)] | None = None,
+                 use_hflip: bool = False, use_rot: bool = False, use_vflip: bool = False, geometric_augs: bool = False,
+                 exposure_augs: ExposureAugs | None = None, gamma_augs: GammaAugs | None = None,
+                 mean: Annotated[list[Finite], Len(1, 3)] | None = None,
                  std: Annotated[list[Positive], Len(1, 3)] | None = None,
                  color: Literal['rgb', 'y', 'gray'] | None = None, scale: Count = 1, recursive: bool = False,
                  dataroot_sem: str | None = None, sem_classes: Count = 21, phase: str = 'train'):
         if exposure_augs is not None and scale != 1:
             raise UserError(f'exposure_augs makes inputs of the size of their ground truth; scale is {scale}')
         self.exposure_augs = None if exposure_augs is None else ExposureAugs.model_validate(exposure_augs)
+        self.gamma_augs = None if gamma_augs is None else GammaAugs.model_validate(gamma_augs)
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
         if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
             raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")
@@ -91,8 +96,10 @@ class PairedImageDataset(Dataset):
         inputs = [Path(lq).stem for lq, _ in self.paths]
         self.maps = SemanticMaps(dataroot_sem, inputs, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
+        if self.gamma_augs and not self.to_tensor.is_plain:
+            raise UserError('gamma_augs raises values of [0, 1] to a power; it does not go with color: y, mean and std')
         self.training, self.resize, self.gt_size, self.scale = phase == 'train', resize, gt_size, scale
-        self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
+        self.use_hflip, self.use_rot, self.use_vflip, self.geometric_augs = use_hflip, use_rot, use_vflip, geometric_augs
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -114,6 +121,8 @@ class PairedImageDataset(Dataset):
         item: dict[str, Any] = {
             'lq': self.to_tensor(lqs[0]), 'gt': self.to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path
         }
+        if self.training:
+            raise_([item['lq']], [self.random_gamma()])
         if self.names:
             item['name'] = self.names[index]
         return item if self.maps is None else item | {'sem': to_tensor(lqs[1])}
@@ -145,11 +154,15 @@ class PairedImageDataset(Dataset):
 
     def random_turn(self) -> Turn:
         """How the next training sample is turned, drawn as the options say."""
-        return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot)
+        return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot, self.use_vflip)
 
     def random_exposure(self, height: int, width: int) -> Exposure | None:
         """How the next training input is made from a ground truth of this size; None for the input of the file."""
         return None if self.exposure_augs is None else draw_exposure(self.exposure_augs, height, width)
+
+    def random_gamma(self) -> float:
+        """The power to which the next training input is raised."""
+        return 1. if self.gamma_augs is None else draw_gamma(self.gamma_augs)
 
 
 Dataset_PairedImage = PairedImageDataset  # its name in the Restormer family

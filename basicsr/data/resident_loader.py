@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from basicsr.data.exposure import expose
+from basicsr.data.gamma import raise_
 from basicsr.data.loader import Samples, SeededSamples
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.data.samplers import EnlargedSampler, SampleIndex
@@ -21,7 +22,7 @@ from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.notes import Note, collect_notes
-from basicsr.utils.seed import seeded
+from basicsr.utils.seed import one_batch, seeded
 
 _AT_ONCE = 256  # pairs that are read by threads before anything is told
 
@@ -127,13 +128,15 @@ class ResidentLoader:
                 chosen = []
 
     def _batch(self, indices: list[SampleIndex]) -> dict[str, Any]:
-        side, windows, exposures = self.gt_size // self.scale, [], []
+        side, windows, exposures, gammas = self.gt_size // self.scale, [], [], []
         for index in indices:
-            with seeded(index.seed):  # the draws of `PairedImageDataset`, in its order
+            # the draws of `PairedImageDataset`, in its order
+            with one_batch(indices[0].seed), seeded(index.seed):
                 height, width = self.shapes[index]
                 top, left = random_window(height, width, side)
                 windows.append(Window(int(index), top, left, self.pairs.random_turn()))
                 exposures.append(self.pairs.random_exposure(self.gt_size, self.gt_size))
+                gammas.append(self.pairs.random_gamma())
         larger = [Window(w.image, w.top * self.scale, w.left * self.scale, w.turn) for w in windows]
         lq_paths, gt_paths = zip(*(self.pairs.paths[i] for i in indices))
         lq, gt = self.lqs.cut(windows, side), self.gts.cut(larger, self.gt_size)
@@ -143,4 +146,5 @@ class ResidentLoader:
             levels = gt[rows].mul(255).round().permute(0, 2, 3, 1).flip(-1)  # as in the files: BGR, channels last
             dark = expose(levels, [e for e in exposures if e])
             lq[rows] = dark.flip(-1).permute(0, 3, 1, 2).float().div_(255.)
+        raise_(lq, gammas)
         return {'lq': lq, 'gt': gt, 'lq_path': list(lq_paths), 'gt_path': list(gt_paths)}

@@ -39,9 +39,13 @@ def random_window(height: int, width: int, size: int) -> tuple[int, int]:
     return random.randint(0, height - size), random.randint(0, width - size)
 
 
-def random_flips(hflip: bool = True, rotation: bool = True) -> Turn:
-    """BasicSR's augmentation: independent coin flips for horizontal flip and, with `rotation`, vertical flip and transpose."""
-    return Turn(hflip and random.random() < 0.5, rotation and random.random() < 0.5, rotation and random.random() < 0.5)
+def random_flips(hflip: bool = True, rotation: bool = True, vflip: bool = False) -> Turn:
+    """BasicSR's augmentation: independent coin flips for horizontal flip and, with `rotation`, vertical flip and transpose.
+
+    `vflip`: vertical flip without `rotation` as well.
+    """
+    return Turn(hflip and random.random() < 0.5, (rotation or vflip) and random.random() < 0.5, rotation
+                and random.random() < 0.5)
 
 
 def random_turn() -> Turn:

@@ -8,8 +8,8 @@ from basicsr.config.signatures import signature_of
 from basicsr.config.yaml_reader import parse_value
 from basicsr.evaluation.evaluate import Metrics
 from basicsr.evaluation.preconditions import try_metric
-from basicsr.metrics import PROTOCOLS, needs_gt
-from basicsr.metrics.protocol import get_protocol
+from basicsr.metrics import needs_gt
+from basicsr.metrics.protocol import HONEST, get_protocol
 from basicsr.registry import METRIC_REGISTRY
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
@@ -45,9 +45,9 @@ def choose_metrics(names: list[str], protocol: str | None, settings: list[str], 
 
 
 def all_protocols() -> Metrics:
-    """PSNR and SSIM under every protocol: 'psnr retinexformer' and so on."""
+    """PSNR and SSIM under every protocol that does not use the answer: 'psnr retinexformer' and so on."""
     return {
-        f'{metric} {protocol}': {'type': f'calculate_{metric}', 'protocol': protocol} for protocol in PROTOCOLS
+        f'{metric} {protocol}': {'type': f'calculate_{metric}', 'protocol': protocol} for protocol in HONEST
         for metric in ('psnr', 'ssim')
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from basicsr.evaluation.evaluate import Metrics, Results
 from basicsr.evaluation.files import left_out, named_averages, rows_of, tasks_of, write_evaluation
 from basicsr.metrics import PROTOCOLS, better, describe
+from basicsr.metrics.protocol import HONEST
 from basicsr.metrics.tasks import Means, benchmark_of
 from basicsr.utils.files import atomic_write
 
@@ -86,7 +87,7 @@ def _protocols(title: str, found: Results, settings: dict[str, Any]) -> Iterator
     means = found.means
     yield _heading(title, len(found.rows), settings)
     yield f'{"protocol":<20}{"PSNR":>9}{"SSIM":>9}  meaning'
-    for name, protocol in PROTOCOLS.items():
+    for name, protocol in HONEST.items():
         yield f'{name:<20}{means[f"psnr {name}"]:9.4f}{means[f"ssim {name}"]:9.4f}  {protocol.summary}'
 
 

@@ -18,15 +18,15 @@ class MoEBalanceLoss(nn.Module):
         loss_weight: factor of the result.
     """
 
-    of_network = True  # called with the network after its pass, once, not with images
+    of_network = True  # called once after each pass, with the network before the images
     of_whole_batch = True
 
     def __init__(self, loss_weight: NonNegative = 1.0):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, net: nn.Module) -> Tensor:
-        """Raises `UserError` for a network that has no balance loss."""
+    def forward(self, net: nn.Module, *images: Tensor) -> Tensor:
+        """The images are not looked at. Raises `UserError` for a network that has no balance loss."""
         value = getattr(net, 'auxiliary_loss', None)
         if value is None:
             raise UserError(f'MoEBalanceLoss: {type(net).__name__} has no balance loss; take it out of train.losses'

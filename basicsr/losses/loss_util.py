@@ -59,11 +59,11 @@ def is_our_loss(loss: Any) -> bool:
 
 
 def no_image_loss(loss: Any) -> str:
-    """Why it cannot be called with two images, '' where it can."""
+    """Why it cannot be called with two images alone, '' where it can."""
     for kind, place in (('of_network', 'goes into train.losses'), ('of_discriminator',
                                                                    'is for models with a discriminator')):
         if getattr(loss, kind, False):
-            return f'compares no images; it {place}'
+            return f'compares no images by themselves; it {place}'
     return ''
 
 

@@ -1,4 +1,4 @@
-"""A loss that is a sum of others."""
+"""Losses that are sums of others."""
 from __future__ import annotations
 
 from typing import Annotated, Any

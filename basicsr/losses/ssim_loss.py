@@ -20,7 +20,7 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # contrast-structure can be negative, a product with zero has no gradient, and powers below one are steep near it
 _FLOOR = 1e-4
 
-Padding = Literal['valid', 'replicate', 'reflect']
+Padding = Literal['valid', 'replicate', 'reflect', 'zeros']
 
 
 def ssim_maps(pred: Tensor, target: Tensor, padding: Padding = 'valid') -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def ssim_maps(pred: Tensor, target: Tensor, padding: Padding = 'valid') -> tuple
     Raises:
         UserError: for images that are too small for the window.
     """
-    least = {'valid': _SIZE, 'replicate': 1, 'reflect': _SIZE // 2 + 1}[padding]
+    least = {'valid': _SIZE, 'replicate': 1, 'reflect': _SIZE // 2 + 1, 'zeros': 1}[padding]
     if min(pred.shape[-2:]) < least:
         height, width = pred.shape[-2:]
         raise UserError(
@@ -52,7 +52,7 @@ def _window_means(x: Tensor, padding: str) -> Tensor:
     taps = (taps / taps.sum()).view(1, 1, -1, 1)
     planes = x.reshape(-1, 1, *x.shape[-2:])
     if padding != 'valid':
-        planes = F.pad(planes, (radius, ) * 4, mode=padding)
+        planes = F.pad(planes, (radius, ) * 4, mode='constant' if padding == 'zeros' else padding)
     planes = F.conv2d(F.conv2d(planes, taps), taps.transpose(2, 3))
     return planes.reshape(*x.shape[:-2], *planes.shape[-2:])
 
@@ -62,15 +62,15 @@ class SSIMLoss(PixelLoss):
     """1 - SSIM of each channel (Wang et al. 2004), images in [0, 1].
 
     Args:
-        padding: 'valid' (windows inside the image, at least 11x11 pixels), 'replicate' or 'reflect'.
+        padding: 'valid' (windows inside the image, at least 11x11 pixels), 'replicate', 'reflect' or 'zeros'.
         clamp_map: clamp the SSIM of each window to [0, 1]; negative ones get no gradient.
     """
 
     def __init__(self, loss_weight: NonNegative = 1.0, reduction: Reduction = 'mean',
-                 padding: Literal['valid', 'replicate', 'reflect'] = 'valid', clamp_map: bool = False):
+                 padding: Literal['valid', 'replicate', 'reflect', 'zeros'] = 'valid', clamp_map: bool = False):
         super().__init__(loss_weight, reduction)
-        if padding not in ('valid', 'replicate', 'reflect'):
-            raise ValueError(f"padding '{padding}' is not supported; one of: valid, replicate, reflect")
+        if padding not in ('valid', 'replicate', 'reflect', 'zeros'):
+            raise ValueError(f"padding '{padding}' is not supported; one of: valid, replicate, reflect, zeros")
         self.padding, self.clamp_map = padding, clamp_map
 
     @full_precision

@@ -23,7 +23,7 @@ from basicsr.metrics.delta_e import calculate_delta_e
 from basicsr.metrics.lpips import calculate_lpips
 from basicsr.metrics.mae import calculate_mae
 from basicsr.metrics.niqe import calculate_niqe
-from basicsr.metrics.protocol import PROTOCOLS
+from basicsr.metrics.protocol import PROTOCOLS, get_protocol
 from basicsr.metrics.psnr import calculate_psnr
 from basicsr.metrics.rmse import calculate_rmse
 from basicsr.metrics.ssim import calculate_ssim
@@ -92,7 +92,7 @@ def calculate_metric(data: dict[str, Any], opt: Mapping[str, Any]) -> float:
 
 
 def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], device: Any = None) -> float:
-    """A metric of RGB images (H, W, 3) in [0, 1], clamped first so that no stray value shifts the peak.
+    """A metric of RGB images (H, W, 3) in [0, 1], clamped first, but for protocols that say otherwise.
 
     Metrics get BGR images in [0, 255]: rounded to uint8, or unrounded where a `protocol` (None is none) decides. `device`
     is where metrics that are networks run, unless their options say it. Of values that are not finite the result is NaN.
@@ -103,7 +103,10 @@ def measure(result: np.ndarray, gt: np.ndarray | None, opt: Mapping[str, Any], d
     if opt.get('protocol') is None:
         images = [to_bytes(x) for x in images]
     else:
-        images = [np.clip(np.asarray(x, np.float64), 0, 1)[..., ::-1] * 255. for x in images]
+        images = [np.asarray(x, np.float64) for x in images]
+        if get_protocol(opt['protocol']).clamps:
+            images = [np.clip(x, 0, 1) for x in images]
+        images = [x[..., ::-1] * 255. for x in images]
     if device is not None and 'device' in inspect.signature(METRIC_REGISTRY.get(opt['type'])).parameters:
         opt = {'device': str(device), **opt}
     value: Any = calculate_metric(dict(zip(('img', 'img2'), images)), opt)

@@ -5,14 +5,17 @@ PSNR and of 0.4 in SSIM come from this alone.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from basicsr.utils.color import luma255
 from basicsr.utils.errors import UserError, nearest
 
+_IDENTICAL = 10 * math.log10(255**2 / 1e-8)
 _YIQ_FROM_BGR = np.array([[0.114], [0.587], [0.299]])  # Y alone
 
 
@@ -21,7 +24,10 @@ class Protocol:
     """How images in [0, 255] are prepared and compared.
 
     Attributes:
-        psnr_rounds, ssim_rounds: round to 8 bits first.
+        clamps: limit the result to the range of images first.
+        psnr_rounds, ssim_rounds: round to 8 bits first. truncates: cut off what is behind the comma instead.
+        gt_mean: scale the result to the mean of the ground truth's grey image; it is not rounded again. This uses the
+            answer, so it is measured on request alone.
         luma: compare BT.601 luma instead of RGB; `luma_rounds` rounds it to 8 bits as MATLAB does.
         ssim: 'valid' (each channel, windows inside the image), 'replicate' (borders repeated), 'volume' (one 3-D
             window over height, width and channels, borders repeated).
@@ -33,8 +39,11 @@ class Protocol:
     """
     name: str
     summary: str
+    clamps: bool = True
     psnr_rounds: bool = True
     ssim_rounds: bool = True
+    truncates: bool = False
+    gt_mean: bool = False
     luma: bool = False
     luma_rounds: bool = False
     ssim: Literal['valid', 'replicate', 'volume'] = 'valid'
@@ -60,8 +69,20 @@ PROTOCOLS = {
                  ssim_rounds=False, sample_covariance=True, window='uniform'),
         Protocol('pyiqa', 'RGB, not rounded, PSNR at most 80 dB; SSIM on the Y of YIQ rounded to 8 bits, valid windows',
                  psnr_rounds=False, ssim_rounds=False, identical=80., mse_offset=1e-8, ssim_yiq=True),
+        Protocol('cidnet', 'RGB, truncated to 8 bits, PSNR at most 128 dB; SSIM per channel on valid windows',
+                 truncates=True, identical=_IDENTICAL, mse_offset=1e-8 / 255**2),
+        Protocol('cidnet-gt-mean', 'as cidnet, the result scaled to the mean of the ground truth', truncates=True,
+                 gt_mean=True, identical=_IDENTICAL, mse_offset=1e-8 / 255**2),
+        Protocol('darkir', 'RGB, neither clamped nor rounded, SSIM per channel on valid windows', clamps=False,
+                 psnr_rounds=False, ssim_rounds=False),
+        Protocol('nafnet', 'RGB, neither clamped nor rounded, SSIM with one 3-D window and replicated borders',
+                 clamps=False, psnr_rounds=False, ssim_rounds=False, ssim='volume'),
+        Protocol('nafnet-8bit', 'RGB, rounded to 8 bits, SSIM with one 3-D window and replicated borders',
+                 ssim='volume'),
     )
 }
+# those that compare what the network has made
+HONEST = {name: protocol for name, protocol in PROTOCOLS.items() if not protocol.gt_mean}
 
 
 def get_protocol(name: str) -> Protocol:
@@ -78,8 +99,8 @@ def describe_protocol(opt: dict) -> str:
     return ', '.join([name, *changes])
 
 
-def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rounds: bool,
-            luma_rounds: bool) -> np.ndarray:
+def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rounds: bool, luma_rounds: bool,
+            truncates: bool = False) -> np.ndarray:
     """BGR or grey image in [0, 255] to float64 (H, W, C) as the protocol compares it."""
     if input_order not in ('HWC', 'CHW'):
         raise ValueError(f"input_order '{input_order}' is not supported; 'HWC' or 'CHW'")
@@ -91,8 +112,9 @@ def prepare(img: np.ndarray, crop_border: int, input_order: str, luma: bool, rou
         values = values.transpose(1, 2, 0)
     if crop_border:
         values = values[crop_border:-crop_border, crop_border:-crop_border]
-    if rounds:
-        values = np.clip(np.rint(values), 0, 255)
+    if rounds:  # products of float32 are cut off as such: 255 times k / 255 is k again
+        values = np.clip(np.floor(values.astype(np.float32)) if truncates else np.rint(values), 0,
+                         255).astype(np.float64)
     if luma and values.shape[2] == 3:
         values = luma255(values[..., ::-1])[..., None]
         values = np.rint(values) if luma_rounds else values
@@ -114,9 +136,17 @@ def prepared_pair(img: np.ndarray, img2: np.ndarray, crop_border: int, input_ord
     rounds = getattr(protocol, f'{metric}_rounds', False)
     luma = test_y_channel or getattr(protocol, 'luma', False)
     luma_rounds = getattr(protocol, 'luma_rounds', False)
-    a, b = (prepare(x, crop_border, input_order, luma, rounds, luma_rounds) for x in (img, img2))
+    truncates = getattr(protocol, 'truncates', False)
+    a, b = (prepare(x, crop_border, input_order, luma, rounds, luma_rounds, truncates) for x in (img, img2))
     if metric == 'ssim' and getattr(protocol, 'ssim_yiq', False) and a.shape[2] == 3:
         a, b = (np.rint(x @ _YIQ_FROM_BGR) for x in (a, b))
     if a.size == 0:
         raise ValueError(f'crop_border {crop_border} leaves nothing of an image of shape {np.shape(img)}')
+    if getattr(protocol, 'gt_mean', False):
+        a = np.clip(a * (_grey_mean(b) / max(_grey_mean(a), 1e-12)), 0, 255)
     return a, b
+
+
+def _grey_mean(img: np.ndarray) -> float:
+    """Of a BGR or grey image in whole numbers; its grey image is in whole numbers as well, as OpenCV makes it."""
+    return float((cv2.cvtColor(img.astype(np.uint8), cv2.COLOR_BGR2GRAY) if img.shape[2] == 3 else img).mean())

@@ -20,7 +20,8 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: Natural = 0, input_order: AxisOrder = 'HWC',
                    test_y_channel: bool = False,
                    protocol: Literal['basicsr', 'restormer-rgb3d', 'retinexformer', 'matlab-y', 'all-in-one',
-                                     'all-in-one-uniform', 'pyiqa'] | None = None, **kwargs) -> float:
+                                     'all-in-one-uniform', 'pyiqa', 'cidnet', 'cidnet-gt-mean', 'darkir', 'nafnet',
+                                     'nafnet-8bit'] | None = None, **kwargs) -> float:
     """Mean SSIM; arguments as `calculate_psnr`. Without a protocol: per channel, windows inside the image only.
 
     Raises:

@@ -157,10 +157,11 @@ class SRModel(StepModel):
         own = [('l_pix', self.cri_pix), ('l_percep', self.cri_perceptual)]
         return [(name, loss) for name, loss in (*own, *self.cri_more) if loss is not None]
 
-    def _network_losses(self) -> Iterator[tuple[str, Tensor]]:
-        """Losses on what the network's last pass has left in it, e.g. the balance of its experts."""
+    def _network_losses(self, preds: Tensor | list[Tensor], gt: Tensor) -> Iterator[tuple[str, Tensor | None]]:
+        """Losses that need the network: its colour space, or what its last pass has left, e.g. the balance of experts."""
+        pred = preds[-1] if isinstance(preds, (list, tuple)) else preds
         for name, loss in self.cri_net:
-            yield name, loss(self.get_bare_model(self.net_g))
+            yield from named_values(name, loss(self.get_bare_model(self.net_g), pred.float(), gt), 'l_')
 
     def test(self) -> None:
         """`self.output` for `self.lq`, by the average where there is one."""

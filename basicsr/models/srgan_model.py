@@ -88,7 +88,7 @@ class SRGANModel(SRModel):
         self.optimizer_g.zero_grad(set_to_none=True)
         self.net_d.requires_grad_(False)
         losses = number_names([
-            *self.compute_losses(self.output, self.gt).items(), *self._network_losses(),
+            *self.compute_losses(self.output, self.gt).items(), *self._network_losses(self.output, self.gt),
             ('l_g_gan', self.generator_loss())
         ])
         losses = {{'l_pix': 'l_g_pix', 'l_percep': 'l_g_percep', 'l_style': 'l_g_style'}.get(k, k): v

@@ -62,7 +62,7 @@ class StepModel(BaseModel):
     cri_net: Sequence[tuple[str, Callable]] = ()
     compute_losses: Callable[..., dict[str, Tensor]]
     image_losses: Callable[[], list[tuple[str, Callable]]]
-    _network_losses: Callable[[], Iterable[tuple[str, Tensor]]]
+    _network_losses: Callable[..., Iterable[tuple[str, Tensor | None]]]
     # a batch: `gt` is None where there is none, `guides` is what the network is given beside `lq`, of its size
     lq: Tensor
     gt: Any
@@ -114,7 +114,8 @@ class StepModel(BaseModel):
             with self._gradient_exchange(last=i == len(parts) - 1), self.cast_weights():
                 with self.precision.autocast():
                     preds = self.net_g(part, *maps)
-                losses = number_names([*self.compute_losses(preds, target).items(), *self._network_losses()])
+                compared = self.compute_losses(preds, target).items()
+                losses = number_names([*compared, *self._network_losses(preds, target)])
                 for key, value in losses.items():
                     sums[key] = sums.get(key, 0) + value.detach() * share
                 total: Any = sum(losses.values())

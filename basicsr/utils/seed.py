@@ -4,10 +4,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import torch
+
+_batch: ContextVar[int | None] = ContextVar('batch', default=None)
 
 
 def set_random_seed(seed: int) -> None:
@@ -35,6 +38,22 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+@contextmanager
+def one_batch(seed: int) -> Iterator[None]:
+    """Samples that are read inside belong together, see `batch_random`."""
+    token = _batch.set(seed)
+    try:
+        yield
+    finally:
+        _batch.reset(token)
+
+
+def batch_random() -> random.Random:
+    """The same numbers for all samples of a batch; outside of batches, numbers of each sample's own."""
+    seed = _batch.get()
+    return random.Random(random.getrandbits(32) if seed is None else mix_seed(seed, 1))
 
 
 @contextmanager

@@ -142,6 +142,16 @@ class ExposureAugs(BaseModel):
     white_balance: NonNegative = Field(0.03, description='standard deviation of the log gain of a channel, per stop')
 
 
+class GammaAugs(BaseModel):
+    """Inputs in [0, 1] that are raised to a power, below 1 lighter; ground truths stay (CIDNet)."""
+    model_config = ConfigDict(extra='forbid')
+
+    probability: Fraction = Field(1., description='share of the batches or samples whose inputs are raised')
+    gamma: _Positives = Field((0.6, 1.2), description='smallest and largest power, uniform')
+    step: Positive = Field(0.01, description='of the powers, from the smallest on')
+    per: Literal['batch', 'sample'] = Field('batch', description='one power for all inputs of a batch, or for each')
+
+
 # options say less than callers from Python may
 AxisOrder = Annotated[Literal['HWC', 'CHW'],
                       BeforeValidator(_of_files),
@@ -163,5 +173,5 @@ KNOWN: dict[str, Any] = {
     'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Naturals3': Naturals3, 'Naturals4': Naturals4,
     'Counts3': Counts3, 'Counts4': Counts4, 'Size': Size, 'FilePath': FilePath, 'Slice': Slice, 'AxisOrder': AxisOrder,
     'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames, 'CDD11Subset': CDD11Subset,
-    'ExposureAugs': ExposureAugs
+    'ExposureAugs': ExposureAugs, 'GammaAugs': GammaAugs
 }
