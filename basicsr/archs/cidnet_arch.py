@@ -174,7 +174,7 @@ class CIDNet(nn.Module):
 
     def restored(self, hvi: Tensor) -> Tensor:
         """The picture in HVI, sides multiples of 8, restored: what `gain` and `saturation` are then applied to."""
-        at = self._modules
+        at: dict[str, Any] = self._modules
         colour = hvi.to(at['HVE_block0'][1].weight.dtype, memory_format=torch.channels_last)
         i0, c0 = at['IE_block0'](colour[:, 2:]), at['HVE_block0'](colour)
         i1, c1 = at['IE_block1'](i0), at['HVE_block1'](c0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from basicsr.utils.values import Count, Natural, Positive
 
 class FrequencyEmbedding(nn.Module):
     """Means of high frequencies, from which all routers choose."""
+    high_conv: Any
 
     def __init__(self, dim: int):
         super().__init__()
@@ -116,6 +117,8 @@ class MoCEIR(nn.Module):
 
     description = Description(multiple=8, channels='inp_channels', recognise=recognise, untold=('topk', ),
                               tiling='each tile chooses its own experts, and attention sums over all pixels')
+    enc: Any
+    dec: Any
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48, levels: Count = 4,
                  heads: Sequence[Count] = (1, 2, 4, 8), num_blocks: Sequence[Natural] = (4, 6, 6, 8),

@@ -100,6 +100,7 @@ class NAFNet(NAFUNet):
     description = Description(multiple=16, padding='zeros', channels='img_channel', recognise=_recognise,
                               variants=('NAFNetLocal', ),
                               tiling='its attention weighs channels by means of the whole image')
+    middle_blks: nn.Sequential
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
                  enc_blk_nums: Sequence[Natural] = (1, 1, 1, 28), dec_blk_nums: Sequence[Natural] = (1, 1, 1, 1)):

@@ -24,7 +24,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='a folder of images instead of data sets of an option file')
     parser.add_argument('--clean_dir', type=as_stored, metavar='DIR',
                         help='their ground truth, paired by name; without it: only restore')
-    parser.add_argument('--filename_tmpl', default='{}', help="names in --degraded_dir by the ground truth's, e.g. '{}x2'")
+    parser.add_argument('--filename_tmpl', default='{}',
+                        help="names in --degraded_dir by the ground truth's, e.g. '{}x2'")
     parser.add_argument('--dataset', help='name of the result folder, e.g. LOL_v1; default: of the data')
     parser.add_argument('--benchmarks', nargs='+', metavar='TASK', default=[],
                         help='only these tasks, e.g. derain, SOTS, denoise (all noise levels), CDD11')

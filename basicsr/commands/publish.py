@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.weights.network import load_described
     found: WeightFile = locate(args.weights)
     target = Path(args.output)
-    if ((target / WEIGHTS).exists() and (target / WEIGHTS).samefile(
-            found.path)) or target.resolve() == folder().resolve():
+    if ((target / WEIGHTS).exists() and
+        (target / WEIGHTS).samefile(found.path)) or target.resolve() == folder().resolve():
         raise UserError(f"the folder '{target}' would overwrite the weights; choose another one")
     net, options = load_described(found, network, key)
     parameters = sum(p.numel() for p in net.parameters())

@@ -113,8 +113,8 @@ class ValOptions(Block):
     metrics: dict[str, Component] = Field(default_factory=dict,
                                           description='label: {type: calculate_psnr, protocol: ...}')
     best_metric: str | None = Field(None, description='label of the metric that chooses the best weights')
-    window_size: Natural | None = Field(
-        0, description='pad inputs to a multiple of this; 0: to what the network pads to')
+    window_size: Natural | None = Field(0,
+                                        description='pad inputs to a multiple of this; 0: to what the network pads to')
     rgb2bgr: Switch = True
     use_image: bool | None = Field(None, description='Restormer family: false means metrics on unrounded values')
     max_minibatch: Count | None = None

@@ -118,8 +118,8 @@ class DegradedImages(CleanImages):
         if min(gt.shape[:2]) < gt_size:
             say_padded(gt_size)
         gt, scale = pad_to_size(gt, gt_size, gt_size), self.scale
-        size, sides = gt_size // scale, [side // scale for side in gt.shape[:2]]
-        corner = random_window(*sides, size)
+        size, sides = gt_size // scale, (gt.shape[0] // scale, gt.shape[1] // scale)
+        corner = random_window(sides[0], sides[1], size)
         around = [self._around(start, size, side) for start, side in zip(corner, sides)]
         rows, columns = (slice(first * scale, end * scale) for first, end in around)
         top, left = (start - first for start, (first, _) in zip(corner, around))

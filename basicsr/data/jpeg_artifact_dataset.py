@@ -52,7 +52,6 @@ class JPEGArtifactDataset(DegradedImages):
     def degrade(self, img: np.ndarray) -> np.ndarray:
         quality = random.randint(*self.qualities) if self.qualities[0] < self.qualities[1] else self.qualities[0]
         eight = np.rint(img / 257).astype(np.uint8) if img.dtype == np.uint16 else img
-        done, data = cv2.imencode('.jpg', np.ascontiguousarray(eight), [cv2.IMWRITE_JPEG_QUALITY, quality])
-        assert done
-        flag = cv2.IMREAD_GRAYSCALE if self.in_ch == 1 else cv2.IMREAD_COLOR
-        return cv2.imdecode(data, flag).reshape(eight.shape)
+        _, data = cv2.imencode('.jpg', np.ascontiguousarray(eight), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        decoded: Any = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if self.in_ch == 1 else cv2.IMREAD_COLOR)
+        return decoded.reshape(eight.shape)

@@ -119,7 +119,7 @@ def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None
     batch = next(iter(ImageLoader(one.data, one.block, batch_size=1, sampler=[smallest])))
     images = or_too_small(restore, batch, _place(one))
     if images.gt is not None:
-        check_enlarged(*(x.shape[:2] for x in images), _place(one))
+        check_enlarged(images.lq.shape[:2], images.result.shape[:2], images.gt.shape[:2], _place(one))
     check_sizes(one, metrics, sizes, images.result.shape[0] / images.lq.shape[0])
     rng = np.random.RandomState(0)
     result, gt = rng.rand(*images.result.shape), None if images.gt is None else rng.rand(*images.gt.shape)

@@ -1,7 +1,8 @@
 """Blocks of MambaIR: a selective scan of the image, then convolutions with channel attention."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +75,11 @@ class VSSBlock(nn.Module):
 class ResidualGroup(nn.Module):
     """Blocks and a convolution, with a residual around them."""
 
-    def __init__(self, blocks: list[nn.Module], conv: Callable[[], nn.Module], checkpoint: bool):
+    residual_group: Any
+
+    def __init__(self, blocks: Sequence[nn.Module], conv: Callable[[], nn.Module], checkpoint: bool):
         super().__init__()
-        self.residual_group = nn.Module()
+        self.residual_group = nn.Module()  # as published weights name it
         self.residual_group.blocks = Blocks(*blocks, checkpoint=checkpoint)
         self.conv = conv()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +89,8 @@ class Router(nn.Module):
             else plain counts.
     """
 
+    complexity: Tensor
+
     def __init__(self, dim: int, features: int, parameters: Sequence[int], topk: int, with_complexity: bool,
                  scale: str):
         super().__init__()
@@ -149,4 +151,5 @@ class Adapter(nn.Module):
         if self.published_eval and not self.training and len(x) > 1:  # all that anyone chose, by each one's own gate
             counts = F.one_hot(chosen.flatten(), gates.shape[1]).sum(0)
             gates, chosen = gates.sum(1, keepdim=True) * counts, chosen.flatten().expand(len(x), -1)
-        return self.proj_out(mixture([expert[0] for expert in self.experts], gates, chosen, x, shared))
+        experts: Any = self.experts
+        return self.proj_out(mixture([expert[0] for expert in experts], gates, chosen, x, shared))
