@@ -45,7 +45,7 @@ def probe(args: argparse.Namespace) -> None:
 
 def wheels(args: argparse.Namespace) -> None:
     """Download what a machine lacks, with what that needs, and pack it."""
-    machine = read_json(args.probe)
+    machine = read_json(args.probe, 'missing')
     if not machine['missing']:
         print('nothing is missing there')
         return
@@ -148,7 +148,7 @@ def _choose(args: argparse.Namespace, opt: dict[str, Any]) -> dict[str, Any]:
     from basicsr.engine.checkpoint import newest_state
     file = _choices(args, opt['name'])
     if file.is_file() and newest_state(opt['path']['training_states']):
-        kept = begun_with(read_json(file), args.total_iter, args.overrides)
+        kept = begun_with(read_json(file, 'total_iter', 'overrides', 'changes'), args.total_iter, args.overrides)
         print(f"as begun: {' '.join(kept['changes']) or 'no changes of the option file'}", flush=True)
         return kept
     changes = list(args.overrides)
@@ -158,7 +158,7 @@ def _choose(args: argparse.Namespace, opt: dict[str, Any]) -> dict[str, Any]:
         print(f'{args.total_iter} iterations instead of {total}, schedules in proportion', flush=True)
         changes += as_overrides(shortened(opt, args.total_iter))
     if args.fastest:
-        changes += as_overrides(read_json(args.pieces / 'throughput.json')['overrides'])
+        changes += as_overrides(read_json(args.pieces / 'throughput.json', 'overrides')['overrides'])
     chosen = {'total_iter': args.total_iter, 'overrides': args.overrides, 'changes': changes}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(chosen, indent=1), encoding='utf-8')

@@ -112,6 +112,7 @@ ARCHIVES = {
     'absolute': tar(('/tmp/outside', FILE, '')), 'link': tar(('outside', tarfile.SYMTYPE, '..')),
     'hard link': tar(('outside', tarfile.LNKTYPE, '../kept')), 'device': tar(('outside', tarfile.CHRTYPE, '')),
     'pipe': tar(('outside', tarfile.FIFOTYPE, '')), 'folder': tar(('outside', tarfile.DIRTYPE, '')),
+    'a file and a folder': tar(('a', FILE, ''), ('a/b', FILE, '')), 'a long name': tar(('a' * 300, FILE, '')),
     'no archive': b'garbage' * 300, 'nothing': b'', 'cut in a file': tar(('a', FILE, ''))[:514],
     'cut in a header': tar(('a', FILE, ''))[:300], 'one file of two': tar(('a', FILE, '')),
     'twice': tar(('a', FILE, ''), ('a', FILE, '')), 'no member': tar()
@@ -121,7 +122,7 @@ ARCHIVES = {
 @pytest.mark.parametrize('name', ARCHIVES)
 def test_an_archive_of_others_is_refused(tmp_path, name):
     (tmp_path / 'kept').write_text('kept')
-    packed(tmp_path / 'in', ARCHIVES[name], 2 if name in ('one file of two', 'twice') else 1)
+    packed(tmp_path / 'in', ARCHIVES[name], 2 if name in ('one file of two', 'twice', 'a file and a folder') else 1)
     with pytest.raises(UserError, match=r"the parts of '.*run_4\.parts\.json'"):
         join(tmp_path / 'in', 'run_4', tmp_path / 'target')
     assert (tmp_path / 'kept').read_text() == 'kept' and not list(tmp_path.rglob('outside'))

@@ -184,7 +184,7 @@ def test_a_first_piece_that_could_not_begin_chooses_nothing(carried, tmp_path):
     assert 'iteration 1;' in call(*train, 'manual_seed=5')
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{', '[' * 100_000], ids=lambda text: text[:3])
+@pytest.mark.parametrize('text', ['', '[]', '{', '{}', '[' * 100_000], ids=lambda text: text[:3])
 def test_damaged_files_of_the_other_machine(tmp_path, text):
     (tmp_path / 'probe.json').write_text(text)
     said = call('wheels', '--root', tmp_path, '--probe', tmp_path / 'probe.json', code=2)

@@ -9,15 +9,15 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.names import below
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """What this tool has written. Raises `UserError` where it is not there, or damaged."""
+def read_json(path: str | Path, *keys: str) -> dict[str, Any]:
+    """What this tool has written, with these keys. Raises `UserError` where it is not there, or damaged."""
     if not Path(path).is_file():
         raise UserError(f"there is no file '{path}'")
     try:
         content = json.loads(Path(path).read_text(encoding='utf-8'))
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise UserError(f"'{path}' is damaged; make it again")
     return content
 

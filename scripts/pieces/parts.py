@@ -7,6 +7,7 @@ nothing is installed yet.
 """
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -23,6 +24,8 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.names import below
 
 _LIST = '.parts.json'
+# failures of names that no files had together: too long, or both a file and a folder
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL)
 
 
 class _Listed(NamedTuple):
@@ -139,7 +142,9 @@ def join(folder: Path, label: str, target: Path) -> list[str]:
                     raise UserError(f"{what} hold '{member.name}', which is no file; make them again")
                 archive.extract(member, target, filter='data')
                 names[member.name] = None
-    except (tarfile.TarError, ValueError) as error:
+    except (tarfile.TarError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_NAMES:  # such as a full disk
+            raise
         raise UserError(f'{what} are no whole archive ({error}); make them again') from error
     if len(names) != listed.files:
         raise UserError(f'{what} hold {len(names)} files of {listed.files}; make them again')
