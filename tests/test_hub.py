@@ -61,6 +61,8 @@ def hub(tmp_path, theirs, monkeypatch):
         }
         for name, value in constants.items():
             monkeypatch.setattr(huggingface_hub.constants, name, value)
+            if hasattr(huggingface_hub.file_download, name):  # a copy, in older versions
+                monkeypatch.setattr(huggingface_hub.file_download, name, value)
         monkeypatch.setenv('BASICSR_WEIGHTS', str(tmp_path / 'cache'))
         monkeypatch.setenv('no_proxy', '127.0.0.1,localhost')
         yield server

@@ -96,8 +96,6 @@ def _explained(source: HubFile) -> Iterator[None]:
         raise UserError(f"'{source}': the repository has no revision '{source.revision}'") from error
     except errors.OfflineModeIsEnabled as error:
         raise UserError(f"'{source}' has not been fetched, and HF_HUB_OFFLINE forbids to fetch anything") from error
-    except errors.HfHubHTTPError as error:
-        raise UserError(f"'{source}' cannot be fetched: the hub answers {_line(error)}") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk
             raise
