@@ -18,10 +18,9 @@ from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.mambair.blocks import ResidualGroup, VSSBlock
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr.utils.values import WHOLE, BelowOne, Count, Natural, Positive
+from basicsr.utils.values import BelowOne, Count, Natural, Positive
 
 _MEAN = (0.4488, 0.4371, 0.4040)  # of RGB images, subtracted from those of three channels
-_WIDTH = Annotated[int, Ge(30), WHOLE]  # a thirtieth of the channels decides in channel attention
 
 
 class PatchEmbed(nn.Module):
@@ -79,7 +78,8 @@ class MambaIR(nn.Module):
     """Groups of `VSSBlock` at the input's resolution.
 
     Args:
-        in_chans: channels of input and output. embed_dim: width. depths: blocks of each group.
+        in_chans: channels of input and output. embed_dim: width, of which a thirtieth decides in channel attention.
+        depths: blocks of each group.
         d_state: states of the scan. mlp_ratio: its width divided by `embed_dim`.
         drop_path_rate: of the last block, from 0 for the first one on, in training.
         patch_norm: normalise in front of the first group.
@@ -96,13 +96,13 @@ class MambaIR(nn.Module):
     description = Description(multiple=1, channels='in_chans', recognise=_recognise, untold=('img_range', ),
                               tiling='its scans run through the whole image')
 
-    def __init__(self, in_chans: Count = 3, embed_dim: _WIDTH = 180, depths: Annotated[Sequence[Natural],
-                                                                                       MinLen(1)] = (6, ) * 6,
-                 d_state: Count = 16, mlp_ratio: Positive = 1.2, drop_path_rate: BelowOne = 0.1,
-                 patch_norm: bool = True, use_checkpoint: bool = False, upscale: Literal[1, 2, 3, 4] = 1,
-                 img_range: Positive = 1., upsampler: Literal['', 'pixelshuffle', 'pixelshuffledirect'] = '',
-                 resi_connection: Literal['1conv', '3conv'] = '1conv', img_size: Count | Sequence[Count] = 64,
-                 patch_size: Count = 1):
+    def __init__(self, in_chans: Count = 3, embed_dim: Annotated[Count, Ge(30)] = 180,
+                 depths: Annotated[Sequence[Natural], MinLen(1)] = (6, ) * 6, d_state: Count = 16,
+                 mlp_ratio: Positive = 1.2, drop_path_rate: BelowOne = 0.1, patch_norm: bool = True,
+                 use_checkpoint: bool = False, upscale: Literal[1, 2, 3, 4] = 1, img_range: Positive = 1.,
+                 upsampler: Literal['', 'pixelshuffle',
+                                    'pixelshuffledirect'] = '', resi_connection: Literal['1conv', '3conv'] = '1conv',
+                 img_size: Count | Sequence[Count] = 64, patch_size: Count = 1):
         super().__init__()
         if upsampler not in ('', 'pixelshuffle', 'pixelshuffledirect') or resi_connection not in ('1conv', '3conv'):
             raise ValueError(f"MambaIR: there is no upsampler '{upsampler}' or no resi_connection '{resi_connection}'")
