@@ -78,7 +78,8 @@ class MambaIR(nn.Module):
     """Groups of `VSSBlock` at the input's resolution.
 
     Args:
-        in_chans: channels of input and output. embed_dim: width. depths: blocks of each group.
+        in_chans: channels of input and output. embed_dim: width, of which a thirtieth decides in channel attention.
+        depths: blocks of each group.
         d_state: states of the scan. mlp_ratio: its width divided by `embed_dim`.
         drop_path_rate: of the last block, from 0 for the first one on, in training.
         patch_norm: normalise in front of the first group.

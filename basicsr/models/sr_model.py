@@ -206,7 +206,7 @@ class SRModel(StepModel):
         if window > 1:
             self.lq, *self.guides = (pad_to_multiple(t, window, net.padding) for t in (original, *guides))
         self.test()
-        scale = self.output.shape[-1] // self.lq.shape[-1]  # what the network does, whatever the options say
+        scale = max(self.output.shape[-1] // self.lq.shape[-1], 1)  # what the network does, whatever the options say
         self.lq, self.guides = original, guides
         self.output = self.output[..., :h * scale, :w * scale]
 
