@@ -170,8 +170,8 @@ CDD11Subset = Annotated[str, AfterValidator(_known_subset), WithJsonSchema({'enu
 # by name, as annotations spell them
 KNOWN: dict[str, Any] = {
     'Natural': Natural, 'Count': Count, 'Finite': Finite, 'NonNegative': NonNegative, 'Positive': Positive,
-    'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Naturals3': Naturals3, 'Naturals4': Naturals4,
-    'Counts3': Counts3, 'Counts4': Counts4, 'Size': Size, 'FilePath': FilePath, 'Slice': Slice, 'AxisOrder': AxisOrder,
-    'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames, 'CDD11Subset': CDD11Subset,
-    'ExposureAugs': ExposureAugs, 'GammaAugs': GammaAugs
+    'Quality': Quality, 'Fraction': Fraction, 'BelowOne': BelowOne, 'AboveOne': AboveOne, 'Naturals3': Naturals3,
+    'Naturals4': Naturals4, 'Counts3': Counts3, 'Counts4': Counts4, 'Size': Size, 'FilePath': FilePath, 'Slice': Slice,
+    'AxisOrder': AxisOrder, 'Reduction': Reduction, 'TaskName': TaskName, 'TaskNames': TaskNames,
+    'CDD11Subset': CDD11Subset, 'ExposureAugs': ExposureAugs, 'GammaAugs': GammaAugs
 }
