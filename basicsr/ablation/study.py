@@ -74,13 +74,12 @@ class Run:
     @property
     def record(self) -> Path:
         """The options that the run was started with."""
-        return self.folder.with_name(
-            f'{self.folder.name}.json')  # not `with_suffix`: 'lr 0.1' and 'lr 0.2' are two variants
+        return self.folder.with_name(f'{self.folder.name}.json')  # a suffix would replace the end of 'lr_0.1_seed0'
 
     @property
     def log(self) -> Path:
         """What the processes of the run printed."""
-        return self.record.with_suffix('.log')
+        return self.folder.with_name(f'{self.folder.name}.log')
 
     @property
     def folder(self) -> Path:

@@ -54,7 +54,8 @@ def image_folder(folder: str, option: str, recursive: bool = False) -> list[Path
 
 def file_of(item: Mapping[str, Any], block: Mapping[str, Any], side: str = 'lq') -> str:
     """What messages call the input of an item, or its ground truth ('gt'); `block`: of options, with the roots."""
-    return full_name(block.get(f'dataroot_{side}'), item[f'{side}_path'])
+    root = block.get(f'dataroot_{side}', block.get('dataroot_gt'))  # inputs may be made of the ground truths
+    return full_name(root, item[f'{side}_path'])
 
 
 def is_its_own_truth(item: Mapping[str, Any], block: Mapping[str, Any]) -> bool:
