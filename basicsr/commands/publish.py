@@ -4,8 +4,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError, run_main
-from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, folder, is_fetched, locate
+from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, is_fetched, locate
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     found: WeightFile = locate(args.weights)
     target = Path(args.output)
     if ((target / WEIGHTS).exists() and
-        (target / WEIGHTS).samefile(found.path)) or target.resolve() == folder().resolve():
+        (target / WEIGHTS).samefile(found.path)) or target.resolve() == pretrained.folder().resolve():
         raise UserError(f"the folder '{target}' would overwrite the weights; choose another one")
     net, options = load_described(found, network, key)
     parameters = sum(p.numel() for p in net.parameters())

@@ -3,20 +3,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from basicsr.utils.pretrained import file_of, folder
+from basicsr.utils import pretrained
 from basicsr.utils.published import Claim, Published, read_published
 
 
 def listing() -> list[str]:
     """A few lines for each; none where the table is not there."""
-    rows = read_published(folder())
+    rows = read_published(pretrained.folder())
     width = max(map(len, rows), default=0) + 2
     return [line for name, row in rows.items() for line in _lines(name, row, width)]
 
 
 def _lines(name: str, row: Published, width: int) -> list[str]:
     size = f', {row.bytes:,d} bytes' if row.bytes else ''
-    lines = [f'  {name:<{width}}{row.network}{size}, {_where(file_of(name, row), row)}']
+    lines = [f'  {name:<{width}}{row.network}{size}, {_where(pretrained.file_of(name, row), row)}']
     lines.append(f'    trained on {row.trained_on}; licence: {row.licence.weights}')
     lines += [f'    claimed by {text}' for text in _claims(row.claimed)]
     lines.append(f'    measured by us, {_figures(row.measured)}' if row.measured else '    not measured by us')
