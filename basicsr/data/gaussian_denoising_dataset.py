@@ -80,12 +80,13 @@ class GaussianDenoisingDataset(Dataset):
         path, root = self.paths[index]
         name = path if self.reader.is_lmdb else Path(path).stem
         img = self.reader.read(path, root)
+        rng: Any = np.random
         if self.training:
             if self.gt_size:
                 img = paired_random_crop(img, img, self.gt_size)[0]
             if self.geometric_augs:
                 img, = random_augmentation(img)
-            sigma, rng = self._draw_sigma(), np.random
+            sigma = self._draw_sigma()
         elif self.test_noise == 'mambair':
             sigma, rng = self.sigma_test, np.random.RandomState(self.seed)
         else:

@@ -41,7 +41,7 @@ class HVILoss(NetworkLoss):
 
     def forward(self, net: Any, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in [0, 1]. Raises `UserError` for a network without such a colour space."""
-        space = getattr(net, 'trans', None)
+        space: Any = getattr(net, 'trans', None)
         if not hasattr(space, 'density_k'):
             raise UserError(f'HVILoss: {type(net).__name__} has no colour space HVI; take it out of train.losses')
         return self.compared('hvi_', space(pred), space(target))
