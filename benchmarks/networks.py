@@ -6,19 +6,16 @@ python benchmarks/networks.py --only CIDNet ...  some of the networks
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from common import ROOT, alternate, report
-
-sys.path.insert(0, str(ROOT / 'tests'))
-from peers import cidnet_plain, mambair_plain, moce_ir_plain, naf_plain, promptir_plain
+from common import alternate, report
 from peers.retinexformer_plain import RetinexFormer
 from peers.retinexmamba_plain import RetinexMamba as PublishedRetinexMamba
 from scan import in_fresh_process, peak_growth, row, synchronised
@@ -32,15 +29,22 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     'ours': RetinexMamba, 'published': PublishedRetinexMamba, 'retinexformer': RetinexFormer
 }
 FRAME, CROP, PAIR, BATCH = (1, 3, 400, 600), (1, 3, 128, 128), (2, 3, 128, 128), (8, 3, 128, 128)
+
+
+def peer_of(module: str, name: str, *arguments: Any) -> nn.Module:
+    """Built when it is needed: some peers take parts from the tests."""
+    return getattr(importlib.import_module(f'peers.{module}'), name)(*arguments)
+
+
 SMALL = (2, 3, 64, 64)  # a training step of the large ones
 # options of ours, its peer, the shape of a training step
 AS_PUBLISHED: dict[str, tuple[dict[str, Any], Callable[[], nn.Module], tuple[int, ...]]] = {
-    'CIDNet': ({}, cidnet_plain.CIDNet, BATCH),
-    'DarkIR': ({}, naf_plain.DarkIR, BATCH),
+    'CIDNet': ({}, partial(peer_of, 'cidnet_plain', 'CIDNet'), BATCH),
+    'DarkIR': ({}, partial(peer_of, 'naf_plain', 'DarkIR'), BATCH),
     'NAFNet': ({'width': 32, 'enc_blk_nums': [2, 2, 4, 8], 'middle_blk_num': 12,
-                'dec_blk_nums': [2, 2, 2, 2]}, naf_plain.NAFNet, BATCH),
-    'MoCEIR': ({}, moce_ir_plain.MoCEIR, SMALL),
-    'PromptIR': ({}, promptir_plain.PromptIR, SMALL),
+                'dec_blk_nums': [2, 2, 2, 2]}, partial(peer_of, 'naf_plain', 'NAFNet'), BATCH),
+    'MoCEIR': ({}, partial(peer_of, 'moce_ir_plain', 'MoCEIR'), SMALL),
+    'PromptIR': ({}, partial(peer_of, 'promptir_plain', 'PromptIR'), SMALL),
 }
 MAMBAIR = {'embed_dim': 180, 'depths': [6]}  # a sixth of the official one: all six groups are alike
 for _name, (_options, _peer, _) in AS_PUBLISHED.items():
@@ -119,7 +123,7 @@ def obvious_scan() -> list[dict]:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     ours = build_network({'type': 'MambaIR', **MAMBAIR}).eval()
-    peer = mambair_plain.MambaIR(MAMBAIR['embed_dim'], MAMBAIR['depths']).eval()
+    peer = peer_of('mambair_plain', 'MambaIR', MAMBAIR['embed_dim'], MAMBAIR['depths']).eval()
     peer.load_state_dict(ours.state_dict())
     tiny = (1, 3, 16, 16)
     torch.testing.assert_close(forward(ours, tiny, 'cpu')(), forward(peer, tiny, 'cpu')(), rtol=1e-3, atol=1e-4)

@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from basicsr.archs import build_network
-from basicsr.archs.layers.drop_path import DropPath
 from basicsr.archs.layers.norm import ChannelLayerNorm
-from basicsr.archs.mambair.blocks import VSSBlock
+from basicsr.archs.mambair.blocks import DropPath, VSSBlock
 from basicsr.utils.errors import UserError
 
 SMALL = {'type': 'MambaIR', 'embed_dim': 30, 'depths': [1, 2], 'd_state': 2}

@@ -106,7 +106,7 @@ class PairedImageDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
-        lq, gt = self.read_pair(index)
+        lq, gt = self.trimmed_pair(index)
         # what has the size of the input goes through the same crop and turn
         lqs = [lq] if self.maps is None else [lq, self.maps.read(Path(lq_path).stem, *lq.shape[:2])]
         if self.training:
@@ -139,17 +139,22 @@ class PairedImageDataset(Dataset):
         return lq
 
     def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth.
-
-        What the division by `scale` leaves over is cut off the ground truth. Raises `UserError` for sizes that do not go
-        together.
-        """
+        """Input and ground truth as read and resized, (H, W, 3) BGR in the files' own depth."""
         lq_path, gt_path = self.paths[index]['lq_path'], self.paths[index]['gt_path']
         lq, gt = read_all(partial(self.reader.read, lq_path, 'lq'), partial(self.reader.read, gt_path, 'gt'))
         if self.resize:
             height, width = self.resize
             gt, lq = resize_bilinear(gt, height, width), resize_bilinear(lq, height // self.scale, width // self.scale)
-        check_shapes(gt.shape[:2], lq.shape[:2], self.scale, self.reader.full_name(gt_path, 'gt'), spare=self.scale - 1)
+        return lq, gt
+
+    def trimmed_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """`read_pair`, without what the division by `scale` leaves over of the ground truth.
+
+        Raises `UserError` for sizes that do not go together.
+        """
+        lq, gt = self.read_pair(index)
+        name = self.reader.full_name(self.paths[index]['gt_path'], 'gt')
+        check_shapes(gt.shape[:2], lq.shape[:2], self.scale, name, spare=self.scale - 1)
         return lq, gt[:lq.shape[0] * self.scale, :lq.shape[1] * self.scale]
 
     def random_turn(self) -> Turn:

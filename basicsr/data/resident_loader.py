@@ -109,7 +109,7 @@ class ResidentLoader:
 
     def _pair(self, index: int) -> tuple[tuple[np.ndarray, np.ndarray], list[Note]]:
         with collect_notes() as notes:
-            lq, gt = self.pairs.read_pair(index)
+            lq, gt = self.pairs.trimmed_pair(index)
         for img, path in zip((lq, gt), self.pairs.paths[index]):
             if img.dtype != np.uint8:
                 raise UserError(f"'{path}' has 16 bits; datasets.train.cache: device holds 8-bit images")

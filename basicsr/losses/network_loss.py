@@ -17,16 +17,16 @@ class NetworkLoss(nn.Module):
     """Base. It stands in `train.losses` and is called once after each pass, with the network and both images.
 
     Args:
-        terms: losses of what is compared, as in `MixedLoss`.
+        terms: losses of what is compared, as in `MixedLoss`; None is `L1Loss` alone.
         loss_weight: factor of their sum.
     """
 
     of_network = True
 
     def __init__(self, terms: Annotated[dict[str, dict[str, Any]], MinLen(1)]
-                 | Annotated[list[dict[str, Any]], MinLen(1)], loss_weight: NonNegative = 1.0):
+                 | Annotated[list[dict[str, Any]], MinLen(1)] | None = None, loss_weight: NonNegative = 1.0):
         super().__init__()
-        self.terms, self.loss_weight = MixedLoss(terms), loss_weight
+        self.terms, self.loss_weight = MixedLoss([{'type': 'L1Loss'}] if terms is None else terms), loss_weight
 
     def compared(self, prefix: str, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
         return {prefix + name: self.loss_weight * value for name, value in self.terms(pred, target).items()}

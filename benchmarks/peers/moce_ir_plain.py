@@ -5,13 +5,17 @@ A peer to measure against, of the plain Restormer's parts. Experts are chosen wi
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from plain_networks import GDFN, MDTA, HandWrittenNorm, rescale
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tests'))  # where the plain Restormer is
+from plain_networks import GDFN, MDTA, HandWrittenNorm, rescale
 
 
 class FrequencyEmbedding(nn.Module):

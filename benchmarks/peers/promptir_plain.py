@@ -4,10 +4,15 @@ A peer to measure against, of the plain Restormer's parts.
 """
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
-from plain_networks import Block, rescale
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tests'))  # where the plain Restormer is
+from plain_networks import Block, rescale
 
 
 class Prompt(nn.Module):

@@ -7,10 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.layers.drop_path import DropPath
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.ss2d import SS2D
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): in training a sample's branch is kept with probability 1 - `rate`, divided by that."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - self.rate)
+        return x * (kept / (1 - self.rate))
 
 
 class ChannelAttention(nn.Module):
