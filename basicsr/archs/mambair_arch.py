@@ -97,12 +97,13 @@ class MambaIR(nn.Module):
                               tiling='its scans run through the whole image')
 
     def __init__(self, in_chans: Count = 3, embed_dim: Annotated[Count, Ge(30)] = 180,
-                 depths: Annotated[Sequence[Natural], MinLen(1)] = (6, ) * 6, d_state: Count = 16,
-                 mlp_ratio: Positive = 1.2, drop_path_rate: BelowOne = 0.1, patch_norm: bool = True,
-                 use_checkpoint: bool = False, upscale: Literal[1, 2, 3, 4] = 1, img_range: Positive = 1.,
-                 upsampler: Literal['', 'pixelshuffle',
-                                    'pixelshuffledirect'] = '', resi_connection: Literal['1conv', '3conv'] = '1conv',
-                 img_size: Count | Sequence[Count] = 64, patch_size: Count = 1):
+                 depths: Annotated[Sequence[Natural],
+                                   MinLen(1)] = (6, ) * 6, d_state: Count = 16, mlp_ratio: Positive = 1.2,
+                 drop_path_rate: BelowOne = 0.1, patch_norm: bool = True, use_checkpoint: bool = False,
+                 upscale: Literal[1, 2, 3,
+                                  4] = 1, img_range: Positive = 1., upsampler: Literal['', 'pixelshuffle',
+                                                                                       'pixelshuffledirect'] = '',
+                 resi_connection: Literal['1conv', '3conv'] = '1conv', img_size: Count = 64, patch_size: Count = 1):
         super().__init__()
         if upsampler not in ('', 'pixelshuffle', 'pixelshuffledirect') or resi_connection not in ('1conv', '3conv'):
             raise ValueError(f"MambaIR: there is no upsampler '{upsampler}' or no resi_connection '{resi_connection}'")

@@ -20,7 +20,7 @@ from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.restormer_unet import Downsample, PatchEmbed, Upsample
 from basicsr.archs.layers.transposed_attention import TransposedAttention
-from basicsr.archs.moce_ir.experts import Adapter, Rank, ranks_of
+from basicsr.archs.moce_ir.experts import Adapter, ranks_of
 from basicsr.archs.moce_ir.recognition import recognise
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -127,7 +127,8 @@ class MoCEIR(nn.Module):
                  bias: bool = False, rank: Count = 2, num_experts: Count = 4,
                  depth_type: Literal['constant', 'lin', 'double', 'exp',
                                      'fact'] = 'constant', stage_depth: Sequence[Count] = (1, 1, 1),
-                 rank_type: Rank = 'spread', topk: Count = 1, with_complexity: bool = False,
+                 rank_type: Literal['constant', 'lin', 'double', 'exp', 'fact',
+                                    'spread'] = 'spread', topk: Count = 1, with_complexity: bool = False,
                  complexity_scale: str = 'max', published_eval: bool = False, checkpoint: bool = False):
         super().__init__()
         _check(levels, heads, num_blocks, num_dec_blocks, stage_depth, dim, num_experts, topk, inp_channels,

@@ -140,10 +140,8 @@ def _patches(block: dict[str, Any], here: Path, problems: Problems) -> None:
         else:
             problems.notice((*here, key), f'{largest} is more than {limit}: {numbers[limit]}, and read as that')
     scale = numbers.get('scale', 1)
-    stages = [(('gt_sizes', i), size) for i, size in enumerate(given.get('gt_sizes', []))]
-    for place, size in [(('gt_size', ), numbers.get('gt_size')), *stages]:
-        if isinstance(size, int) and size % scale:
-            problems.add((*here, *place), f'{size} is not a multiple of scale: {scale}')
+    if 'gt_size' in numbers and numbers['gt_size'] % scale:
+        problems.add((*here, 'gt_size'), f"{numbers['gt_size']} is not a multiple of scale: {scale}")
 
 
 def _model_reader(data: dict[str, Any], problems: Problems) -> Reader:

@@ -13,7 +13,7 @@ from basicsr.archs.layers.ss2d import SS2D
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): in training a sample's branch is kept with probability 1 - `rate`, and divided by it."""
+    """Stochastic depth (Huang et al. 2016): in training, a sample's branch is kept with probability 1 - `rate`."""
 
     def __init__(self, rate: float):
         super().__init__()
