@@ -126,13 +126,6 @@ def test_a_scale_that_is_not_the_networks_is_said(small_images, tiny_options, ca
     assert f'{small * 4}x{small * 4} pixels of {small}x{small}' in said or f'{75 // scale * 4}x{61 // scale * 4}' in said
 
 
-def test_every_stage_is_a_multiple_of_the_scale(small_images, tiny_options):
-    stages = {'mini_batch_sizes': [2, 1], 'gt_sizes': [16, 24], 'iters': [1, 3], 'gt_size': 24}
-    file = tiny_options(scale=3, datasets={'train': stages}, network_g=network('MSRResNet', 3))
-    with pytest.raises(Exception, match=r'gt_sizes\[0\]: 16 is not a multiple of scale: 3'):
-        load_options(file, is_train=True, check_files=False)
-
-
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_tiles_and_ensemble_at_scale(scale):
     torch.manual_seed(0)
