@@ -270,7 +270,7 @@ def test_option_files_load(tmp_path, monkeypatch, block):
     elif block.text.startswith('space:'):
         assert read_space(file)
     else:
-        if not re.search(r'^(base|datasets):', block.text, re.MULTILINE):
+        if block.comment.startswith('on ') or not re.search(r'^(base|datasets):', block.text, re.MULTILINE):
             base = block.comment.removeprefix('on ') or str(tmp_path / 'minimal.yml')
             (tmp_path / 'minimal.yml').write_text(minimal())
             file.write_text(f'base: {base}\n{block.text}')

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from basicsr.train import main as train
-from basicsr.utils.weights import read_file
+from basicsr.utils.restricted_unpickling import read_file
 from basicsr.weights.network import load_network
 
 EARLIER = ROOT / 'tests' / 'earlier'

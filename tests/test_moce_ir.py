@@ -1,4 +1,6 @@
 """MoCE-IR: how experts are chosen, the balance loss, and what evaluation depends on."""
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -75,6 +77,8 @@ def test_evaluation_is_the_same_again():
 def test_routers_learn_from_the_balance_loss():
     net = build_network(SMALL).train()
     net(torch.rand(2, 3, 16, 16))
+    copy = deepcopy(net)  # as the average of the weights is made
+    assert copy.auxiliary_loss is None and copy.dec[0][2].layers[0].adapter.routing.balance is None
     net.auxiliary_loss.backward()
     gates = [p.grad for name, p in net.named_parameters() if 'routing.gate' in name]
     assert len(gates) == 3 and all(g.abs().sum() > 0 for g in gates)

@@ -17,7 +17,8 @@ from basicsr.test import main as run_test
 from basicsr.train import main as train
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imwrite, to_bytes
-from basicsr.utils.weights import load_weights, read_file, save_weights
+from basicsr.utils.restricted_unpickling import read_file
+from basicsr.utils.weights import load_weights, save_weights
 from basicsr.weights.fitting import load_into
 
 NETWORK = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}

@@ -19,7 +19,8 @@ from basicsr.publishing.finished_run import FILES
 from basicsr.publishing.shipped_weights import END, START, markdown, measured, split_readme
 from basicsr.train import train_pipeline
 from basicsr.utils import pretrained
-from basicsr.utils.weights import load_weights, read_file, save_weights
+from basicsr.utils.restricted_unpickling import read_file
+from basicsr.utils.weights import load_weights, save_weights
 
 spec = importlib.util.spec_from_file_location('publish_weights', ROOT / 'scripts' / 'publish_weights.py')
 script = importlib.util.module_from_spec(spec)

@@ -29,6 +29,7 @@ RECIPES = {
     'CIDNet_LOL_v2_synthetic': (1_975_569, 876 // 8, 1000),
     'CIDNet_generalization': (1_975_569, 876 // 8, 1000),
     'DarkIR_LOLBlur': (3_321_638, 10080 // 16, 500),
+    'DarkIR_multi': (3_321_638, (10080 + 5 * (461 + 665 + 876)) // 16, 500),
     'NAFNet_SIDD': (29_159_715, 200_000, 1),
     'NAFNet_SIDD_width64': (115_982_915, 400_000, 1),
     'NAFNetLocal_GoPro': (17_111_907, 200_000, 1),
@@ -53,6 +54,13 @@ SMALL = {
 
 def options(name):
     return load_options(ROOT / 'Options' / f'{name}.yml', is_train=True, check_files=False).opt
+
+
+def with_sets(blocks, path=()):
+    """Blocks of data sets and of the sets that one is made of, by their places."""
+    for key, block in blocks.items():
+        yield (*path, key), block
+        yield from with_sets(block.get('sets', {}), (*path, key, 'sets'))
 
 
 def test_every_recipe_of_these_networks_is_here():
@@ -82,11 +90,16 @@ def test_no_weights_are_chosen_by_the_images_that_figures_are_of(name):
     sets = options(name)['datasets']
     test = sets['test']
     assert test['name'] and 'phase' in test
-    if 'val' in sets:  # held out of the training set, which goes without them
-        places = ('dataroot_lq', 'dataroot_gt')
-        assert all(sets['val'][k] == sets['train'][k] != test[k] for k in places)
+    places = ('dataroot_lq', 'dataroot_gt')
+    trained = {
+        block['dataroot_lq']: block for key, block in with_sets(sets) if key[0] == 'train' and 'dataroot_lq' in block
+    }
+    for val in (block for key, block in sets.items() if key.startswith('val')):
+        # held out of a training set, which goes without them
+        train = trained[val['dataroot_lq']]
+        assert all(val[k] == train[k] != test[k] for k in places)
         pairs = list(range(24_000))
-        ours, held_out = (set(take_range(pairs, sets[k]['pair_range'])) for k in ('train', 'val'))
+        ours, held_out = (set(take_range(pairs, block['pair_range'])) for block in (train, val))
         assert ours and held_out and not ours & held_out
 
 
@@ -168,9 +181,10 @@ def test_every_recipe_runs(material, tmp_path, monkeypatch, name):
     opt = options(name)
     network, blocks = opt['network_g']['type'], opt['datasets']
     changes = {f'network_g.{k}': v for k, v in SMALL[network.removesuffix('Local')].items()}
-    for key, block in blocks.items():
+    for path, block in with_sets(blocks):
+        key = '.'.join(path)
         kinds = {'CDD11Dataset': ('dataroot', 'cdd'), 'AllInOneDataset': ('dataroot', 'aio')}
-        roots = [kinds[block['type']]] if block['type'] in kinds else [('dataroot_gt', 'gt')]
+        roots = [kinds[block['type']]] if block['type'] in kinds else [('dataroot_gt', 'gt')] * ('sets' not in block)
         roots += [('dataroot_lq', 'lq')] if 'dataroot_lq' in block else []
         changes |= {f'datasets.{key}.{name}': str(material / place) for name, place in roots}
         changes |= {f'datasets.{key}.pair_range': None} if 'pair_range' in block else {}

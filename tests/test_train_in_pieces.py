@@ -180,7 +180,7 @@ def test_overrides_of_the_first_piece_may_be_repeated_and_the_name_has_to_be(car
 
 def test_a_first_piece_that_could_not_begin_chooses_nothing(carried, tmp_path):
     train = ['train', '--opt', carried, '--root', tmp_path / 'there', '--minutes', 1e-9]
-    assert 'is not a folder' in call(*train, 'datasets.train.dataroot_gt=/nowhere', 'manual_seed=4', code=2)
+    assert 'does not exist' in call(*train, 'datasets.train.dataroot_gt=/nowhere', 'manual_seed=4', code=2)
     assert 'iteration 1;' in call(*train, 'manual_seed=5')
 
 

@@ -128,6 +128,8 @@ def options_with(path: tuple, name: str, fields: dict[str, tuple[Any, Any]]) -> 
     for part in path[:-1]:
         holder = holder[part]
     required = {k: good(kind) for k, (kind, default) in fields.items() if default is ... and k != 'type'}
+    if 'sets' in required:  # what a data set is made of has to be one
+        required['sets'] = {'derain': {'type': 'SingleImageDataset', 'dataroot_lq': '.'}}
     holder[path[-1]] = {'type': name, **required}
     if path == PLACES[SCHEDULER_REGISTRY]:  # two of each, as the values out of range are tried beside a good one
         two = {'periods': [60, 40], 'restarts': [0, 50], 'restart_weights': [1, 1], 'eta_mins': [0, 0]}

@@ -11,7 +11,8 @@ import torch
 
 from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
-from basicsr.utils.weights import load_weights, read_file, save_safetensors, save_weights
+from basicsr.utils.restricted_unpickling import read_file
+from basicsr.utils.weights import load_weights, save_safetensors, save_weights
 from basicsr.weights.detection import detect
 from basicsr.weights.fitting import load_into
 

@@ -17,6 +17,7 @@ from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.naf_unet import NAFUNet, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.archs.layers.transient import Transient
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
@@ -142,7 +143,7 @@ def _recognise(shapes: Shapes) -> dict[str, Any] | None:
 
 
 @ARCH_REGISTRY.register()
-class DarkIR(NAFUNet):
+class DarkIR(Transient, NAFUNet):
     """Photographs taken in the dark by hand: dark, noisy and blurred at once.
 
     Args:
@@ -158,6 +159,7 @@ class DarkIR(NAFUNet):
     Source: arXiv 2412.13443. The defaults are DarkIR-m, 3,321,638 parameters; DarkIR-l has a width of 64.
     """
 
+    transient = ('side_output', )
     description = Description(multiple=8, padding='zeros', channels='img_channel', recognise=_recognise,
                               untold=('dilations', ), tiling='it looks at means and at the spectrum of the whole image')
 
@@ -197,7 +199,3 @@ class DarkIR(NAFUNet):
         out = self.restore(x, middle)
         self.side_output = side[0] if self.training else None
         return (side[0], out) if side_loss else out
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies do not hold the graph of the last training step."""
-        return self.__dict__ | {'side_output': None}

@@ -15,6 +15,7 @@ from annotated_types import Len, MinLen
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description
+from basicsr.archs.layers.transient import Transient
 from basicsr.archs.masrnet.isp import correct_colour, correct_gamma, correct_saturation
 from basicsr.archs.masrnet.mixtures import MixtureOfAttention, MixtureOfExperts
 from basicsr.archs.masrnet.parameter_maps import (
@@ -57,7 +58,7 @@ class ColourTransform(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class MASRNet(nn.Module):
+class MASRNet(Transient):
     """Low-light enhancement by maps of colour matrix, gamma and saturation.
 
     While training, each forward pass leaves the mean balance loss of its seven mixtures, a scalar with gradients, in
@@ -82,6 +83,7 @@ class MASRNet(nn.Module):
     Source: github.com/Britark/MASR-Net. The defaults are its LOL-v1 options: 4,935,121 parameters.
     """
 
+    transient = ('auxiliary_loss', )
     description = Description(multiple=WINDOW, channels='in_channels', recognise=recognise,
                               tiling='its group normalisation takes mean and variance over all pixels')
     isp_1: Any
@@ -213,10 +215,6 @@ class MASRNet(nn.Module):
         saturation = self.anti_checkerboard_saturation(saturation)
         exact = at_least_float32(tokens.dtype)
         return 1 + gamma.to(exact), colour.to(exact), 1.5 + 0.4 * saturation.to(exact).tanh()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies do not hold the graph of the last training step."""
-        return self.__dict__ | {'auxiliary_loss': None}
 
 
 def _drop_foreign_keys(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -19,6 +19,7 @@ from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.restormer_unet import Downsample, PatchEmbed, Upsample
+from basicsr.archs.layers.transient import Transient
 from basicsr.archs.layers.transposed_attention import TransposedAttention
 from basicsr.archs.moce_ir.experts import Adapter, ranks_of
 from basicsr.archs.moce_ir.recognition import recognise
@@ -92,7 +93,7 @@ class Level(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class MoCEIR(nn.Module):
+class MoCEIR(Transient):
     """Denoising, deraining, dehazing, deblurring and low light with one set of weights.
 
     Args:
@@ -115,6 +116,7 @@ class MoCEIR(nn.Module):
     Source: arXiv 2411.18466. The defaults are the published MoCE-IR of 25,353,796 parameters; MoCE-IR-S has a `dim` of 32.
     """
 
+    transient = ('auxiliary_loss', )
     description = Description(multiple=8, channels='inp_channels', recognise=recognise, untold=('topk', ),
                               tiling='each tile chooses its own experts, and attention sums over all pixels')
     enc: Any

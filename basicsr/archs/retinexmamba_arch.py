@@ -69,8 +69,9 @@ class IFSSM(nn.Module):
 class Restorer(nn.Module):
     """U-Net over image features and illumination features; its output is a residual to the lit-up image.
 
-    All that follows amplifies the rounding on the way down. Under autocast the features between its blocks, its scans and
-    the convolutions before and behind them stay in float32: some more time for less than half the error of the network.
+    All that follows amplifies the rounding on the way down. Under autocast the features between its blocks, its scans, the
+    feed-forwards of its attention and the convolutions before and behind them stay in float32: some more time for less
+    than half the error of the network.
 
     Its layout is that of `TwoLevelUNet`, which it does not use: the state sizes of its levels differ on the way down and
     up, and what is in float32 decides about most lines of its `forward`.

@@ -109,6 +109,9 @@ def _dataset(opt: dict[str, Any], key: str, is_train: bool, problems: Problems, 
         _cache(block, key, here, problems)
     if checked is not None:
         blocks[key] = checked
+    sets = blocks[key].get('sets') if signature is not None and 'sets' in signature.fields else None
+    for inner in sets if isinstance(sets, dict) else ():  # a data set made of others
+        check_component(sets, inner, DATASET_REGISTRY, (*here, 'sets'), problems)
 
 
 def _key_mistake(key: str) -> str:

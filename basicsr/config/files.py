@@ -1,7 +1,7 @@
 """The files and folders that options name: where they are looked for."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,22 @@ def resolve_files(opt: dict[str, Any], problems: Problems, with_train: bool, che
     named: list[tuple[OptionPath, Any]] = [(('path', key), opt['path']) for key in files]
     for key, block in opt['datasets'].items():
         if isinstance(block, dict) and (with_train or key.split('_')[0] != 'train'):
-            keys = [k for k in block if str(k).startswith(('dataroot', 'meta_info')) or k == 'roots']
-            named += [(('datasets', key, k), block) for k in keys]
+            named += _data_of(block, ('datasets', key))
     for place, blocks, key in loss_places(opt.get('train', {})) if with_train else ():
         if isinstance(blocks[key], dict) and str(blocks[key].get('weights')).endswith(('.pth', '.safetensors')):
             named.append(((*place, key, 'weights'), blocks[key]))
     for where, holder in named:
         if where[-1] in holder:
             holder[where[-1]] = _absolute(holder[where[-1]], where, problems, check)
+
+
+def _data_of(block: dict[str, Any], where: OptionPath) -> Iterator[tuple[OptionPath, dict[str, Any]]]:
+    """Places of what a data set reads, and of what the sets read that it is made of."""
+    yield from (((*where, key), block) for key in block
+                if str(key).startswith(('dataroot', 'meta_info')) or key == 'roots')
+    for name, inner in (block['sets'] if isinstance(block.get('sets'), dict) else {}).items():
+        if isinstance(inner, dict):
+            yield from _data_of(inner, (*where, 'sets', name))
 
 
 def find_named(value: str, found: Path | None = None) -> Path | None:

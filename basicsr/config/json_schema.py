@@ -54,6 +54,9 @@ def option_schema() -> dict[str, Any]:
                 'anyOf': [{'type': 'array', 'items': _ref('Loss')},
                           {'type': 'object', 'additionalProperties': _ref('Loss')}]
             }
+    for case in definitions['Dataset']['allOf']:  # a data set made of data sets
+        if 'sets' in case['then']['properties']:
+            case['then']['properties']['sets'] = {'type': 'object', 'additionalProperties': _ref('Dataset')}
     metrics = {'type': 'object', 'additionalProperties': _or_none(_ref('Metric'))}
     definitions['ValOptions']['properties']['metrics'] = _or_none(metrics)
     return {'$schema': 'https://json-schema.org/draft/2020-12/schema', **_complete_without_base(schema)}

@@ -20,23 +20,28 @@ def build_dataset(dataset_opt: dict[str, Any]) -> Samples:
 
     Raises `UserError`, naming the block, when files are missing or do not pair, or the constructor refuses arguments.
     """
-    opt = deepcopy(dict(dataset_opt))
     where = f"datasets.{dataset_opt.get('block', dataset_opt.get('phase', ''))}"
-    factory = DATASET_REGISTRY.get(opt['type'])
-    parameters = inspect.signature(factory).parameters
     try:
-        subclass = getattr(factory.__init__, 'accepts_opt', False) and not is_ours(factory.__module__)
-        if list(parameters) == ['opt'] or subclass:  # a BasicSR dataset reads the whole block
-            return factory(opt)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            opt = {k: v for k, v in opt.items() if k in parameters}
-        return factory(**opt)
+        return construct(dataset_opt)
     except UserError as error:
         error.args, error.block = (f'{where}: {error}', ), dataset_opt
         raise
     except ValueError as error:
         raise UserError(f"{where}: dataset '{dataset_opt['type']}' cannot be built: {error}",
                         block=dataset_opt) from error
+
+
+def construct(dataset_opt: dict[str, Any]) -> Samples:
+    """`build_dataset`, with the constructor's own errors."""
+    opt = deepcopy(dict(dataset_opt))
+    factory = DATASET_REGISTRY.get(opt['type'])
+    parameters = inspect.signature(factory).parameters
+    subclass = getattr(factory.__init__, 'accepts_opt', False) and not is_ours(factory.__module__)
+    if list(parameters) == ['opt'] or subclass:  # a BasicSR dataset reads the whole block
+        return factory(opt)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        opt = {k: v for k, v in opt.items() if k in parameters}
+    return factory(**opt)
 
 
 create_dataset = build_dataset  # its name in the Restormer family

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError
-from basicsr.utils.weights import read_file
+from basicsr.utils.restricted_unpickling import read_file
 
 
 class Finished(Exception):

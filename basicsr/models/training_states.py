@@ -17,8 +17,9 @@ from basicsr.models.validation import ValidationMethods
 from basicsr.utils.dist import gather
 from basicsr.utils.errors import UserError, counted
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.restricted_unpickling import read_file
 from basicsr.utils.seed import get_rng_state, set_rng_state
-from basicsr.utils.weights import read_file, save_weights, strip_prefixes
+from basicsr.utils.weights import save_weights, strip_prefixes
 from basicsr.weights.fitting import load_into
 
 _AVERAGE = '_ema'

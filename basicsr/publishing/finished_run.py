@@ -12,7 +12,8 @@ import torch
 from basicsr.config import load_options
 from basicsr.config.overrides import flatten
 from basicsr.utils.errors import UserError
-from basicsr.utils.weights import load_weights, read_file
+from basicsr.utils.restricted_unpickling import read_file
+from basicsr.utils.weights import load_weights
 
 FILES = {'last': 'models/net_g_latest.pth', 'best': 'best/net_g_best.pth'}
 _ENTRIES = {'': 'params', ' EMA': 'params_ema'}

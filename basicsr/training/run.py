@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from basicsr.config import LoadedOptions
 from basicsr.data.build import build_train_data, build_val_data
 from basicsr.models import build_model
+from basicsr.training.changed_options import differences, forget_other_best, in_force
 from basicsr.training.early_stop import Callback
 from basicsr.training.launch import open_log, run_folders, start_run
 from basicsr.training.message_logger import wandb_run
@@ -18,16 +19,7 @@ from basicsr.training.preflight import (
     check_training_data,
     check_validation,
 )
-from basicsr.training.resume import (
-    check_optimizer,
-    differences,
-    find_resume_state,
-    forget_other_best,
-    in_force,
-    is_own,
-    later_states,
-    set_aside,
-)
+from basicsr.training.resume import check_optimizer, find_resume_state, is_own, later_states, set_aside
 from basicsr.training.trainer import Trainer
 from basicsr.utils.dist import barrier
 from basicsr.utils.logger import close_log_file, get_root_logger

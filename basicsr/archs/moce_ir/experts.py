@@ -13,6 +13,7 @@ from basicsr.archs.layers.experts import mixture
 from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.transient import Transient
 from basicsr.utils.precision import at_least_float32
 
 Rank = Literal['constant', 'lin', 'double', 'exp', 'fact', 'spread']
@@ -80,7 +81,7 @@ class Expert(nn.Module):
         return x + self.proj[2](self.body(self.proj[0](x)) * F.silu(self.proj[1](shared)))
 
 
-class Router(nn.Module):
+class Router(Transient):
     """The `topk` most probable experts for an image, by its means and by the features that all routers share.
 
     Args:
@@ -89,6 +90,7 @@ class Router(nn.Module):
             else plain counts.
     """
 
+    transient = ('balance', )
     complexity: Tensor
 
     def __init__(self, dim: int, features: int, parameters: Sequence[int], topk: int, with_complexity: bool,

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.channel_attention import AttendedConv2d, affinity_of, channel_affinity, channel_products
 from basicsr.archs.layers.feedforward import GatedFeedForward
+from basicsr.archs.layers.full_precision import exact
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.strips import in_strips, row_strips
+from basicsr.utils.precision import at_least_float32
 
 
 class FusedAttention(nn.Module):
@@ -59,7 +61,8 @@ class FusedAttention(nn.Module):
 class IFA(nn.Module):
     """Illumination fusion attention: attention and gated feed-forward on normalised features.
 
-    One norm serves both inputs, and the residual is added to the *normalised* features.
+    One norm serves both inputs, and the residual is added to the *normalised* features. Under autocast the feed-forward of
+    features in float32 stays in float32: its gate, a product of two features, doubles the rounding of its input.
     """
 
     def __init__(self, dim: int, num_heads: int, ffn_expansion_factor: float = 2.66):
@@ -76,6 +79,7 @@ class IFA(nn.Module):
 
         def finish(x: Tensor, values: Tensor) -> Tensor:
             x = self.attn.project(values, affinity, x)
-            return x + self.ffn(self.norm2(x))
+            with exact(x, x.dtype == at_least_float32(x.dtype)):
+                return x + self.ffn(self.norm2(x))
 
         return in_strips(finish, x, values, channels=self.ffn.dwconv.out_channels, halo=1)
