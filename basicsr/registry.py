@@ -10,30 +10,20 @@ once it is imported: for a name that is not found otherwise, and no sooner.
 """
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.imports import PACKAGE, import_file
+from basicsr.utils.registrations import Entry, registers_more, scan
 
 
 def project_root() -> Path:
     """The checkout when running from one (or an editable install), else the working directory."""
     root = PACKAGE.parent
     return root if (root / 'pyproject.toml').is_file() else Path.cwd()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where an object is defined, as read from the source. `package`: the folder of `basicsr` that it is a member of."""
-    name: str
-    file: Path
-    node: ast.ClassDef | ast.FunctionDef
-    package: str = ''
 
 
 class Registry:
@@ -92,7 +82,7 @@ class Registry:
         if self._index is None:
             self._index = {}
             for file in self.files():
-                for entry in _scan(file, f'{self.name.upper()}_REGISTRY', self.folder, undecorated=file in self._extra):
+                for entry in scan(file, f'{self.name.upper()}_REGISTRY', self.folder, undecorated=file in self._extra):
                     self._index.setdefault(entry.name, entry)
                     # as in BasicSR, whose own suffix need not be written
                     self._index.setdefault(entry.name.removesuffix('_basicsr'), entry)
@@ -164,7 +154,7 @@ class Registry:
         """
 
         def may_register(file: Path, outside: bool, scanned: bool) -> bool:
-            more = (everywhere and outside) or _registers_more(file, f'{self.name.upper()}_REGISTRY', scanned)
+            more = (everywhere and outside) or registers_more(file, f'{self.name.upper()}_REGISTRY', scanned)
             return more and (everywhere or name in file.read_text(encoding='utf-8'))
 
         self._failed = []
@@ -178,53 +168,6 @@ class Registry:
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return ((name, self.get(name)) for name in self.keys())
-
-
-def _scan(file: Path, decorator: str, package: str, undecorated: bool) -> Iterator[Entry]:
-    for node in _parsed(file).body:
-        if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            continue
-        names = [n for d in node.decorator_list if (n := _registered_name(d, decorator, node.name))]
-        if not names and undecorated and not node.name.startswith('_'):
-            names = [node.name]
-        yield from (Entry(n, file, node, package) for n in names)
-
-
-def _parsed(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_text(encoding='utf-8'), filename=str(file))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read '{file}': {error}") from error
-
-
-def _registers_more(file: Path, decorator: str, shown: bool) -> bool:
-    """Whether a file registers otherwise than `_scan` reads: by a call, below `if`, under another name of the registry.
-
-    `shown`: the file is one of those that are scanned.
-    """
-    if decorator not in file.read_text(encoding='utf-8', errors='replace'):
-        return False
-    tree = _parsed(file)
-    renamed = {
-        a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.name == decorator
-    }
-    lists = [getattr(item, 'decorator_list', []) for item in tree.body] if shown else []
-    read = {id(node.func) for decorators in lists for node in decorators if isinstance(node, ast.Call)}
-    used = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == 'register')
-    owners = ((getattr(n.value, 'id', getattr(n.value, 'attr', '')), id(n) in read) for n in used)
-    return any(owner in renamed or (owner == decorator and not is_read) for owner, is_read in owners)
-
-
-def _registered_name(node: ast.expr, decorator: str, default: str) -> str | None:
-    """The name under which `@X_REGISTRY.register(...)` registers, None for another decorator."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == 'register'):
-        return None
-    owner = node.func.value
-    if (owner.id if isinstance(owner, ast.Name) else getattr(owner, 'attr', None)) != decorator:
-        return None
-    given = {k.arg: str(k.value.value) for k in node.keywords if isinstance(k.value, ast.Constant) and k.value.value}
-    name = given.get('name') or default
-    return f'{name}_{given["suffix"]}' if 'suffix' in given else name
 
 
 def _origin(obj: Any) -> tuple[Path, str]:

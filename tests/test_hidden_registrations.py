@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from basicsr.config.signatures import is_outside, signature_of
-from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY, REGISTRIES, _registers_more
+from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY, REGISTRIES
 from basicsr.utils.errors import UserError
+from basicsr.utils.registrations import registers_more
 
 
 def write(folder, name, text):
@@ -69,4 +70,4 @@ def test_no_file_of_ours_registers_what_its_source_does_not_show():
     for registry in REGISTRIES:
         word = f'{registry.name.upper()}_REGISTRY'
         files = {file: kind is registry for kind in REGISTRIES for file in kind.files()}
-        assert [str(file) for file, shown in files.items() if _registers_more(file, word, shown)] == []
+        assert [str(file) for file, shown in files.items() if registers_more(file, word, shown)] == []

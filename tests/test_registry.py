@@ -162,6 +162,20 @@ def test_files_from_outside(nets, tmp_path):
         nets.add_file(tmp_path / 'gone.py')
 
 
+def test_sources_are_read_once_and_again_when_they_change(nets, tmp_path, monkeypatch):
+    file = write(tmp_path, 'one_arch.py', 'class One: pass')
+    nets.add_file(file)
+    read, parse = [], ast.parse
+    monkeypatch.setattr(ast, 'parse',
+                        lambda *args, **options: read.append(options.get('filename')) or parse(*args, **options))
+    first = nets.index()['One']
+    nets.add_file(write(tmp_path, 'two_arch.py', 'class Two: pass'))
+    assert nets.index()['One'] == first and 'Two' in nets and read == [str(file), str(tmp_path / 'two_arch.py')]
+    write(tmp_path, 'one_arch.py', 'class Another: pass')
+    nets.add_file(write(tmp_path, 'three_arch.py', 'class Three: pass'))
+    assert 'Another' in nets and 'One' not in nets
+
+
 def test_a_file_from_outside_replaces_ours_of_that_name(tmp_path):
     file = write(tmp_path, 'mine_arch.py', 'class MSRResNet:\n    mine = True\n')
     registry = Registry('arch', 'network', 'archs', '_arch.py')

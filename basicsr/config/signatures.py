@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from basicsr.config.sources import base_classes, constructor, parsed, words
-from basicsr.registry import Entry, Registry
+from basicsr.config.sources import base_classes, constructor, words
+from basicsr.registry import Registry
 from basicsr.utils import values
 from basicsr.utils.imports import PACKAGE, is_ours
+from basicsr.utils.registrations import Entry, parsed
 
 
 class _Marked:

@@ -4,18 +4,12 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-from basicsr.registry import Entry
 from basicsr.utils.imports import PACKAGE, module_file
+from basicsr.utils.registrations import Entry, parsed
 
 _HOPS = 8  # from module to module until a class is found; two that import from each other have no end
-
-
-@cache
-def parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding='utf-8'))
 
 
 def words(tree: ast.AST) -> frozenset[str]:
