@@ -14,6 +14,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
+from basicsr.archs.layers.dilated import DilatedDepthwiseConv2d
 from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.naf_unet import NAFUNet, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
@@ -48,7 +49,7 @@ class Branch(nn.Module):
 
     def __init__(self, c: int, dilation: int):
         super().__init__()
-        self.branch = nn.Sequential(nn.Conv2d(c, c, 3, padding=dilation, dilation=dilation, groups=c))
+        self.branch = nn.Sequential(DilatedDepthwiseConv2d(c, dilation))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.branch(x)

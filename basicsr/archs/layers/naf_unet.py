@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
+from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.utils.img import pad_to_multiple
 
 
@@ -39,11 +41,13 @@ class NAFUNet(nn.Module):
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in reversed(widths))
         self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths)
+        weights_channels_last(self)
 
     def restore(self, x: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, C, H, W), any size, to the same; `middle` is what the deepest level does. Not clipped."""
         h, w = x.shape[-2:]
         x = pad_to_multiple(x, 2**len(self.downs), 'zeros')  # as published
+        x = x.contiguous(memory_format=torch.channels_last)
         y, skips = self.intro(x), []
         for encoder, down in zip(self.encoders, self.downs):
             y = encoder(y)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basicsr.archs.layers.dilated import DilatedDepthwiseConv2d
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.ss2d import SS2D
@@ -51,7 +52,7 @@ class ConvBlock(nn.Module):
                 nn.Conv2d(half, half, 3, padding=1, groups=half),
                 nn.GELU(),
                 nn.Conv2d(half, dim, 1),
-                nn.Conv2d(dim, dim, 3, padding=2, groups=dim, dilation=2)
+                DilatedDepthwiseConv2d(dim, 2)
             ]
         else:
             layers = [nn.Conv2d(dim, dim // 3, 3, padding=1), nn.GELU(), nn.Conv2d(dim // 3, dim, 3, padding=1)]
