@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE, Popen
 from threading import Event
 
 import pytest
@@ -225,6 +227,31 @@ def test_two_who_want_the_same_fetch_it_once(server, messages):
     found = [done.result() for done in both]
     assert sorted(one.first for one in found) == [False, True] and len(server.asked) == 1
     assert {one.path.read_bytes() for one in found} == {CONTENT}
+
+
+def test_two_processes_fetch_it_once(server):
+    go_on = Event()
+    server.before = go_on.wait
+    code = f"""
+from basicsr.utils.fetching.addresses import WebFile
+from basicsr.utils.fetching.cache import fetch
+found = fetch(WebFile('{server.url}/net.pth'))
+print(found.first, len(found.path.read_bytes()))
+"""
+    both = []
+    try:
+        for _ in range(2):
+            both.append(Popen([sys.executable, '-c', code], stdout=PIPE, stderr=PIPE, text=True))
+            while len(both) == 1 and not server.asked:
+                Event().wait(.01)
+        assert any('another process is fetching' in line for line in both[1].stderr)
+        go_on.set()
+        said = [process.communicate(timeout=60)[0].split() for process in both]
+    finally:
+        go_on.set()
+        for process in both:
+            process.kill()
+    assert said == [['True', str(len(CONTENT))], ['False', str(len(CONTENT))]] and len(server.asked) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_still_read(server, monkeypatch):

@@ -63,8 +63,12 @@ class _Block(nn.Module):
     conv3: nn.Conv2d
 
     def attend(self, t: Tensor) -> Tensor:
-        branches = [branch(t) for branch in self.branches]
-        z = gate(sum(branches[1:], branches[0]))
+        first, *others = self.branches
+        z = first(t)
+        for branch in others:
+            z += branch(t)
+        del t
+        z = gate(z)
         return self.conv3(self.sca(z) * z)
 
 
