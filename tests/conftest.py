@@ -1,6 +1,7 @@
 """Small synthetic pairs and options that train in seconds."""
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
@@ -22,6 +23,13 @@ get_root_logger()  # now: on first use inside a test, its handler would keep the
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 GOOD_OPTIONS = (ROOT / 'tests' / 'option_files' / 'small.yml').read_text(encoding='utf-8')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def settled():
+    """What modules before have left behind is not gone through again by every collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
