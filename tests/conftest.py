@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from basicsr.config import load_options
-from basicsr.registry import DATASET_REGISTRY, REGISTRIES
+from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, REGISTRIES
 from basicsr.utils.errors import UserError
 from basicsr.utils.logger import close_log_file, get_root_logger
 
@@ -199,3 +199,18 @@ def start(tiny_options, tmp_path):
         return train([str(options), *overrides]), tmp_path / 'experiments' / name
 
     return inner
+
+
+@pytest.fixture
+def study(tiny_options, tmp_path, monkeypatch):
+    """Writes `study.yml` with variants as given and returns its path; the base is a tiny RetinexMamba."""
+    base = tiny_options('base')
+    monkeypatch.setattr(ARCH_REGISTRY, '_extra', [])  # the other tests do not know the networks of these
+    monkeypatch.setattr(ARCH_REGISTRY, '_index', None)
+
+    def write(*variants, **more):
+        file = tmp_path / 'study.yml'
+        file.write_text(yaml.safe_dump({'base': str(base), 'variants': list(variants), **more}, sort_keys=False))
+        return file
+
+    return write

@@ -1,48 +1,25 @@
-"""`basicsr ablate`: reading studies, running them, resuming, failures, and what the tables say."""
+"""`basicsr ablate`: running studies, resuming, failures, GPUs, costs."""
 from __future__ import annotations
 
-import csv
 import json
 import os
 import statistics
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
 import yaml
+from test_study_files import FULL, read
 
-from basicsr.ablation import report as ablation_report
 from basicsr.ablation.conduct import conduct
 from basicsr.ablation.costs import count_macs
 from basicsr.ablation.runs import choose_gpus
-from basicsr.ablation.study import read_study
 from basicsr.commands.ablate import main as ablate
-from basicsr.config.shorten import shortened
 from basicsr.registry import ARCH_REGISTRY
 from basicsr.training.ownership import owned
 from basicsr.utils.errors import UserError
 
-
-@pytest.fixture
-def study(tiny_options, tmp_path, monkeypatch):
-    """Writes `study.yml` with variants as given and returns its path; the base is a tiny RetinexMamba."""
-    base = tiny_options('base')
-    monkeypatch.setattr(ARCH_REGISTRY, '_extra', [])  # the other tests do not know the networks of these
-    monkeypatch.setattr(ARCH_REGISTRY, '_index', None)
-
-    def write(*variants, **more):
-        file = tmp_path / 'study.yml'
-        file.write_text(yaml.safe_dump({'base': str(base), 'variants': list(variants), **more}, sort_keys=False))
-        return file
-
-    return write
-
-
-FULL = {'name': 'full', 'paper': {'psnr': 24.03, 'ssim': 0.827, 'source': 'the paper'}}
 FFN = {'name': 'neither (FFN)', 'overrides': {'network_g.type': 'RetinexMambaFFN'}}
-
-# ------------------------------------------------------------------------------------------------ a whole study
 
 
 def forget_broken(folder):
@@ -169,124 +146,6 @@ def test_report_only_trains_nothing_and_says_what_is_missing(study, tmp_path, ca
             } == {f'report.{suffix}' for suffix in ('md', 'tex', 'csv', 'json', 'png')}
 
 
-# ------------------------------------------------------------------------------------------------ the study file
-
-
-def read(file, seeds=1, total_iter=None):
-    return read_study(file, seeds, total_iter, file.parent)
-
-
-def test_all_mistakes_are_reported_before_anything_starts(study, tmp_path, capsys):
-    file = study(FULL, {'name': 'a', 'override': {}}, {'name': 'full'}, {'overrides': {}}, {'name': 'Full'},
-                 reference='ful', totl_iter=3)
-    with pytest.raises(UserError) as caught:
-        read(file)
-    text = str(caught.value)
-    for part in ("unknown key 'totl_iter'. Did you mean 'total_iter'?", "variants[1].override: unknown key 'override'."
-                 " Did you mean 'overrides'?", "there are two variants called 'full'",
-                 "there are two variants called 'Full'", 'variants[3].name: is required'):
-        assert part in text, part
-    file = study(FULL, {'name': 'a', 'overrides': {'network_g.n_feet': 4, 'train.optim_g.lr': 'x'}},
-                 {'name': 'b', 'opt': 'gone.yml'}, {'name': 'c', 'overrides': {'network_g.type': 'RetinexMamb'}})
-    with pytest.raises(UserError) as caught:
-        read(file)
-    text = str(caught.value)
-    assert text.startswith('3 mistakes in') and "Did you mean 'n_feat'?" in text and 'train.optim_g.lr' in text
-    assert "variant 'b': there is no file 'gone.yml'" in text and "Did you mean 'RetinexMamba'?" in text
-    with pytest.raises(UserError) as caught:
-        read(study(FULL, {'name': 'a'}, overrides={'network_g.n_feet': 4}))
-    text = str(caught.value)
-    assert text.startswith('1 mistake in') and 'variants: every variant: 1 mistake' in text and text.count(
-        'n_feat') == 2
-    file = study(FULL, {'name': 'narrow', 'overrides': {'network_g.n_feat': 5}})
-    assert ablate([str(file), '--gpus', 'cpu', '--root', str(tmp_path)]) == 2
-    assert "variant 'narrow': network 'RetinexMamba' cannot be built: " in capsys.readouterr().err
-    assert not (tmp_path / 'experiments').exists()
-
-
-@pytest.mark.parametrize('change, message', [
-    ({'reference': 'ful'}, "'ful' is none of the variants. Did you mean 'full'?"),
-    ({'base': None}, 'needs an option file (opt), as the study has no base'),
-    ({'variants': []}, 'variants'),
-    ({'variants': 'full'}, 'variants'),
-    ({'total_iter': 0}, 'total_iter'),
-])
-def test_a_mistake_of_the_study_file(study, change, message):
-    file = study(FULL)
-    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
-    with pytest.raises(UserError) as caught:
-        read(file)
-    assert message in str(caught.value)
-
-
-def test_variants_are_option_files_overrides_or_both(study, tiny_options, tmp_path):
-    other = tiny_options('other', network_g={'type': 'RetinexFormer', 'n_feat': 8})
-    file = study(FULL, {'name': 'b', 'opt': other.name, 'overrides': {'train.optim_g.lr': 1e-5}},
-                 overrides={'train.optim_g.lr': 3e-4, 'network_g.n_feat': 16})
-    runs = read(file, seeds=2).runs
-    found = [(run.variant, run.seed, run.opt['network_g']['type'], run.opt['network_g']['n_feat'],
-              run.opt['train']['optim_g']['lr']) for run in runs]
-    assert found == [('full', 3, 'RetinexMamba', 16, 3e-4), ('full', 4, 'RetinexMamba', 16, 3e-4),
-                     ('b', 3, 'RetinexFormer', 16, 1e-5), ('b', 4, 'RetinexFormer', 16, 1e-5)]
-    assert [run.opt['manual_seed'] for run in runs] == [3, 4, 3, 4]
-    assert len({run.weights for run in runs}) == 4
-    assert runs[0].weights == tmp_path / 'experiments' / 'study' / 'full_seed3' / 'models' / 'net_g_latest.pth'
-
-
-def test_the_base_may_be_written_into_the_study(study, tiny_options):
-    inline = yaml.safe_load(tiny_options('inline').read_text())
-    run, = read(study({'name': 'x'}, base=inline)).runs
-    assert run.opt['network_g']['n_feat'] == 4 and run.name == 'x_seed3'
-
-
-def test_runs_that_interrupt_themselves_are_refused(study, tiny_options):
-    file = tiny_options('timed', train={'time_limit': 5})
-    with pytest.raises(UserError, match='time_limit interrupts runs; leave it out'):
-        read(study({'name': 'x', 'opt': str(file)}))
-
-
-def test_a_file_with_stages_is_refused(study, tiny_options):
-    file = tiny_options('staged', stages=[{'name': 'a'}, {'name': 'b'}])
-    with pytest.raises(UserError, match='has stages; a study takes files of one run'):
-        read(study({'name': 'x', 'opt': str(file)}))
-
-
-def test_schedules_shrink_in_proportion(study):
-    scheduler = {
-        'type': 'CosineAnnealingRestartCyclicLR', 'periods': [46000, 104000], 'restart_weights': [1, 1],
-        'eta_mins': [3e-4, 1e-6]
-    }
-    long = {
-        'train.total_iter': 150000, 'train.warmup_iter': 1500, 'train.scheduler': scheduler, 'val.val_freq': 1000,
-        'logger.save_checkpoint_freq': 1000, 'datasets.train.mini_batch_sizes': [2, 1],
-        'datasets.train.gt_sizes': [8, 16], 'datasets.train.iters': [100000, 50000]
-    }
-    opt = read(study(FULL, overrides=long), total_iter=300).runs[0].opt
-    train = opt['train']
-    assert (train['total_iter'], train['warmup_iter'], train['scheduler']['periods']) == (300, 3, [92, 208])
-    assert opt['datasets']['train']['iters'] == [200, 100]
-    assert opt['val']['val_freq'] == 300 and opt['logger']['save_checkpoint_freq'] == 60
-    original = read(study(FULL, overrides=long)).runs[0].opt
-    assert shortened(original, 2)['train.scheduler.periods'] == [1, 1]
-    assert shortened(original, 75000)['val.val_freq'] == 1000
-
-
-def test_the_studies_of_the_tree(tmp_path, monkeypatch):
-    from conftest import ROOT
-    monkeypatch.chdir(tmp_path)
-    for side in ('Train/input', 'Train/target', 'Test/input', 'Test/target'):
-        (tmp_path / 'data' / 'LOLv1' / side).mkdir(parents=True)
-    for name in ('retinexmamba', 'retinexmamba_reduced'):
-        study = read_study(ROOT / 'Ablation_Model' / f'{name}.yml', 2, None, tmp_path)
-        types = {run.opt['network_g']['type'] for run in study.runs}
-        assert len(study.runs) == 28 and study.reference == 'full'
-        assert {'RetinexMamba', 'RetinexFormer', 'RetinexMambaIGMSA', 'RetinexMambaOneDirection'} <= types
-        assert len({run.opt['train']['total_iter'] for run in study.runs}) == 1
-
-
-# ------------------------------------------------------------------------------------------------ GPUs and costs
-
-
 def test_which_gpus(monkeypatch):
     assert choose_gpus('cpu') == [''] and choose_gpus('0, 2') == ['0', '2']
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-1,3')
@@ -317,78 +176,3 @@ def test_macs_are_those_of_an_executed_pass():
     cells = sum(4 * 2 * c * (9 * n + 2) * (32 // s)**2
                 for c, n, s in ((4, 2, 1), (8, 4, 2), (16, 8, 4), (8, 8, 2), (4, 4, 1)))
     assert count_macs(net, 32) == (counter.get_total_flops() // 2, cells // 2)
-
-
-# ------------------------------------------------------------------------------------------------ the tables
-
-
-def spread(mean, std=None):
-    return {'mean': mean, 'std': std, 'by_seed': {'3': mean}}
-
-
-def row(name, **more):
-    return {
-        'name': name, 'network': {}, 'psnr': None, 'ssim': None, 'psnr_difference': None, 'ssim_difference': None,
-        'paper': {}, 'failed': {}
-    } | more
-
-
-CLAIMED = {'psnr': 24.03, 'source': 'A & B'}
-REPORT = {
-    'study': 'S',
-    'reference': 'full',
-    'protocol': 'retinexformer',
-    'weights': 'last',
-    'seeds': [3],
-    'iterations': [2],
-    'data': ['LOL_v1'],
-    'images': 15,
-    'variants': [
-        row('full', parameters=4589001, macs=61937185792, macs_scan=17049845760, seconds=0.25, size='400x600',
-            machine='CPU', psnr=spread(20.123, 0.456), ssim=spread(0.8, 0.01), paper=CLAIMED),
-        row('50 % a_b', psnr=spread(21), ssim=spread(0.7), psnr_difference=0.877, ssim_difference=-0.1),
-        row('lost', failed={3: 'it burnt'}),
-    ],
-}
-
-
-def test_markdown_and_terminal():
-    text = ablation_report.markdown(REPORT)
-    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line.startswith('|')]
-    assert rows[0] == list(ablation_report.COLUMNS)
-    assert rows[2] == [
-        'full', '4,589,001', '61.94', '44.89', '0.250', '20.12 ± 0.46', '0.8000 ± 0.0100', '', '', '24.03'
-    ]
-    assert rows[3] == ['50 % a_b', '', '', '', '', '21.00', '0.7000', '+0.88', '-0.1000', '']
-    assert rows[4] == ['lost'] + [''] * 9 and 'Missing runs: lost, seed 3 (it burnt).' in text
-    assert 'one seed (3), so nothing is known about the spread' in text and '400x600 on CPU' in text
-    assert 'claims (A & B)' in text
-    shown = ablation_report.show(REPORT).splitlines()
-    assert shown[1].split()[:2] == ['variant', 'parameters'] and len({len(line) for line in shown[1:5]}) == 1
-
-
-def test_latex():
-    lines = ablation_report.latex(REPORT).splitlines()
-    table = [line for line in lines if line.endswith(r'\\')]
-    assert len(table) == 4 and {line.count(' & ') for line in table} == {9}
-    assert table[1].startswith(r'full & 4,589,001 & 61.94 & 44.89 & 0.250 & 20.12 $\pm$ 0.46')
-    assert table[2].startswith(r'50 \% a\_b & ') and '& $+$0.88 & $-$0.1000 &' in table[2]
-    assert r'\begin{tabular}{lrrrrrrrrr}' in lines and r'\end{tabular}' in lines
-
-
-def test_files(tmp_path):
-    files = ablation_report.write(REPORT, tmp_path)
-    assert [f.name for f in files] == ['report.md', 'report.tex', 'report.csv', 'report.json', 'report.png']
-    with (tmp_path / 'report.csv').open(newline='') as file:
-        full, half, lost = csv.DictReader(file)
-    found = full['parameters'], full['psnr_mean'], full['psnr_std'], full['psnr_paper']
-    assert found == ('4589001', '20.123', '0.456', '24.03')
-    assert (half['psnr_difference'], half['psnr_std'], half['runs']) == ('0.877', '', '1')
-    assert (lost['psnr_mean'], lost['runs'], lost['failed']) == ('', '0', '1')
-    picture = cv2.imread(str(tmp_path / 'report.png'))
-    assert picture.std() > 5 and picture.shape[1] == 1300
-
-
-def test_columns_without_content_are_left_out():
-    text = ablation_report.markdown(REPORT | {'variants': [row('full', psnr=spread(20), ssim=spread(0.5))]})
-    assert '| variant | PSNR | SSIM |' in text and 'claims' not in text and 'Seconds' not in text

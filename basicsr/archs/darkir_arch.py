@@ -67,7 +67,7 @@ class _Block(nn.Module):
         z = first(t)
         for branch in others:
             z += branch(t)
-        del t
+        del t  # the widest tensor there is, where nothing keeps it for the backward
         z = gate(z)
         return self.conv3(self.sca(z) * z)
 

@@ -1,6 +1,7 @@
 """Clean images: what data sets share that make their inputs from the ground truth."""
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Clean(Keyed, namedtuple('Clean', ('gt_path', 'root'))):
     __slots__ = ()
 
 
-class CleanImages(Dataset):
+class CleanImages(Dataset, ABC):
     """The images of some folders or databases; a subclass makes samples of them.
 
     Args:
@@ -51,9 +52,9 @@ class CleanImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         return self.sample(index, self.reader.read(*self.paths[index]))
 
+    @abstractmethod
     def sample(self, index: int, img: np.ndarray) -> dict[str, torch.Tensor | str]:
         """The sample of an image (H, W, 3), BGR, uint8 or uint16."""
-        raise NotImplementedError
 
     def input_size(self, index: int) -> tuple[int, int]:
         return self.reader.size(*self.paths[index])
@@ -91,9 +92,9 @@ class DegradedImages(CleanImages):
     margin = 0
     block = 1
 
+    @abstractmethod
     def degrade(self, img: np.ndarray) -> np.ndarray:
         """The input of a ground truth (H, W, in_ch), BGR, uint8 or uint16, with sides that are multiples of `scale`."""
-        raise NotImplementedError
 
     def sample(self, index: int, img: np.ndarray) -> dict[str, torch.Tensor | str]:
         self._small_size(index, *img.shape[:2])

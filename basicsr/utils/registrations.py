@@ -45,7 +45,7 @@ def _parsed(file: Path, *_: int) -> ast.Module:
 
 
 def registers_more(file: Path, decorator: str, shown: bool) -> bool:
-    """Whether a file registers otherwise than `_scan` reads: by a call, below `if`, under another name of the registry.
+    """Whether a file registers otherwise than `scan` reads: by a call, below `if`, under another name of the registry.
 
     `shown`: the file is one of those that are scanned.
     """

@@ -4,6 +4,7 @@ Peers to measure against. Their layer normalisation has a derivative of its own,
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,7 +133,7 @@ class DBlock(_Block):
         return x + self.conv5(gate(self.conv4(self.norm2(x)))) * self.gamma
 
 
-class _UNet(nn.Module):
+class _UNet(nn.Module, ABC):
 
     def __init__(self, width: int, levels: int):
         super().__init__()
@@ -142,8 +143,9 @@ class _UNet(nn.Module):
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in reversed(widths))
 
+    @abstractmethod
     def middle(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The deepest level."""
 
     def forward(self, img: Tensor) -> Tensor:
         h, w = img.shape[-2:]
