@@ -154,7 +154,7 @@ def against_itself(name: str, device: str) -> list[dict]:
         del nets
         # where the system's allocator puts large tensors differs from process to process
         m = {
-            k: statistics.median(in_fresh_process(peak, make, k, shape, device, False, 2) for _ in range(3)) / MB
+            k: statistics.median(in_fresh_process(peak, make, k, shape, device, False, 2) for _ in range(5)) / MB
             for k in (name, peer)
         }
         what = f"{name} / as published, {what} {'x'.join(map(str, (shape[0], *shape[2:])))} {device}"
