@@ -108,7 +108,7 @@ def test_small_images_are_enlarged_until_the_window_fits():
 @pytest.mark.parametrize('extra, words', [
     (['--height', '0'], 'must be at least 1x1'),
     (['--bilateral_prob', '2'], '--bilateral_prob must be between 0 and 1'),
-    (['--output', '{}/in'], 'holds the images to read'),
+    (['--output', '{}/in'], 'holds what is to be read'),
 ])
 def test_mistakes_are_one_sentence(folders, capsys, extra, words):
     assert run(folders, 'out', *(word.format(folders) for word in extra)) == 2

@@ -158,7 +158,7 @@ def test_a_file_that_answers_otherwise_is_refused(saved, tmp_path, capsys, monke
     (['-o', 'net'], 'One of: .safetensors, .pt, .pt2, .onnx'),
     (['-o', 'net.pt', '--size', '0', '4'], 'sides must be positive'),
     (['-o', 'net.pt', '--weights', 'nothing.pth'], "no weight file 'nothing.pth'"),
-    (['-o', '{weights}.safetensors', '--weights', '{weights}.safetensors'], 'would overwrite the weights'),
+    (['-o', '{weights}.safetensors', '--weights', '{weights}.safetensors'], 'would be written over'),
 ])
 def test_mistakes_are_one_sentence(saved, tmp_path, monkeypatch, capsys, more, says):
     weights, _ = saved(FORMER)

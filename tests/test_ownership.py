@@ -14,15 +14,15 @@ from conftest import ROOT
 from basicsr.registry import METRIC_REGISTRY
 from basicsr.test import main as run_test
 from basicsr.train import main as train
-from basicsr.training import ownership
-from basicsr.training.ownership import owned
+from basicsr.utils import ownership
+from basicsr.utils.ownership import owned
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write, kept
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from basicsr.training.ownership import owned
+from basicsr.utils.ownership import owned
 with owned(Path(sys.argv[1]), archive=False):
     print('owned', flush=True)
     sys.stdin.read()

@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT, run_python
 
 from basicsr.train import main as train
-from basicsr.training.ownership import owned
+from basicsr.utils.ownership import owned
 from basicsr.utils.errors import UserError
 
 sys.path.append(str(ROOT / 'scripts'))

@@ -11,7 +11,7 @@ from basicsr.ablation.study import OTHERWISE, Study
 from basicsr.archs import build_network
 from basicsr.data.build import build_val_data
 from basicsr.registry import MODEL_REGISTRY
-from basicsr.training.ownership import owned
+from basicsr.utils.ownership import owned
 from basicsr.training.preflight import check_training_data, check_validation
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import kept, write_json

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from basicsr.ablation.study import Run
 from basicsr.registry import PACKAGE
-from basicsr.training.ownership import check_free
+from basicsr.utils.ownership import check_free
 from basicsr.utils.errors import UserError
 
 # commands of `basicsr` up to the first that fails; this checkout, whatever lies in the working directory

@@ -6,6 +6,7 @@ import sys
 
 from basicsr.utils.errors import run_main
 from basicsr.utils.files import atomic_write
+from basicsr.utils.outputs import check_outputs
 
 _SHOWN = 20
 
@@ -20,7 +21,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     from basicsr.config import load_stages
+    from basicsr.config.files import data_of
     stages = load_stages(args.opt, args.overrides, is_train=None)
+    if args.report:
+        read = [path for stage in stages for block in stage.opt['datasets'].values() for path in data_of(block)]
+        check_outputs([args.report], [args.opt, *read], '--report')
     from basicsr.data.checking import check_data
     mistakes = check_data(stages)
     shown = mistakes

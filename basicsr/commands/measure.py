@@ -9,6 +9,7 @@ import argparse
 from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.files import as_stored
+from basicsr.utils.outputs import check_outputs
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.evaluation.metric_choice import choose_metrics
     from basicsr.evaluation.report import table
     from basicsr.utils.machine import choose_device
+    check_outputs(filter(None, [args.csv, args.json]), filter(None, [args.result_dir, args.gt_dir]), '--csv, --json')
     names = args.metrics or (['psnr', 'ssim'] if args.gt_dir else ['niqe'])
     metrics = choose_metrics(names, args.protocol, args.set, with_gt=bool(args.gt_dir))
     found = measure_folders(args.result_dir, args.gt_dir, metrics, args.filename_tmpl, choose_device(args.device))

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.outputs import check_outputs
 from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, is_fetched, locate
 
 
@@ -18,6 +20,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('--data', help='a sentence: what they were trained on')
     parser.add_argument('--licence', help="what may be done with them: 'MIT', or a sentence")
+    parser.add_argument('--overwrite', action='store_true', help='replace such files that DIR holds already')
     parser.add_argument(
         '--figures', metavar='FILE', help='the metrics.json of `basicsr evaluate`; without, the card says that'
         ' nothing was measured')
@@ -42,13 +45,17 @@ def run(args: argparse.Namespace) -> None:
         from basicsr.config import load_options
         opt = load_options(args.opt, is_train=False, check_files=False).opt
         network, key = opt['network_g'], key or opt['path'].get('param_key_g')
-    from basicsr.weights.hub_folder import WEIGHTS, save_pretrained
+    from basicsr.weights.hub_folder import WRITTEN, save_pretrained
     from basicsr.weights.network import load_described
     found: WeightFile = locate(args.weights)
     target = Path(args.output)
-    if ((target / WEIGHTS).exists() and
-        (target / WEIGHTS).samefile(found.path)) or target.resolve() == pretrained.folder().resolve():
-        raise UserError(f"the folder '{target}' would overwrite the weights; choose another one")
+    if target.resolve() == pretrained.folder().resolve():
+        raise UserError(f"'{target}' holds the weights of the toolbox; choose another folder")
+    outputs = [target / name for name in WRITTEN]
+    check_outputs(outputs, [found.path, *filter(None, [args.opt, args.figures])], 'DIR')
+    there = [str(file) for file in outputs if os.path.lexists(file)]
+    if there and not args.overwrite:
+        raise UserError(f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
     net, options = load_described(found, network, key)
     parameters = sum(p.numel() for p in net.parameters())
     save_pretrained(target, net, dict(options),

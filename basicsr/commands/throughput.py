@@ -8,6 +8,7 @@ from pathlib import Path
 
 from basicsr.training.throughput import CANDIDATES, compare
 from basicsr.utils.errors import UserError, nearest, run_main
+from basicsr.utils.outputs import check_outputs
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -28,6 +29,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.iterations < 1 or not (args.minutes > 0 and math.isfinite(args.minutes)):
         raise UserError('--iterations must be at least 1, and --minutes above 0')
     if args.json:
+        check_outputs([args.json], [args.opt], '--json')
         above = next(folder for folder in Path(args.json).absolute().parents if folder.exists())
         if Path(args.json).is_dir() or not os.access(above, os.W_OK):
             raise UserError(f"--json: '{args.json}' cannot be written")

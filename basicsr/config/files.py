@@ -94,6 +94,19 @@ def _data_of(block: dict[str, Any], where: OptionPath) -> Iterator[tuple[OptionP
             yield from _data_of(inner, (*where, 'sets', name))
 
 
+def data_of(block: dict[str, Any]) -> list[str]:
+    """The folders, databases and lists that a data set reads, by its block of options."""
+    return [text for where, holder in _data_of(block, ()) for text in _texts(holder[where[-1]])]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
 def find_named(value: str, found: Path | None = None) -> Path | None:
     """The weight file of a name or address, which is fetched where it is not here; of a folder of the hub (`found`)."""
     if found is None:

@@ -15,6 +15,7 @@ from basicsr.data.transforms import check_sizes
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, imwrite, to_float
 from basicsr.utils.names import name_bytes
+from basicsr.utils.outputs import check_outputs
 
 
 class Draw(NamedTuple):
@@ -69,8 +70,7 @@ def augment_pairs(low: str, normal: str, output: str | Path, seed: int = 0, heig
     if not 0 <= bilateral_prob <= 1:
         raise UserError(f'--bilateral_prob must be between 0 and 1, not {bilateral_prob}')
     folders = Path(output, 'Low'), Path(output, 'Normal')
-    if {p.resolve() for p in folders} & {Path(low).resolve(), Path(normal).resolve()}:
-        raise UserError(f"--output '{output}' holds the images to read; choose another folder")
+    check_outputs(folders, [low, normal], '--output')
     pairs = pair_by_number(low, normal)
     for lq_path, gt_path in tqdm(pairs, unit='pair', disable=not sys.stderr.isatty()):
         lq, gt = imread(lq_path), imread(gt_path)

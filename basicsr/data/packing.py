@@ -16,6 +16,7 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.files import read_bytes
 from basicsr.utils.img import decode_image, encode_png
 from basicsr.utils.names import name_bytes
+from basicsr.utils.outputs import check_outputs
 
 _COMMIT_BYTES = 1 << 26
 
@@ -46,6 +47,7 @@ def _pack(images: Iterable[tuple[str, Path]], output: str | Path, compress_level
     for key, path in images:
         if '\n' in key:  # meta_info.txt has a line for each name
             raise UserError(f'{key!r} in {str(path.parent)!r} has a line break in its name; rename it')
+    check_outputs([_unfinished(Path(output))], {path.parent for _, path in images}, str(output))  # it is emptied
     maker = LmdbMaker(output, compress_level=compress_level)
     with maker.env:  # closed, too, when an image cannot be read
         for key, path in tqdm(images, unit='image', disable=not sys.stderr.isatty()):
@@ -53,6 +55,11 @@ def _pack(images: Iterable[tuple[str, Path]], output: str | Path, compress_level
             img = decode_image(data, str(path))
             maker.put(data if path.suffix.lower() == '.png' else encode_png(img, compress_level), key, img.shape)
         maker.close()
+
+
+def _unfinished(output: Path) -> Path:
+    """The name of a database until it is complete."""
+    return output.with_name(output.name + '.part')
 
 
 class LmdbMaker:
@@ -73,7 +80,7 @@ class LmdbMaker:
             raise UserError(f"'{lmdb_path}' must end in '.lmdb'")
         if self.output.exists():
             raise UserError(f"'{lmdb_path}' exists already; remove it, or choose another name")
-        self.part = self.output.with_name(self.output.name + '.part')
+        self.part = _unfinished(self.output)
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
         self.env = lmdb.open(os.fsencode(self.part), map_size=_COMMIT_BYTES * 2)

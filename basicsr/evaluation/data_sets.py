@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from basicsr.config.files import data_of
 from basicsr.data import build_dataset
 from basicsr.data.all_in_one_tasks import pair_stems
 from basicsr.data.loader import ImageLoader, Samples
@@ -15,6 +16,7 @@ from basicsr.data.task_samples import TaskSamples
 from basicsr.metrics.tasks import choose
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import list_images
+from basicsr.utils.outputs import check_outputs
 
 
 class DataSet(NamedTuple):
@@ -22,6 +24,13 @@ class DataSet(NamedTuple):
     data: Samples
     block: dict[str, Any]
     indices: list[int] | None = None
+
+    def check_output(self, folder: Path, option: str) -> None:
+        """Raise `UserError` where results in `folder` would take the place of what is read."""
+        folders = [folder]
+        if self.block.get('recursive') or not isinstance(self.data, (PairedImageDataset, SingleImageDataset)):
+            folders += (path for path in folder.rglob('*') if path.is_dir())  # names of images may have folders in front
+        check_outputs(folders, data_of(self.block), option)
 
     def loader(self) -> ImageLoader:
         return ImageLoader(self.data, self.block, batch_size=1, sampler=self.indices)
@@ -53,7 +62,7 @@ def of_folders(degraded: str, clean: str | None, name: str | None, filename_tmpl
             raise UserError(f"--{flag}: '{folder}' is not a folder")
     name = name or Path(degraded).resolve().name
     if not clean:
-        return {name: DataSet(SingleImageDataset(dataroot_lq=degraded), {})}
+        return {name: DataSet(SingleImageDataset(dataroot_lq=degraded), {'dataroot_lq': degraded})}
     return {
         name: DataSet(_pairs(degraded, clean, name, filename_tmpl), {'dataroot_lq': degraded, 'dataroot_gt': clean})
     }

@@ -91,6 +91,17 @@ def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weig
     write_json(folder / f'{name}.json', {'dataset': name, 'weights': weights, 'metrics': summary, **missing})
 
 
+def forget(folder: Path, homes: Sequence[Path]) -> None:
+    """Remove the numbers of an earlier evaluation in `folder`, and what it compared in the folders of its data sets.
+
+    They are of other pictures than those to come, however far the next evaluation gets.
+    """
+    if (folder / 'metrics.json').is_file():
+        compared = [file for home in homes for file in (*home.glob('comparison_????.png'), *home.glob('test_results.txt'), *home.glob('test_results.json'))]
+        for file in (*compared, *(folder / name for name in ('tasks.csv', 'metrics.csv', 'metrics.txt', 'metrics.json'))):
+            file.unlink(missing_ok=True)
+
+
 def left_out(label: str, count: int, images: int) -> str:
     return f'{label}: {count} of {images} images have no number and are left out of the mean'
 

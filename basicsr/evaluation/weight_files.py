@@ -12,6 +12,7 @@ from basicsr.data.protocol import about
 from basicsr.evaluation.comparison import COMPARED, Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
+from basicsr.evaluation.files import forget
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
 from basicsr.evaluation.preconditions import say_same_files, try_out
 from basicsr.evaluation.report import report, table
@@ -22,9 +23,11 @@ from basicsr.metrics.gt_mean import match_mean
 from basicsr.utils.files import kept, write_json
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.names import below, name_bytes, namesake
+from basicsr.utils.ownership import check_free, owned
 from basicsr.utils.pretrained import WeightFile
 
 _OWNERS = '.weights.json'
+_OTHERWISE = 'wait for its end, or give another --output_dir or --result_dir'
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Evaluation:
 
         `names`: what the user called them.
         """
+        self._check_folders(own_folders(above, files, claim=False), '--result_dir')
         restorer, metrics = self._try(files)
         found = {}
         for name, file, folder in zip(names, files, own_folders(above, files)):
@@ -68,7 +72,20 @@ class Evaluation:
 
     def run(self, weights: str, file: WeightFile, folder: Path) -> tuple[dict[str, Results], Metrics]:
         """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
+        self._check_folders([folder], '--output_dir')
         return self._run(weights, folder, *self._try([file]))
+
+    def _check_folders(self, folders: Sequence[Path], option: str) -> None:
+        """Raise `UserError` where results would take the place of what is read, or another evaluation writes its own."""
+        for folder in folders:
+            for name, one in self.data.items():
+                for home in dict.fromkeys([folder, self._home(folder, name)]):
+                    one.check_output(home, option)
+        check_free(*folders, otherwise=_OTHERWISE)
+
+    def _home(self, folder: Path, name: str) -> Path:
+        """Of the pictures of a data set."""
+        return folder / name if len(self.data) > 1 else folder
 
     def _try(self, files: Sequence[WeightFile]) -> tuple[ImageRestorer, Metrics]:
         """Everything that all files need, before anything is written. Returns what restores by the last, and the metrics."""
@@ -90,10 +107,10 @@ class Evaluation:
     def _run(self, weights: str, folder: Path, restorer: ImageRestorer,
              metrics: Metrics) -> tuple[dict[str, Results], Metrics]:
         results, lines = {}, []
-        with kept(folder):
+        with owned(folder, archive=False, otherwise=_OTHERWISE), kept(folder):
+            forget(folder, [self._home(folder, name) for name in self.data])
             for name, one in self.data.items():
-                found, said = self._measure(name, one, restorer, metrics,
-                                            folder / name if len(self.data) > 1 else folder)
+                found, said = self._measure(name, one, restorer, metrics, self._home(folder, name))
                 lines += said
                 if found.rows:
                     results[name] = found
@@ -115,14 +132,17 @@ class Evaluation:
         comparison = Comparison(home, self.images, note) if self.comparison else None
 
         def watch(seen: Restored) -> None:
+            picture = below(home, seen.task, f'{seen.name}.png', what=name)
             if not seen.finite:
                 self.not_finite.append(seen.file)
+                if self.images:  # that of an earlier evaluation would stand for this one
+                    picture.unlink(missing_ok=True)
                 return
             if comparison is not None and seen.images.gt is not None:
                 lq, result, gt = seen.images.lq, seen.images.result, seen.images.gt
                 comparison.add('/'.join(filter(None, (seen.task, seen.name))), lq, result, gt)
             if self.images:
-                imwrite(to_bytes(seen.images.result), below(home, seen.task, f'{seen.name}.png', what=name))
+                imwrite(to_bytes(seen.images.result), picture)
 
         found = evaluate(by_restorer(restorer), one.loader(), metrics, device=restorer.device,
                          adjust=match_mean if self.GT_mean else None, watch=watch, title=name)
@@ -147,10 +167,11 @@ def side_by_side(found: Mapping[str, tuple[Mapping[str, Results], Metrics]]) -> 
     return list(table(lines, metrics)) if lines else []
 
 
-def own_folders(above: Path, files: Sequence[WeightFile]) -> list[Path]:
+def own_folders(above: Path, files: Sequence[WeightFile], claim: bool = True) -> list[Path]:
     """A folder below `above` for each weight file: of its title, else of its run and title, else with a number of its own.
 
-    Two files of one name never share a folder, and a file comes back to its own: `above` holds a list of the owners.
+    Two files of one name never share a folder, and a file comes back to its own: `above` holds a list of the owners, which
+    is written where they `claim` theirs.
     """
     owners, homes = _owners(above), []
     for title, file in ((found.title, found.path.resolve()) for found in files):
@@ -161,7 +182,8 @@ def own_folders(above: Path, files: Sequence[WeightFile]) -> list[Path]:
             if owners.setdefault(name, str(file)) == str(file):
                 break
         homes.append(above / name)
-    write_json(above / _OWNERS, owners)
+    if claim:
+        write_json(above / _OWNERS, owners)
     return homes
 
 

@@ -10,6 +10,7 @@ import torch
 from basicsr.inference.export import FORMATS, Plain, merge_low_rank, random_inputs
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.names import check_unicode
+from basicsr.utils.outputs import check_outputs
 from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.weights.network import load_described
 
@@ -35,8 +36,7 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
         raise UserError(f"-o '{target}': unknown type '{target.suffix}'.{nearest(target.suffix, FORMATS)} One of: "
                         f"{', '.join(FORMATS)}")
     weights = locate(weights)
-    if target.exists() and target.samefile(weights.path):
-        raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
+    check_outputs([target], [weights.path], '-o')
     check_unicode(target, 'PyTorch')
     net, options = load_described(weights, network, key)
     net.eval().requires_grad_(False)

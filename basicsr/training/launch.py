@@ -14,14 +14,16 @@ import torch
 from addict import Dict
 
 from basicsr.config import LoadedOptions, dict2str, freeze
+from basicsr.config.files import data_of
 from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
-from basicsr.training.ownership import archived_unless_owned, check_free, check_makeable, owned
+from basicsr.utils.ownership import archived_unless_owned, check_free, check_makeable, owned
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write, kept, write_json
 from basicsr.utils.logger import get_root_logger, timestamp
 from basicsr.utils.machine import environment, shadowing
+from basicsr.utils.outputs import check_stays
 from basicsr.utils.seed import set_random_seed
 
 
@@ -89,6 +91,8 @@ def run_folders(opt: Dict, resuming: bool, later: Sequence[LoadedOptions] = (),
         if opt['rank'] == 0:
             after = [Path(stage.opt['path']['experiments_root']) for stage in later]
             check_free(root, *after)
+            if not resuming:
+                check_stays(root, (given for block in opt['datasets'].values() for given in data_of(block)))
             logged = opt['is_train'] and (opt['logger']['use_tb_logger'] or Path(path['tb_logger']).exists())
             check_makeable(root, *after, *([Path(path['tb_logger'])] if logged else []))
             if online is not None:

@@ -15,7 +15,7 @@ from basicsr.utils.files import atomic_write, read_text, write_json
 from basicsr.utils.weights import Weights, save_safetensors
 from basicsr.weights.detection import detect
 
-WEIGHTS, CONFIG = 'model.safetensors', 'config.json'
+WRITTEN = WEIGHTS, CONFIG, CARD = 'model.safetensors', 'config.json', 'README.md'
 
 
 def options_beside(file: Path, loaded: Weights) -> dict[str, Any] | None:
@@ -63,7 +63,7 @@ def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any],
     save_safetensors(folder / WEIGHTS, net.state_dict(), network)
     write_json(folder / CONFIG, written)
     if card:
-        with atomic_write(folder / 'README.md', 'w') as file:
+        with atomic_write(folder / CARD, 'w') as file:
             file.write(card)
 
 

@@ -13,6 +13,7 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write
 from basicsr.utils.img import img2tensor, imread, to_float
 from basicsr.utils.machine import choose_device
+from basicsr.utils.outputs import check_outputs
 from basicsr.weights.semantic_prior import load_semantic_prior
 
 
@@ -26,9 +27,11 @@ def write_maps(folder: str, output: str | Path, weights: str, device: str = 'aut
     if weights in ('external', 'off'):
         raise UserError(f"--weights '{weights}' is no segmenter; give a file of weights, or 'torchvision'")
     chosen = choose_device(device)
+    outputs = {name: Path(output, f'{name}.npy') for name in images}
+    check_outputs(outputs.values(), [*images.values(), weights], '-o')
     segment = load_semantic_prior(weights)
     for name, file in tqdm(images.items(), unit='image', disable=not sys.stderr.isatty()):
         probabilities = segment(img2tensor(to_float(imread(file)))[None].to(chosen))[0]
-        with atomic_write(Path(output, f'{name}.npy')) as target:
+        with atomic_write(outputs[name]) as target:
             np.save(target, probabilities.to(torch.float16).cpu().numpy())
     return len(images)

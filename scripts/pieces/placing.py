@@ -93,7 +93,7 @@ def _unused(folder: Path, runs: list[str] | None) -> Iterator[None]:
     Raises `UserError` where a process owns one. Where the packages that training needs are missing, none can.
     """
     try:
-        from basicsr.training.ownership import owned
+        from basicsr.utils.ownership import owned
     except ImportError:
         yield
         return
