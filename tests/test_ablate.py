@@ -16,8 +16,8 @@ from basicsr.ablation.costs import count_macs
 from basicsr.ablation.runs import choose_gpus
 from basicsr.commands.ablate import main as ablate
 from basicsr.registry import ARCH_REGISTRY
-from basicsr.utils.ownership import owned
 from basicsr.utils.errors import UserError
+from basicsr.utils.ownership import owned
 
 FFN = {'name': 'neither (FFN)', 'overrides': {'network_g.type': 'RetinexMambaFFN'}}
 

@@ -270,7 +270,10 @@ def test_publish_writes_a_card_with_data_figures_protocol_and_licence(tmp_path, 
         str(pairs / 'target')
     ]
     assert basicsr([*evaluated, '--output_dir', 'o', '--no_images', '--metrics', 'psnr', '--GT_mean']) == 0
-    assert basicsr([*words, 'ask the authors of the pairs', '--figures', 'o/metrics.json']) == 0
+    again = [*words, 'ask the authors of the pairs', '--figures', 'o/metrics.json']
+    assert basicsr(again) == 2 and 'or give --overwrite' in capsys.readouterr().err
+    assert (tmp_path / 'out' / 'README.md').read_text() == card
+    assert basicsr([*again, '--overwrite']) == 0
     card = (tmp_path / 'out' / 'README.md').read_text()
     value = json.loads((tmp_path / 'o' / 'metrics.json').read_text())['psnr']
     assert 'license: other' in card and '- Licence: ask the authors of the pairs.' in card and f'| {value:.4f} |' in card
@@ -290,7 +293,7 @@ def test_publish_knows_what_comes_with_the_project(tmp_path):
     (['--weights', 'hf:a/b'], 'are weights of others'),
     (['--weights', 'w.pth', '--data', 'x'], 'give --data and --licence'),
     (['--weights', 'w.pth', '--data', 'x', '--licence', 'MIT', '--figures', 'w.json'], "'w.json' is no metrics.json"),
-    (['--weights', 'out', '--data', 'x', '--licence', 'MIT'], 'would overwrite the weights'),
+    (['--weights', 'out', '--data', 'x', '--licence', 'MIT'], 'is to be read and would be written over'),
 ])
 def test_publish_refuses(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)

@@ -33,8 +33,10 @@ def content(folder):
 
 @pytest.mark.parametrize('arguments, option', [
     (['evaluate', '--weights', '{w}', '--degraded_dir', '{d}/input', '--output_dir', '{d}/input'], '--output_dir'),
-    (['evaluate', '--weights', '{w}', '--degraded_dir', '{d}/input', '--clean_dir', '{d}/target', '--output_dir',
-      '{d}/target'], '--output_dir'),
+    ([
+        'evaluate', '--weights', '{w}', '--degraded_dir', '{d}/input', '--clean_dir', '{d}/target', '--output_dir',
+        '{d}/target'
+    ], '--output_dir'),
     (['evaluate', '--weights', '{w}', '--degraded_dir', '{d}/input', '--output_dir', '{d}/link'], '--output_dir'),
     (['measure', '{d}/input', '{d}/target', '--csv', '{d}/input/1.png'], '--csv'),
     (['measure', '{d}/input', '{d}/target', '--json', '{d}/link/1.png'], '--json'),
@@ -44,8 +46,8 @@ def content(folder):
     (['throughput', '--opt', '{opt}', '--json', '{opt}'], '--json'),
     (['lmdb', '{d}/x.lmdb.part', '{d}/x.lmdb'], 'x.lmdb'),
 ])
-def test_an_output_that_is_an_input_is_refused_before_anything_is_written(tiny_options, pairs, weights, tmp_path, capsys,
-                                                                          arguments, option):
+def test_an_output_that_is_an_input_is_refused_before_anything_is_written(tiny_options, pairs, weights, tmp_path,
+                                                                          capsys, arguments, option):
     options = tiny_options()
     (pairs / 'link').symlink_to('input')
     (pairs / 'w.pt').symlink_to(weights)
@@ -82,9 +84,13 @@ def test_folders_in_names_of_images_lead_to_no_input(pairs, tiny_options, weight
             (tmp_path / 'tree' / side / 'a' / path.name).write_bytes(path.read_bytes())
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'a').symlink_to(tmp_path / 'tree' / 'gt' / 'a')
-    options = tiny_options(network_g=NETWORK, datasets={'val': {
-        'dataroot_lq': str(tmp_path / 'tree' / 'lq'), 'dataroot_gt': str(tmp_path / 'tree' / 'gt'), 'recursive': True
-    }})
+    options = tiny_options(
+        network_g=NETWORK, datasets={
+            'val': {
+                'dataroot_lq': str(tmp_path / 'tree' / 'lq'), 'dataroot_gt': str(tmp_path / 'tree' / 'gt'),
+                'recursive': True
+            }
+        })
     argv = ['--opt', str(options), '--weights', str(weights), '--output_dir', str(tmp_path / 'out')]
     assert evaluate(argv) == 2 and 'holds what is to be read' in capsys.readouterr().err
 

@@ -15,9 +15,9 @@ from basicsr.registry import METRIC_REGISTRY
 from basicsr.test import main as run_test
 from basicsr.train import main as train
 from basicsr.utils import ownership
-from basicsr.utils.ownership import owned
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write, kept
+from basicsr.utils.ownership import owned
 
 HOLD = """
 import sys, time

@@ -10,8 +10,8 @@ import yaml
 from conftest import ROOT, run_python
 
 from basicsr.train import main as train
-from basicsr.utils.ownership import owned
 from basicsr.utils.errors import UserError
+from basicsr.utils.ownership import owned
 
 sys.path.append(str(ROOT / 'scripts'))
 from pieces import packages

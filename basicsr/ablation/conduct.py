@@ -11,10 +11,10 @@ from basicsr.ablation.study import OTHERWISE, Study
 from basicsr.archs import build_network
 from basicsr.data.build import build_val_data
 from basicsr.registry import MODEL_REGISTRY
-from basicsr.utils.ownership import owned
 from basicsr.training.preflight import check_training_data, check_validation
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import kept, write_json
+from basicsr.utils.ownership import owned
 from basicsr.weights.semantic_prior import equip
 
 

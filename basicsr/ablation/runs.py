@@ -14,8 +14,8 @@ from queue import SimpleQueue
 
 from basicsr.ablation.study import Run
 from basicsr.registry import PACKAGE
-from basicsr.utils.ownership import check_free
 from basicsr.utils.errors import UserError
+from basicsr.utils.ownership import check_free
 
 # commands of `basicsr` up to the first that fails; this checkout, whatever lies in the working directory
 _COMMANDS = f'''

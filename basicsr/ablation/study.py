@@ -17,10 +17,10 @@ from basicsr.config.report import Problems, raise_mistakes
 from basicsr.config.schema import Block, with_defaults
 from basicsr.config.shorten import shortened
 from basicsr.config.yaml_reader import dump_yaml, read_yaml
-from basicsr.utils.ownership import check_free
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.files import atomic_write, write_json
 from basicsr.utils.names import checked, namesake
+from basicsr.utils.ownership import check_free
 from basicsr.utils.values import Count, PathName
 
 OTHERWISE = 'give this study another name, or wait for its end'

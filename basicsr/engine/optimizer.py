@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 _EXECUTION = ('fused', 'foreach', 'capturable', 'differentiable')
 # whose fused kernels exist for CPU and GPU since PyTorch 2.6 and heed `found_inf`
-_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+_FUSED = (Adam, AdamW, torch.optim.SGD)
 
 
 def build_optimizer(cls: Callable[..., Optimizer], params: Any, lr: float, **options: Any) -> Optimizer:
@@ -100,6 +100,38 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     return state | {
         'param_groups': [group | {k: v for k, v in plain.items() if k in group} for group in state['param_groups']]
     }
+
+
+# of every parameter, with its shape
+_MOMENTS = ('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'exp_inf', 'momentum_buffer', 'square_avg', 'grad_avg',
+            'acc_delta', 'sum', 'prev', 'step_size')
+_OF_ADAM = ('step', 'exp_avg', 'exp_avg_sq')
+
+
+def check_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Raise `ValueError` where a state is of other parameters, before `load_optimizer_state` takes over a part of it."""
+    mine, theirs = ([len(group['params']) for group in groups]
+                    for groups in (optimizer.param_groups, state['param_groups']))
+    if mine != theirs:
+        raise ValueError(f"groups of {', '.join(map(str, theirs))} parameters in the file, of"
+                         f" {', '.join(map(str, mine))} in the network")
+    params = [param for group in optimizer.param_groups for param in group['params']]
+    for index, param in zip((index for group in state['param_groups'] for index in group['params']), params):
+        values = state['state'].get(index) or {}
+        lacks = [key for key in _OF_ADAM if values and key not in values and isinstance(optimizer, (Adam, AdamW))]
+        if lacks:
+            raise ValueError(f'{lacks[0]} of parameter {index} is missing')
+        for key, value in values.items():
+            shape = tuple(value.shape) if isinstance(value, Tensor) else None
+            if key in _MOMENTS and value is not None and shape != tuple(param.shape):
+                raise ValueError(
+                    f'{key} of parameter {index} is {_size(shape)}, and the parameter {_size(tuple(param.shape))}')
+            if key == 'step' and not (isinstance(value, (int, float)) or (shape is not None and value.numel() == 1)):
+                raise ValueError(f'step of parameter {index} is no number')
+
+
+def _size(shape: tuple[int, ...] | None) -> str:
+    return 'no tensor' if shape is None else 'x'.join(map(str, shape)) or 'one number'
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any], keep_options: bool = False) -> None:

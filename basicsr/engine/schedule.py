@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Ge, MinLen
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -38,6 +39,14 @@ class ClosedFormLR(LRScheduler):
 def follows_options(scheduler: Any) -> bool:
     """Whether a resume takes rates from options as they are now: a schedule with a formula keeps nothing of the past."""
     return isinstance(scheduler, ClosedFormLR)
+
+
+def check_schedule(scheduler: Any, state: dict[str, Any]) -> None:
+    """Raise `ValueError` where a schedule cannot go on from a state: its position is not said."""
+    steps = state.get('last_epoch')
+    if hasattr(scheduler, 'last_epoch') and (not isinstance(steps, (int, np.integer)) or steps < 0):
+        wrong = f'not {steps!r}' if 'last_epoch' in state else 'and is missing'
+        raise ValueError(f'last_epoch must be the number of steps, {wrong}')
 
 
 def resume_schedule(scheduler: Any, state: dict[str, Any]) -> None:

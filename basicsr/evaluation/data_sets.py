@@ -29,7 +29,8 @@ class DataSet(NamedTuple):
         """Raise `UserError` where results in `folder` would take the place of what is read."""
         folders = [folder]
         if self.block.get('recursive') or not isinstance(self.data, (PairedImageDataset, SingleImageDataset)):
-            folders += (path for path in folder.rglob('*') if path.is_dir())  # names of images may have folders in front
+            folders += (path for path in folder.rglob('*')
+                        if path.is_dir())  # names of images may have folders in front
         check_outputs(folders, data_of(self.block), option)
 
     def loader(self) -> ImageLoader:

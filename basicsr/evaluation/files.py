@@ -96,10 +96,13 @@ def forget(folder: Path, homes: Sequence[Path]) -> None:
 
     They are of other pictures than those to come, however far the next evaluation gets.
     """
-    if (folder / 'metrics.json').is_file():
-        compared = [file for home in homes for file in (*home.glob('comparison_????.png'), *home.glob('test_results.txt'), *home.glob('test_results.json'))]
-        for file in (*compared, *(folder / name for name in ('tasks.csv', 'metrics.csv', 'metrics.txt', 'metrics.json'))):
-            file.unlink(missing_ok=True)
+    if not (folder / 'metrics.json').is_file():
+        return
+    old = [folder / name for name in ('tasks.csv', 'metrics.csv', 'metrics.txt', 'metrics.json')]
+    for home in homes:
+        old += [home / 'test_results.txt', home / 'test_results.json', *home.glob('comparison_????.png')]
+    for file in old:
+        file.unlink(missing_ok=True)
 
 
 def left_out(label: str, count: int, images: int) -> str:

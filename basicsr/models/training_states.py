@@ -10,16 +10,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from basicsr.engine.checkpoint import weights_beside
+from basicsr.engine.checkpoint import is_of, weights_beside
 from basicsr.engine.optimizer import load_optimizer_state, optimizer_state
 from basicsr.engine.schedule import follows_options, resume_schedule
 from basicsr.models.validation import ValidationMethods
 from basicsr.utils.dist import gather
 from basicsr.utils.errors import UserError, counted
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.restricted_unpickling import read_file
 from basicsr.utils.seed import get_rng_state, set_rng_state
-from basicsr.utils.weights import save_weights, strip_prefixes
+from basicsr.utils.weights import load_weights, save_weights, strip_prefixes
 from basicsr.weights.fitting import load_into
 
 _AVERAGE = '_ema'
@@ -77,22 +76,15 @@ class StateMethods(ValidationMethods):
             save_weights(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Continue from the content of a `.state` file: optimizers, schedules, random numbers.
+        """Continue from the content of a `.state` file that fits: optimizers, schedules, random numbers.
 
         Rates and what else options say of optimizers and schedules is what they say now.
         """
         driven = [scheduler.optimizer for scheduler in self.schedulers if follows_options(scheduler)]
-        for kind, mine in (('optimizers', self.optimizers), ('schedulers', self.schedulers)):
-            theirs = resume_state[kind]
-            if len(theirs) != len(mine):
-                raise UserError(f'the training state holds {len(theirs)} {kind}, this run has {len(mine)}')
-        try:
-            for optimizer, state in zip(self.optimizers, resume_state['optimizers']):
-                load_optimizer_state(optimizer, state, keep_options=any(optimizer is d for d in driven))
-            for scheduler, state in zip(self.schedulers, resume_state['schedulers']):
-                resume_schedule(scheduler, state)
-        except ValueError as error:
-            raise UserError(f'the training state does not fit this run: {error}') from error
+        for optimizer, state in zip(self.optimizers, resume_state['optimizers']):
+            load_optimizer_state(optimizer, state, keep_options=any(optimizer is d for d in driven))
+        for scheduler, state in zip(self.schedulers, resume_state['schedulers']):
+            resume_schedule(scheduler, state)
         # a resumed schedule goes on before the optimizer's first step of this process, which PyTorch takes for a mistake
         warnings.filterwarnings('ignore', message=r'Detected call of `lr_scheduler\.step\(\)` before')
         rng = resume_state.get('rng') or []
@@ -155,12 +147,15 @@ class StateMethods(ValidationMethods):
         held = dict(_weights_in(resume_state))
         if name in held:
             return str(state_file), held[name]
-        file = weights_beside(state_file, self.opt['path']['models'], name.removesuffix(_AVERAGE), resume_state['iter'])
-        content = read_file(file) if file.is_file() else {}
-        entry = f'params{_AVERAGE}' if name.endswith(_AVERAGE) else 'params'
-        if entry in content:
-            get_root_logger().info(f"Loading {name} from '{file}', entry: {entry}")
-        return str(file), content.get(entry)
+        path, average = self.opt['path'], name.endswith(_AVERAGE)
+        models = path['models'] if is_of(state_file, path['training_states']) else None
+        file = weights_beside(state_file, name.removesuffix(_AVERAGE), resume_state['iter'], models)
+        entry = f'params{_AVERAGE}' if average else 'params'
+        weights = load_weights(file, entry) if file.is_file() else None
+        if weights is None or (average and weights.choice != entry):  # of one network alone: that is not its average
+            return str(file), None
+        get_root_logger().info(f"Loading {name} from '{file}', entry: {weights.choice}")
+        return str(file), weights.state
 
 
 def _weights_in(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:

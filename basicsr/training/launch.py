@@ -17,13 +17,13 @@ from basicsr.config import LoadedOptions, dict2str, freeze
 from basicsr.config.files import data_of
 from basicsr.engine.checkpoint import Finished
 from basicsr.registry import ARCH_REGISTRY, MODEL_REGISTRY
-from basicsr.utils.ownership import archived_unless_owned, check_free, check_makeable, owned
 from basicsr.utils.dist import barrier, gather, get_dist_info, init_dist, is_dist
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import archive_existing, atomic_write, kept, write_json
 from basicsr.utils.logger import get_root_logger, timestamp
 from basicsr.utils.machine import environment, shadowing
 from basicsr.utils.outputs import check_stays
+from basicsr.utils.ownership import archived_unless_owned, check_free, check_makeable, owned
 from basicsr.utils.seed import set_random_seed
 
 

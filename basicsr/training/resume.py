@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from addict import Dict
 
-from basicsr.engine.checkpoint import Finished, read_state, states
+from basicsr.engine.checkpoint import Finished, is_of, read_state, states
+from basicsr.engine.optimizer import check_optimizer_state
+from basicsr.engine.schedule import check_schedule
 from basicsr.utils.errors import UserError, counted
 from basicsr.utils.logger import get_root_logger, timestamp
+from basicsr.utils.seed import set_rng_state, undrawn
 
 _MOMENTS_OF = ({'Adam', 'AdamW'}, )  # optimizers that understand each other's moments
 _OF_A_KIND = ('betas', 'momentum', 'alpha', 'rho', 'etas', 'lambd', 'momentum_decay')  # options of some optimizers only
@@ -71,7 +74,7 @@ def set_aside(files: Iterable[Path], word: str) -> None:
 
 def is_own(opt: Dict, resume: Resume) -> bool:
     """Whether a state is the run's own, so that its folder goes on; with another's, a new run begins."""
-    return resume.file.resolve().parent == Path(opt['path']['training_states']).resolve()
+    return is_of(resume.file, opt['path']['training_states'])
 
 
 def later_states(opt: Dict, resume: Resume) -> list[Path]:
@@ -79,8 +82,8 @@ def later_states(opt: Dict, resume: Resume) -> list[Path]:
     return [file for file in states(opt['path']['training_states']) if int(file.stem) > resume.state['iter']]
 
 
-def check_optimizer(opt: Dict, resume: Resume, model: Any) -> None:
-    """Raise `UserError` where moments are of another kind of optimizer."""
+def check_fits(opt: Dict, resume: Resume, model: Any) -> None:
+    """Raise `UserError` where the model cannot go on from a state: its optimizers, schedules and random numbers."""
     before, now = (noted_options(resume) or {}).get('train', {}), opt['train']
     for key in ('optim_g', 'optim_d'):
         old, new = ((train.get(key) or {}).get('type') for train in (before, now))
@@ -88,10 +91,10 @@ def check_optimizer(opt: Dict, resume: Resume, model: Any) -> None:
             raise UserError(
                 f"train.{key}.type: '{resume.file}' holds what {old} has gathered, with which {new} cannot go on;"
                 ' start a run of another name with path.fine_tune_from')
-    held, made = len(resume.state['optimizers']), len(getattr(model, 'optimizers', []))
-    if held != made:
-        raise UserError(
-            f"'{resume.file}' is of a model with {counted(held, 'optimizer')}, {opt['model_type']} has {made}")
+    for kind, noun in (('optimizers', 'optimizer'), ('schedulers', 'schedule')):
+        held, made = len(resume.state[kind]), len(getattr(model, kind, []))
+        if held != made:
+            raise UserError(f"'{resume.file}' is of a model with {counted(held, noun)}, {opt['model_type']} has {made}")
     for mine, theirs in zip(model.optimizers, resume.state['optimizers']):
         missing = [key for key in _OF_A_KIND if (key in mine.defaults) != (key in theirs['param_groups'][0])]
         if missing:
@@ -99,6 +102,25 @@ def check_optimizer(opt: Dict, resume: Resume, model: Any) -> None:
                 f"'{resume.file}' holds what another kind of optimizer has gathered, one that"
                 f" {'lacks' if missing[0] in mine.defaults else 'has'} {missing[0]}: {type(mine).__name__} cannot go"
                 ' on from there; start a run of another name with path.fine_tune_from')
+    for kind, check in (('optimizers', check_optimizer_state), ('schedulers', check_schedule)):
+        for number, (mine, theirs) in enumerate(zip(getattr(model, kind), resume.state[kind])):
+            try:
+                check(mine, theirs)
+            except ValueError as error:
+                raise UserError(f"'{resume.file}' does not fit this run: {kind}[{number}]: {error}") from error
+    _try_random_numbers(opt, resume)
+
+
+def _try_random_numbers(opt: Dict, resume: Resume) -> None:
+    held = resume.state.get('rng') or []
+    if len(held) == opt['world_size']:
+        try:
+            with undrawn():
+                set_rng_state(held[opt['rank']])
+        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"'{resume.file}' is no training state that a run can go on from: rng[{opt['rank']}] is no state of"
+                f' generators ({type(error).__name__}: {error})') from error
 
 
 def noted_options(resume: Resume) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from basicsr.training.preflight import (
     check_training_data,
     check_validation,
 )
-from basicsr.training.resume import check_optimizer, find_resume_state, is_own, later_states, set_aside
+from basicsr.training.resume import check_fits, find_resume_state, is_own, later_states, set_aside
 from basicsr.training.trainer import Trainer
 from basicsr.utils.dist import barrier
 from basicsr.utils.logger import close_log_file, get_root_logger
@@ -46,7 +46,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         check_patch(model, train_loader, sizes)
     changes: list[str] = []
     if resume:
-        check_optimizer(opt, resume, model)
+        check_fits(opt, resume, model)
         changes = [
             *differences(opt, resume, model), *other_order(resume.state, order_of(train_loader, sampler)),
             *forget_other_best(opt, resume)

@@ -26,8 +26,9 @@ def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path], o
             if identity in there:
                 found = there[identity]
                 where = '' if str(found) == str(path) else f", as '{path}',"
-                raise UserError(f"{option}: '{found}' {'holds what is' if path.is_dir() else 'is'} to be read{where} and"
-                                ' would be written over; choose another name')
+                raise UserError(
+                    f"{option}: '{found}' {'holds what is' if path.is_dir() else 'is'} to be read{where} and"
+                    ' would be written over; choose another name')
 
 
 def check_stays(folder: str | Path, inputs: Iterable[str | Path]) -> None:
@@ -36,8 +37,9 @@ def check_stays(folder: str | Path, inputs: Iterable[str | Path]) -> None:
         return
     for path in inputs:
         if Path(path).resolve().is_relative_to(Path(folder).resolve()):
-            raise UserError(f"'{path}' is to be read, and lies in '{folder}', which is renamed for the new run; give this"
-                            ' run another name=')
+            raise UserError(
+                f"'{path}' is to be read, and lies in '{folder}', which is renamed for the new run; give this"
+                ' run another name=')
 
 
 def _below(path: Path) -> Iterator[Path]:
