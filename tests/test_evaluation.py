@@ -18,6 +18,7 @@ from basicsr.evaluation.weight_files import own_folders
 from basicsr.test import main as run_test
 from basicsr.train import main as train_command
 from basicsr.utils.errors import UserError
+from basicsr.utils.img import imread, imwrite
 from basicsr.utils.pretrained import locate
 from basicsr.utils.weights import save_weights
 
@@ -102,6 +103,17 @@ def test_two_weight_files_of_one_name_never_share_a_folder(tmp_path):
     assert own_folders(above, list(map(locate, files[::-1]))) == homes[::-1]  # each comes back to its own
     homes = own_folders(tmp_path / 'new', list(map(locate, files)))
     assert len(set(homes)) == 3 and own_folders(tmp_path / 'new', list(map(locate, files))) == homes
+
+
+def test_a_pair_whose_sizes_differ_is_named(pairs, tmp_path, capsys):
+    network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
+    save_weights(tmp_path / 'w.pth', {'params': build_network(network).state_dict(), 'network_g': network})
+    for file in (pairs / 'target').iterdir():
+        imwrite(imread(file).repeat(2, axis=0).repeat(2, axis=1), file)
+    argv = ['--weights', tmp_path / 'w.pth', '--degraded_dir', pairs / 'input', '--clean_dir', pairs / 'target']
+    assert evaluate_command([*map(str, argv), '--output_dir', str(tmp_path / 'o')]) == 2
+    assert (f"'{pairs}/input/1.png': the network makes 28x24 pixels of 28x24, and the ground truth has 56x48"
+            in capsys.readouterr().err)
 
 
 def test_all_weight_files_are_tried_before_anything_is_written(pairs, tmp_path, capsys):

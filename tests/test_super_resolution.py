@@ -122,7 +122,7 @@ def test_a_scale_that_is_not_the_networks_is_said(small_images, tiny_options, ca
     small = 24 // scale
     assert run(train, '--opt', file) == 2
     said = capsys.readouterr().err
-    assert 'scale and the upscaling of network_g must fit each other' in said
+    assert 'scale and the upscaling of network_g must fit each other' in said and f"'{root}/LR_bicubic/X{scale}/" in said
     assert f'{small * 4}x{small * 4} pixels of {small}x{small}' in said or f'{75 // scale * 4}x{61 // scale * 4}' in said
 
 

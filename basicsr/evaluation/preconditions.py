@@ -119,7 +119,7 @@ def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None
     batch = next(iter(ImageLoader(one.data, one.block, batch_size=1, sampler=[smallest])))
     images = or_too_small(restore, batch, _place(one))
     if images.gt is not None:
-        check_enlarged(images.lq.shape[:2], images.result.shape[:2], images.gt.shape[:2], _place(one))
+        check_enlarged(batch, images.lq.shape[:2], images.result.shape[:2], images.gt.shape[:2], _place(one))
     check_sizes(one, metrics, sizes, images.result.shape[0] / images.lq.shape[0])
     rng = np.random.RandomState(0)
     result, gt = rng.rand(*images.result.shape), None if images.gt is None else rng.rand(*images.gt.shape)
@@ -129,14 +129,14 @@ def try_out(restore: Restore, one: DataSet, metrics: Metrics, device: Any = None
         raise UserError(f'{_place(one)}{error}') from error
 
 
-def check_enlarged(lq: Size, result: Size, gt: Size, place: str = '') -> None:
+def check_enlarged(batch: Batch, lq: Size, result: Size, gt: Size, place: str = '') -> None:
     """Raise `UserError` where the network makes another size of an input than the ground truth has.
 
-    Sizes are height and width. `place`: the beginning of the message.
+    Sizes are height and width. `batch`: whose file is named. `place`: the beginning of the message.
     """
     if result != gt:
         input_, output, truth = (f'{width}x{height}' for height, width in (lq, result, gt))
-        raise UserError(f'{place}the network makes {output} pixels of {input_}, and the ground truth has {truth};'
+        raise UserError(f'{place}{_file(batch)}: the network makes {output} pixels of {input_}, and the ground truth has {truth};'
                         ' scale and the upscaling of network_g must fit each other and the data')
 
 
@@ -151,9 +151,12 @@ def or_too_small(run: Callable[[Batch], Any], batch: Batch, place: str) -> Any:
         if not _runs(run, _enlarged(batch)):
             raise
         height, width = batch['lq'].shape[-2:]
-        file = f"'{batch['lq_path'][0]}'" if 'lq_path' in batch else 'an image'
         raise UserError(
-            f'{place}{file} gives the network {width}x{height} pixels, which are too few: {error}') from error
+            f'{place}{_file(batch)} gives the network {width}x{height} pixels, which are too few: {error}') from error
+
+
+def _file(batch: Batch) -> str:
+    return f"'{batch['lq_path'][0]}'" if 'lq_path' in batch else 'an image'
 
 
 def _runs(run: Callable[[Batch], Any], batch: Batch) -> bool:

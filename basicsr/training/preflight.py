@@ -158,7 +158,7 @@ def check_patch(model: Any, loader: ImageLoader | ResidentLoader, sizes: Mapping
             raise UserError(f"datasets.{block['block']}: there is no ground truth to train on")
         model.test()
         lq, result, gt = (tuple(x.shape[-2:]) for x in (model.lq, model.output, model.gt))
-        check_enlarged(lq, result, gt, f"datasets.{block['block']}: ")
+        check_enlarged(batch, lq, result, gt, f"datasets.{block['block']}: ")
         for loss in (loss for _, loss in model.image_losses() if is_our_loss(loss)):
             loss(model.output, model.gt)
 

@@ -68,6 +68,9 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         only = entries[0] if bare and len(entries) == 1 else None
         found = next((k for k in wanted if k in entries), only)
         if found is None:
+            unusable = next((k for k in wanted if k in content), None)
+            if unusable is not None and not entries:
+                raise UserError(f"the entry '{unusable}' of '{path}' {_why_none(content[unusable])}")
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
                             f" It has: {some(list(entries or content)) or 'nothing'}" +
                             ('; choose by --key, or param_key_g of an option file' if entries else ''))
@@ -161,6 +164,14 @@ def _load_safetensors(path: Path) -> Weights:
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"'{path}' is not a safetensors file or is damaged ({error})") from error
     return Weights(strip_prefixes(state), meta.pop('network_g', None), 'safetensors', meta)
+
+
+def _why_none(entry: Any) -> str:
+    """What keeps an entry from being weights."""
+    if not isinstance(entry, dict):
+        return f'is a {type(entry).__name__}, not weights'
+    other = next((k for k, v in entry.items() if not isinstance(v, torch.Tensor)), None)
+    return 'is empty' if not entry else f"holds '{other}', a {type(entry[other]).__name__}, which is no tensor"
 
 
 def _is_state(mapping: dict) -> bool:

@@ -31,10 +31,12 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
         state = unwrapped(state)
     shapes = {k: tuple(v.shape) for k, v in mine.items()}
     misfits = [k for k, v in state.items() if k in shapes and tuple(v.shape) != shapes[k]]
-    # casting would make something else of truth values, whole numbers and complex ones
+    # casting would make something else of truth values, whole numbers and complex ones; sparse ones cannot be copied, and
+    # what is on the device meta has no values
     wrong_type = [
         k for k, v in state.items()
-        if k in mine and k not in misfits and mine[k].is_floating_point() and not v.is_floating_point()
+        if k in mine and k not in misfits and (
+            (mine[k].is_floating_point() and not v.is_floating_point()) or v.layout != torch.strided or v.is_meta)
     ]
     misfits += wrong_type
     try:
@@ -42,7 +44,7 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
     except RuntimeError as error:  # shapes under a renamed prefix
         raise UserError(f"'{source}' does not fit {type(net).__name__}: {error}") from error
     missing = [k for k in result.missing_keys if k not in misfits]
-    _say_not_finite(state, source, trained)
+    _say_not_finite({k: v for k, v in state.items() if k not in wrong_type}, source, trained)
     if not (misfits or missing or result.unexpected_keys):
         return
     lines = [
@@ -73,7 +75,10 @@ def _say_not_finite(state: dict[str, Tensor], source: str, trained: bool) -> Non
 
 
 def _type(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix('torch.')
+    kind = ' without values (device meta)' if tensor.is_meta else ''
+    if tensor.layout != torch.strided:
+        kind = f" {str(tensor.layout).removeprefix('torch.')}"
+    return str(tensor.dtype).removeprefix('torch.') + kind
 
 
 def _options_of(network: dict[str, Any]) -> str:
