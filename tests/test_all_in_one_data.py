@@ -127,7 +127,9 @@ def test_long_lists_of_files_are_cut_in_training_and_whole_in_check_data(tmp_pat
     assert "24 inputs without ground truth" in text and 'n20.png and 4 more' in text and 'n21.png' not in text
     assert check_data(['--opt', str(option_file(tmp_path, train=block))]) == 2
     text = capsys.readouterr().err
-    assert 'n24.png' in text and ' more' not in text
+    assert "n20.png and 4 more" in text and text.count('error: ') == 20
+    lines = Path(text.strip().rpartition("in '")[2][:-1]).read_text(encoding='utf-8').splitlines()
+    assert len([line for line in lines if line.startswith('synllie, 24 inputs')]) == 24
 
 
 def test_everything_wrong_with_any_task_is_named_at_once(tmp_path):

@@ -174,6 +174,15 @@ def test_a_mistake_is_told_also_where_nobody_reads_the_rest():
     assert done.returncode == 2 and b"'/nowhere' is not a folder" in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no such device here')
+def test_a_terminal_that_takes_nothing_is_named():
+    with open('/dev/full', 'wb') as full:
+        done = subprocess.run([sys.executable, '-m', 'basicsr.cli', 'list', 'protocols'], cwd=ROOT, stdout=full,
+                              stderr=subprocess.PIPE)
+    said = b"error: cannot use the file 'standard output': the disk is full; what was already saved is kept\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 @pytest.mark.parametrize('arguments',
                          [['measure', '{folder}', '{folder}', '--csv', '{out}/m.csv', '--json', '{out}/m.json'],
                           [

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -195,3 +196,28 @@ def test_names_of_wrappers_are_a_networks_own_where_it_has_them(tmp_path, name):
     load_into(mine, load_weights(tmp_path / 'w.pth').state, 'w.pth')
     load_into(mine[part], load_weights(tmp_path / 'w.pth').state, 'w.pth')
     assert torch.equal(mine[part].weight, theirs[part].weight)
+
+
+@pytest.mark.parametrize('entry, words', [
+    ({}, "the entry 'params' of '{}' is empty"),
+    ({'w': torch.ones(2), 'lr': 3}, "the entry 'params' of '{}' holds 'lr', a int, which is no tensor"),
+    ([torch.ones(2)], "the entry 'params' of '{}' is a list, not weights"),
+])
+@pytest.mark.parametrize('key', [None, 'params', 'params_ema'])
+def test_an_entry_that_holds_no_weights_says_why(tmp_path, entry, words, key):
+    torch.save({'params': entry}, tmp_path / 'w.pth')
+    with pytest.raises(UserError) as told:
+        load_weights(tmp_path / 'w.pth', key)
+    assert str(told.value) == words.format(tmp_path / 'w.pth')
+
+
+@pytest.mark.parametrize('change, words', [
+    (lambda w: w.to_sparse(), 'float32 sparse_coo in the file, float32 in the network'),
+    (lambda w: w.to('meta'), 'float32 without values (device meta) in the file, float32 in the network'),
+])
+def test_tensors_that_cannot_be_copied_are_told_in_one_sentence(change, words):
+    net = torch.nn.Linear(2, 3)
+    state = net.state_dict() | {'weight': change(net.weight.detach())}
+    with pytest.raises(UserError,
+                       match=f"'w.pth' does not fit Linear: 1 keys of another type: weight: {re.escape(words)}"):
+        load_into(net, state, 'w.pth')

@@ -27,7 +27,10 @@ from basicsr.utils.pretrained import WeightFile
 sys.path.insert(0, str(ROOT / 'scripts'))
 from pieces import parts
 
-ELSEWHERE = ['', ' ', '.', '..', '../photos', '/photos', 'a/b', 'a\\b', 'C:b', 'a\nb', 'a\0b', 'x' * 201]
+ELSEWHERE = [
+    '', ' ', '.', '..', '../photos', '/photos', 'a/b', 'a\\b', 'C:b', 'a\nb', 'a\0b', 'x' * 201, 'a.', 'a ', '...', 'CON',
+    'con.png', 'Com1', 'lpt² .a'
+]
 outside = pytest.mark.parametrize('name', ELSEWHERE, ids=repr)
 
 
@@ -37,7 +40,7 @@ def test_what_is_no_name(name):
         checked(name, 'name')
 
 
-@pytest.mark.parametrize('name', ['run', '7', 'lol v1', 'ä-夜', '.hidden', 'a.b', '...', 'x' * 200])
+@pytest.mark.parametrize('name', ['run', '7', 'lol v1', 'ä-夜', '.hidden', 'a.b', 'x' * 200, 'console', 'com', ' a'])
 def test_what_is_a_name(name):
     assert checked(name, 'name') == name
 
@@ -79,7 +82,7 @@ def test_pictures_of_long_names_are_saved(tiny_options, tmp_path):
 
 
 @pytest.mark.parametrize('name, other', [
-    ('LOL', 'lol'), ('lol', 'lol.'), ('lol ', 'lol'), ('café', unicodedata.normalize('NFD', 'CAFÉ')), ('STRASSE', 'straße'),
+    ('LOL', 'lol'), ('café', unicodedata.normalize('NFD', 'CAFÉ')), ('STRASSE', 'straße'),
 ])  # yapf: disable
 def test_names_that_are_one_folder_somewhere(name, other, tiny_options, tmp_path, capsys):
     assert namesake(name, ['x', other]) == other and namesake(other, [name]) == name
@@ -92,6 +95,10 @@ def test_names_that_are_one_folder_somewhere(name, other, tiny_options, tmp_path
         said = capsys.readouterr().err
         assert f"datasets.val_2.name: '{other}', or '{name}', one folder on macOS and Windows," in said
         assert 'is the name of datasets.val already' in said and not (tmp_path / 'experiments').exists()
+
+
+def test_names_that_windows_cuts():
+    assert namesake('lol.', ['lol']) == 'lol' and namesake('lol', ['LOL ']) == 'LOL '
 
 
 def test_names_that_are_folders_of_their_own():

@@ -2,6 +2,7 @@
 import errno
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -66,10 +67,12 @@ def test_linked_subfolders_are_looked_into(tmp_path):
 
 def test_what_lies_beside_images_is_counted(tmp_path, messages):
     picture(tmp_path / '1.png', tmp_path / 'sub' / '2.png')
-    for name in ('a.jfif', 'b.JFIF', 'c.heic', 'notes', '.hidden.xyz'):
+    for name in ('a.jfif', 'b.JFIF', 'c.heic', 'notes', '.hidden.xyz', '._1.png'):
         (tmp_path / name).touch()
     assert [p.name for p in image_folder(str(tmp_path), 'dataroot_lq')] == ['1.png']
-    assert messages == [f"'{tmp_path}': 1 image; passed over: 2 .jfif, c.heic, notes, 1 subfolder (sub)"]
+    assert messages == [
+        f"'{tmp_path}': 1 image; passed over: 2 .jfif, c.heic, notes, 1 subfolder (sub), 1 hidden image (._1.png)"
+    ]
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
@@ -110,6 +113,11 @@ def test_a_list_is_cut_with_a_count():
     assert some('abc', 2, '; ') == 'a; b and 1 more'
 
 
+def named_lines(text: str) -> list[str]:
+    """The lines of the file that a message names."""
+    return Path(re.search("all of them are in '(.+)'", text)[1]).read_text(encoding='utf-8').splitlines()
+
+
 @pytest.fixture
 def many(tmp_path):
     """Folders of 300 names each that do not pair."""
@@ -124,20 +132,33 @@ def many(tmp_path):
 def test_names_that_do_not_pair_are_counted(many):
     error = error_of(pair_by_name, str(many / 'lq'), str(many / 'gt'))
     assert len(str(error)) < 1000 + 4 * len(str(many)) and len(error.details) == 600
-    for text in ('300 of dataroot_gt', 'normal_4.png and 295 more', 'low_4.png and 295 more', 'filename_tmpl',
-                 'check-data'):
+    for text in ('300 of dataroot_gt', 'normal_4.png and 295 more', 'low_4.png and 295 more', 'filename_tmpl'):
         assert text in str(error)
     assert "dataroot_lq: no ground truth for 'low_299.png'" in error.details
 
 
 def test_check_data_has_them_all(many, capsys):
     assert cli.main(['check-data', '--opt', options(many)]) == 2
-    assert capsys.readouterr().err.count('\n') == 601
+    err = capsys.readouterr().err
+    assert err.count('error: ') == 20 and err.count('\n') == 21 and len(named_lines(err)) == 601
     assert cli.main(['check-data', '--opt', options(many), '--report', str(many / 'report.txt')]) == 2
     lines = (many / 'report.txt').read_text(encoding='utf-8').splitlines()
     assert len(lines) == 601 and lines[-1] == "dataroot_lq: no ground truth for 'low_299.png'"
     err = capsys.readouterr().err
     assert err.count('error: ') == 20 and f"and 581 more; all of them are in '{many / 'report.txt'}'" in err
+
+
+@pytest.mark.parametrize('command', ['measure', 'evaluate'])
+def test_a_file_has_all_that_a_message_cuts(many, capsys, command):
+    argv = {
+        'measure': [many / 'lq', many / 'gt'],
+        'evaluate': ['--weights', 'retinexmamba_tiny', '--degraded_dir', many / 'lq', '--clean_dir', many / 'gt']
+    }[command]
+    assert cli.main([command, *map(str, argv)]) == 2
+    err = capsys.readouterr().err
+    assert err.count('error: ') == 1 and len(err) < 2000
+    lines = named_lines(err)
+    assert len(lines) == 600 and lines[0].endswith("no input for 'normal_0.png'")
 
 
 def test_a_report_of_good_data_is_empty(tmp_path, capsys):

@@ -22,6 +22,7 @@ from basicsr.models import build_model
 from basicsr.train import main as train
 from basicsr.training.launch import start_run
 from basicsr.utils.errors import UserError
+from basicsr.utils.pretrained import WeightFile
 from basicsr.utils.weights import save_weights
 from basicsr.weights.semantic_prior import load_semantic_prior
 
@@ -115,6 +116,25 @@ def test_the_command_writes_what_the_segmenter_sees(pairs, tmp_path, capsys):
     assert sample['sem'].shape == (21, 24, 28)
     expected = load_semantic_prior(weights)(sample['lq'][None])[0]
     torch.testing.assert_close(sample['sem'], expected, rtol=2**-11, atol=2**-24)
+
+
+def test_weights_of_the_segmenter_may_be_an_entry_a_name_or_an_address(pairs, tmp_path, capsys, monkeypatch):
+    plain = torch.load(segmenter_file(tmp_path))
+    seventh = 1e6 * (torch.arange(21) == 7)
+    other = {k: v + seventh if k == 'classifier.low_classifier.bias' else v for k, v in plain.items()}
+    save_weights(tmp_path / 'two.pth', {'first': plain, 'second': other})
+    given = []
+    monkeypatch.setattr('basicsr.weights.semantic_prior.locate',
+                        lambda name: given.append(name) or WeightFile(tmp_path / 'two.pth', 'two'))
+    made = {}
+    for key in ('first', 'second'):
+        argv = [str(pairs / 'input'), '-o', str(tmp_path / key), '--weights', 'hf:owner/net', '--key', key]
+        assert segment(argv) == 0
+        made[key] = np.load(tmp_path / key / '1.npy')
+    assert given == ['hf:owner/net'] * 2
+    assert (made['second'].argmax(0) == 7).all() and not (made['first'].argmax(0) == 7).all()
+    assert segment([*argv[:-1], 'third']) == 2
+    assert "two.pth' has no entry 'third'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('arguments, says', [

@@ -4,8 +4,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from basicsr.utils.errors import run_main
-from basicsr.utils.files import atomic_write
+from basicsr.utils.errors import in_a_file, run_main
 from basicsr.utils.outputs import check_outputs
 
 _SHOWN = 20
@@ -14,7 +13,7 @@ _SHOWN = 20
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--opt', '-opt', required=True, metavar='YAML')
-    parser.add_argument('--report', metavar='FILE', help=f'write all mistakes here, and print the first {_SHOWN} only')
+    parser.add_argument('--report', metavar='FILE', help=f'write all mistakes here, not only those beyond {_SHOWN}')
     parser.add_argument('overrides', nargs='*', metavar='path=value')
     return parser.parse_intermixed_args(argv)
 
@@ -28,15 +27,12 @@ def run(args: argparse.Namespace) -> int:
         check_outputs([args.report], [args.opt, *read], '--report')
     from basicsr.data.checking import check_data
     mistakes = check_data(stages)
-    shown = mistakes
-    if args.report:
-        with atomic_write(args.report, 'w') as file:
-            file.writelines(f'{text}\n' for text in mistakes)
-        shown = mistakes[:_SHOWN]
-    for text in shown:
+    more = len(mistakes) - _SHOWN
+    where = in_a_file(mistakes, args.report) if args.report or more > 0 else ''
+    for text in mistakes[:_SHOWN]:
         sys.stderr.write(f'error: {text}\n')
-    if len(shown) < len(mistakes):
-        sys.stderr.write(f"and {len(mistakes) - len(shown)} more; all of them are in '{args.report}'\n")
+    if more > 0:
+        sys.stderr.write(f'and {more} more; {where}\n')
     return 2 if mistakes else 0
 
 

@@ -115,11 +115,11 @@ class Mistake(NamedTuple):
     text: str
     files: tuple[str, ...] = ()
 
-    def show(self, limit: int | None) -> str:
+    def show(self, limit: int) -> str:
         """The sentence with at most `limit` file names."""
         if not self.files:
             return self.text
-        return f'{self.text}: {some(self.files, limit or len(self.files))}'
+        return f'{self.text}: {some(self.files, limit)}'
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Found:
     absent: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
 
-    def show(self, limit: int | None) -> str:
+    def show(self, limit: int) -> str:
         """What there is and, on lines of their own, mistakes with at most `limit` file names each."""
         clean_only = bool(self.samples) and self.samples[0].lq is None
         text = f"{self.task}: {counted(len(self.samples), 'image' if clean_only else 'pair')}"

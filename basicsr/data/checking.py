@@ -60,7 +60,7 @@ def _check(key: str, block: dict, metrics: dict[str, dict]) -> list[str]:
             dataset = build_dataset(block | _whole_images(block))
         except Incomplete as error:  # what pairs is read all the same
             dataset = error.dataset
-            mistakes.append(f'datasets.{key}: {dataset.mistakes(limit=None)}')
+            mistakes += [f'datasets.{key}: {dataset.mistakes()}', *error.details]
         except UserError as error:
             error.details += tuple(text for text, _ in notes)  # such as links whose file is missing
             raise

@@ -205,8 +205,9 @@ class SDSDDataset(ClipDataset):
         if len(lqs) == len(gts) and (names == by_name.keys() or not names & by_name.keys()):
             return [by_name.get(normal(p.stem), gt) for p, gt in zip(lqs, gts)]
         alone = natsorted(names ^ by_name.keys())
-        raise UserError(f"'{lqs[0].parent}' has {len(lqs)} frames and '{gts[0].parent}' {len(gts)}; without partner:"
-                        f' {some(alone)}')
+        raise UserError(
+            f"'{lqs[0].parent}' has {len(lqs)} frames and '{gts[0].parent}' {len(gts)}; without partner:"
+            f' {some(alone)}', details=alone)
 
 
 def _whole(clip: str) -> str:

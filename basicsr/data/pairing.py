@@ -177,8 +177,6 @@ def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: 
         hint = (
             "; if names differ by a pattern, give filename_tmpl, e.g. '{}_low' for 7.png and 7_low.png, or pair_by: number"
             " for low7.png and normal7.png")
-    if max(len(alone), len(left)) > 5 and option.startswith('dataroot'):  # of an option file
-        hint += '; basicsr check-data names them all'
     return UserError(f"images do not pair by {by} ({paired} pairs found). {'. '.join(parts)}{hint}", details=details)
 
 

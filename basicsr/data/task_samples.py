@@ -15,14 +15,14 @@ from basicsr.data.synthetic import add_gaussian_noise, noise_generator
 from basicsr.data.transforms import center_crop, check_shapes, check_sizes, paired_random_crop, random_augmentation
 from basicsr.utils.errors import UserError
 
-_NAMES = 20  # files that a message on a start that fails lists; check-data lists all
+_NAMES = 20  # files that a message lists
 
 
 class Incomplete(UserError):
     """Images of some tasks are missing or do not pair. `dataset` reads those that do."""
 
     def __init__(self, message: str, dataset: TaskSamples):
-        super().__init__(message)
+        super().__init__(message, details=dataset.cut_short())
         self.dataset = dataset
 
 
@@ -48,14 +48,21 @@ class TaskSamples(Dataset):
         if mistakes:
             raise Incomplete(mistakes, self)
 
-    def summary(self, limit: int | None = _NAMES) -> str:
-        """One line per task: pairs, folders, and what is not there; below it mistakes, with `limit` names each."""
-        return '\n'.join(f'  {f.show(limit)}' for f in self.found)
+    def summary(self) -> str:
+        """One line per task: pairs, folders, and what is not there; below it mistakes, with some names each."""
+        return '\n'.join(f'  {f.show(_NAMES)}' for f in self.found)
 
-    def mistakes(self, limit: int | None = _NAMES) -> str:
+    def mistakes(self) -> str:
         """The summary under a heading where anything is wrong with any task, else ''."""
         wrong = [f.task for f in self.found if f.mistakes]
-        return f"the images of {', '.join(wrong)} are not complete:\n{self.summary(limit)}" if wrong else ''
+        return f"the images of {', '.join(wrong)} are not complete:\n{self.summary()}" if wrong else ''
+
+    def cut_short(self) -> list[str]:
+        """The files of all lists that `mistakes` cuts, a line each."""
+        return [
+            f'{f.task}, {m.text}: {file}' for f in self.found for m in f.mistakes if len(m.files) > _NAMES
+            for file in m.files
+        ]
 
     def absent(self) -> list[str]:
         """Folders of the published tree that are not there, although others of their task are."""

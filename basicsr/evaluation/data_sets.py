@@ -78,10 +78,8 @@ def _pairs(degraded: str, clean: str, name: str, filename_tmpl: str) -> Samples:
             found = pair_stems(list_images(Path(degraded)), list_images(Path(clean)), name, many)
             if found.samples and not found.mistakes:
                 return TaskSamples([found], None, False, 1, 0, training=False)
-        text = str(error)
-        for hint in ('; if names differ', '; basicsr check-data'):  # they are for option files
-            text = text.partition(hint)[0]
-        raise UserError(text) from error
+        text = str(error).partition('; if names differ')[0]  # a hint for option files
+        raise UserError(text, details=error.details) from error
     lq, gt = (data.reader.size(path, side) for path, side in zip(data.paths[0], ('lq', 'gt')))
     data.scale = max(1, min(a // b for a, b in zip(gt, lq)))
     return data

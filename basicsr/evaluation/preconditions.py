@@ -1,7 +1,7 @@
 """What is tried before data sets are evaluated, so that it shows before days of training and before a folder is touched."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,13 @@ def sizes_of(one: DataSet) -> dict[int, Size]:
     Raises `UserError` for files that by their headers are empty, cut off, or do not go together.
     """
     indices = range(len(one.data)) if one.indices is None else one.indices
-    size_of, sizes, doubtful = about(one.data).input_size, dict[int, Size](), []
+    size_of, sizes, doubtful = about(one.data).input_size, dict[int, Size](), dict[int, str]()
     for i in tqdm(indices, desc='headers', unit='sample', leave=False, delay=2,
                   disable=True if get_dist_info()[0] else None):
         try:
             size = size_of(i)
-        except (UserError, OSError):
-            doubtful.append(i)
+        except (UserError, OSError) as error:
+            doubtful[i] = str(error)
             continue
         if size is not None:
             sizes[i] = size
@@ -64,12 +64,13 @@ def sizes_of(one: DataSet) -> dict[int, Size]:
     return sizes
 
 
-def _read(one: DataSet, doubtful: Sequence[int], total: int) -> None:
+def _read(one: DataSet, doubtful: Mapping[int, str], total: int) -> None:
     """Read samples that headers speak against: a data set of others may make what it needs of such files.
 
+    `doubtful`: what the headers say, by index.
     Raises `UserError` with what is wrong with the first few.
     """
-    samples = map(SeededSamples(one.data, one.block).__getitem__, doubtful[:_SHOWN])
+    samples = map(SeededSamples(one.data, one.block).__getitem__, list(doubtful)[:_SHOWN])
     mistakes = [sample.message for sample in samples if isinstance(sample, Failed)]
     if len(mistakes) == len(doubtful) == 1:
         raise UserError(f'{_place(one)}{mistakes[0]}')
@@ -77,7 +78,7 @@ def _read(one: DataSet, doubtful: Sequence[int], total: int) -> None:
         more = f'\n  and {len(doubtful) - len(mistakes)} more' if len(doubtful) > len(mistakes) else ''
         all_of_them = '; basicsr check-data names them all' if more and 'block' in one.block else ''
         lines = '\n  '.join([f'{_place(one)}{len(doubtful)} of {total} samples cannot be used:', *mistakes])
-        raise UserError(lines + more + all_of_them)
+        raise UserError(lines + more + all_of_them, details=list(doubtful.values()))
 
 
 def check_sizes(one: DataSet, metrics: Metrics, sizes: Mapping[int, Size], scale: float = 1) -> None:
@@ -136,8 +137,9 @@ def check_enlarged(batch: Batch, lq: Size, result: Size, gt: Size, place: str = 
     """
     if result != gt:
         input_, output, truth = (f'{width}x{height}' for height, width in (lq, result, gt))
-        raise UserError(f'{place}{_file(batch)}: the network makes {output} pixels of {input_}, and the ground truth has {truth};'
-                        ' scale and the upscaling of network_g must fit each other and the data')
+        raise UserError(
+            f'{place}{_file(batch)}: the network makes {output} pixels of {input_}, and the ground truth has {truth};'
+            ' scale and the upscaling of network_g must fit each other and the data')
 
 
 def or_too_small(run: Callable[[Batch], Any], batch: Batch, place: str) -> Any:

@@ -46,13 +46,13 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
         check_patch(model, train_loader, sizes)
     changes: list[str] = []
     if resume:
+        model.load_resumed_networks(resume.file, resume.state)  # first: another network says more than other moments do
         check_fits(opt, resume, model)
         changes = [
             *differences(opt, resume, model), *other_order(resume.state, order_of(train_loader, sampler)),
             *forget_other_best(opt, resume)
         ]
         opt = in_force(opt, resume, model)
-        model.load_resumed_networks(resume.file, resume.state)
     check_loggers(opt)
     # last, so that a start that fails leaves earlier runs as they are
     goes_on = resume is not None and is_own(opt, resume)

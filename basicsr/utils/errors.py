@@ -6,10 +6,14 @@ import errno
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_SHOWN = 5  # names of a long list
+_STDOUT = 'standard output'
 
 
 class UserError(Exception):
@@ -17,7 +21,7 @@ class UserError(Exception):
 
     Attributes:
         block: the option block that is wrong as a whole, for those who know in which file and line it stands.
-        details: everything that the message cuts short, a line each, for `check-data`.
+        details: everything that the message may cut short, a line each, for `check-data`.
     """
 
     def __init__(self, *args: object, block: Any = None, details: Sequence[str] = ()):
@@ -37,10 +41,24 @@ def counted(count: int, noun: str) -> str:
     return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
 
 
-def some(names: Sequence[object], limit: int = 5, sep: str = ', ') -> str:
+def some(names: Sequence[object], limit: int = _SHOWN, sep: str = ', ') -> str:
     """The first of a list that may be long: 'a, b, c, d, e and 3995 more'."""
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
     return sep.join(map(str, names[:limit])) + more
+
+
+def in_a_file(lines: Sequence[str], file: str | Path | None = None) -> str:
+    """Write a list that is too long for a message, a line each, and return where it is: "all of them are in 'FILE'".
+
+    `file`: default one in the system's temporary folder. Raises `OSError`.
+    """
+    if file is None:
+        handle, file = tempfile.mkstemp(prefix='basicsr_', suffix='.txt')
+        os.close(handle)
+    from basicsr.utils.files import atomic_write  # which imports this module
+    with atomic_write(file, 'w') as out:
+        out.writelines(f'{line}\n' for line in lines)
+    return f"all of them are in '{file}'"
 
 
 @contextmanager
@@ -83,22 +101,38 @@ def write_anything() -> None:
 def run_main(main: Callable[[], int | None]) -> int:
     """Run an entry point: `UserError` and file errors become one sentence on stderr and exit code 2."""
     write_anything()
+    code = 0
     try:
-        return main() or 0
+        code = main() or 0
+        _flush()
+        return code
     except UserError as error:
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(f'error: {error}{_rest(error)}\n')
     except BrokenPipeError:  # whoever read the output has read enough: `basicsr list | head -1`
-        return 0
+        return code
     except OSError as error:
         if error.errno is None:  # not from the operating system: a defect of ours, show the traceback
             raise
+        if error.filename is None and _stdout_fails('\n'):  # unbuffered, it has forgotten what it did not take
+            error.filename = _STDOUT
         sys.stderr.write(f'error: {describe_os_error(error)}\n')
     except KeyboardInterrupt:
         sys.stderr.write('stopped.\n')
         return 130
     finally:
-        _flush()
+        if _stdout_fails():  # Python would show a traceback when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere
     return 2
+
+
+def _rest(error: UserError) -> str:
+    """Where everything is that a message cuts short."""
+    if len(error.details) <= _SHOWN:
+        return ''
+    try:
+        return f'; {in_a_file(error.details)}'
+    except OSError:  # the message stands without it
+        return ''
 
 
 def run_program(main: Callable[[list[str]], None], argv: list[str] | None) -> None:
@@ -111,9 +145,16 @@ def run_program(main: Callable[[list[str]], None], argv: list[str] | None) -> No
 
 
 def _flush() -> None:
-    """Now, as Python would show a traceback for a closed pipe when it ends."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _stdout_fails(more: str = '') -> bool:
+    """Whether what was printed, and `more`, cannot be written: a pipe that is closed, a disk that is full."""
     try:
         if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere
+            sys.stdout.write(more)
+        _flush()
+    except OSError:
+        return True
+    return False

@@ -157,11 +157,13 @@ class Scan(NamedTuple):
         others: files that are no images of a known type.
         folders: subfolders that were not looked into, as they were not asked for or lead back to where they are.
         broken: links to what is not there, and other things that are no files.
+        hidden: images whose name begins with a dot.
     """
     images: list[Path]
     others: list[Path]
     folders: list[Path]
     broken: list[Path]
+    hidden: list[Path]
 
     def passed_over(self) -> str:
         """All but the images, in words: '12 .jfif, readme.md, 2 subfolders (a, b)'; '' where there is nothing else."""
@@ -172,7 +174,7 @@ class Scan(NamedTuple):
             f"{len(paths)} {suffix or 'without suffix'}" if len(paths) > 1 else str(paths[0])
             for suffix, paths in sorted(kinds.items(), key=lambda item: -len(item[1]))
         ]
-        for paths, what in ((self.folders, 'subfolder'), (self.broken, 'broken link')):
+        for paths, what in ((self.folders, 'subfolder'), (self.broken, 'broken link'), (self.hidden, 'hidden image')):
             parts += [f'{counted(len(paths), what)} ({some(sorted(paths))})'] if paths else []
         return ', '.join(parts)
 
@@ -180,9 +182,9 @@ class Scan(NamedTuple):
 def scan_images(folder: str | Path, recursive: bool = False) -> Scan:
     """Look through `folder`, and if `recursive` through its subfolders, linked ones as well.
 
-    Hidden files and folders are not worth a word. Raises `OSError`.
+    Of what is hidden only images are worth a word, and no folders. Raises `OSError`.
     """
-    found = Scan([], [], [], [])
+    found = Scan([], [], [], [], [])
     _scan(Path(folder), Path(), recursive, (os.path.realpath(folder), ), found)
     # sorted first: names that are naturally equal (1.png, 01.png, A.png, a.png) must not keep the file system's order
     return found._replace(images=natsorted(sorted(found.images), key=lambda p: p.parts, alg=ns.IGNORECASE))
@@ -193,6 +195,8 @@ def _scan(root: Path, inside: Path, recursive: bool, above: tuple[str, ...], fou
         for entry in entries:
             path = inside / entry.name
             if entry.name.startswith('.'):
+                if path.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                    found.hidden.append(path)
                 continue
             if entry.is_dir():
                 real = os.path.realpath(entry.path)

@@ -5,6 +5,7 @@ Whoever makes a path of a name that a user or a file gave asks here first; whoev
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePath, PureWindowsPath
@@ -13,6 +14,8 @@ from basicsr.utils.errors import UserError
 
 LONGEST = 200  # bytes; file systems take 255, and names get a time or a suffix behind them
 _COMPONENT, _END = 255, 60  # bytes that file systems take, and those of a longer name's end that are kept
+
+_DEVICE = re.compile('CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(COM|LPT)[0-9¹²³]', re.IGNORECASE)  # with any suffix
 
 
 def normal(name: str) -> str:
@@ -64,6 +67,10 @@ def name_mistake(name: str) -> str:
         return 'must be a name'
     if any(character in '/\\' or ord(character) < 32 for character in name) or PureWindowsPath(name).drive:
         return "must be a name without '/', '\\', drive and control characters"
+    if name != name.rstrip('. '):
+        return 'must not end in a dot or a space, which Windows leaves out'
+    if _DEVICE.fullmatch(name.partition('.')[0].rstrip()):
+        return 'must be a name that is no device of Windows'
     return '' if len(name_bytes(name)) <= LONGEST else f'must have at most {LONGEST} bytes'
 
 

@@ -68,8 +68,8 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         only = entries[0] if bare and len(entries) == 1 else None
         found = next((k for k in wanted if k in entries), only)
         if found is None:
-            unusable = next((k for k in wanted if k in content), None)
-            if unusable is not None and not entries:
+            unusable = next((k for k in wanted if k in content and (k == key or not entries)), None)
+            if unusable is not None:
                 raise UserError(f"the entry '{unusable}' of '{path}' {_why_none(content[unusable])}")
             raise UserError(f"'{path}' has no entry '{key or 'params'}'.{nearest(key or 'params', entries)}"
                             f" It has: {some(list(entries or content)) or 'nothing'}" +

@@ -17,11 +17,11 @@ from basicsr.utils.outputs import check_outputs
 from basicsr.weights.semantic_prior import load_semantic_prior
 
 
-def write_maps(folder: str, output: str | Path, weights: str, device: str = 'auto') -> int:
+def write_maps(folder: str, output: str | Path, weights: str, device: str = 'auto', key: str | None = None) -> int:
     """Write the class probabilities of each image, (21, H, W) in float16, as `output/NAME.npy`; returns how many.
 
     Args:
-        weights: of the segmenter, a file or 'torchvision'.
+        weights: of the segmenter, 'torchvision' or as `locate` takes them. key: entry of the file.
     """
     images = by_stem(image_folder(folder, 'FOLDER'), folder, 'FOLDER')
     if weights in ('external', 'off'):
@@ -29,7 +29,7 @@ def write_maps(folder: str, output: str | Path, weights: str, device: str = 'aut
     chosen = choose_device(device)
     outputs = {name: Path(output, f'{name}.npy') for name in images}
     check_outputs(outputs.values(), [*images.values(), weights], '-o')
-    segment = load_semantic_prior(weights)
+    segment = load_semantic_prior(weights, key=key)
     for name, file in tqdm(images.items(), unit='image', disable=not sys.stderr.isatty()):
         probabilities = segment(img2tensor(to_float(imread(file)))[None].to(chosen))[0]
         with atomic_write(outputs[name]) as target:

@@ -16,6 +16,7 @@ from basicsr.registry import project_root
 from basicsr.utils.download import published_file
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.pretrained import is_fetched, locate
 from basicsr.utils.weights import load_weights
 from basicsr.weights.fitting import load_into
 
@@ -70,12 +71,13 @@ def equip(net: nn.Module) -> nn.Module:
     return net
 
 
-def load_semantic_prior(semantic: str, num_classes: int = 21) -> SemanticPrior:
+def load_semantic_prior(semantic: str, num_classes: int = 21, key: str | None = None) -> SemanticPrior:
     """The segmenter of the option `semantic`; the same file is loaded once.
 
     Args:
         semantic: 'torchvision' takes the weights COCO_WITH_VOC_LABELS_V1 from torchvision's cache, or downloads them
-            there; else the path of a weights file with the same keys.
+            there; else a file, name or address of weights with the same keys, as `locate` takes them.
+        key: entry of the file, see `load_weights`.
 
     Raises:
         UserError: without torchvision, without the weights, or when they do not fit; it names the alternatives.
@@ -89,12 +91,16 @@ def load_semantic_prior(semantic: str, num_classes: int = 21) -> SemanticPrior:
         weights = segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
         return _load(
             published_file(weights.url, [project_root() / 'pretrained_weights'],
-                           "for semantic 'torchvision' its weights are", _ALTERNATIVES), num_classes)
-    if not Path(semantic).is_file():
+                           "for semantic 'torchvision' its weights are", _ALTERNATIVES), num_classes, key)
+    try:
+        found = locate(semantic)
+    except UserError as error:
+        if is_fetched(semantic):
+            raise
         raise UserError(
             f"semantic: there is no file '{semantic}';{nearest(semantic, ('torchvision', 'external', 'off'))} "
-            f"use 'torchvision', or {_ALTERNATIVES}")
-    return _load(Path(semantic).resolve(), num_classes)
+            f"use 'torchvision', or {_ALTERNATIVES}") from error
+    return _load(found.path.resolve(), num_classes, key)
 
 
 @cache
@@ -105,13 +111,13 @@ def warn_without_semantics() -> None:
 
 
 @cache
-def _load(file: Path, num_classes: int) -> SemanticPrior:
+def _load(file: Path, num_classes: int, key: str | None) -> SemanticPrior:
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
     # initial values are overwritten: they must neither shift the caller's random numbers nor land on its device
     with torch.random.fork_rng(devices=[]), torch.device('cpu'):
         net = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=num_classes)
     try:
-        load_into(net, load_weights(file).state, str(file))
+        load_into(net, load_weights(file, key).state, str(file))
     except UserError as error:
         raise UserError(f'semantic: {str(error).rstrip(".")}; {_ALTERNATIVES}') from error
     return SemanticPrior(net)
