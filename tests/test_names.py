@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT / 'scripts'))
 from pieces import parts
 
 ELSEWHERE = [
-    '', ' ', '.', '..', '../photos', '/photos', 'a/b', 'a\\b', 'C:b', 'a\nb', 'a\0b', 'x' * 201, 'a.', 'a ', '...', 'CON',
-    'con.png', 'Com1', 'lpt² .a'
+    '', ' ', '.', '..', '../photos', '/photos', 'a/b', 'a\\b', 'C:b', 'a\nb', 'a\0b', 'x' * 201, 'a.', 'a ', '...',
+    'CON', 'con.png', 'Com1', 'lpt² .a'
 ]
 outside = pytest.mark.parametrize('name', ELSEWHERE, ids=repr)
 

@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     check_outputs(outputs, [found.path, *filter(None, [args.opt, args.figures])], 'DIR')
     there = [str(file) for file in outputs if os.path.lexists(file)]
     if there and not args.overwrite:
-        raise UserError(f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
+        raise UserError(
+            f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
     net, options = load_described(found, network, key)
     parameters = sum(p.numel() for p in net.parameters())
     save_pretrained(target, net, dict(options),

@@ -96,7 +96,7 @@ def _data_of(block: dict[str, Any], where: OptionPath) -> Iterator[tuple[OptionP
 
 def data_of(block: dict[str, Any]) -> list[str]:
     """The folders, databases and lists that a data set reads, by its block of options."""
-    return [text for where, holder in _data_of(block, ()) for text in _texts(holder[where[-1]])]
+    return [text for where, holder in _data_of(block, ()) for text in _texts(holder[str(where[-1])])]
 
 
 def _texts(value: Any) -> Iterator[str]:

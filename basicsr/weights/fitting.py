@@ -34,8 +34,7 @@ def load_into(net: nn.Module, state: dict[str, Tensor], source: str, strict: boo
     # casting would make something else of truth values, whole numbers and complex ones; sparse ones cannot be copied, and
     # what is on the device meta has no values
     wrong_type = [
-        k for k, v in state.items()
-        if k in mine and k not in misfits and (
+        k for k, v in state.items() if k in mine and k not in misfits and (
             (mine[k].is_floating_point() and not v.is_floating_point()) or v.layout != torch.strided or v.is_meta)
     ]
     misfits += wrong_type
