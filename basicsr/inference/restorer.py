@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import describe
-from basicsr.archs.layers.whole_image import sampling, sharing
+from basicsr.archs.layers.whole_image import Sums, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.sampling import PIXELS, sample_of
@@ -111,7 +111,8 @@ class ImageRestorer:
         """What tiles do to the result."""
         why = self.description.tiling
         if why == '':
-            return 'results differ from those of the whole image where tiles meet'
+            how = 'little' if self.description.shares else 'where tiles meet'
+            return f'results differ {how} from those of the whole image'
         return f'results {"may " if why is None else ""}differ from those of the whole image' + (f': {why}'
                                                                                                  if why else '')
 
@@ -123,18 +124,22 @@ class ImageRestorer:
         padded = self._padded(x)
         if max(padded.shape[2:]) <= tile:
             return self._whole(x, channels)
-        if not self.description.shares:
-            call = partial(self._call, channels=channels)
-        else:
-            crops, places = sample_of(padded, self.multiple, sample)
-            with sampling(places, crops.shape[2]) as found:
-                self._network(*self._inputs(crops, channels))
+        found = self._sums(padded, channels, sample) if self.description.shares else None
 
-            def call(t: Tensor) -> Tensor:
-                with sharing(found):  # not replayed: a recording would keep the sums of the first image
-                    return self._network(*self._inputs(t, channels)).float()
+        def call(t: Tensor) -> Tensor:
+            if found is None:
+                return self._call(t, channels)
+            with sharing(found):  # not replayed: a recording would keep the sums of the first image
+                return self._network(*self._inputs(t, channels)).float()
 
         return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple), x)
+
+    def _sums(self, x: Tensor, channels: int, sample: int) -> list[Sums]:
+        """What layers that look at all pixels find in a sample of so many of them."""
+        crops, places = sample_of(x, self.multiple, sample)
+        with sampling(places, crops.shape[2]) as found:
+            self._network(*self._inputs(crops, channels))
+        return found
 
     def _padded(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.multiple, self.description.padding)

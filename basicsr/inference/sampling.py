@@ -14,7 +14,7 @@ from torch import Tensor
 
 from basicsr.archs.layers.whole_image import Crop
 
-_SIDE, _MARGIN = 96, 16  # pixels, rounded up to the network's multiple
+_SIDE, _MARGIN = 96, 16  # pixels; the margin is rounded up to the network's multiple, the side in proportion
 PIXELS = 768 * 768  # that a sample has at most: a tenth of a photo of 6 megapixels
 
 
@@ -27,7 +27,8 @@ class _Span(NamedTuple):
 
 def sample_of(x: Tensor, multiple: int, pixels: int = PIXELS) -> tuple[Tensor, list[Crop]]:
     """(1, C, H, W), whose sides are multiples of `multiple`, to crops (B, C, h, w) of together about `pixels` at most."""
-    side, margin = (math.ceil(n / multiple) * multiple for n in (_SIDE, _MARGIN))
+    margin = math.ceil(_MARGIN / multiple) * multiple
+    side = math.ceil(_SIDE / _MARGIN) * margin
     sides = [min(side, length) for length in x.shape[2:]]
     counts = [math.ceil((length - 2 * margin) / (side - 2 * margin)) if length > side else 1 for length in x.shape[2:]]
     surplus = math.sqrt(math.prod(counts) * math.prod(sides) / pixels)

@@ -41,7 +41,8 @@ class GuidedAttention(nn.Module):
             parts.append(v.permute(0, 3, 1,
                                    2).contiguous(memory_format=torch.channels_last))  # else the convolution copies
             if v.shape[1] < x.shape[2]:
-                products.append(channel_products(*kq.chunk(2, dim=-1), len(self.rescale)))
+                first, second = kq.chunk(2, dim=-1)
+                products.append(channel_products(first, second, len(self.rescale)))
         affinity = summed_affinity(products, self.rescale) if products else paired_affinity(kq, self.rescale)
         del kq
         v = parts.pop() if len(parts) == 1 else torch.cat(parts, dim=2)

@@ -5,6 +5,7 @@ Tensors are (B, C, H, W), channels-last in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
