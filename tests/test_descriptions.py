@@ -70,7 +70,7 @@ def test_padding_outside_is_the_padding_inside(name):
 @torch.no_grad()
 def test_tiles_do_what_is_said(name):
     """The middle of an image, from a tile that has all pixels within reach of a local network, and all sums of the image."""
-    sides = (224, 240) if describe(name).shares else (96, 112)  # the deepest levels see far
+    sides = (256, 272) if describe(name).shares else (96, 112)  # the deepest levels see far
     net, x = small(name).double(), torch.rand(1, 3, *sides, dtype=torch.float64)
     with sampling([Crop(slice(0, sides[0]), slice(0, sides[1]), weight=1.)], height=sides[0]) as found:
         whole = net(x)
