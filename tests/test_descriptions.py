@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from basicsr.archs import build_network, describe, input_channels
 from basicsr.archs.description import Description
+from basicsr.archs.layers.whole_image import Crop, sampling, sharing
 from basicsr.commands.enhance import main as enhance
 from basicsr.config import load_options
 from basicsr.inference.restorer import ImageRestorer
@@ -67,12 +69,19 @@ def test_padding_outside_is_the_padding_inside(name):
 @every
 @torch.no_grad()
 def test_tiles_do_what_is_said(name):
-    """The middle of an image, from a tile that has all pixels within reach of a local network."""
-    net, x = small(name).double(), torch.rand(1, 3, 96, 112, dtype=torch.float64)
-    whole, tile = net(x), net(x[..., 8:88, 8:104])
+    """The middle of an image, from a tile that has all pixels within reach of a local network, and all sums of the image."""
+    sides = (256, 272) if describe(name).shares else (96, 112)  # the deepest levels see far
+    net, x = small(name).double(), torch.rand(1, 3, *sides, dtype=torch.float64)
+    with sampling([Crop(slice(0, sides[0]), slice(0, sides[1]), weight=1.)], height=sides[0]) as found:
+        whole = net(x)
+    torch.testing.assert_close(whole, net(x), rtol=0, atol=1e-9)
+    assert bool(found) == describe(name).shares
+    with sharing(found):
+        tile = net(x[..., 8:-8, 8:-8])
     scale = whole.shape[-1] // x.shape[-1]
-    middle, inner = slice(44 * scale, 52 * scale), slice(36 * scale, 44 * scale)
-    difference = (whole[..., middle, middle] - tile[..., inner, inner]).abs().max().item()
+    middle = tuple(slice((side // 2 - 4) * scale, (side // 2 + 4) * scale) for side in sides)
+    inner = tuple(slice(s.start - 8 * scale, s.stop - 8 * scale) for s in middle)
+    difference = (whole[(..., *middle)] - tile[(..., *inner)]).abs().max().item()
     assert (difference < 1e-9) == (describe(name).tiling == ''), difference
 
 
@@ -91,7 +100,7 @@ def test_channels_are_those_of_the_options():
 def test_variants_inherit_all_but_recognition(name):
     variant = ARCH_REGISTRY.get(name)
     assert 'description' not in vars(variant)
-    assert describe(variant).tiling and describe(variant).multiple == describe(variant.__bases__[0]).multiple
+    assert describe(variant) == replace(describe(variant.__bases__[0]), recognise=describe(variant).recognise)
 
 
 def test_the_docs_say_what_the_networks_say():
@@ -116,18 +125,19 @@ def test_tiles_are_warned_of_in_the_networks_words(messages):
     assert messages == []
 
 
-@pytest.mark.parametrize('name, says', [('RetinexFormer', 'attention between channels sums over all pixels'),
+@pytest.mark.parametrize('name, says', [('RetinexFormer', 'differ little'),
+                                        ('RetinexMamba', 'scans run through the whole image'),
                                         ('MSRResNet', 'where tiles meet'), (None, 'may differ')])
 def test_tiles_that_memory_asks_for_are_explained(name, says, messages, monkeypatch):
     restorer = ImageRestorer(nn.Conv2d(3, 3, 1) if name is None else small(name))
-    forward = restorer._forward
+    call = restorer._call
 
     def little_memory(x, channels):
         if x.shape[-1] > 100:
             raise MemoryError
-        return forward(x, channels)
+        return call(x, channels)
 
-    monkeypatch.setattr(restorer, '_forward', little_memory)
+    monkeypatch.setattr(restorer, '_call', little_memory)
     restorer(np.zeros((120, 180, 3), np.float32))
     assert len(messages) == 1 and 'trying tiles of 90 pixels' in messages[0] and says in messages[0]
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from basicsr.archs.cidnet.hvi import HVI
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
@@ -138,8 +137,9 @@ class CIDNet(nn.Module):
     Source: arXiv 2502.20272. The defaults are the published network: 1,975,569 parameters.
     """
 
-    description = Description(multiple=_MULTIPLE, channels=3, tiling=NEEDS_ALL_PIXELS, recognise=_recognise,
-                              untold=('gamma', 'saturation', 'gain'))
+    description = Description(multiple=_MULTIPLE, channels=3, shares=True,
+                              tiling='it halves and doubles images by interpolation between their corners',
+                              recognise=_recognise, untold=('gamma', 'saturation', 'gain'))
 
     def __init__(self, channels: Counts4 = (36, 36, 72, 144), heads: Counts4 = (1, 2, 4, 8), norm: bool = False,
                  gamma: Positive = 1.0, saturation: Positive = 1.0, gain: Positive = 1.0):

@@ -19,6 +19,7 @@ from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.naf_unet import NAFUNet, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.transient import Transient
+from basicsr.archs.layers.whole_image import ImageMean
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
@@ -82,7 +83,7 @@ class EBlock(_Block):
         self.extra_conv = nn.Conv2d(c, c, 3, padding=1, groups=c) if extra_depth_wise else nn.Identity()
         self.conv1 = nn.Conv2d(c, 2 * c, 1)
         self.branches = nn.ModuleList([Branch(2 * c, 1)])
-        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1))
+        self.sca = nn.Sequential(ImageMean(), nn.Conv2d(c, c, 1))
         self.conv3 = nn.Conv2d(c, c, 1)
         self.norm1 = ChannelLayerNorm(c, eps=1e-6)
         self.norm2 = ChannelLayerNorm(c, eps=1e-6)
@@ -103,7 +104,7 @@ class DBlock(_Block):
         self.conv1 = nn.Conv2d(c, 2 * c, 1)
         self.extra_conv = nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=c) if extra_depth_wise else nn.Identity()
         self.branches = nn.ModuleList(Branch(2 * c, dilation) for dilation in dilations)
-        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1))
+        self.sca = nn.Sequential(ImageMean(), nn.Conv2d(c, c, 1))
         self.conv3 = nn.Conv2d(c, c, 1)
         self.conv4 = nn.Conv2d(c, 2 * c, 1)
         self.conv5 = nn.Conv2d(c, c, 1)
@@ -166,7 +167,7 @@ class DarkIR(Transient, NAFUNet):
 
     transient = ('side_output', )
     description = Description(multiple=8, padding='zeros', channels='img_channel', recognise=_recognise,
-                              untold=('dilations', ), tiling='it looks at means and at the spectrum of the whole image')
+                              untold=('dilations', ), tiling='it looks at the spectrum of the whole image', shares=True)
 
     def __init__(self, img_channel: Count = 3, width: Count = 32, middle_blk_num_enc: Natural = 2,
                  middle_blk_num_dec: Natural = 2, enc_blk_nums: Sequence[Natural] = (1, 2, 3),

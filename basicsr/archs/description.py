@@ -28,6 +28,8 @@ class Description:
         channels: the constructor argument that holds the channels of the images, or their number; None: not known.
         tiling: '' where tiles answer as the whole image does, but for their borders; else why they do not, as a part
             of a sentence; None: not known.
+        shares: layers that look at all pixels ask `layers/whole_image.py`, so that tiles can be answered as parts of one
+            image. All but what `tiling` says.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.
@@ -40,6 +42,7 @@ class Description:
     padding: Literal['reflect', 'zeros'] = 'reflect'
     channels: str | int | None = 3
     tiling: str | None = None
+    shares: bool = False
     guide: int = 0
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
     variants: tuple[str, ...] = ()

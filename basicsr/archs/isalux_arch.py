@@ -20,7 +20,6 @@ from basicsr.archs.description import Description
 from basicsr.archs.isalux.moe_ffn import MOE_FFN, Expert
 from basicsr.archs.isalux.prior_attention import HISA_MSA, AdaptedAttention, LoRA
 from basicsr.archs.isalux.recognition import recognise
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.norm import channel_layer_norm
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
@@ -88,7 +87,7 @@ class ISALux(nn.Module):
     Source: arXiv 2508.17885, reconstructed. The defaults have 1,849,367 parameters, the segmenter not counted.
     """
 
-    description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=recognise)
+    description = Description(multiple=4, channels='in_channels', tiling='', shares=True, recognise=recognise)
 
     def __init__(self, in_channels: Count = 3, out_channels: Count = 3, dim: Count = 32,
                  num_blocks: Annotated[Sequence[Natural], Len(3, 4)] = (2, 2, 2), num_refinement_blocks: Natural = 0,

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
@@ -93,7 +92,7 @@ class ImprovedLoRaGateRestormer(nn.Module):
     """
 
     fusion = CSFF  # at the skips
-    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS,
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling='', shares=True,
                               recognise=recognition.improved, agrees=recognition.claim_agrees,
                               claims={**recognition.CLAIMS, 'use_dfrg': 'use_dfrg'})
 
@@ -176,7 +175,7 @@ class LoRa_Gate_Restormer(RestormerUNet):
     The defaults are the published training defaults: 22,723,552 parameters.
     """
 
-    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS,
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling='', shares=True,
                               recognise=recognition.gated, claims=recognition.CLAIMS, agrees=recognition.claim_agrees)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,

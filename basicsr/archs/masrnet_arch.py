@@ -84,8 +84,7 @@ class MASRNet(Transient):
     """
 
     transient = ('auxiliary_loss', )
-    description = Description(multiple=WINDOW, channels='in_channels', recognise=recognise,
-                              tiling='its group normalisation takes mean and variance over all pixels')
+    description = Description(multiple=WINDOW, channels='in_channels', recognise=recognise, tiling='', shares=True)
     isp_1: Any
     isp_2: Any
     isp_4: Any

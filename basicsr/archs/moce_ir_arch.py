@@ -21,6 +21,7 @@ from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.restormer_unet import Downsample, PatchEmbed, Upsample
 from basicsr.archs.layers.transient import Transient
 from basicsr.archs.layers.transposed_attention import TransposedAttention
+from basicsr.archs.layers.whole_image import image_mean
 from basicsr.archs.moce_ir.experts import Adapter, ranks_of
 from basicsr.archs.moce_ir.recognition import recognise
 from basicsr.utils.img import pad_to_multiple
@@ -43,7 +44,7 @@ class FrequencyEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C)."""
-        return self.mlp(nn.functional.gelu(self.high_conv[0].conv(x)).mean((2, 3)))
+        return self.mlp(image_mean(nn.functional.gelu(self.high_conv[0].conv(x))).flatten(1))
 
 
 class PlainBlock(nn.Module):
@@ -117,8 +118,8 @@ class MoCEIR(Transient):
     """
 
     transient = ('auxiliary_loss', )
-    description = Description(multiple=8, channels='inp_channels', recognise=recognise, untold=('topk', ),
-                              tiling='each tile chooses its own experts, and attention sums over all pixels')
+    description = Description(multiple=8, channels='inp_channels', recognise=recognise, untold=('topk', ), tiling='',
+                              shares=True)
     enc: Any
     dec: Any
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.guided_attention import GuidedBlocks
 from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.layers.two_level_unet import TwoLevelUNet
@@ -41,7 +40,7 @@ class MST_Plus_Plus(nn.Module):
     Source: arXiv 2204.07908.
     """
 
-    description = Description(multiple=8, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
+    description = Description(multiple=8, channels='in_channels', tiling='', shares=True, recognise=_recognise)
 
     def __init__(self, in_channels: Count = 3, out_channels: Count = 3, n_feat: Count = 30, stage: Count = 1,
                  checkpoint: bool = False):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.naf_unet import NAFUNet, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
+from basicsr.archs.layers.whole_image import ImageMean
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Count, Natural
@@ -98,8 +99,7 @@ class NAFNet(NAFUNet):
     """
 
     description = Description(multiple=16, padding='zeros', channels='img_channel', recognise=_recognise,
-                              variants=('NAFNetLocal', ),
-                              tiling='its attention weighs channels by means of the whole image')
+                              variants=('NAFNetLocal', ), tiling='', shares=True)
     middle_blks: nn.Sequential
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
@@ -116,7 +116,7 @@ class NAFNet(NAFUNet):
 
     def pool(self, level: int) -> nn.Module:
         """The mean that attention at a level looks at."""
-        return nn.AdaptiveAvgPool2d(1)
+        return ImageMean()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1], any size, to the same; not clipped."""
@@ -138,6 +138,7 @@ class NAFNetLocal(NAFNet):
         NAFNet.description,
         recognise=None,
         variants=(),  # nothing tells its weights from NAFNet's
+        shares=False,
         tiling='its attention weighs channels by means of large parts of the image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
@@ -25,6 +24,7 @@ from basicsr.archs.layers.restormer_unet import (
     check_restormer,
 )
 from basicsr.archs.layers.transposed_attention import TransposedAttention
+from basicsr.archs.layers.whole_image import image_mean
 from basicsr.archs.recognition import expansion, levels
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -50,7 +50,7 @@ class Prompt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, features, H, W) to (B, width, H, W)."""
-        weights = self.linear_layer(x.mean((2, 3))).softmax(1)
+        weights = self.linear_layer(image_mean(x).flatten(1)).softmax(1)
         mixed = torch.einsum('bj,jchw->bchw', weights, self.prompt_param[0].to(weights.dtype))
         return self.conv3x3(F.interpolate(mixed, x.shape[2:], mode='bilinear', align_corners=False))
 
@@ -89,7 +89,8 @@ class PromptIR(nn.Module):
     Source: arXiv 2306.13090. The defaults are the official options: 35,592,263 parameters.
     """
 
-    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
+    description = Description(multiple=MULTIPLE, channels='inp_channels',
+                              tiling='its prompts are spread over the whole image', shares=True, recognise=_recognise)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Literal[48] = 48,
                  num_blocks: Naturals4 = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,

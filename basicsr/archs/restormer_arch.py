@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Literal
 
 from basicsr.archs.description import Description
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.restormer_unet import MULTIPLE, RestormerUNet, TransformerBlock
 from basicsr.archs.layers.transposed_attention import TransposedAttention
@@ -33,7 +32,7 @@ class Restormer(RestormerUNet):
     Source: arXiv 2111.09881. The defaults are the official options: 26,126,644 parameters.
     """
 
-    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling=NEEDS_ALL_PIXELS,
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling='', shares=True,
                               recognise=recognition.plain, claims=recognition.CLAIMS, agrees=recognition.claim_agrees)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Count = 48,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.channel_attention import NEEDS_ALL_PIXELS
 from basicsr.archs.layers.guided_attention import GuidedBlocks
 from basicsr.archs.layers.illumination import IlluminationEstimator
 from basicsr.archs.layers.resample import weights_channels_last
@@ -65,7 +64,7 @@ class RetinexFormer(nn.Module):
     Source: arXiv 2303.06705. The defaults are the official options: 1,605,701 parameters.
     """
 
-    description = Description(multiple=4, channels='in_channels', tiling=NEEDS_ALL_PIXELS, recognise=_recognise)
+    description = Description(multiple=4, channels='in_channels', tiling='', shares=True, recognise=_recognise)
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
                  num_blocks: Naturals3 = (1, 2, 2), checkpoint: bool = False):

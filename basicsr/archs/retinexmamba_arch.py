@@ -190,7 +190,7 @@ class RetinexMamba(nn.Module):
 
     stage_type, level_type = Stage, IFSSM  # what variants replace
     description = Description(multiple=4, channels='in_channels', recognise=_recognise,
-                              tiling='its scans and its attention between channels read all pixels')
+                              tiling='its scans run through the whole image', shares=True)
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
                  num_blocks: Naturals3 = (1, 2, 2), d_state: Count = 16, checkpoint: bool = False):

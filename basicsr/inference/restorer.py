@@ -1,13 +1,17 @@
 """A trained network as a function from image to image."""
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from basicsr.archs import describe
+from basicsr.archs.layers.whole_image import Sums, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
+from basicsr.inference.sampling import PIXELS, sample_of
 from basicsr.inference.tiling import run_tiled
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
@@ -82,19 +86,18 @@ class ImageRestorer:
     def _run(self, x: Tensor, channels: int) -> Tensor:
         """`channels`: those of the image; the others are the guide's."""
 
-        def once(t: Tensor) -> Tensor:
-            return self._forward(t, channels)
-
-        forward = (lambda t: self_ensemble(once, t)) if self.ensemble else once
-        tile = self.tile
+        tile, sample = self.tile, PIXELS
         while True:
+            forward = partial(self._whole, channels=channels) if not tile else partial(
+                self._tiled, channels=channels, tile=tile, sample=sample)
             try:
                 with bounded_memory(self.device):
-                    return run_tiled(forward, x, tile, self.tile_overlap) if tile else forward(x)
+                    return self_ensemble(forward, x) if self.ensemble else forward(x)
             except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 if not is_out_of_memory(error):
                     raise
                 tile = (tile or max(x.shape[-2:])) // 2
+                sample = min(PIXELS, 4 * tile * tile)
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
                     raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
             self.replayed.clear()
@@ -108,17 +111,51 @@ class ImageRestorer:
         """What tiles do to the result."""
         why = self.description.tiling
         if why == '':
-            return 'results differ from those of the whole image where tiles meet'
+            how = 'little' if self.description.shares else 'where tiles meet'
+            return f'results differ {how} from those of the whole image'
         return f'results {"may " if why is None else ""}differ from those of the whole image' + (f': {why}'
                                                                                                  if why else '')
 
-    def _forward(self, x: Tensor, channels: int) -> Tensor:
+    def _whole(self, x: Tensor, channels: int) -> Tensor:
+        return self._cropped(self._call(self._padded(x), channels), x)
+
+    def _tiled(self, x: Tensor, channels: int, tile: int, sample: int) -> Tensor:
+        """In tiles; layers that look at all pixels of the image look at a sample of them."""
+        padded = self._padded(x)
+        if max(padded.shape[2:]) <= tile:
+            return self._whole(x, channels)
+        found = self._sums(padded, channels, sample) if self.description.shares else None
+
+        def call(t: Tensor) -> Tensor:
+            if found is None:
+                return self._call(t, channels)
+            with sharing(found):  # not replayed: a recording would keep the sums of the first image
+                return self._network(*self._inputs(t, channels)).float()
+
+        return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple), x)
+
+    def _sums(self, x: Tensor, channels: int, sample: int) -> list[Sums]:
+        """What layers that look at all pixels find in a sample of so many of them."""
+        crops, places = sample_of(x, self.multiple, sample)
+        with sampling(places, crops.shape[2]) as found:
+            self._network(*self._inputs(crops, channels))
+        return found
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return pad_to_multiple(x, self.multiple, self.description.padding)
+
+    def _cropped(self, y: Tensor, x: Tensor) -> Tensor:
+        """The result for a padded image without what belongs to the padding."""
         h, w = x.shape[-2:]
-        padded = pad_to_multiple(x, self.multiple, self.description.padding)
-        inputs = [t for t in (padded[:, :channels], padded[:, channels:]) if t.shape[1]]
-        out = self.replayed(*inputs)
-        scale = out.shape[-1] // padded.shape[-1]
-        return out[..., :h * scale, :w * scale].float()
+        scale = y.shape[-1] // (w + -w % self.multiple)
+        return y[..., :h * scale, :w * scale]
+
+    def _inputs(self, x: Tensor, channels: int) -> list[Tensor]:
+        """Image and, where there is one, guide."""
+        return [t for t in (x[:, :channels], x[:, channels:]) if t.shape[1]]
+
+    def _call(self, x: Tensor, channels: int) -> Tensor:
+        return self.replayed(*self._inputs(x, channels)).float()
 
     def _network(self, *inputs: Tensor) -> Tensor:
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):

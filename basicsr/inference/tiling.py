@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 
-def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int) -> Tensor:
+def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, multiple: int = 1) -> Tensor:
     """Apply `forward` to tiles of (1, C, H, W) and put the results together.
 
     Args:
         tile: largest side of a tile. overlap: pixels shared by neighbours, where weights fall off linearly.
+        multiple: of the sides of `x`; tiles begin and end at multiples of it.
     """
     h, w = x.shape[-2:]
+    tile, overlap = max(tile // multiple, 1) * multiple, overlap // multiple * multiple
     if h <= tile and w <= tile:
         return forward(x)
     total: Any = None  # made when the first tile shows scale and channels

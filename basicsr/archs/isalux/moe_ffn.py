@@ -10,6 +10,7 @@ from basicsr.archs.layers.experts import mixture
 from basicsr.archs.layers.feedforward import FeedForward
 from basicsr.archs.layers.full_precision import widened
 from basicsr.archs.layers.strips import in_strips
+from basicsr.archs.layers.whole_image import image_mean
 from basicsr.utils.precision import at_least_float32
 
 
@@ -45,7 +46,7 @@ class MOE_FFN(nn.Module):
         exact = at_least_float32(u.dtype)
         with torch.autocast(u.device.type, enabled=False):
             # PyTorch 2.6 converts to ONNX neither a mean with a type nor, with the oldest onnxscript, a scattered tensor
-            mean = u.mean(dim=(1, 2), dtype=None if u.dtype == exact else exact)
+            mean = image_mean(u.permute(0, 3, 1, 2), None if u.dtype == exact else exact).flatten(1)
             logits = widened(self.gating_fc, mean)
             chosen = logits.topk(self.top_k, dim=-1).indices
             # the softmax over all experts, divided by the sum of the chosen, is the softmax over the chosen

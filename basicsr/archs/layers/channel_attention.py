@@ -10,15 +10,16 @@ in float32, has the inner products and, on its diagonal, the norms; one product 
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.whole_image import in_parts, over_image
 
-Products = tuple[Tensor, Tensor]  # (B, heads, d, d) inner products of q and k; (B, 2 C) |q|^2 and |k|^2
-NEEDS_ALL_PIXELS = 'its attention between channels sums over all pixels'  # why tiles answer differently
+Products = tuple[Tensor, ...]  # (B, heads, d, d) inner products of q and k; (B, 2 C) |q|^2 and |k|^2
 _SMALLEST = 1e-24  # of a squared norm
 _PIXELS = 1024  # that one block of a GPU sums at least
 _BLOCKS = 256  # that keep a GPU busy
@@ -33,15 +34,15 @@ def channel_affinity(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
     Returns:
         (B, heads, C / heads, C / heads), at least float32: norms over a large image overflow half precision.
     """
-    if _is_half(q):
+    if _is_half(q) and not in_parts():
         return paired_affinity(torch.cat((q, k), dim=-1), scale)
     with torch.autocast(q.device.type, enabled=False):
-        return affinity_of(channel_products(q, k, len(scale)), scale)
+        return affinity_of(over_image(lambda q, k: channel_products(q, k, len(scale)), q, k), scale)
 
 
 def paired_affinity(qk: Tensor, scale: Tensor) -> Tensor:
     """The same for q and k side by side, (B, H, W, 2 C)."""
-    if not _is_half(qk):
+    if not _is_half(qk) or in_parts():
         q, k = qk.chunk(2, dim=-1)
         return channel_affinity(q, k, scale)
     with torch.autocast(qk.device.type, enabled=False):
@@ -63,6 +64,12 @@ def channel_products(q: Tensor, k: Tensor, heads: int) -> Products:
 def affinity_of(products: Products, scale: Tensor) -> Tensor:
     """What `channel_affinity` makes of the products over the whole image."""
     return (_cosines(*products)[0] * scale.to(products[0].dtype)).softmax(dim=-1)
+
+
+def summed_affinity(products: Sequence[Products], scale: Tensor) -> Tensor:
+    """The same, of products over parts of the image."""
+    with torch.autocast(scale.device.type, enabled=False):
+        return affinity_of(tuple(torch.stack(parts).sum(0) for parts in zip(*products)), scale)
 
 
 def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,

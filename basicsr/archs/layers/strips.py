@@ -6,9 +6,12 @@ the same ones. Strips are taken only where no gradients are recorded; training s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from basicsr.archs.layers.whole_image import in_parts
 
 _CPU_BYTES = 4 << 20  # of one hidden tensor; a few of them fit into the last-level cache
 _GPU_BYTES = 1 << 30  # large enough to keep a GPU busy, small enough to matter for its memory
@@ -22,7 +25,7 @@ def row_strips(x: Tensor, channels: int, halo: int = 0) -> Iterator[tuple[slice,
     height = x.shape[2]
     budget = _CPU_BYTES if x.device.type == 'cpu' else _GPU_BYTES
     rows = max(8, budget // max(1, x.shape[0] * x.shape[3] * channels * x.element_size()))
-    if rows >= height or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if rows >= height or in_parts() or torch.is_grad_enabled() or torch.compiler.is_compiling():
         rows = height
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
@@ -38,9 +41,22 @@ def in_strips(function: Callable[..., Tensor], *images: Tensor, channels: int, h
             image's own border is kept.
         channels: width of its widest hidden tensor.
     """
-    parts = []
+    out: Any = None
+    top = 0
     for read, keep in row_strips(images[0], channels, halo):
-        whole = read.stop - read.start == images[0].shape[2]
-        out = function(*(images if whole else (t[:, :, read] for t in images)))
-        parts.append(out if keep == slice(0, out.shape[2]) else out[:, :, keep])
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        if read.stop - read.start == images[0].shape[2]:
+            return function(*images)
+        part = function(*(t[:, :, read] for t in images))[:, :, keep]
+        if out is None:  # one copy of the image less than by joining the strips in the end
+            out = _rows_like(part, images[0].shape[2])
+        bottom = top + part.shape[2]
+        out[:, :, top:bottom] = part
+        top = bottom
+    return out
+
+
+def _rows_like(part: Tensor, height: int) -> Tensor:
+    """An empty image of other height, in the same memory format."""
+    last = part.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty((*part.shape[:2], height, part.shape[3]), dtype=part.dtype, device=part.device,
+                       memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -53,7 +53,9 @@ class TwoLevelUNet(nn.Module):
         x = self.bottleneck(x, guide)
         for up, fuse, body in self.decoder_layers:
             skip, guide = skips.pop()
-            x = body(fuse(up(x, skip)), guide)
+            x = fuse(up(x, skip))
+            del skip  # an image of the widest features less while the blocks work
+            x = body(x, guide)
         return self.mapping(x) + img
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.recompute import recompute
 from basicsr.archs.layers.transposed_attention import Pointwise, TransposedAttention
+from basicsr.archs.layers.whole_image import image_max, image_mean
 
 
 class DFRG(nn.Module):
@@ -25,7 +26,7 @@ class DFRG(nn.Module):
         self.spatial_gate = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)], dim=1)
+        pooled = torch.cat([image_mean(x), image_max(x)], dim=1)
         channels = self.fc2(F.relu(self.fc1(pooled))).sigmoid()
         pixels = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         pixels = self.spatial_gate(pixels).sigmoid()

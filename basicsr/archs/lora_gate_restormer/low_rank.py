@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import BatchNorm2d, recompute
+from basicsr.archs.layers.whole_image import ImageMean
 
 
 class BetterLoRaConv(nn.Module):
@@ -40,7 +41,7 @@ class SpatialAwareLoRaConv(nn.Module):
             nn.Conv2d(rank, rank, 3, padding=1, groups=rank, bias=False),
         )
         self.global_context = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
+            ImageMean(),
             PointwiseConv2d(rank, rank // 4),
             nn.ReLU(),
             PointwiseConv2d(rank // 4, rank),

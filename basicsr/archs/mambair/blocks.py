@@ -11,6 +11,7 @@ from basicsr.archs.layers.dilated import DilatedDepthwiseConv2d
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.ss2d import SS2D
+from basicsr.archs.layers.whole_image import ImageMean
 
 
 class DropPath(nn.Module):
@@ -33,7 +34,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         few = dim // 30
-        self.attention = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, few, 1), nn.ReLU(inplace=True),
+        self.attention = nn.Sequential(ImageMean(), nn.Conv2d(dim, few, 1), nn.ReLU(inplace=True),
                                        nn.Conv2d(few, dim, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:

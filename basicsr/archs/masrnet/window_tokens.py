@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.whole_image import ImageGroupNorm
+
 NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the 3 x 3 windows in raster order, all but the middle
 
 
@@ -18,7 +20,7 @@ class FeatureExtractor(nn.Module):
         self.local_feature = nn.Sequential(local, nn.GELU())
         self.patch_embed = nn.Conv2d(stem_dim, dim, patch_size, stride=patch_size)
         mix = nn.Conv2d(dim, dim, 1)
-        self.enhance = nn.Sequential(nn.GroupNorm(8, dim), nn.GELU(), mix)
+        self.enhance = nn.Sequential(ImageGroupNorm(8, dim), nn.GELU(), mix)
         for conv in (local, self.patch_embed, mix):
             normal(conv, conv.weight[0].numel()**-0.5)
 

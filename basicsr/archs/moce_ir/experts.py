@@ -14,6 +14,7 @@ from basicsr.archs.layers.full_precision import exact, widened
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.transient import Transient
+from basicsr.archs.layers.whole_image import ImageMean
 from basicsr.utils.precision import at_least_float32
 
 Rank = Literal['constant', 'lin', 'double', 'exp', 'fact', 'spread']
@@ -101,7 +102,7 @@ class Router(Transient):
         counts = torch.tensor(parameters)
         complexity = counts / getattr(counts, scale)() if scale in ('max', 'min') else counts
         self.register_buffer('complexity', complexity)
-        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(dim, len(parameters), bias=False))
+        self.gate = nn.Sequential(ImageMean(), nn.Flatten(), nn.Linear(dim, len(parameters), bias=False))
         self.freq_gate = nn.Linear(features, len(parameters), bias=False)
         self.balance: Tensor | None = None  # of the last pass in training
 

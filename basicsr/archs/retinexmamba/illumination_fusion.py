@@ -5,12 +5,11 @@ Tensors are (B, C, H, W), channels-last in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import AttendedConv2d, affinity_of, channel_affinity, channel_products
+from basicsr.archs.layers.channel_attention import AttendedConv2d, channel_affinity, channel_products, summed_affinity
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.full_precision import exact
 from basicsr.archs.layers.norm import BodyLayerNorm
@@ -47,10 +46,7 @@ class FusedAttention(nn.Module):
                 return v, channel_affinity(q, k, self.temperature)
             with torch.autocast(x.device.type, enabled=False):
                 products.append(channel_products(q, k, self.num_heads))
-        with torch.autocast(x.device.type, enabled=False):
-            sums: Any = tuple(map(sum, zip(*products)))
-            affinity = affinity_of(sums, self.temperature)
-        return torch.cat(values, dim=2), affinity
+        return torch.cat(values, dim=2), summed_affinity(products, self.temperature)
 
     def project(self, values: Tensor, affinity: Tensor, x: Tensor | None = None) -> Tensor:
         """Attention and output projection in one, added to `x` where given."""

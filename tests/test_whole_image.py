@@ -1,0 +1,93 @@
+"""Tiles as parts of one image: sums over a sample of it, shared by all."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from basicsr.archs.layers.whole_image import (
+    Crop,
+    ImageGroupNorm,
+    image_max,
+    image_mean,
+    over_image,
+    sampling,
+    sharing,
+)
+from basicsr.inference.photos import photo_restorer
+from basicsr.inference.restorer import ImageRestorer
+from basicsr.inference.sampling import PIXELS, sample_of
+from basicsr.utils.pretrained import default_weights
+
+
+def halves(x: torch.Tensor) -> tuple[torch.Tensor, list[Crop]]:
+    """An image in two crops that overlap by 4 columns, of which each counts 2."""
+    middle = x.shape[3] // 2
+    batch = torch.cat([x[..., :middle + 2], x[..., middle - 2:]])
+    rows = slice(0, x.shape[2])
+    return batch, [Crop(rows, slice(0, middle), 1.), Crop(rows, slice(2, middle + 2), 1.)]
+
+
+@pytest.mark.parametrize('layer', [
+    image_mean, image_max, ImageGroupNorm(2, 4),
+    lambda x: image_mean(x.bfloat16(), torch.float32)], ids=['mean', 'max', 'group norm', 'mean of bf16'])  # yapf: disable
+@torch.no_grad()
+def test_crops_are_answered_as_the_image(layer):
+    x = torch.randn(1, 4, 8, 20)
+    whole = layer(x)
+    batch, crops = halves(x)
+    with sampling(crops, height=8) as found:
+        parts = layer(batch)
+    assert len(found) == 1
+    with sharing(found):
+        tile = layer(x[..., 3:9])
+    wide = whole.shape[3] > 1
+    for part, expected in ((parts[:1], whole[..., :12]), (parts[1:], whole[..., 8:]), (tile, whole[..., 3:9])):
+        torch.testing.assert_close(part, expected if wide else whole, rtol=1e-5, atol=1e-5)
+
+
+def test_layers_are_told_apart_by_their_order():
+    x = torch.rand(1, 3, 4, 4)
+    with sampling([Crop(slice(0, 4), slice(0, 4), 1.)], height=4) as found:
+        first, second = image_mean(x), image_mean(2 * x)
+    for _ in range(2):
+        with sharing(found):
+            torch.testing.assert_close((image_mean(0 * x), image_mean(0 * x)), (first, second))
+
+
+def test_features_of_other_size_are_cropped_in_proportion():
+    x = torch.arange(8.).view(1, 2, 4, 1)  # a quarter of the crop's pixels
+    with sampling([Crop(slice(0, 4), slice(2, 8), 1.)], height=4):
+        total, = over_image(lambda t: (t.sum((1, 2)), ), x)
+    assert total.item() == 1 + 2 + 3 + 5 + 6 + 7
+
+
+@pytest.mark.parametrize('multiple', [1, 4, 8, 16, 64])
+@pytest.mark.parametrize('height, width', [(96, 96), (100, 900), (700, 500), (64, 4000), (2000, 3000)])
+def test_a_sample_stands_for_every_pixel_once(height, width, multiple):
+    height, width = (-(-n // multiple) * multiple for n in (height, width))
+    x = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
+    batch, crops = sample_of(x, multiple)
+    assert len(batch) == len(crops) and batch[0].numel() * len(batch) <= 1.1 * PIXELS
+    stood_for = [crop.weight * crop.of(t[0], 1.).numel() for t, crop in zip(batch, crops)]
+    assert sum(stood_for) == pytest.approx(height * width)
+    own = torch.cat([crop.of(t[0], 1.).flatten() for t, crop in zip(batch, crops)])
+    assert len(own.unique()) == len(own)
+    if own.numel() == x.numel():
+        assert all(crop.weight == pytest.approx(1) for crop in crops)
+    for crop in crops:
+        assert all(n % multiple == 0 for s in (crop.rows, crop.columns) for n in (s.start, s.stop))
+
+
+def test_tiles_of_a_smooth_gradient_have_one_brightness():
+    """In tiles that each were a whole image, the result is 17 dB away, and each tile has a brightness of its own."""
+    y, x = np.mgrid[:160, :320]
+    img = np.stack([.02 + .2 * x / 320 + .05 * y / 160] * 3, axis=-1).astype(np.float32)
+    name = default_weights()
+    assert name
+    restorer = photo_restorer(name, device='cpu')
+    whole = restorer(img)
+    tiled = ImageRestorer(restorer.net, tile=96, tile_overlap=16)(img)
+    assert 10 * np.log10(1 / np.mean((whole - tiled)**2)) > 45
+    steps = [np.abs(np.diff(t.mean(axis=(0, 2)))).max() for t in (whole, tiled)]
+    assert steps[1] < 1.1 * steps[0]
