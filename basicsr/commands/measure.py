@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.evaluation.metric_choice import choose_metrics
     from basicsr.evaluation.report import table
     from basicsr.utils.machine import choose_device
-    check_outputs(filter(None, [args.csv, args.json]), filter(None, [args.result_dir, args.gt_dir]), '--csv, --json')
+    for option, file in (('--csv', args.csv), ('--json', args.json)):
+        check_outputs([file] if file else [], filter(None, [args.result_dir, args.gt_dir]), option)
     names = args.metrics or (['psnr', 'ssim'] if args.gt_dir else ['niqe'])
     metrics = choose_metrics(names, args.protocol, args.set, with_gt=bool(args.gt_dir))
     found = measure_folders(args.result_dir, args.gt_dir, metrics, args.filename_tmpl, choose_device(args.device))
