@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from basicsr.archs import describe
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
-from basicsr.inference.tiling import run_tiled
+from basicsr.inference.tiling import Watch, run_tiled
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
@@ -36,6 +36,9 @@ class ImageRestorer:
         channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
         graphs: on a GPU, replay a CUDA graph when images or tiles of one size come again. The network's weights may be
             changed in place, not replaced.
+
+    Attributes:
+        watch: who wants to know of tiles that are done, see `run_tiled`.
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
@@ -50,6 +53,7 @@ class ImageRestorer:
         self.multiple = self.description.multiple if multiple is None else multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
         self.channels = channels
+        self.watch: Watch | None = None
         prepare(self.net, self.device, self.amp, training=False)
         if tile and self.description.tiling:
             get_root_logger().warning(f'tiles of {tile} pixels: {self._in_tiles()}')
@@ -90,7 +94,7 @@ class ImageRestorer:
         while True:
             try:
                 with bounded_memory(self.device):
-                    return run_tiled(forward, x, tile, self.tile_overlap) if tile else forward(x)
+                    return run_tiled(forward, x, tile, self.tile_overlap, self.watch) if tile else forward(x)
             except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 if not is_out_of_memory(error):
                     raise

@@ -1,35 +1,42 @@
 """Large images in overlapping tiles, blended where they meet."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Watch = Callable[[int, int], None]  # tiles that are done, and how many there are
 
-def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int) -> Tensor:
+
+def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, watch: Watch | None = None) -> Tensor:
     """Apply `forward` to tiles of (1, C, H, W) and put the results together.
 
     Args:
         tile: largest side of a tile. overlap: pixels shared by neighbours, where weights fall off linearly.
+        watch: called before the first tile and after each, with those that are done and how many there are.
     """
     h, w = x.shape[-2:]
     if h <= tile and w <= tile:
         return forward(x)
     total: Any = None  # made when the first tile shows scale and channels
     weights: Any = None
-    for top, bottom in spans(h, tile, overlap):
-        for left, right in spans(w, tile, overlap):
-            y = forward(x[..., top:bottom, left:right])
-            scale = y.shape[-1] // (right - left)
-            if total is None:
-                total = y.new_zeros(*y.shape[:-2], h * scale, w * scale)
-                weights = y.new_zeros(h * scale, w * scale)
-            mask = _ramp(top, bottom, h, overlap, scale, y)[:, None] * _ramp(left, right, w, overlap, scale, y)
-            area = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
-            total[area] += y * mask
-            weights[area[1:]] += mask
+    tiles = list(itertools.product(spans(h, tile, overlap), spans(w, tile, overlap)))
+    watch = watch or (lambda done, of: None)
+    watch(0, len(tiles))
+    for number, ((top, bottom), (left, right)) in enumerate(tiles, 1):
+        y = forward(x[..., top:bottom, left:right])
+        scale = y.shape[-1] // (right - left)
+        if total is None:
+            total = y.new_zeros(*y.shape[:-2], h * scale, w * scale)
+            weights = y.new_zeros(h * scale, w * scale)
+        mask = _ramp(top, bottom, h, overlap, scale, y)[:, None] * _ramp(left, right, w, overlap, scale, y)
+        area = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
+        total[area] += y * mask
+        weights[area[1:]] += mask
+        watch(number, len(tiles))
     return total / weights
 
 

@@ -9,7 +9,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _ORIENTATION, _EXIF, _GPS, _INTEROPERABILITY, _SUB_IFDS, _PHOTOMETRIC = 274, 34665, 34853, 40965, 330, 262
 _TREE = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}  # the directories within directories
 _WIDTHS, _HEIGHTS = (256, 40962), (257, 40963)  # of the image, and of the EXIF data
-_OF_THE_FILE = {254, 282, 283, 296, 531, _ORIENTATION, _EXIF, *_WIDTHS, *_HEIGHTS}
+_OF_THE_FILE = {254, 282, 283, 296, 305, 531, _ORIENTATION, _EXIF, *_WIDTHS, *_HEIGHTS}
 _OF_THE_VERSION = {36864, 37121, 40960, 40961}  # what writers put there of themselves
 _MARKER = b'Exif\0\0'
 

@@ -16,6 +16,7 @@ _STRUCTURE = {
     *range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, 320, 321, *range(322, 326), 330, 332,
     338, 339, 340, 341, 342, 347, *range(512, 522), *range(529, 533), 559, 37724, 50838, 50839, *range(50706, 51200)
 }
+_DESCRIPTION, _OF_PROGRAMS = 270, (b'{"shape"', b'ImageJ=')  # of how pixels are laid out, not of the photo
 _XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
 _OF_THEIR_OWN = {_XMP, _IPTC, _PHOTOSHOP, _ICC}
 _REDUCED, _MASK = 1, 4  # kinds of pages that are no pictures
@@ -158,6 +159,9 @@ def _metadata(data: bytes, page: Any) -> Metadata:
     if not resources.iptc(photoshop):
         photoshop += resources.of_iptc(raw.get(_IPTC, b''))
     tree = {tag: entry for tag, entry in exif.read_tree(data, page.offset).items() if tag not in _STRUCTURE | _OF_THEIR_OWN}
+    described = tree.get(_DESCRIPTION)
+    if described is not None and bytes(described.value).startswith(_OF_PROGRAMS):
+        del tree[_DESCRIPTION]
     unit = page.tags.valueof(296, default=2)
     across, down = (_ratio(page.tags.valueof(tag)) * _INCHES.get(unit, 1) for tag in (282, 283))
     resolution = (across, down) if unit != 1 and across > 1 and down > 1 else None
