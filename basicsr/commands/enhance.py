@@ -23,7 +23,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--recursive', action='store_true', help='look into subfolders, which OUT then has as well')
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--overwrite', action='store_true', help='replace output files that exist')
-    existing.add_argument('--skip_existing', action='store_true', help='leave output files that exist, and do the others')
+    existing.add_argument('--skip_existing', action='store_true',
+                          help='leave output files that exist, and do the others')
     parser.add_argument('--weights', metavar='FILE',
                         help=f'.pth or .safetensors, {OTHER_WEIGHTS}; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')

@@ -38,7 +38,8 @@ def photo_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
     return restorer
 
 
-def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Callable[[bytes], Any] | None = None) -> list[str]:
+def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job],
+                  write_out: Callable[[bytes], Any] | None = None) -> list[str]:
     """Enhance all, one after the other. Returns a sentence for each that failed; a failure does not stop the others.
 
     `write_out`: takes the file of the job that has no target.
@@ -56,7 +57,8 @@ def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Calla
             except MemoryError:
                 failed.append(f"there is not enough memory for '{job.source.path}'")
             except KeyboardInterrupt:
-                get_root_logger().warning(f'stopped after {number - len(failed)} of {len(jobs)} images; --skip_existing goes on')
+                get_root_logger().warning(
+                    f'stopped after {number - len(failed)} of {len(jobs)} images; --skip_existing goes on')
                 raise
             progress.file_done()
     return failed
@@ -92,7 +94,8 @@ def _colour_remarks(photo: Photo) -> list[str]:
     return [f'is odd: {remark}'] if remark else []
 
 
-def restore_photo(restore: Restore, photo: Photo, watch: Callable[[np.ndarray, np.ndarray], None] | None = None) -> Photo:
+def restore_photo(restore: Restore, photo: Photo,
+                  watch: Callable[[np.ndarray, np.ndarray], None] | None = None) -> Photo:
     """Every page and frame through the network; all else stays as it is.
 
     Args:
@@ -101,7 +104,7 @@ def restore_photo(restore: Restore, photo: Photo, watch: Callable[[np.ndarray, n
     Raises:
         UserError: where the network's answer is not finite.
     """
-    frames = []
+    frames: list[Frame] = []
     for frame in photo.frames:
         frames.append(_restore(restore, frame, watch if not frames else None))
     grey = frames[0].grey and not photo.frames[0].grey
@@ -130,7 +133,7 @@ def _restore(restore: Restore, frame: Frame, watch: Callable[[np.ndarray, np.nda
     alpha = frame.alpha
     if alpha is not None:
         alpha = from_float(enlarged(to_float(alpha)[..., None], result)[..., 0], alpha.dtype)
-    meta = frame.meta.of_new_pixels(*pixels.shape[:2], False)
+    meta = frame.meta.of_new_pixels(pixels, False)
     return Frame(np.ascontiguousarray(pixels), alpha, frame.duration, meta)
 
 

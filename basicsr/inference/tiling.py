@@ -11,7 +11,8 @@ from torch import Tensor
 Watch = Callable[[int, int], None]  # tiles that are done, and how many there are
 
 
-def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, watch: Watch | None = None) -> Tensor:
+def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int,
+              watch: Watch | None = None) -> Tensor:
     """Apply `forward` to tiles of (1, C, H, W) and put the results together.
 
     Args:

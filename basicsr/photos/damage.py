@@ -34,13 +34,16 @@ def check_zeros(data: bytes, row: formats.Format, pixels: int, name: str) -> Non
         at = body.find(bytes(least + 1))
         zeros = len(body) - at - len(body[at:].lstrip(b'\0')) if at >= 0 else 0
     if zeros:
-        note(f"'{name}' holds {zeros} zero bytes in a row amid its pixels, so a part of the picture may be wrong", doubtful=True)
+        note(f"'{name}' holds {zeros} zero bytes in a row amid its pixels, so a part of the picture may be wrong",
+             doubtful=True)
 
 
 def _check_tiff(data: bytes, name: str) -> None:
-    pages = tiff.directories(data)
-    if not pages:
-        raise UserError(f"'{name}' is cut off: its first page is missing (an incomplete download or copy?)")
+    pages, ended = tiff.chain(data)
+    if not ended:
+        raise UserError(
+            f"'{name}' is cut off: its {'next' if pages else 'first'} page is missing (an incomplete download or copy?)"
+        )
     for page in pages:
         if not tiff.complete(page, len(data)):
             raise UserError(f"'{name}' is cut off: the end of the image is missing (an incomplete download or copy?)")
@@ -52,13 +55,17 @@ def _listen(data: bytes, row: formats.Format, name: str) -> None:
     """Decode once more, by OpenCV, whose libraries say on stderr what they do not tell programs."""
     import cv2
 
-    from basicsr.utils.decoder import decode
+    from basicsr.utils.decoder import decode, decode_pages
     try:
-        img, messages = decode(data, cv2.IMREAD_UNCHANGED)
+        if row is formats.TIFF:
+            pages, messages = decode_pages(data, cv2.IMREAD_UNCHANGED)
+            readable = len(pages) == len(
+                tiff.directories(data))  # else OpenCV may say anything of what it does not know
+        else:
+            readable, messages = True, decode(data, cv2.IMREAD_UNCHANGED)[1]
     except cv2.error:
         return  # too large for OpenCV alone
-    # of a TIFF that OpenCV cannot read at all it may say anything
-    if messages.damage and (img is not None or row is not formats.TIFF):
+    if messages.damage and readable:
         raise UserError(f"'{name}' is damaged inside: {messages.damage}")
     if messages.doubt:
         note(f"'{name}': the decoder says: {messages.doubt}, so a part of the picture may be wrong", doubtful=True)

@@ -5,9 +5,10 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # by type
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8,
+          18: 8}  # by type
 _ORIENTATION, _EXIF, _GPS, _INTEROPERABILITY, _SUB_IFDS, _PHOTOMETRIC = 274, 34665, 34853, 40965, 330, 262
-_TREE = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}  # the directories within directories
+_TREE: dict[int, Any] = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}  # the directories within directories
 _WIDTHS, _HEIGHTS = (256, 40962), (257, 40963)  # of the image, and of the EXIF data
 _OF_THE_FILE = {254, 282, 283, 296, 305, 531, _ORIENTATION, _EXIF, *_WIDTHS, *_HEIGHTS}
 _OF_THE_VERSION = {36864, 37121, 40960, 40961}  # what writers put there of themselves
@@ -15,10 +16,10 @@ _MARKER = b'Exif\0\0'
 
 
 class Entry(NamedTuple):
-    """A tag's type, its number of values, and these as bytes in the order of the file, or another directory."""
+    """A tag's type, its number of values, and these as bytes in the order of the file, or another `Ifd`."""
     kind: int
-    count: int
-    value: bytes | dict[int, Any]
+    values: int
+    content: Any
 
 
 Ifd = dict[int, Entry]
@@ -85,8 +86,10 @@ def renewed(data: bytes, height: int, width: int) -> bytes:
     if not order or is_big(data):
         return data
     new, first = bytearray(data), _start(data, order)
-    places = [first, *(_numbers(data, order, kind, count, place)[0]
-                       for tag, kind, count, place in _entries(data, order, first) if tag == _EXIF and kind in (4, 13))]
+    places = [
+        first, *(_numbers(data, order, kind, count, place)[0]
+                 for tag, kind, count, place in _entries(data, order, first) if tag == _EXIF and kind in (4, 13))
+    ]
     for at in places:
         for tag, kind, count, place in _entries(data, order, at):
             value = 1 if tag == _ORIENTATION else height if tag in _HEIGHTS else width if tag in _WIDTHS else 0
@@ -162,8 +165,8 @@ def pack(ifd: Ifd, order: str, at: int, following: int = 0) -> bytes:
 def says_something(data: bytes) -> bool:
     """Whether EXIF data say more than how the file itself is made."""
     tree = read_tree(data)
-    inside = tree[_EXIF].value if _EXIF in tree else {}
-    return bool(tree.keys() - _OF_THE_FILE) or bool(dict(inside).keys() - _OF_THE_FILE - _OF_THE_VERSION)
+    inside: Ifd = tree[_EXIF].content if _EXIF in tree else {}
+    return bool(tree.keys() - _OF_THE_FILE) or bool(inside.keys() - _OF_THE_FILE - _OF_THE_VERSION)
 
 
 def photometrics(data: bytes) -> Iterator[int]:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from basicsr.photos import exif
 from basicsr.utils.errors import UserError, nearest
 
-_RAW = ('.dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .raf .rw2 .orf .pef .srw .x3f .3fr .fff .iiq .erf .kdc .dcr .mrw .rwl .mos'
-        ' .mef .raw')
+_RAW = (
+    '.dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .raf .rw2 .orf .pef .srw .x3f .3fr .fff .iiq .erf .kdc .dcr .mrw .rwl .mos'
+    ' .mef .raw')
 _DATA = ('profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'text')  # what a photo has beside its pixels, in this order
 
 
@@ -39,19 +40,21 @@ def _row(name: str, suffixes: str, bits: int, holds: str, reading: str, writing:
 
 JPEG = _row('JPEG', '.jpg .jpeg .jfif .jpe', 8, 'grey profile EXIF XMP IPTC resolution text', 'grey, RGB, CMYK',
             'with the tables and the subsampling of a JPEG input, else quality 95, 4:4:4')
-PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP resolution text', '1 to 16 bits, palettes, animations',
-           'lossless')
-WEBP = _row('WebP', '.webp', 8, 'alpha frames profile EXIF XMP', 'animations', 'lossy or lossless as the input, quality 90')
+PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP resolution text',
+           '1 to 16 bits, palettes, animations', 'lossless')
+WEBP = _row('WebP', '.webp', 8, 'alpha frames profile EXIF XMP', 'animations',
+            'lossy or lossless as the input, quality 90')
 TIFF = _row('TIFF', '.tif .tiff', 32, 'grey alpha pages profile EXIF XMP IPTC resolution',
-            '1 to 32 bits, float, planes, tiles, pages, palettes, CMYK, Lab', 'with the compression and the layout of a TIFF input')
+            '1 to 32 bits, float, planes, tiles, pages, palettes, CMYK, Lab',
+            'with the compression and the layout of a TIFF input')
 BMP = _row('BMP', '.bmp .dib', 8, 'grey resolution', 'palettes', 'lossless')
 GIF = _row('GIF', '.gif', 8, 'grey alpha frames text', 'animations', 'with 256 colours')
 NETPBM = _row('PPM', '.ppm .pgm .pnm', 16, 'grey', 'P1 to P6', 'binary; `.pgm` for grey photos alone')
 JPEG_2000 = _row('JPEG 2000', '.jp2', 16, 'grey alpha profile EXIF XMP', '1 to 16 bits', 'lossless')
 CODESTREAM = _row('JPEG 2000 codestream', '.j2k .j2c', 16, 'grey alpha', '1 to 16 bits', 'lossless')
 AVIF = _row('AVIF', '.avif', 12, 'alpha frames profile EXIF XMP', '8 to 12 bits, animations', 'quality 90')
-HEIC = _row('HEIC', '.heic .heif .hif', 12, 'alpha pages profile EXIF XMP', '8 to 12 bits, several images', 'quality 90', 'heic',
-            'pillow_heif')
+HEIC = _row('HEIC', '.heic .heif .hif', 12, 'alpha pages profile EXIF XMP', '8 to 12 bits, several images',
+            'quality 90', 'heic', 'pillow_heif')
 RAW = _row('camera RAW', _RAW, 16, '', "the camera's white balance and black level", '', 'raw', 'rawpy')
 
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP, GIF, NETPBM, JPEG_2000, CODESTREAM, AVIF, HEIC, RAW)
@@ -131,6 +134,7 @@ def markdown() -> str:
         more = f' and {len(row.suffixes) - 4} more' if len(row.suffixes) > 4 else ''
         needed = f'; needs the extra `{row.extra}`' if row.extra else ''
         kept = ', '.join(name for name in ('alpha', 'pages', 'frames', *_DATA) if name in row.holds)
-        lines.append(f"| {row.name} | {names}{more} | {row.reading}{needed} | {row.writing or 'no; as .png'} | {row.bits} |"
-                     f" {kept or 'pixels alone'} |")
+        lines.append(
+            f"| {row.name} | {names}{more} | {row.reading}{needed} | {row.writing or 'no; as .png'} | {row.bits} |"
+            f" {kept or 'pixels alone'} |")
     return '\n'.join(lines)

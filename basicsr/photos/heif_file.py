@@ -26,7 +26,7 @@ def read_heic(data: bytes, name: str) -> Photo:
         frames = [_heic_frame(image) for image in images]
     except (OSError, ValueError, EOFError, RuntimeError, SyntaxError) as error:
         raise UserError(f"'{name}' cannot be decoded, it is damaged or not of this format: {error}") from error
-    info = images[0].info
+    info: dict[str, Any] = dict(images[0].info)
     remarks = ['has a depth map, which is lost'] if info.get('depth_images') else []
     if not info.get('icc_profile') and (info.get('nclx_profile') or {}).get('transfer_characteristics') in _HDR:
         remarks.append('is of the colours of HDR screens, which are taken as sRGB')
@@ -41,10 +41,11 @@ def _heic_frame(image: Any) -> Frame:
     pixels = array if alpha is None else array[..., :-1]
     if alpha is not None and image.premultiplied_alpha:
         peak = np.iinfo(array.dtype).max
-        pixels = (pixels.astype(np.float32) * peak / np.maximum(alpha, 1)[..., None]).clip(0, peak).round().astype(array.dtype)
+        pixels = (pixels.astype(np.float32) * peak / np.maximum(alpha, 1)[..., None]).clip(0, peak).round().astype(
+            array.dtype)
     info = image.info
-    meta = Metadata(exif=exif.unmarked(info.get('exif') or b''), xmp=info.get('xmp') or b'',
-                    icc=info.get('icc_profile') or b'').of_new_pixels(*pixels.shape[:2], True)
+    meta = Metadata(exif=exif.unmarked(info.get('exif') or b''), xmp=info.get('xmp') or b'', icc=info.get('icc_profile')
+                    or b'').of_new_pixels(pixels, True)
     return Frame(pixels, alpha, meta=meta)
 
 
@@ -59,7 +60,9 @@ def write_heic(photo: Photo, name: str) -> bytes:
         mode = ('RGBA' if array.shape[2] == 4 else 'RGB') + (';16' if deep else '')
         image = file.add_frombytes(mode, (array.shape[1], array.shape[0]), array.tobytes())
         meta = frame.meta
-        image.info |= {key: value for key, value in (('exif', meta.exif), ('xmp', meta.xmp), ('icc_profile', meta.icc)) if value}
+        image.info |= {
+            key: value for key, value in (('exif', meta.exif), ('xmp', meta.xmp), ('icc_profile', meta.icc)) if value
+        }
         if meta.icc:
             image.info['icc_profile_type'] = 'prof'
     chroma = (444, 422, 420)[max(photo.encoding.sampling, 0)] if photo.format == 'HEIC' else 444
@@ -111,12 +114,13 @@ def write_avif(photo: Photo, name: str) -> bytes:
     array = np.rint(array.astype(np.float32) * (((1 << bits) - 1) / 65535)).astype(np.uint16)
     array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
     meta = first.meta
-    said = [(kind, np.frombuffer(value, np.uint8)) for kind, value in
-            ((cv2.IMAGE_METADATA_EXIF, meta.exif), (cv2.IMAGE_METADATA_XMP, meta.xmp), (cv2.IMAGE_METADATA_ICCP, meta.icc))
-            if value]
+    said = [(kind, np.frombuffer(value, np.uint8))
+            for kind, value in ((cv2.IMAGE_METADATA_EXIF, meta.exif), (cv2.IMAGE_METADATA_XMP, meta.xmp),
+                                (cv2.IMAGE_METADATA_ICCP, meta.icc)) if value]
     options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, _QUALITY]
     try:
-        _, data = cv2.imencodeWithMetadata('.avif', array, [kind for kind, _ in said], [value for _, value in said], options)
+        _, data = cv2.imencodeWithMetadata('.avif', array, [kind for kind, _ in said], [value for _, value in said],
+                                           options)
     except cv2.error as error:
         raise UserError(f"cannot write '{name}': the encoder says: {error.err}") from error
     return data.tobytes()
@@ -126,5 +130,3 @@ def writes_deep_avif() -> bool:
     """Whether the OpenCV that is installed does."""
     import cv2
     return hasattr(cv2, 'imencodeWithMetadata') and cv2.haveImageWriter('.avif')
-
-

@@ -60,7 +60,8 @@ def _metadata(data: bytes) -> Metadata:
         elif kind == b'uuid' and body.startswith(_EXIF):
             camera = exif.unmarked(body[len(_EXIF):])
         elif kind == b'jp2h':
-            icc = next((part[3:] for inner, part in boxes(body) if inner == b'colr' and part[:1] in (b'\2', b'\3')), icc)
+            icc = next((part[3:] for inner, part in boxes(body) if inner == b'colr' and part[:1] in (b'\2', b'\3')),
+                       icc)
     return Metadata(exif=camera, xmp=packet, icc=icc)
 
 
@@ -78,8 +79,9 @@ def write(photo: Photo, name: str) -> bytes:
     lossy = photo.format == 'JPEG 2000' and not photo.encoding.lossless
     bare = Path(name).suffix.lower() in formats.CODESTREAM.suffixes
     try:
-        data = bytes(imagecodecs.jpeg2k_encode(array, level=_LOSSY if lossy else 0, reversible=not lossy,
-                                               codecformat='j2k' if bare else 'jp2'))
+        data = bytes(
+            imagecodecs.jpeg2k_encode(array, level=_LOSSY if lossy else 0, reversible=not lossy,
+                                      codecformat='j2k' if bare else 'jp2'))
     except imagecodecs.Jpeg2kError as error:
         raise UserError(f"cannot write '{name}': the encoder says: {error}") from error
     return data if bare else _with(data, frame.meta)
@@ -90,7 +92,8 @@ def _with(data: bytes, meta: Metadata) -> bytes:
     out = []
     for kind, body in boxes(data):
         if kind == b'jp2h' and meta.icc:
-            body = b''.join(_box(inner, b'\2\0\0' + meta.icc if inner == b'colr' else part) for inner, part in boxes(body))
+            body = b''.join(
+                _box(inner, b'\2\0\0' + meta.icc if inner == b'colr' else part) for inner, part in boxes(body))
         if kind == b'jp2c':
             out += [_box(b'uuid', mark + said) for mark, said in ((_EXIF, meta.exif), (_XMP, meta.xmp)) if said]
         out.append(_box(kind, body))

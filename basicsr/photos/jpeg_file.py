@@ -34,8 +34,9 @@ def read(data: bytes, name: str) -> Photo:
 
 def _metadata(image: Any) -> Metadata:
     meta = pillow.metadata_of(image)
-    parts = b''.join(body.removeprefix(_PHOTOSHOP) for kind, body in image.applist
-                     if kind == 'APP13' and body.startswith(_PHOTOSHOP))
+    parts = b''.join(
+        body.removeprefix(_PHOTOSHOP) for kind, body in image.applist
+        if kind == 'APP13' and body.startswith(_PHOTOSHOP))
     # Pillow takes the numbers of EXIF data where the file has none of its own
     return Metadata(meta.exif, meta.xmp, meta.icc, parts, meta.resolution, meta.text)
 
@@ -59,8 +60,10 @@ def write(photo: Photo, name: str) -> bytes:
     if photo.format == 'JPEG' and source.tables:
         # Pillow takes no tables by a quality, and no subsampling that it cannot name
         count = 1 if image.mode == 'L' else len(source.tables)
-        options = {'qtables': [table for _, table in sorted(source.tables.items())][:count],
-                   'subsampling': max(source.sampling, 0), 'progressive': source.progressive}
+        options = {
+            'qtables': [table for _, table in sorted(source.tables.items())][:count],
+            'subsampling': max(source.sampling, 0), 'progressive': source.progressive
+        }
     options |= {key: value for key, value in (('icc_profile', meta.icc), ('dpi', _density(meta))) if value}
     if meta.exif and len(meta.exif) <= EXIF_LIMIT:
         options['exif'] = b'Exif\0\0' + meta.exif
@@ -85,5 +88,3 @@ def _app13(resources: bytes) -> bytes:
     step = _SEGMENT - len(_PHOTOSHOP)
     parts = (_PHOTOSHOP + resources[at:at + step] for at in range(0, len(resources), step))
     return b''.join(b'\xff\xed' + (len(part) + 2).to_bytes(2, 'big') + part for part in parts)
-
-

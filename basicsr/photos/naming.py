@@ -38,7 +38,8 @@ class Jobs(NamedTuple):
     there: int = 0
 
 
-def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = False, skip_existing: bool = False) -> Jobs:
+def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = False,
+         skip_existing: bool = False) -> Jobs:
     """The jobs of these inputs, whose results go into the file or folder `output`.
 
     Raises:
@@ -84,7 +85,8 @@ def _jobs(inputs: Inputs, output: str, sheet: bool) -> list[Job]:
         what = f"'{sources[0].path.parent}' is a folder" if inputs.folders else f'there are {len(sources)} inputs'
         raise UserError(f"{what}, so -o must name a folder, not the file '{target}'")
     if target.exists() and not target.is_dir():
-        raise UserError(f"-o '{target}' is a file; name a folder, or a file of a known type: {', '.join(formats.WRITTEN)}")
+        raise UserError(
+            f"-o '{target}' is a file; name a folder, or a file of a known type: {', '.join(formats.WRITTEN)}")
     return _in_folder(sources, target, sheet)
 
 
@@ -126,8 +128,9 @@ def _check_clashes(jobs: Sequence[Job]) -> None:
         for path in _written(job):
             other = taken.setdefault(os.path.abspath(path).casefold(), job)
             if other is not job:
-                raise UserError(f"'{other.source.path}' and '{job.source.path}' would both be written to '{path}'; name the folder"
-                                ' above them with --recursive, or enhance one after the other')
+                raise UserError(
+                    f"'{other.source.path}' and '{job.source.path}' would both be written to '{path}'; name the folder"
+                    ' above them with --recursive, or enhance one after the other')
 
 
 def _check_inputs_stay(jobs: Sequence[Job]) -> None:

@@ -28,7 +28,8 @@ def read(data: bytes, name: str) -> Photo:
     if not 0 < largest < 1 << 16:
         raise UserError(f"'{name}' is damaged: its largest value is {largest}, not from 1 to 65535")
     count = height * width * channels
-    values = _text(data[end:], kind, count) if kind < 4 else _binary(data[end + 1:], kind, height, width, channels, largest)
+    values = _text(data[end:], kind, count) if kind < 4 else _binary(data[end +
+                                                                          1:], kind, height, width, channels, largest)
     if len(values) < count:
         raise UserError(f"'{name}' is cut off: {len(values)} of {count} values are there")
     img = values[:count].reshape(height, width, channels)

@@ -29,17 +29,14 @@ class Metadata:
     def held(self) -> dict[str, bool]:
         """Which there are, by the names of the table of formats."""
         return {
-            'profile': bool(self.icc),
-            'EXIF': bool(self.exif) and exif.says_something(self.exif),
-            'XMP': bool(self.xmp),
-            'IPTC': bool(resources.iptc(self.resources)),
-            'resolution': self.resolution is not None,
-            'text': bool(self.text)
+            'profile': bool(self.icc), 'EXIF': bool(self.exif) and exif.says_something(self.exif),
+            'XMP': bool(self.xmp), 'IPTC': bool(resources.iptc(self.resources)), 'resolution': self.resolution
+            is not None, 'text': bool(self.text)
         }
 
-    def of_new_pixels(self, height: int, width: int, turned: bool) -> Metadata:
-        """The same for pixels that stand upright and are others: without thumbnails, which show the earlier ones."""
-        return replace(self, exif=exif.renewed(self.exif, height, width), xmp=xmp.renewed(self.xmp, turned),
+    def of_new_pixels(self, pixels: np.ndarray, turned: bool) -> Metadata:
+        """The same for other pixels (H, W, C): without thumbnails, which show the earlier ones. `turned`: upright by now."""
+        return replace(self, exif=exif.renewed(self.exif, *pixels.shape[:2]), xmp=xmp.renewed(self.xmp, turned),
                        resources=resources.without_thumbnails(self.resources))
 
 

@@ -17,7 +17,8 @@ from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
 from basicsr.utils.image_header import webp_chunks
 
-_FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, TypeError, struct.error, zlib.error)
+_FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, TypeError, struct.error,
+             zlib.error)
 _LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
 
 
@@ -53,8 +54,9 @@ def check_size(name: str, height: int, width: int) -> None:
 
 def too_large(name: str, size: str = '') -> UserError:
     from PIL import Image
-    return UserError(f"'{name}' says that it has {size}more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} that are read,"
-                     ' as files that are to exhaust the memory do')
+    return UserError(
+        f"'{name}' says that it has {size}more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} that are read,"
+        ' as files that are to exhaust the memory do')
 
 
 def pixels_of(image: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -83,8 +85,8 @@ def metadata_of(image: Any) -> Metadata:
     if comment:
         text.append(('Comment', comment.decode('utf-8', 'replace') if isinstance(comment, bytes) else str(comment)))
     return Metadata(exif=exif.unmarked(info.get('exif') or _raw_profile(info)),
-                    xmp=packet.encode() if isinstance(packet, str) else bytes(packet), icc=info.get('icc_profile') or b'',
-                    resolution=_resolution(density), text=tuple(text))
+                    xmp=packet.encode() if isinstance(packet, str) else bytes(packet), icc=info.get('icc_profile')
+                    or b'', resolution=_resolution(density), text=tuple(text))
 
 
 def _resolution(density: Any) -> tuple[float, float] | None:
@@ -113,7 +115,7 @@ def with_meta(frame: Frame, meta: Metadata) -> Frame:
     pixels, alpha = (None if part is None else np.ascontiguousarray(upright(part, turned))
                      for part in (frame.pixels, frame.alpha))
     assert pixels is not None
-    new = meta.of_new_pixels(*pixels.shape[:2], turned > 1)
+    new = meta.of_new_pixels(pixels, turned > 1)
     return Frame(pixels, alpha, frame.duration, new)
 
 
@@ -134,8 +136,8 @@ def read(data: bytes, name: str, kind: str, *formats: str) -> Photo:
         if xmp.has_gain_map(meta.xmp):
             remarks.append('has a gain map for bright screens, which is lost')
         loop = image.info.get('loop')
-    return Photo(kind, [with_meta(frame, meta) for frame in frames], Encoding(lossless=_is_lossless(data), loop=loop), animated,
-                 remarks)
+    return Photo(kind, [with_meta(frame, meta) for frame in frames], Encoding(lossless=_is_lossless(data), loop=loop),
+                 animated, remarks)
 
 
 def _is_lossless(data: bytes) -> bool:
@@ -197,7 +199,8 @@ def write_bmp(photo: Photo, name: str) -> bytes:
 
 
 def write_gif(photo: Photo, name: str) -> bytes:
-    comment = {'comment': text.encode()[:255] for key, text in photo.meta.text if key == 'Comment'}
+    said = next((text for key, text in photo.meta.text if key == 'Comment'), '')
+    comment = {'comment': said.encode()[:255]} if said else {}
     images = []
     for frame in photo.frames:
         if frame.alpha is not None:  # there is only clear and opaque
@@ -207,4 +210,5 @@ def write_gif(photo: Photo, name: str) -> bytes:
     played = timing(photo)
     if photo.encoding.loop is None:
         played.pop('loop', None)
-    return encoded(images, 'GIF', name, **comment, **played, **({'disposal': 2} if played and photo.frames[0].alpha is not None else {}))
+    return encoded(images, 'GIF', name, **comment, **played,
+                   **({'disposal': 2} if played and photo.frames[0].alpha is not None else {}))

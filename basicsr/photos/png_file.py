@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from basicsr.photos import pillow_file as pillow
-from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, in_bits, stacked
+from basicsr.photos.photo import Frame, Metadata, Photo, in_bits, stacked
 
 _HEADER = 33  # bytes: signature and IHDR
 _OF_COLOURS = (b'cICP', b'sRGB', b'gAMA', b'cHRM')  # what says of which colours the pixels are, without a profile
@@ -70,8 +70,11 @@ def write(photo: Photo, name: str) -> bytes:
         data = pillow.encoded([pillow.image_of(first)], 'PNG', name)
     else:
         import imagecodecs
-        data = bytes(imagecodecs.png_encode(np.ascontiguousarray(np.squeeze(in_bits(stacked(first), 16), axis=2) if first.
-                                                                 grey and first.alpha is None else in_bits(stacked(first), 16))))
+        data = bytes(
+            imagecodecs.png_encode(
+                np.ascontiguousarray(
+                    np.squeeze(in_bits(stacked(first), 16), axis=2
+                               ) if first.grey and first.alpha is None else in_bits(stacked(first), 16))))
     own = photo.encoding.chunks if photo.format == 'PNG' else ()
     return data[:_HEADER] + b''.join(_chunk(*one) for one in [*own, *_of(photo.meta)]) + data[_HEADER:]
 

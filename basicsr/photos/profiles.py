@@ -15,7 +15,8 @@ _LUMA = np.array((.299, .587, .114), np.float32)
 _CHANNELS = {b'RGB ': 3, b'GRAY': 1, b'CMYK': 4}
 _NAMES = {3: 'rgb', 1: 'gray', 4: 'cmyk'}
 # D50, as TIFF has it, to the primaries of sRGB
-_FROM_XYZ = np.array(((3.1338561, -1.6168667, -.4906146), (-.9787684, 1.9161415, .0334540), (.0719453, -.2289914, 1.4052427)))
+_FROM_XYZ = np.array(
+    ((3.1338561, -1.6168667, -.4906146), (-.9787684, 1.9161415, .0334540), (.0719453, -.2289914, 1.4052427)))
 _D50 = np.array((.96422, 1, .82521))
 
 
@@ -95,7 +96,8 @@ def _transform(img: np.ndarray, source: bytes, target: bytes, channels: int, out
     import imagecodecs
     array = np.ascontiguousarray(img[..., 0] if channels == 1 else img)
     done: Any = imagecodecs.cms_transform(array, source, target, colorspace=_NAMES[channels], outcolorspace=_NAMES[out],
-                                          planar=False, outplanar=False, outdtype=np.float32, intent=_RELATIVE, flags=flags)
+                                          planar=False, outplanar=False, outdtype=np.float32, intent=_RELATIVE,
+                                          flags=flags)
     return done[..., None] if out == 1 else done
 
 

@@ -13,8 +13,8 @@ from basicsr.utils.errors import UserError
 _SRGB = (2.4, 12.92)  # its curve, as LibRaw wants it: power, and slope near black
 # what a TIFF directory says of the photo, not of the sensor's pixels
 _DESCRIPTIONS = {
-    270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, 34665, 34853, 36867, 40091, 40092, 40093, 40094,
-    40095
+    270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, 34665, 34853, 36867, 40091, 40092, 40093,
+    40094, 40095
 }
 
 
@@ -28,11 +28,12 @@ def read(data: bytes, name: str) -> Photo:
                                      output_color=rawpy.ColorSpace.sRGB)
     except rawpy.LibRawError as error:
         said = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error
-        raise UserError(f"'{name}' cannot be developed: {said} (a damaged file, or a camera that LibRaw does not know)") from error
+        raise UserError(
+            f"'{name}' cannot be developed: {said} (a damaged file, or a camera that LibRaw does not know)") from error
     pixels = np.ascontiguousarray(pixels)  # upright by LibRaw
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    return Photo('camera RAW', [Frame(pixels, meta=meta.of_new_pixels(*pixels.shape[:2], True))], Encoding(bits=16))
+    return Photo('camera RAW', [Frame(pixels, meta=meta.of_new_pixels(pixels, True))], Encoding(bits=16))
 
 
 def _exif(data: bytes) -> bytes:

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr.photos import (damage, formats, heif_file, jpeg_2000_file, jpeg_file, netpbm_file, pillow_file, png_file,
-                            raw_file, tiff_file)
+from basicsr.photos import (
+    damage,
+    formats,
+    heif_file,
+    jpeg_2000_file,
+    jpeg_file,
+    netpbm_file,
+    pillow_file,
+    png_file,
+    raw_file,
+    tiff_file,
+)
 from basicsr.photos.photo import Photo
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import read_bytes

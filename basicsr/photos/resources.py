@@ -35,4 +35,5 @@ def iptc(data: bytes) -> bytes:
 
 def of_iptc(records: bytes) -> bytes:
     """Resources that hold these records alone."""
-    return _SIGNATURE + struct.pack('>HHI', _IPTC, 0, len(records)) + records + bytes(len(records) % 2) if records else b''
+    return _SIGNATURE + struct.pack('>HHI', _IPTC, 0, len(records)) + records + bytes(len(records) %
+                                                                                      2) if records else b''

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from basicsr.utils.errors import UserError
 
 # tags that say how pixels are stored, which a new file says of itself, and those that hold other pictures
 _STRUCTURE = {
-    *range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, 320, 321, *range(322, 326), 330, 332,
-    338, 339, 340, 341, 342, 347, *range(512, 522), *range(529, 533), 559, 37724, 50838, 50839, *range(50706, 51200)
+    *range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, 320, 321, *range(322, 326),
+    330, 332, 338, 339, 340, 341, 342, 347, *range(512, 522), *range(529, 533), 559, 37724, 50838, 50839,
+    *range(50706, 51200)
 }
 _DESCRIPTION, _OF_PROGRAMS = 270, (b'{"shape"', b'ImageJ=')  # of how pixels are laid out, not of the photo
 _XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
@@ -27,6 +29,7 @@ _INCHES = {3: 2.54}  # a centimetre's number to an inch's
 
 def read(data: bytes, name: str) -> Photo:
     import tifffile
+    logging.getLogger('tifffile').addHandler(logging.NullHandler())  # what it doubts is found, or of no pixel
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             pages = [page for page in map(_whole, file.pages) if not page.subfiletype & (_REDUCED | _MASK)]
@@ -36,7 +39,8 @@ def read(data: bytes, name: str) -> Photo:
             if not read_pages:
                 raise UserError(f"'{name}' is damaged: it holds no picture")
             encoding = _encoding(pages[0])
-    except (tifffile.TiffFileError, ValueError, RuntimeError, IndexError, KeyError, TypeError, OSError, ArithmeticError) as error:
+    except (tifffile.TiffFileError, ValueError, RuntimeError, IndexError, KeyError, TypeError, OSError,
+            ArithmeticError) as error:
         raise UserError(f"'{name}' is damaged, or of a kind that cannot be read: {error}") from error
     remarks = list(dict.fromkeys(remark for _, found in read_pages for remark in found))
     return Photo('TIFF', [frame for frame, _ in read_pages], encoding, remarks=remarks)
@@ -50,9 +54,10 @@ def _whole(page: Any) -> Any:
 def _encoding(page: Any) -> Encoding:
     floating = page.sampleformat == 3
     return Encoding(bits=32 if floating and page.bitspersample > 16 else 16 if floating else page.bitspersample,
-                    compression=page.compression.name.lower(), planar=page.planarconfig == 2 and page.samplesperpixel > 1,
-                    tile=(page.tilelength, page.tilewidth) if page.is_tiled else None,
-                    premultiplied=tuple(page.extrasamples)[:1] == (_PREMULTIPLIED, ), sample='float' if floating else 'uint')
+                    compression=page.compression.name.lower(), planar=page.planarconfig == 2
+                    and page.samplesperpixel > 1, tile=(page.tilelength, page.tilewidth) if page.is_tiled else None,
+                    premultiplied=tuple(page.extrasamples)[:1] == (_PREMULTIPLIED, ),
+                    sample='float' if floating else 'uint')
 
 
 def _read_page(data: bytes, page: Any, number: int, name: str) -> tuple[Frame, list[str]]:
@@ -85,8 +90,9 @@ def _read_page(data: bytes, page: Any, number: int, name: str) -> tuple[Frame, l
         img, meta, remark = profiles.without_inks(img, meta)
         remarks.append(remark)
     turned = int(page.tags.valueof(274, default=1) or 1)
-    img, clear = (None if part is None else np.ascontiguousarray(upright(part, turned)) for part in (img, alpha))
-    return Frame(img, clear, meta=meta.of_new_pixels(*img.shape[:2], turned > 1)), remarks
+    img = np.ascontiguousarray(upright(img, turned))
+    alpha = None if alpha is None else np.ascontiguousarray(upright(alpha, turned))
+    return Frame(img, alpha, meta=meta.of_new_pixels(img, turned > 1)), remarks
 
 
 def _pixels(data: bytes, page: Any, number: int, name: str) -> np.ndarray:
@@ -154,18 +160,24 @@ def _lab(img: np.ndarray, page: Any, kind: int, name: str) -> np.ndarray:
 
 def _metadata(data: bytes, page: Any) -> Metadata:
     """What a page says beside its pixels; the tags that are none of the structure's become EXIF data."""
-    raw = {tag.code: data[tag.valueoffset:tag.valueoffset + tag.valuebytecount] for tag in page.tags if tag.code in _OF_THEIR_OWN}
+    raw = {
+        tag.code: data[tag.valueoffset:tag.valueoffset + tag.valuebytecount] for tag in page.tags
+        if tag.code in _OF_THEIR_OWN
+    }
     photoshop = raw.get(_PHOTOSHOP, b'')
     if not resources.iptc(photoshop):
         photoshop += resources.of_iptc(raw.get(_IPTC, b''))
-    tree = {tag: entry for tag, entry in exif.read_tree(data, page.offset).items() if tag not in _STRUCTURE | _OF_THEIR_OWN}
+    tree = {
+        tag: entry for tag, entry in exif.read_tree(data, page.offset).items() if tag not in _STRUCTURE | _OF_THEIR_OWN
+    }
     described = tree.get(_DESCRIPTION)
-    if described is not None and bytes(described.value).startswith(_OF_PROGRAMS):
+    if described is not None and described.content.startswith(_OF_PROGRAMS):
         del tree[_DESCRIPTION]
     unit = page.tags.valueof(296, default=2)
     across, down = (_ratio(page.tags.valueof(tag)) * _INCHES.get(unit, 1) for tag in (282, 283))
     resolution = (across, down) if unit != 1 and across > 1 and down > 1 else None
-    return Metadata(exif.build(tree, exif.byte_order(data)), raw.get(_XMP, b''), raw.get(_ICC, b''), photoshop, resolution)
+    return Metadata(exif.build(tree, exif.byte_order(data)), raw.get(_XMP, b''), raw.get(_ICC, b''), photoshop,
+                    resolution)
 
 
 def _ratio(value: Any) -> float:

@@ -15,8 +15,10 @@ from basicsr.utils.errors import UserError
 _RESOLUTION = (282, 283, 296)
 _BYTES, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 3, 4, 5, 7
 # names of tifffile's schemes for those of its numbers; what is not here becomes Deflate
-_COMPRESSIONS = {'none': None, 'lzw': 'lzw', 'packbits': 'packbits', 'zstd': 'zstd', 'jpeg': 'jpeg', 'adobe_deflate': 'zlib',
-                 'deflate': 'zlib', 'lzma': 'lzma'}
+_COMPRESSIONS = {
+    'none': None, 'lzw': 'lzw', 'packbits': 'packbits', 'zstd': 'zstd', 'jpeg': 'jpeg', 'adobe_deflate': 'zlib',
+    'deflate': 'zlib', 'lzma': 'lzma'
+}
 _PREDICTED = ('lzw', 'zlib', 'zstd', 'lzma')
 _LIMIT = (1 << 32) - 1  # bytes that places in a TIFF reach
 _QUALITY = 95
@@ -28,7 +30,7 @@ def write(photo: Photo, name: str) -> bytes:
     own = photo.encoding if photo.format == 'TIFF' else Encoding(compression='adobe_deflate')
     order = exif.byte_order(photo.meta.exif) or '<'
     file = io.BytesIO()
-    with tifffile.TiffWriter(file, bigtiff=False, byteorder=order) as writer:
+    with tifffile.TiffWriter(file, bigtiff=False, byteorder='>' if order == '>' else '<') as writer:
         for frame in photo.frames:
             _write_page(writer, frame, own)
     data = file.getvalue()
@@ -78,7 +80,8 @@ def _with_tags(data: bytes, metas: list[Metadata], order: str) -> bytes:
     pages = _directories(data, order)
     link = 4  # where the place of the next directory is to stand
     for at, meta in zip(pages, metas):
-        ifd = _tags(meta, order) | {tag: entry for tag, entry in exif.read_flat(data, at).items() if tag not in _RESOLUTION}
+        ifd = _tags(meta,
+                    order) | {tag: entry for tag, entry in exif.read_flat(data, at).items() if tag not in _RESOLUTION}
         out += bytes(len(out) % 2)
         struct.pack_into(f'{order}I', out, link, len(out))
         link = len(out) + 2 + 12 * len(ifd)

@@ -5,7 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from basicsr.photos import formats, heif_file, jpeg_2000_file, jpeg_file, netpbm_file, pillow_file, png_file, tiff_writing
+from basicsr.photos import (
+    formats,
+    heif_file,
+    jpeg_2000_file,
+    jpeg_file,
+    netpbm_file,
+    pillow_file,
+    png_file,
+    tiff_writing,
+)
 from basicsr.photos.formats import Format
 from basicsr.photos.photo import Frame, Photo, from_float, in_bits, to_float
 from basicsr.photos.profiles import Colours
@@ -129,4 +138,3 @@ def _check_size(photo: Photo, row: Format, name: str) -> None:
         if largest and max(height, width) > largest:
             raise UserError(f"cannot write '{name}': {row.name} holds at most {largest} pixels a side, the photo has"
                             f' {width}x{height}; choose .png or .tif')
-

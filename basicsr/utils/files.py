@@ -188,7 +188,8 @@ def scan_images(folder: str | Path, recursive: bool = False, suffixes: Sequence[
     return found._replace(images=natsorted(sorted(found.images), key=lambda p: p.parts, alg=ns.IGNORECASE))
 
 
-def _scan(root: Path, inside: Path, recursive: bool, suffixes: Sequence[str], above: tuple[str, ...], found: Scan) -> None:
+def _scan(root: Path, inside: Path, recursive: bool, suffixes: Sequence[str], above: tuple[str, ...],
+          found: Scan) -> None:
     with os.scandir(root / inside) as entries:
         for entry in entries:
             path = inside / entry.name

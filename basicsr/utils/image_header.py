@@ -201,7 +201,7 @@ def longest_zeros(data: bytes, least: int) -> int:
     Their arithmetic coders write no such run, but for pictures of one colour: a byte for some 10,000 pixels. Neither
     format has checksums, and decoders make a picture of it.
     """
-    parts = [body for name, body in webp_chunks(data) if name in (b'VP8 ', b'VP8L')]
+    parts = [body for name, body in webp_chunks(data) if name in (b'VP8 ', b'VP8L', b'ANMF')]
     if data.startswith((b'\0\0\0\x0cjP  ', _CODESTREAM)):
         parts = [data[data.find(_CODESTREAM):]]
     for part in parts:

@@ -46,7 +46,8 @@ def distinct(files: Sequence[PurePath], suffixes: Sequence[str], taken: Iterable
         for name, file, suffix in zip(short, files, suffixes)
     ]
     used = {_on_any_system(name) for name in taken}
-    for index in sorted(range(len(names)), key=lambda index: names[index] != short[index]):  # those that keep theirs first
+    for index in sorted(range(len(names)),
+                        key=lambda index: names[index] != short[index]):  # those that keep theirs first
         name, suffix, number = names[index], suffixes[index], 1
         while _on_any_system(name) in used:
             number += 1
