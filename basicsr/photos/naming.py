@@ -55,9 +55,11 @@ def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = Fal
     there = [job for job in jobs if any(path.exists() for path in _written(job))]
     if there and not (overwrite or skip_existing):
         files = [path for job in there for path in _written(job) if path.exists()]
-        noun = f"'{files[0]}' exists" if len(files) == 1 else f'{len(files)} of the output files exist: {some(files)}'
-        raise UserError(f'{noun}; --skip_existing leaves them as they are, --overwrite replaces them',
-                        details=list(map(str, files)))
+        one = len(files) == 1
+        what = f"'{files[0]}' exists" if one else f'{len(files)} of the output files exist: {some(files)}'
+        raise UserError(
+            f"{what}; --skip_existing leaves {'it as it is' if one else 'them as they are'}, --overwrite replaces"
+            f" {'it' if one else 'them'}", details=list(map(str, files)))
     if overwrite:
         return Jobs(jobs)
     done = [job for job in there if job.target and job.target.exists()]
