@@ -61,8 +61,8 @@ def camera(orientation: int = 1, order: str = '<') -> bytes:
     def number(kind: str, *values: int) -> bytes:
         return struct.pack(f'{order}{len(values)}{kind}', *values)
 
-    words = [(tag, 2, len(text) + 1 + len(text) % 2, text.encode().ljust(len(text) + 1 + len(text) % 2, b'\0'))
-             for tag, text in WORDS.items()]
+    words = [(tag, 2, len(text) + 1, text.encode() + b'\0') for tag, text in WORDS.items()]
+    assert all(count % 2 == 0 for _, _, count, _ in words)
     note = [(0x927C, 7, 12, b'note' + number('I', 0xABCD, 77)), (0x9003, 2, 20, b'2024:05:01 09:00:00\0'),
             (0xA002, 4, 1, number('I', 64)), (0xA003, 4, 1, number('I', 48))]
     place = [(1, 2, 2, b'N\0'), (2, 5, 3, number('I', 47, 1, 22, 1, 5, 1))]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from basicsr.inference.build import build_restorer
@@ -13,7 +14,7 @@ from basicsr.inference.progress import Progress
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.photos.naming import Job
 from basicsr.photos.photo import Frame, Photo, from_float, to_float
-from basicsr.photos.profiles import Colours, luma
+from basicsr.photos.profiles import Colours, light, luma
 from basicsr.photos.reading import decode_photo
 from basicsr.photos.writing import encode_photo, losses
 from basicsr.utils.errors import UserError, describe_os_error
@@ -22,6 +23,8 @@ from basicsr.utils.img import NOT_FINITE, imwrite
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.matlab_functions import enlarged
 from basicsr.utils.pretrained import WeightFile, locate
+
+_AROUND, _DARKEST, _MOST = 9, 1e-4, 32  # pixels; of white; times the light
 
 Restore = Callable[[np.ndarray], np.ndarray]  # sRGB (H, W, 3) in [0, 1] to the same or grey, perhaps larger
 
@@ -127,14 +130,26 @@ def _restore(restore: Restore, frame: Frame, watch: Callable[[np.ndarray, np.nda
     elif channels == 1 or _neutral(inside):  # a network has no reason to give colours to what has none
         result = np.repeat(luma(result), 3, axis=2)
     beyond = img - inside
-    if channels == 3 and beyond.any():  # what lies outside sRGB, or is brighter than white, stays where it was
-        result = result + enlarged(beyond, result)
+    if channels == 3 and beyond.any():  # what lies outside sRGB, or is brighter than white
+        result = result + enlarged(beyond * _gain(inside, result), result)
     pixels = from_float(colours.from_srgb(result, channels), frame.pixels.dtype)
     alpha = frame.alpha
     if alpha is not None:
         alpha = from_float(enlarged(to_float(alpha)[..., None], result)[..., 0], alpha.dtype)
     meta = frame.meta.of_new_pixels(pixels, False)
     return Frame(np.ascontiguousarray(pixels), alpha, frame.duration, meta)
+
+
+def _gain(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(H, W, 1): how many times as much light there is around each pixel, by its brightness; exactly 1 where nothing changes.
+
+    `after` may be a whole number of times as large. Below 0, sRGB's numbers are proportional to light.
+    """
+    height, width = before.shape[:2]
+    scale = after.shape[0] // height
+    after = after[:height * scale, :width * scale].reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
+    old, new = (cv2.blur(luma(light(img)), (_AROUND, _AROUND))[..., None] + _DARKEST for img in (before, after))
+    return (new / old).clip(0, _MOST)
 
 
 def _neutral(img: np.ndarray) -> bool:

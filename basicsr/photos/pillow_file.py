@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from basicsr.photos import exif, xmp
-from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, in_bits, stacked, upright
+from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
 from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
 from basicsr.utils.image_header import webp_chunks
@@ -204,8 +204,8 @@ def write_gif(photo: Photo, name: str) -> bytes:
     images = []
     for frame in photo.frames:
         if frame.alpha is not None:  # there is only clear and opaque
-            peak = 255 if frame.alpha.dtype == np.uint8 else 65535 if frame.alpha.dtype == np.uint16 else 1
-            frame = Frame(in_bits(frame.pixels, 8), np.where(frame.alpha * 2 >= peak, 255, 0).astype(np.uint8))
+            clear = np.where(to_float(frame.alpha) < .5, 0, 255).astype(np.uint8)
+            frame = Frame(in_bits(frame.pixels, 8), clear)
         images.append(image_of(frame, colour=not frame.grey or frame.alpha is not None))
     played = timing(photo)
     if photo.encoding.loop is None:

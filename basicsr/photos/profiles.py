@@ -72,6 +72,11 @@ def luma(img: np.ndarray) -> np.ndarray:
     return red + ((img[..., 1:2] - red) * _LUMA[1] + (img[..., 2:] - red) * _LUMA[2])
 
 
+def light(img: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] to what is proportional to light."""
+    return np.where(img <= .04045, img / np.float32(12.92), ((img + np.float32(.055)) / np.float32(1.055))**np.float32(2.4))
+
+
 @lru_cache(maxsize=1)
 def srgb() -> bytes:
     import imagecodecs

@@ -13,7 +13,7 @@ from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, full_range, u
 from basicsr.utils.errors import UserError
 
 # tags that say how pixels are stored, which a new file says of itself, and those that hold other pictures
-_STRUCTURE = {
+STRUCTURE = {
     *range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, 320, 321, *range(322, 326),
     330, 332, 338, 339, 340, 341, 342, 347, *range(512, 522), *range(529, 533), 559, 37724, 50838, 50839,
     *range(50706, 51200)
@@ -168,7 +168,7 @@ def _metadata(data: bytes, page: Any) -> Metadata:
     if not resources.iptc(photoshop):
         photoshop += resources.of_iptc(raw.get(_IPTC, b''))
     tree = {
-        tag: entry for tag, entry in exif.read_tree(data, page.offset).items() if tag not in _STRUCTURE | _OF_THEIR_OWN
+        tag: entry for tag, entry in exif.read_tree(data, page.offset).items() if tag not in STRUCTURE | _OF_THEIR_OWN
     }
     described = tree.get(_DESCRIPTION)
     if described is not None and described.content.startswith(_OF_PROGRAMS):

@@ -10,6 +10,7 @@ import numpy as np
 from basicsr.photos import exif, resources
 from basicsr.photos.exif import Entry, Ifd
 from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, from_float, stacked, to_float
+from basicsr.photos.tiff_file import STRUCTURE
 from basicsr.utils.errors import UserError
 
 _RESOLUTION = (282, 283, 296)
@@ -102,7 +103,7 @@ def _directories(data: bytes, order: str) -> list[int]:
 
 def _tags(meta: Metadata, order: str) -> Ifd:
     tree = exif.read_tree(meta.exif) if exif.byte_order(meta.exif) == order else {}
-    tree = {tag: entry for tag, entry in tree.items() if tag not in (*_RESOLUTION, 274, 256, 257, 513, 514)}
+    tree = {tag: entry for tag, entry in tree.items() if tag not in (STRUCTURE | {*_RESOLUTION})}
     for tag, kind, value in ((700, _BYTES, meta.xmp), (33723, _UNDEFINED, resources.iptc(meta.resources)),
                              (34377, _BYTES, meta.resources), (34675, _UNDEFINED, meta.icc)):
         if value:
