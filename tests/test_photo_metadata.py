@@ -58,7 +58,7 @@ def test_what_is_lost_is_said(row):
     for key, word in words.items():
         assert (f'{word} ' in said or f'{word},' in said) == (key not in row.holds), said
     assert ('become sRGB' in said) == ('profile' not in row.holds)
-    assert not said or said.startswith(f'out{row.suffixes[0]}: ') and '\n' not in said
+    assert not said or (said.startswith(f'out{row.suffixes[0]}: ') and '\n' not in said)
 
 
 @pytest.mark.parametrize('order', '<>')

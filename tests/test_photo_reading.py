@@ -7,8 +7,8 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
 from photo_files import SIZE, encoded, opened, picture, tiff
+from PIL import Image, ImageCms
 
 from basicsr.photos import formats
 from basicsr.photos.photo import to_float, upright

@@ -18,14 +18,11 @@ _HDR = (16, 18)  # the curves of PQ and HLG
 
 def read_heic(data: bytes, name: str) -> Photo:
     import pillow_heif
-    try:
-        file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-        images = sorted(file, key=lambda image: not image.info.get('primary'))  # the one that programs show comes first
-        for image in images:
-            pillow.check_size(name, image.size[1], image.size[0])
-        frames = [_heic_frame(image) for image in images]
-    except (OSError, ValueError, EOFError, RuntimeError, SyntaxError) as error:
-        raise UserError(f"'{name}' cannot be decoded, it is damaged or not of this format: {error}") from error
+    file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    images = sorted(file, key=lambda image: not image.info.get('primary'))  # the one that programs show comes first
+    for image in images:
+        pillow.check_size(name, image.size[1], image.size[0])
+    frames = [_heic_frame(image) for image in images]
     info: dict[str, Any] = dict(images[0].info)
     remarks = ['has a depth map, which is lost'] if info.get('depth_images') else []
     if not info.get('icc_profile') and (info.get('nclx_profile') or {}).get('transfer_characteristics') in _HDR:
@@ -84,10 +81,7 @@ def read_avif(data: bytes, name: str) -> Photo:
     if bits == 8 or photo.animated:
         return photo
     import imagecodecs
-    try:
-        array = imagecodecs.avif_decode(data)
-    except imagecodecs.AvifError as error:
-        raise UserError(f"'{name}' is damaged: {error}") from error
+    array = imagecodecs.avif_decode(data)
     array = full_range(array[..., None] if array.ndim == 2 else array, bits)
     frame = Frame(array[..., :-1], array[..., -1]) if array.shape[2] in (2, 4) else Frame(array)
     with pillow.opened(data, name, 'AVIF') as image:

@@ -41,10 +41,7 @@ def read(data: bytes, name: str) -> Photo:
     bits = (data[start + 42] & 0x7f) + 1
     photo = pillow.read(data, name, 'JPEG 2000', 'JPEG2000')
     if bits > 8:
-        try:
-            array = imagecodecs.jpeg2k_decode(data)
-        except imagecodecs.Jpeg2kError as error:
-            raise UserError(f"'{name}' is damaged: {error}") from error
+        array = imagecodecs.jpeg2k_decode(data)
         array = full_range(array[..., None] if array.ndim == 2 else array, min(bits, 16))
         photo.frames = [Frame(array[..., :-1], array[..., -1]) if array.shape[2] in (2, 4) else Frame(array)]
     photo.frames = [pillow.with_meta(photo.frames[0], _metadata(data))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,14 +16,12 @@ from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
 from basicsr.utils.image_header import webp_chunks
 
-_FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, TypeError, struct.error,
-             zlib.error)
 _LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
 
 
 @contextmanager
 def opened(data: bytes, name: str, *formats: str) -> Iterator[Any]:
-    """Pillow's image of these bytes. Raises `UserError` for what it cannot read, or finds too large to be true."""
+    """Pillow's image of these bytes. Raises `UserError` for what is too large to be true, and anything for what is damaged."""
     from PIL import Image, ImageFile
     truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some program may have allowed it for all of them
@@ -36,8 +33,6 @@ def opened(data: bytes, name: str, *formats: str) -> Iterator[Any]:
                 yield image
     except Image.DecompressionBombError as error:
         raise too_large(name) from error
-    except _FAILURES as error:
-        raise UserError(f"'{name}' cannot be decoded, it is damaged or not of this format: {error}") from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = truncated
 

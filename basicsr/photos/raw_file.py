@@ -56,5 +56,5 @@ def _exif_of_preview(raw: object, name: str) -> bytes:
     try:
         with pillow.opened(bytes(preview.data), name, 'JPEG', 'MPO') as image:
             return pillow.metadata_of(image).exif
-    except UserError:
+    except (UserError, OSError, SyntaxError, ValueError):
         return b''

@@ -1,6 +1,8 @@
 """A photo's file as a `Photo`: what its bytes are decides, not its name."""
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,10 @@ _READERS: dict[formats.Format, Callable[[bytes, str], Photo]] = {
     formats.RAW: raw_file.read,
 }
 
+# what decoders raise for damaged files
+_FAILURES = (OSError, SyntaxError, ValueError, LookupError, ArithmeticError, TypeError, EOFError, RuntimeError, struct.error,
+             zlib.error)
+
 
 def read_photo(path: str | Path) -> Photo:
     """`decode_photo` of a file. Raises `OSError` that names it as well."""
@@ -51,7 +57,11 @@ def decode_photo(data: bytes, name: str) -> Photo:
     row = format_of(data, name)
     formats.needs(row, name)
     damage.check(data, row, name)
-    photo = _READERS[row](data, name)
+    try:
+        photo = _READERS[row](data, name)
+    except _FAILURES as error:
+        said = str(error).strip().partition('\n')[0]
+        raise UserError(f"'{name}' cannot be decoded, it is damaged or of an unknown kind of {row.name}: {said}") from error
     for frame in photo.frames:
         if frame.pixels.dtype == np.float32 and not np.isfinite(frame.pixels).all():
             raise UserError(f"'{name}' holds values that are not finite (NaN or infinity)")

@@ -30,18 +30,14 @@ _INCHES = {3: 2.54}  # a centimetre's number to an inch's
 def read(data: bytes, name: str) -> Photo:
     import tifffile
     logging.getLogger('tifffile').addHandler(logging.NullHandler())  # what it doubts is found, or of no pixel
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pages = [page for page in map(_whole, file.pages) if not page.subfiletype & (_REDUCED | _MASK)]
-            for page in pages:
-                pillow.check_size(name, page.imagelength * page.imagedepth, page.imagewidth)
-            read_pages = [_read_page(data, page, number, name) for number, page in enumerate(pages)]
-            if not read_pages:
-                raise UserError(f"'{name}' is damaged: it holds no picture")
-            encoding = _encoding(pages[0])
-    except (tifffile.TiffFileError, ValueError, RuntimeError, IndexError, KeyError, TypeError, OSError,
-            ArithmeticError) as error:
-        raise UserError(f"'{name}' is damaged, or of a kind that cannot be read: {error}") from error
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        pages = [page for page in map(_whole, file.pages) if not page.subfiletype & (_REDUCED | _MASK)]
+        for page in pages:
+            pillow.check_size(name, page.imagelength * page.imagedepth, page.imagewidth)
+        read_pages = [_read_page(data, page, number, name) for number, page in enumerate(pages)]
+        if not read_pages:
+            raise UserError(f"'{name}' is damaged: it holds no picture")
+        encoding = _encoding(pages[0])
     remarks = list(dict.fromkeys(remark for _, found in read_pages for remark in found))
     return Photo('TIFF', [frame for frame, _ in read_pages], encoding, remarks=remarks)
 
@@ -54,7 +50,7 @@ def _whole(page: Any) -> Any:
 def _encoding(page: Any) -> Encoding:
     floating = page.sampleformat == 3
     return Encoding(bits=32 if floating and page.bitspersample > 16 else 16 if floating else page.bitspersample,
-                    compression=page.compression.name.lower(), planar=page.planarconfig == 2
+                    compression=getattr(page.compression, 'name', '').lower(), planar=page.planarconfig == 2
                     and page.samplesperpixel > 1, tile=(page.tilelength, page.tilewidth) if page.is_tiled else None,
                     premultiplied=tuple(page.extrasamples)[:1] == (_PREMULTIPLIED, ),
                     sample='float' if floating else 'uint')
@@ -109,14 +105,13 @@ def _pixels(data: bytes, page: Any, number: int, name: str) -> np.ndarray:
 
 
 def _by_pillow(data: bytes, number: int, name: str, error: Exception) -> np.ndarray:
-    """What libtiff alone knows: fax, colours of half the resolution. Raises `error` in words where it does not, either."""
+    """What libtiff alone knows: fax, colours of half the resolution. Raises `error` where it does not, either."""
     try:
         with pillow.opened(data, name, 'TIFF') as image:
             image.seek(number)
-            array = np.array(image)
-    except UserError:
-        raise UserError(f"'{name}' is damaged, or of a kind that cannot be read: {error}") from error
-    return array
+            return np.array(image)
+    except (OSError, ValueError, SyntaxError, RuntimeError):
+        raise error from None
 
 
 def _in_full_range(img: np.ndarray, page: Any, name: str) -> np.ndarray:
@@ -124,7 +119,8 @@ def _in_full_range(img: np.ndarray, page: Any, name: str) -> np.ndarray:
     if img.dtype.kind == 'f':
         if not np.isfinite(img).all():
             raise UserError(f"'{name}' holds values that are not finite (NaN or infinity)")
-        return img.astype(np.float32)
+        with np.errstate(over='ignore'):  # what is too large for 32 bits is not finite, which is told
+            return img.astype(np.float32)
     if img.dtype == bool:
         return img.astype(np.uint8) * np.uint8(255)
     if img.dtype.kind != 'u':
