@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import struct
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -68,8 +69,12 @@ def camera(orientation: int = 1, order: str = '<') -> bytes:
     place = [(1, 2, 2, b'N\0'), (2, 5, 3, number('I', 47, 1, 22, 1, 5, 1))]
 
     def first(camera_at: int, gps_at: int, second: int) -> bytes:
-        return ifd(8, sorted([*words, (0x0112, 3, 1, number('H', orientation)), (0x8769, 4, 1, number('I', camera_at)),
-                              (0x8825, 4, 1, number('I', gps_at))]), second)
+        return ifd(
+            8,
+            sorted([
+                *words, (0x0112, 3, 1, number('H', orientation)), (0x8769, 4, 1, number('I', camera_at)),
+                (0x8825, 4, 1, number('I', gps_at))
+            ]), second)
 
     at = 8 + len(first(0, 0, 0))
     exif = ifd(at, note)
@@ -86,12 +91,12 @@ def resources(*parts: tuple[int, bytes]) -> bytes:
                     for number, body in parts)
 
 
+@lru_cache  # they hold the time at which they are made
 def profile(name: str = 'p3') -> bytes:
     """ICC profiles: 'srgb', 'p3', 'adobe' (a plain power), 'wide' (no colour of which sRGB has), 'grey'."""
     import imagecodecs
     white, primaries = (.3127, .3290, 1.), {
-        'p3': (.680, .320, 1, .265, .690, 1, .150, .060, 1),
-        'adobe': (.640, .330, 1, .210, .710, 1, .150, .060, 1),
+        'p3': (.680, .320, 1, .265, .690, 1, .150, .060, 1), 'adobe': (.640, .330, 1, .210, .710, 1, .150, .060, 1),
         'wide': (.7347, .2653, 1, .1596, .8404, 1, .0366, .0001, 1)
     }
     if name == 'srgb':

@@ -14,7 +14,8 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.notes import collect_notes
 
 SIZE = (240, 320)
-NOISE = (picture(size=SIZE).astype(int) + np.random.RandomState(0).randint(-20, 21, (*SIZE, 3))).clip(0, 255).astype(np.uint8)
+NOISE = (picture(size=SIZE).astype(int) + np.random.RandomState(0).randint(-20, 21,
+                                                                           (*SIZE, 3))).clip(0, 255).astype(np.uint8)
 DEEP = NOISE.astype(np.uint16) * 257
 
 
@@ -32,7 +33,8 @@ FILES = {
     'deep.png': bytes(imagecodecs.png_encode(DEEP)),
     'lossless.webp': encoded(NOISE, 'WEBP', lossless=True),
     'a.webp': encoded(NOISE, 'WEBP', quality=90),
-    'moving.webp': encoded(NOISE, 'WEBP', quality=90, save_all=True, append_images=[Image.fromarray(NOISE[::-1].copy())]),
+    'moving.webp': encoded(NOISE, 'WEBP', quality=90, save_all=True,
+                           append_images=[Image.fromarray(NOISE[::-1].copy())]),
     'lzw.tif': encoded(NOISE, 'TIFF', compression='tiff_lzw'),
     'zip.tif': tiff(DEEP, compression='zlib', predictor=True),
     'planes.tif': tiff(DEEP.transpose(2, 0, 1).copy(), planarconfig='separate', compression='zlib'),
@@ -43,7 +45,9 @@ FILES = {
     'a.avif': encoded(NOISE, 'AVIF', quality=90),
     'a.heic': heic(NOISE),
 }
-PLAIN = {'a.bmp': encoded(NOISE, 'BMP'), 'a.ppm': encoded(NOISE, 'PPM'), 'a.tif': tiff(NOISE), 'float.tif': tiff(NOISE / 255)}
+PLAIN = {
+    'a.bmp': encoded(NOISE, 'BMP'), 'a.ppm': encoded(NOISE, 'PPM'), 'a.tif': tiff(NOISE), 'float.tif': tiff(NOISE / 255)
+}
 
 
 @pytest.mark.parametrize('name', [*FILES, *PLAIN])
@@ -83,7 +87,7 @@ def test_damage_in_a_later_page(kind):
     assert len(decode_photo(bytes(data), 'a.tif').frames) == 2
     at = len(data) * 3 // 4
     data[at:at + 1500] = bytes(1500)
-    with pytest.raises(UserError, match="'a.tif'"):
+    with pytest.raises(UserError, match=r"'a.tif'"):
         decode_photo(bytes(data), 'a.tif')
 
 

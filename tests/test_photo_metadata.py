@@ -31,8 +31,8 @@ def test_every_format_keeps_what_its_row_says(row):
     name = f'out{row.suffixes[0]}'
     found = decode_photo(encode_photo(photo(), name), name).meta
     held = {key for key, there in found.held().items() if there}
-    assert held == row.holds & {'profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'text'} | (
-        {'resolution'} if row in (formats.AVIF, formats.WEBP, formats.HEIC, formats.JPEG_2000) and found.resolution else set())
+    assert held == row.holds & {'profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'text'} | ({'resolution'} if row in (
+        formats.AVIF, formats.WEBP, formats.HEIC, formats.JPEG_2000) and found.resolution else set())
     if 'EXIF' in held:
         tree = exif.read_tree(found.exif)
         words = {tag: tree[tag].content.rstrip(b'\0').decode() for tag in WORDS}
@@ -80,7 +80,8 @@ def test_exif_is_changed_where_it_stands(order):
 def test_a_turned_photo_is_upright_and_says_so(kind):
     row = next(row for row in formats.FORMATS if row.name.upper() == kind)
     if kind in ('JPEG', 'PNG', 'WEBP', 'AVIF'):
-        data = encoded(picture(), kind, exif=b'Exif\0\0' + camera(6), xmp=XMP.replace(b'<rdf', b'<a tiff:Orientation="6"/><rdf'))
+        data = encoded(picture(), kind, exif=b'Exif\0\0' + camera(6),
+                       xmp=XMP.replace(b'<rdf', b'<a tiff:Orientation="6"/><rdf'))
     else:
         data = tiff(picture(), extratags=[(274, 3, 1, 6, True)])
     found = decode_photo(data, 'turned')
@@ -146,8 +147,10 @@ def test_tags_of_tiff_and_its_exif_directory_are_read_by_others():
 
 
 def test_pages_keep_their_own_words():
-    frames = [Frame(picture(n), meta=Metadata(exif=exif.build({270: exif.Entry(2, 2, word)}, '<'), resolution=(n + 72., 90)))
-              for n, word in enumerate((b'A\0', b'B\0'))]
+    frames = [
+        Frame(picture(n), meta=Metadata(exif=exif.build({270: exif.Entry(2, 2, word)}, '<'), resolution=(n + 72., 90)))
+        for n, word in enumerate((b'A\0', b'B\0'))
+    ]
     found = decode_photo(encode_photo(photo(frames=frames), 'a.tif'), 'a.tif').frames
     assert [exif.read_tree(frame.meta.exif)[270].content for frame in found] == [b'A\0', b'B\0']
     assert [frame.meta.resolution for frame in found] == [(72, 90), (73, 90)]

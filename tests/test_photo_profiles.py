@@ -52,8 +52,8 @@ def test_unchanged_grey_photos_keep_every_value(channels, name):
 def test_what_the_network_sees_is_srgb():
     seen = []
     through(NOISE, profile('p3'), lambda img: seen.append(img) or img)
-    want = imagecodecs.cms_transform(NOISE.astype(np.float32) / 255, profile('p3'), profile('srgb'), colorspace='rgb',
-                                     outcolorspace='rgb')
+    want = imagecodecs.cms_transform(
+        NOISE.astype(np.float32) / 255, profile('p3'), profile('srgb'), colorspace='rgb', outcolorspace='rgb')
     np.testing.assert_allclose(seen[0], want.clip(0, 1), atol=1e-5)
 
 
@@ -67,7 +67,8 @@ def test_a_brighter_answer_is_brighter_in_the_photos_own_colours():
 
     found = through(dark, profile('adobe'), double).pixels
     want = (dark / 255.) * 2**(1 / 2.2) * 255
-    assert abs(found - want).max() < 4 and abs(found - want).mean() < .5  # outside sRGB by how much brighter it is around
+    assert abs(found -
+               want).max() < 4 and abs(found - want).mean() < .5  # outside sRGB by how much brighter it is around
 
 
 def test_srgb_under_another_name_is_no_work():
@@ -170,7 +171,8 @@ def inks() -> bytes:
     for n in range(16):
         c, m, y, k = n >> 3 & 1, n >> 2 & 1, n >> 1 & 1, n & 1
         light = np.array([(1 - c) * (1 - k), (1 - m) * (1 - k), (1 - y) * (1 - k)], np.float64)
-        xyz = np.array(((.4360747, .3850649, .1430804), (.2225045, .7168786, .0606169), (.0139322, .0971045, .7141733))) @ light
+        xyz = np.array(
+            ((.4360747, .3850649, .1430804), (.2225045, .7168786, .0606169), (.0139322, .0971045, .7141733))) @ light
         f = np.cbrt(np.maximum(xyz / (.96422, 1, .82521), 0))
         lab = 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
         corners += [max(0, round(lab[0] * 652.8)), round((lab[1] + 128) * 256), round((lab[2] + 128) * 256)]
@@ -197,7 +199,8 @@ def test_inks_by_their_profile(kind):
     if kind == 'deep TIFF':
         data = tiff(corner.astype(np.uint16) * 257, photometric='separated', iccprofile=inks())
     else:
-        data = encoded(Image.fromarray(corner, 'CMYK'), kind, icc_profile=inks(), **({'quality': 100} if kind == 'JPEG' else {}))
+        data = encoded(Image.fromarray(corner, 'CMYK'), kind, icc_profile=inks(),
+                       **({'quality': 100} if kind == 'JPEG' else {}))
     photo = decode_photo(data, 'inks')
     assert photo.remarks == ['is of inks (CMYK) and becomes RGB'] and photo.meta.icc == b''
     pixels = to_float(photo.frames[0].pixels)

@@ -31,12 +31,12 @@ def dng(light: np.ndarray, orientation: int = 1) -> bytes:
     mosaic = seen[..., 1].copy()
     mosaic[::2, ::2], mosaic[1::2, 1::2] = seen[::2, ::2, 0], seen[1::2, 1::2, 2]
     values = np.rint(BLACK + mosaic.clip(0, 1) * (WHITE - BLACK)).astype(np.uint16)
-    tags = [
-        (33421, 'H', 2, (2, 2), True), (33422, 'B', 4, bytes([0, 1, 1, 2]), True), (50706, 'B', 4, bytes([1, 4, 0, 0]), True),
-        (50707, 'B', 4, bytes([1, 1, 0, 0]), True), (50708, 's', 0, 'Made-up camera', True), (50714, 'H', 1, BLACK, True),
-        (50717, 'I', 1, WHITE, True), (50721, '2i', 9, rational(MATRIX), True), (50728, '2I', 3, rational(NEUTRAL), True),
-        (50778, 'H', 1, 21, True), (271, 's', 0, 'Maker', True), (272, 's', 0, 'Model 1', True), (274, 'H', 1, orientation, True)
-    ]
+    tags = [(33421, 'H', 2, (2, 2), True), (33422, 'B', 4, bytes([0, 1, 1, 2]), True),
+            (50706, 'B', 4, bytes([1, 4, 0, 0]), True), (50707, 'B', 4, bytes([1, 1, 0, 0]), True),
+            (50708, 's', 0, 'Made-up camera', True), (50714, 'H', 1, BLACK, True), (50717, 'I', 1, WHITE, True),
+            (50721, '2i', 9, rational(MATRIX), True), (50728, '2I', 3, rational(NEUTRAL), True),
+            (50778, 'H', 1, 21, True), (271, 's', 0, 'Maker', True), (272, 's', 0, 'Model 1', True),
+            (274, 'H', 1, orientation, True)]
     file = io.BytesIO()
     tifffile.imwrite(file, values, photometric='cfa', metadata=None, extratags=tags, software=False)
     return file.getvalue()
@@ -71,7 +71,8 @@ def test_upright_with_the_cameras_words():
     height, width = photo.frames[0].pixels.shape[:2]
     assert height > width
     tree = exif.read_tree(photo.meta.exif)
-    assert tree[271].content == b'Maker\0' and tree[272].content.startswith(b'Model 1') and not tree.keys() & {50706, 33421, 274}
+    assert tree[271].content == b'Maker\0' and tree[272].content.startswith(
+        b'Model 1') and not tree.keys() & {50706, 33421, 274}
     found = decode_photo(encode_photo(photo, 'a.png'), 'a.png')
     np.testing.assert_array_equal(found.frames[0].pixels, photo.frames[0].pixels)
     assert exif.read_tree(found.meta.exif)[271].content == b'Maker\0' and losses(photo, 'a.png') == ''
@@ -86,11 +87,11 @@ def test_the_content_tells_whatever_the_name():
 
 @pytest.mark.parametrize('data', [b'II*\0' + bytes(200), dng(np.full((*SIZE, 3), .3))[:300], b'nothing of a camera'])
 def test_what_cannot_be_developed_is_one_sentence(data):
-    with pytest.raises(UserError, match="'a.nef' cannot be developed"):
+    with pytest.raises(UserError, match=r"'a.nef' cannot be developed"):
         decode_photo(data, 'a.nef')
 
 
 def test_a_cut_off_file_is_named():
     data = dng(np.full((*SIZE, 3), .3))
-    with pytest.raises(UserError, match="'a.dng'"):
+    with pytest.raises(UserError, match=r"'a.dng'"):
         decode_photo(data[:len(data) // 2], 'a.dng')

@@ -162,16 +162,18 @@ def _with_clear_colour(img: np.ndarray, colour: np.ndarray) -> bytes:
 def test_few_bits_reach_white(bits):
     most = 2**bits - 1
     img = (np.arange(16 * 24).reshape(16, 24) % (most + 1)).astype(np.uint8)
-    found = only(tiff(img, photometric='minisblack', bitspersample=bits, compression='none') if bits > 1 else encoded(
-        Image.fromarray(img * 255).convert('1'), 'TIFF'))
+    found = only(
+        tiff(img, photometric='minisblack', bitspersample=bits, compression='none') if bits >
+        1 else encoded(Image.fromarray(img * 255).convert('1'), 'TIFF'))
     np.testing.assert_array_equal(found.pixels[..., 0], np.rint(img * (255 / most)))
 
 
 def test_netpbm_of_any_depth_and_as_text():
     np.testing.assert_array_equal(only(b'P2 3 1 # words\n7\n0 3 7').pixels[..., 0], [[0, 109, 255]])
     np.testing.assert_array_equal(only(b'P5\n2 1\n1023\n' + bytes([0, 0, 3, 255])).pixels[..., 0], [[0, 65535]])
-    np.testing.assert_array_equal(only(b'P4\n9 1\n' + bytes([0b10100000, 0b10000000])).pixels[0, :, 0] == 0,
-                                  np.array([1, 0, 1, 0, 0, 0, 0, 0, 1], bool))
+    np.testing.assert_array_equal(
+        only(b'P4\n9 1\n' + bytes([0b10100000, 0b10000000])).pixels[0, :, 0] == 0,
+        np.array([1, 0, 1, 0, 0, 0, 0, 0, 1], bool))
     np.testing.assert_array_equal(only(b'P1\n3 1\n1 0\n1').pixels[..., 0], [[0, 255, 0]])
     with pytest.raises(UserError, match='cut off: 2 of 3 values'):
         decode_photo(b'P2 3 1 7\n0 3', 'a.pgm')
@@ -207,7 +209,9 @@ def test_compressions_of_tiff(options):
 
 def test_fax_and_palettes_in_tiff():
     image = Image.fromarray(IMG).convert('1')
-    np.testing.assert_array_equal(only(encoded(image, 'TIFF', compression='group4')).pixels[..., 0], np.asarray(image) * 255)
+    np.testing.assert_array_equal(
+        only(encoded(image, 'TIFF', compression='group4')).pixels[..., 0],
+        np.asarray(image) * 255)
     palette = Image.fromarray(IMG).quantize(16)
     np.testing.assert_array_equal(only(encoded(palette, 'TIFF')).pixels, np.asarray(palette.convert('RGB')))
 
@@ -321,4 +325,3 @@ def test_every_row_of_the_table_is_read_and_known_by_its_content():
     assert set(_READERS) == set(formats.FORMATS)
     assert set(_WRITERS) == {row for row in formats.FORMATS if row.writing}
     assert formats.by_content(heic(IMG)) is formats.HEIC
-

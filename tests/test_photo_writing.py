@@ -60,7 +60,8 @@ def test_a_small_webp_stays_small_and_a_lossless_one_exact():
 
 
 @pytest.mark.parametrize(('options', 'number'), [({}, 1), ({'compression': 'lzw'}, 5), ({'compression': 'zlib'}, 8),
-                                                 ({'compression': 'packbits'}, 32773), ({'compression': 'zstd'}, 50000)])
+                                                 ({'compression': 'packbits'}, 32773),
+                                                 ({'compression': 'zstd'}, 50000)])
 @pytest.mark.parametrize('planar', [False, True])
 @pytest.mark.parametrize('tile', [None, (16, 32)])
 def test_tiff_keeps_compression_planes_and_tiles(options, number, planar, tile):
@@ -76,7 +77,8 @@ def test_tiff_keeps_compression_planes_and_tiles(options, number, planar, tile):
 
 def test_tiff_keeps_how_alpha_and_numbers_are_stored():
     multiplied = np.rint(IMG * (ALPHA[..., None] / 255.)).astype(np.uint8)
-    with tifffile.TiffFile(io.BytesIO(again(tiff(np.dstack([multiplied, ALPHA]), extrasamples=['assocalpha']), 'a.tif'))) as file:
+    with tifffile.TiffFile(io.BytesIO(again(tiff(np.dstack([multiplied, ALPHA]), extrasamples=['assocalpha']),
+                                            'a.tif'))) as file:
         assert tuple(file.pages[0].extrasamples) == (1, )
         assert abs(file.pages[0].asarray()[..., :3].astype(int) - multiplied).max() <= 1
     for img in (IMG.astype(np.float32) / 255, IMG.astype(np.float16) / 256, DEEP.astype(np.uint32) * 65537):
@@ -137,7 +139,8 @@ def test_animations_move_as_before(name):
     frames = [Frame(picture(n), duration=50 + 20 * n) for n in range(3)]
     found = written(name, *frames, animated=True)
     assert found.animated and [frame.duration for frame in found.frames] == [50, 70, 90]
-    assert losses(Photo('PNG', frames, animated=True), name) == ('a.gif: its colours become 256' if name == 'a.gif' else '')
+    assert losses(Photo('PNG', frames, animated=True),
+                  name) == ('a.gif: its colours become 256' if name == 'a.gif' else '')
 
 
 @pytest.mark.parametrize(('name', 'animated', 'said', 'count'), [
@@ -173,9 +176,10 @@ def test_without_a_place_for_a_profile_colours_become_srgb():
     photo = Photo('PNG', [Frame(IMG, meta=Metadata(icc=profile('p3')))])
     assert losses(photo, 'a.ppm') == 'a.ppm: its colours become sRGB, as there is no place for its profile'
     found = decode_photo(encode_photo(photo, 'a.ppm'), 'a.ppm').frames[0]
-    want = imagecodecs.cms_transform(IMG.astype(np.float32) / 255, profile('p3'), profile('srgb'), colorspace='rgb',
-                                     outcolorspace='rgb')
-    assert abs(to_float(found.pixels) - np.clip(want, 0, 1)).max() < .6 / 255 and abs(found.pixels.astype(int) - IMG).max() > 3
+    want = imagecodecs.cms_transform(
+        IMG.astype(np.float32) / 255, profile('p3'), profile('srgb'), colorspace='rgb', outcolorspace='rgb')
+    assert abs(to_float(found.pixels) - np.clip(want, 0, 1)).max() < .6 / 255 and abs(found.pixels.astype(int) -
+                                                                                      IMG).max() > 3
     assert losses(Photo('PNG', [Frame(IMG, meta=Metadata(icc=profile('srgb')))]), 'a.ppm') == ''
 
 
@@ -222,6 +226,6 @@ def test_pillow_may_be_told_to_load_truncated_files_by_others(monkeypatch):
     from PIL import ImageFile
     monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
     data = encoded(Image.fromarray(NOISE), 'GIF')
-    with pytest.raises(UserError, match="'a.gif'"):
+    with pytest.raises(UserError, match=r"'a.gif'"):
         decode_photo(data[:len(data) // 2], 'a.gif')
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True

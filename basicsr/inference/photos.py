@@ -12,11 +12,12 @@ import numpy as np
 from basicsr.inference.build import build_restorer
 from basicsr.inference.progress import Progress
 from basicsr.inference.restorer import ImageRestorer
+from basicsr.photos.formats import of_output
 from basicsr.photos.naming import Job
 from basicsr.photos.photo import Frame, Photo, from_float, to_float
 from basicsr.photos.profiles import Colours, light, luma
 from basicsr.photos.reading import decode_photo
-from basicsr.photos.writing import encode_photo, losses
+from basicsr.photos.writing import encode_photo, losses, taken
 from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.files import atomic_write, read_bytes
 from basicsr.utils.img import NOT_FINITE, imwrite
@@ -72,12 +73,16 @@ def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes],
     data = read_bytes(job.source.path) if job.source.data is None else job.source.data
     photo = decode_photo(data, str(job.source.path))
     log, name = get_root_logger(), job.source.path.name
-    for remark in [*photo.remarks, *_colour_remarks(photo)]:
+    del data
+    for remark in photo.remarks:
         log.info(f'{name} {remark}')
+    odd = Colours(photo.meta.icc, photo.frames[0].pixels.shape[2]).remark
+    if odd:
+        log.warning(f'{name}: {odd}')
     lost = losses(photo, job.name)
     if lost:
         log.warning(lost)
-    del data
+    photo = taken(photo, of_output(job.name, job.suffix))  # the others need no work
     sheets: list[np.ndarray] = []
     result = restore_photo(restorer, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None)
     content = encode_photo(result, job.name)
@@ -90,11 +95,6 @@ def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes],
     log.info(f'wrote {job.target}')
     if job.sheet and sheets:
         imwrite(sheets[0], job.sheet)
-
-
-def _colour_remarks(photo: Photo) -> list[str]:
-    remark = Colours(photo.meta.icc, photo.frames[0].pixels.shape[2]).remark
-    return [f'is odd: {remark}'] if remark else []
 
 
 def restore_photo(restore: Restore, photo: Photo,

@@ -106,8 +106,9 @@ def of_output(path: str, suffix: str) -> Format:
     """The format in which a file of that suffix is written. Raises `UserError`, before anything is computed."""
     row = by_suffix(suffix)
     if row is None:
+        hint = nearest(suffix, WRITTEN)
         raise UserError(f"cannot write '{path}': unknown image type '{suffix}'; one of: {', '.join(WRITTEN)}" +
-                        nearest(suffix, WRITTEN))
+                        (f'.{hint}' if hint else ''))
     if not row.writing:
         raise UserError(f"cannot write '{path}': {row.name} files are only read; choose .png or .tif")
     needs(row, path)

@@ -74,7 +74,8 @@ def luma(img: np.ndarray) -> np.ndarray:
 
 def light(img: np.ndarray) -> np.ndarray:
     """sRGB in [0, 1] to what is proportional to light."""
-    return np.where(img <= .04045, img / np.float32(12.92), ((img + np.float32(.055)) / np.float32(1.055))**np.float32(2.4))
+    return np.where(img <= .04045, img / np.float32(12.92),
+                    ((img + np.float32(.055)) / np.float32(1.055))**np.float32(2.4))
 
 
 @lru_cache(maxsize=1)

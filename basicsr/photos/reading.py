@@ -40,8 +40,8 @@ _READERS: dict[formats.Format, Callable[[bytes, str], Photo]] = {
 }
 
 # what decoders raise for damaged files
-_FAILURES = (OSError, SyntaxError, ValueError, LookupError, ArithmeticError, TypeError, EOFError, RuntimeError, struct.error,
-             zlib.error)
+_FAILURES = (OSError, SyntaxError, ValueError, LookupError, ArithmeticError, TypeError, EOFError, RuntimeError,
+             struct.error, zlib.error)
 
 
 def read_photo(path: str | Path) -> Photo:
@@ -61,7 +61,8 @@ def decode_photo(data: bytes, name: str) -> Photo:
         photo = _READERS[row](data, name)
     except _FAILURES as error:
         said = str(error).strip().partition('\n')[0]
-        raise UserError(f"'{name}' cannot be decoded, it is damaged or of an unknown kind of {row.name}: {said}") from error
+        raise UserError(
+            f"'{name}' cannot be decoded, it is damaged or of an unknown kind of {row.name}: {said}") from error
     for frame in photo.frames:
         if frame.pixels.dtype == np.float32 and not np.isfinite(frame.pixels).all():
             raise UserError(f"'{name}' holds values that are not finite (NaN or infinity)")

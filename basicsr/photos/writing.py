@@ -42,21 +42,18 @@ def encode_photo(photo: Photo, name: str) -> bytes:
     """The file of that name, whose suffix chooses the format. Raises `UserError` where it cannot be written."""
     row = formats.of_output(name, Path(name).suffix)
     _check_size(photo, row, name)
-    return _WRITERS[row](fitting(photo, row), name)
+    photo = taken(photo, row)
+    return _WRITERS[row](replace(photo, frames=[_fitting(frame, row) for frame in photo.frames]), name)
 
 
-def fitting(photo: Photo, row: Format) -> Photo:
-    """What a format holds of a photo: its first frame where it takes one, colours of sRGB where it takes no profile."""
-    frames = photo.frames if _takes_frames(photo, row) else photo.frames[:1]
-    frames = [_fitting(frame, row) for frame in frames]
-    return replace(photo, frames=frames, animated=photo.animated and len(frames) > 1)
-
-
-def _takes_frames(photo: Photo, row: Format) -> bool:
-    return ('frames' if photo.animated else 'pages') in row.holds or (photo.animated and 'pages' in row.holds)
+def taken(photo: Photo, row: Format) -> Photo:
+    """Of a photo the frames that a format takes: all, or the first."""
+    fits = 'pages' in row.holds or (photo.animated and 'frames' in row.holds)
+    return photo if fits or len(photo.frames) == 1 else replace(photo, frames=photo.frames[:1], animated=False)
 
 
 def _fitting(frame: Frame, row: Format) -> Frame:
+    """What a format holds of a frame; its colours become sRGB where there is no place for their profile."""
     pixels, alpha, meta = frame.pixels, frame.alpha, frame.meta
     if meta.icc and 'profile' not in row.holds:
         colours = Colours(meta.icc, pixels.shape[2])
@@ -80,7 +77,7 @@ def losses(photo: Photo, name: str) -> str:
     if path.suffix.lower() == _ONLY_GREY and not photo.frames[0].grey:
         raise UserError(f"cannot write '{name}': .pgm holds grey images; choose .ppm or .png")
     _check_size(photo, row, name)
-    kept = photo.frames if _takes_frames(photo, row) else photo.frames[:1]
+    kept = taken(photo, row).frames
     parts = []
     if len(kept) < len(photo.frames):
         what = 'frame' if photo.animated else 'page'
