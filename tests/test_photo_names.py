@@ -151,7 +151,7 @@ def test_outputs_that_exist_are_refused_skipped_or_replaced(folder):
     for name in ('a.png', 'b.jfif'):
         (folder / 'out' / name).write_bytes(b'old')
     with pytest.raises(UserError,
-                       match='2 of the output files exist: out/a.png, out/b.jfif; --skip_existing leaves them'):
+                       match=r'2 of the output files exist: out/a.png, out/b.jfif; --skip_existing leaves them'):
         plan(find(['in']), 'out')
     jobs = plan(find(['in']), 'out', skip_existing=True)
     assert [job.target.name for job in jobs.todo] == ['9.png', '10.PNG', 'c.gif'] and jobs.there == 2

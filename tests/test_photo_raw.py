@@ -95,3 +95,10 @@ def test_a_cut_off_file_is_named():
     data = dng(np.full((*SIZE, 3), .3))
     with pytest.raises(UserError, match=r"'a.dng'"):
         decode_photo(data[:len(data) // 2], 'a.dng')
+
+
+def test_what_libraw_complains_of_is_damage(capfd):
+    data = dng(np.full((*SIZE, 3), .3))
+    with pytest.raises(UserError, match="'a"):
+        decode_photo(data[:-3000], 'a.dng')
+    assert capfd.readouterr().err == ''  # not without the name of the file

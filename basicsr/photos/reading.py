@@ -1,6 +1,7 @@
 """A photo's file as a `Photo`: what its bytes are decides, not its name."""
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -39,6 +40,7 @@ _READERS: dict[formats.Format, Callable[[bytes, str], Photo]] = {
     formats.RAW: raw_file.read,
 }
 
+_RAW_DAMAGE = re.compile('[Cc]orrupt data|data corrupted|Unexpected end of file')  # LibRaw develops what is left
 # what decoders raise for damaged files
 _FAILURES = (OSError, SyntaxError, ValueError, LookupError, ArithmeticError, TypeError, EOFError, RuntimeError,
              struct.error, zlib.error)
@@ -54,15 +56,19 @@ def decode_photo(data: bytes, name: str) -> Photo:
 
     What is doubtful is a `note`. Raises `UserError` for bytes that are no photo, are not whole, or need an extra.
     """
+    from basicsr.utils.decoder import listening
     row = format_of(data, name)
     formats.needs(row, name)
     damage.check(data, row, name)
     try:
-        photo = _READERS[row](data, name)
+        with listening() as heard:
+            photo = _READERS[row](data, name)
     except _FAILURES as error:
         said = str(error).strip().partition('\n')[0]
         raise UserError(
             f"'{name}' cannot be decoded, it is damaged or of an unknown kind of {row.name}: {said}") from error
+    if row is formats.RAW and (said := _RAW_DAMAGE.search(''.join(heard))):
+        raise UserError(f"'{name}' is damaged inside: {said[0]}")
     for frame in photo.frames:
         if frame.pixels.dtype == np.float32 and not np.isfinite(frame.pixels).all():
             raise UserError(f"'{name}' holds values that are not finite (NaN or infinity)")

@@ -101,6 +101,13 @@ def decode_pages(data: bytes, flags: int) -> tuple[Sequence[np.ndarray], Message
 
 
 @contextmanager
+def listening() -> Iterator[list[str]]:
+    """What libraries write to stderr within the block is in the list when it has ended, and not on stderr."""
+    with _ears.open() as heard:
+        yield heard
+
+
+@contextmanager
 def decoding_in_threads() -> Iterator[list[str]]:
     """Let threads decode at once. The list is not empty afterwards where a decoder has said something of any file.
 
