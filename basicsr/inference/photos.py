@@ -26,6 +26,7 @@ from basicsr.utils.matlab_functions import enlarged
 from basicsr.utils.pretrained import WeightFile, locate
 
 _AROUND, _DARKEST, _MOST = 9, 1e-4, 32  # pixels; of white; times the light
+_ROWS = 256
 
 Restore = Callable[[np.ndarray], np.ndarray]  # sRGB (H, W, 3) in [0, 1] to the same or grey, perhaps larger
 
@@ -118,37 +119,51 @@ def restore_photo(restore: Restore, photo: Photo,
 def _restore(restore: Restore, frame: Frame, watch: Callable[[np.ndarray, np.ndarray], None] | None) -> Frame:
     colours = Colours(frame.meta.icc, frame.pixels.shape[2])
     img = colours.to_srgb(to_float(frame.pixels))
-    inside = img.clip(0, 1)
+    bounded = colours.same and frame.pixels.dtype.kind == 'u'
+    inside = img if bounded else img.clip(0, 1)
+    beyond = None if bounded else img - inside if img is frame.pixels else np.subtract(img, inside, out=img)
     result = restore(inside)
     if not np.isfinite(result).all():
         raise UserError(NOT_FINITE)
     if watch:
         watch(inside, result)
     channels = 1 if frame.grey or result.shape[2] == 1 else 3
-    if result.shape[2] == 1:
-        result = np.repeat(result, 3, axis=2)
-    elif channels == 1 or _neutral(inside):  # a network has no reason to give colours to what has none
-        result = np.repeat(luma(result), 3, axis=2)
-    beyond = img - inside
-    if channels == 3 and beyond.any():  # what lies outside sRGB, or is brighter than white
-        result = result + enlarged(beyond * _gain(inside, result), result)
-    pixels = from_float(colours.from_srgb(result, channels), frame.pixels.dtype)
+    # a network has no reason to give colours to what has none
+    grey = result.shape[2] == 3 and (channels == 1 or _neutral(inside))
+    if beyond is not None:
+        beyond = _grown(beyond, inside, result) if channels == 3 and beyond.any() else None
+    pixels = np.empty((*result.shape[:2], channels), frame.pixels.dtype)
+    for top in range(0, len(result), _ROWS):  # a photo is large, and each step would take as much again
+        rows = slice(top, top + _ROWS)
+        part = luma(result[rows]) if grey else result[rows]
+        part = np.repeat(part, 3, axis=2) if part.shape[2] == 1 else part
+        part = part if beyond is None else part + beyond[rows]
+        pixels[rows] = from_float(colours.from_srgb(part, channels), pixels.dtype)
     alpha = frame.alpha
     if alpha is not None:
         alpha = from_float(enlarged(to_float(alpha)[..., None], result)[..., 0], alpha.dtype)
-    meta = frame.meta.of_new_pixels(pixels, False)
-    return Frame(np.ascontiguousarray(pixels), alpha, frame.duration, meta)
+    return Frame(pixels, alpha, frame.duration, frame.meta.of_new_pixels(pixels, False))
+
+
+def _grown(beyond: np.ndarray, inside: np.ndarray, result: np.ndarray) -> np.ndarray:
+    """What of a photo lies outside sRGB or is brighter than white, to be added to the result.
+
+    It grows with the light around it: below 0, sRGB's numbers are proportional to light.
+    """
+    beyond *= _gain(inside, result)
+    return enlarged(beyond, result)
 
 
 def _gain(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """(H, W, 1): how many times as much light there is around each pixel, by its brightness; exactly 1 where nothing changes.
+    """(H, W, 1): how many times as bright it is around each pixel; exactly 1 where nothing changes.
 
-    `after` may be a whole number of times as large. Below 0, sRGB's numbers are proportional to light.
+    `after` may be a whole number of times as large.
     """
     height, width = before.shape[:2]
     scale = after.shape[0] // height
-    after = after[:height * scale, :width * scale].reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
-    old, new = (cv2.blur(luma(light(img)), (_AROUND, _AROUND))[..., None] + _DARKEST for img in (before, after))
+    if scale > 1:
+        after = after[:height * scale, :width * scale].reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
+    old, new = (cv2.blur(light(luma(img)), (_AROUND, _AROUND))[..., None] + _DARKEST for img in (before, after))
     return (new / old).clip(0, _MOST)
 
 

@@ -122,15 +122,20 @@ def full_range(img: np.ndarray, bits: int) -> np.ndarray:
 
 def to_float(img: np.ndarray) -> np.ndarray:
     """The values of a frame as float32, in which 1 is white."""
-    return img.astype(np.float32) / np.float32(np.iinfo(img.dtype).max) if img.dtype.kind == 'u' else img
+    if img.dtype.kind != 'u':
+        return img
+    out = img.astype(np.float32)
+    out /= np.iinfo(img.dtype).max
+    return out
 
 
 def from_float(img: np.ndarray, dtype: Any) -> np.ndarray:
     """The opposite of `to_float`: rounded, and clipped where the type has an end."""
     if np.dtype(dtype).kind != 'u':
         return img.astype(dtype)
-    most = np.iinfo(dtype).max
-    return np.rint(img.astype(np.float64).clip(0, 1) * most).astype(dtype)
+    out = img.clip(0, 1)
+    out *= np.iinfo(dtype).max
+    return np.rint(out, out=out).astype(dtype)
 
 
 def in_bits(img: np.ndarray, bits: int) -> np.ndarray:
