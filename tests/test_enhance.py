@@ -92,7 +92,7 @@ def test_no_file_is_passed_over_in_silence(enhance, capsys, messages):
     assert "'in': 3 images; passed over: 1 subfolder (sub); --recursive looks into subfolders" in messages
     assert capsys.readouterr().out == '3 of 3 images written to out\n'
     assert enhance('in/b.jfif', '-o', 'out2/') == 0 and opened(Path('out2/b.jfif').read_bytes()).format == 'JPEG'
-    assert enhance('in/a.png', 'in/sub/d.png', '-o', 'out3') == 0 and sorted(os.listdir('out3')) == ['a.png', 'd.png']
+    assert enhance('in/a.png', '-o', 'out3', 'in/sub/d.png') == 0 and sorted(os.listdir('out3')) == ['a.png', 'd.png']
     assert enhance('in', '-o', 'out4', '--recursive') == 0 and Path('out4/sub/d.png').is_file()
 
 

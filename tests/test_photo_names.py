@@ -111,6 +111,30 @@ def test_names_of_results_below_folders(tmp_path):
     assert own_names(files, tmp_path) == ['x/a.png', 'x/a.jpg', 'y/a']
 
 
+def test_names_of_clean_images_of_equal_folders(tmp_path):
+    """Results of two roots of one name, and of images of one stem, are files of their own."""
+    from basicsr.data.gaussian_denoising_dataset import GaussianDenoisingDataset
+    roots = [tmp_path / 'rain' / 'clean', tmp_path / 'haze' / 'clean']
+    for root in roots:
+        root.mkdir(parents=True)
+        for name in ('a.png', 'a.bmp', 'b.png'):
+            (root / name).write_bytes(encoded(picture(), 'PNG' if name.endswith('png') else 'BMP'))
+    data = GaussianDenoisingDataset(list(map(str, roots)), sigma_test=15, phase='val')
+    names = [data[index]['name'] for index in range(len(data))]
+    assert names == [f'{root}/{name}' for root in ('clean', 'clean_2') for name in ('a.bmp', 'a.png', 'b')]
+    alone = GaussianDenoisingDataset(str(roots[0]), sigma_test=15, phase='val')
+    assert [alone[index].get('name') for index in range(3)] == ['a.bmp', 'a.png', None]
+
+
+def test_inputs_of_one_name_are_no_two_pairs(tmp_path):
+    from basicsr.data.pairing import pair_by_number
+    for name in ('low/Low3.png', 'low/Low3.bmp', 'normal/Normal3.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    with pytest.raises(UserError, match="have the same name"):
+        pair_by_number(str(tmp_path / 'low'), str(tmp_path / 'normal'))
+
+
 def test_raw_becomes_png_beside_its_stem(folder):
     for name in ('r.nef', 'r.png', 's.dng'):
         (folder / 'in' / 'sub' / name).write_bytes(PNG)

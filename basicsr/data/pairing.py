@@ -126,6 +126,7 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
     gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
+    by_stem(lqs, dataroot_lq, 'dataroot_lq')  # two of one name would be one pair
     gt_by_stem = by_stem(gts, dataroot_gt, 'dataroot_gt')
     partner = {gt_by_stem[n]: lq for lq in lqs if (n := normal(lq.stem).replace('Low', 'Normal')) in gt_by_stem}
     others = [lq for lq in lqs if lq not in set(partner.values())]

@@ -67,8 +67,8 @@ def decode_photo(data: bytes, name: str) -> Photo:
         said = str(error).strip().partition('\n')[0]
         raise UserError(
             f"'{name}' cannot be decoded, it is damaged or of an unknown kind of {row.name}: {said}") from error
-    if row is formats.RAW and (said := _RAW_DAMAGE.search(''.join(heard))):
-        raise UserError(f"'{name}' is damaged inside: {said[0]}")
+    if row is formats.RAW and (damaged := _RAW_DAMAGE.search(''.join(heard))):
+        raise UserError(f"'{name}' is damaged inside: {damaged[0]}")
     for frame in photo.frames:
         if frame.pixels.dtype == np.float32 and not np.isfinite(frame.pixels).all():
             raise UserError(f"'{name}' holds values that are not finite (NaN or infinity)")
