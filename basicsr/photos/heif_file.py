@@ -53,7 +53,7 @@ def write_heic(photo: Photo, name: str) -> bytes:
     for frame in photo.frames:
         array = np.ascontiguousarray(in_bits(stacked(frame, colour=True), 16 if deep else 8))
         if deep and array.dtype == np.uint8:
-            array = full_range(array, 8).astype(np.uint16) * 257
+            array = array.astype(np.uint16) * 257  # a page of 8 bits among others
         mode = ('RGBA' if array.shape[2] == 4 else 'RGB') + (';16' if deep else '')
         image = file.add_frombytes(mode, (array.shape[1], array.shape[0]), array.tobytes())
         meta = frame.meta

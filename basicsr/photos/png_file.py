@@ -30,9 +30,7 @@ def read(data: bytes, name: str) -> Photo:
     photo.encoding.bits = data[24]
     photo.encoding.chunks = tuple((key, found[key]) for key in _OF_COLOURS if key in found)
     if data[24] == 16 and not photo.animated:
-        frame = photo.frames[0]
         photo.frames = [pillow.with_meta(_deep(data, found.get(b'tRNS', b'')), _as_stored(data, name))]
-        photo.frames[0].meta = frame.meta
     elif data[24] == 16:
         photo.remarks.append('is an animation of 16 bits, which is read in 8')
         photo.encoding.bits = 8
@@ -70,11 +68,8 @@ def write(photo: Photo, name: str) -> bytes:
         data = pillow.encoded([pillow.image_of(first)], 'PNG', name)
     else:
         import imagecodecs
-        data = bytes(
-            imagecodecs.png_encode(
-                np.ascontiguousarray(
-                    np.squeeze(in_bits(stacked(first), 16), axis=2
-                               ) if first.grey and first.alpha is None else in_bits(stacked(first), 16))))
+        array = in_bits(stacked(first), 16)
+        data = bytes(imagecodecs.png_encode(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)))
     own = photo.encoding.chunks if photo.format == 'PNG' else ()
     return data[:_HEADER] + b''.join(_chunk(*one) for one in [*own, *_of(photo.meta)]) + data[_HEADER:]
 

@@ -107,13 +107,10 @@ def _of_pixels(photo: Photo, kept: list[Frame], row: Format) -> list[str]:
             parts.append(f'transparency is lost, {row.name} holds none')
         elif row is formats.GIF and photo.format != 'GIF':
             parts.append('transparency becomes full or none')
-    most = 8 if row.bits > 8 and len(kept) > 1 and row is not formats.TIFF and row is not formats.HEIC else row.bits
-    if row is formats.AVIF and not heif_file.writes_deep_avif():
-        most = 8
+    shallow = row is formats.AVIF and not heif_file.writes_deep_avif()
+    most = 8 if shallow or (len(kept) > 1 and 'frames' in row.holds) else row.bits  # animations have no more
     deep = max(frame.pixels.dtype.itemsize * 8 for frame in kept)
     bits = min(max(source.bits, 9), deep) if deep > 8 else 8
-    if row is formats.NETPBM or row is formats.PNG or row.bits == 16:
-        most = min(most, 16)
     if bits > most:
         parts.append(f'{bits} bits become {most}')
     if row is formats.GIF and photo.format != 'GIF':
