@@ -67,7 +67,7 @@ def main() -> None:
          '--degraded_dir', 'data/demo/test/input', '--clean_dir', 'data/demo/test/target', '--no_images',
          '--output_dir', 'results/demo/shipped')
     step('Enhance a photo it has never seen', 'Enhancement/enhance.py', f'data/demo/test/input/{PHOTO}', '-o',
-         f'results/demo/{PHOTO}', '--weights', weights, '--sheet')
+         f'results/demo/{PHOTO}', '--weights', weights, '--sheet', '--overwrite')
     report()
 
 

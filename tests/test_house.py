@@ -16,9 +16,10 @@ else:
 
 # imports go one way: a package may import those before it in this list, and itself
 ORDER = [
-    'utils', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference', 'evaluation',
-    'engine', 'models', 'training', 'ablation', 'search', 'publishing', 'commands', 'entry'
+    'utils', 'photos', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference',
+    'evaluation', 'engine', 'models', 'training', 'ablation', 'search', 'publishing', 'commands', 'entry'
 ]
+HEAVY = ('torch', 'cv2', 'matplotlib', 'PIL', 'tifffile', 'imagecodecs')
 PACKAGE = ROOT / 'basicsr'
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
@@ -100,6 +101,10 @@ def test_inference_imports_nothing_that_trains():
     assert [w for a, b, w in arrows() if a == 'inference' and b in trains] == []
 
 
+def test_photos_import_helpers_alone():
+    assert {b for a, b, _ in arrows() if a == 'photos'} == {'utils', 'photos'}
+
+
 def test_archs_know_tensors_only():
     """No option mapping, no device, no distributed code, no file, no log, no download in a network."""
     networks = [*(PACKAGE / 'archs').glob('*_arch.py'), *(PACKAGE / 'archs').glob('*/*.py')]
@@ -138,12 +143,12 @@ def test_layers_are_shared_and_parts_of_a_family_are_its_own():
         assert (archs / f'{folder.name}_arch.py').is_file()
 
 
-@pytest.mark.parametrize(
-    'statement', ['import basicsr', 'import basicsr.registry', 'import basicsr.config.check', 'import basicsr.cli'])
+@pytest.mark.parametrize('statement', [
+    'import basicsr', 'import basicsr.registry', 'import basicsr.config.check', 'import basicsr.cli',
+    'import basicsr.photos.naming', 'import basicsr.photos.reading, basicsr.photos.writing'
+])
 def test_light_imports(statement):
-    done = run_python(
-        '-c', f'import sys; {statement}; print([m for m in ("torch", "cv2", "matplotlib") if m in sys.modules])',
-        cwd=ROOT)
+    done = run_python('-c', f'import sys; {statement}; print([m for m in {HEAVY} if m in sys.modules])', cwd=ROOT)
     assert done.stdout.strip() == '[]', done.stderr
 
 

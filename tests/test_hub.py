@@ -212,7 +212,7 @@ def test_variables_of_the_hub_are_honoured(hub, tmp_path):
 def test_a_folder_of_the_mixin_is_a_weight_file(theirs, pairs, tmp_path):
     photo = str(pairs / 'input' / '1.png')
     for name in ('theirs', 'theirs/model.safetensors'):
-        assert enhance([photo, '-o', str(tmp_path / 'a.png'), '--weights', str(tmp_path / name)]) == 0
+        assert enhance([photo, '-o', str(tmp_path / 'a.png'), '--weights', str(tmp_path / name), '--overwrite']) == 0
     net, options = load_described(theirs)
     assert options.items() >= {'type': 'CIDNet', **ARGUMENTS}.items() and same(net, theirs)
 

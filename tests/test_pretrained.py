@@ -136,7 +136,7 @@ def test_enhance_takes_the_default_and_says_so(shipped, pairs, tmp_path, message
             ' retinexformer); licence: MIT') in messages
     del messages[:]
     for weights in ('tiny_net', str(shipped / 'tiny_net.safetensors')):
-        assert enhance([photo, '-o', str(tmp_path / 'b.png'), '--weights', weights]) == 0
+        assert enhance([photo, '-o', str(tmp_path / 'b.png'), '--weights', weights, '--overwrite']) == 0
         assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
     assert not any('no --weights given' in text for text in messages)
 

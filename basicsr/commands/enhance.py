@@ -1,9 +1,11 @@
-"""Enhance one photo or a folder of photos, without ground truth: enhance.py INPUT -o OUT [--weights W]"""
+"""Enhance photos, without ground truth: enhance.py INPUT ... -o OUT [--weights W]
+
+INPUT is a photo, a folder, a pattern, or - for standard input. OUT is a file, a folder for several, or - for standard output.
+"""
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, run_main
@@ -14,9 +16,15 @@ _WHICH = 'which network? give --weights FILE (or --opt YAML with path.pretrain_n
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('input', type=as_stored, metavar='INPUT', help='an image, or a folder of images')
-    parser.add_argument('-o', '--output', required=True, metavar='OUT', help='output file, or folder')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('inputs', type=as_stored, nargs='+', metavar='INPUT', help='photos, folders of them, or -')
+    parser.add_argument('-o', '--output', required=True, metavar='OUT',
+                        help='output file, whose suffix chooses the format, or folder, or -')
+    parser.add_argument('--recursive', action='store_true', help='look into subfolders, which OUT then has as well')
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument('--overwrite', action='store_true', help='replace output files that exist')
+    existing.add_argument('--skip_existing', action='store_true',
+                          help='leave output files that exist, and do the others')
     parser.add_argument('--weights', metavar='FILE',
                         help=f'.pth or .safetensors, {OTHER_WEIGHTS}; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
@@ -28,21 +36,37 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     parser.add_argument('--amp', choices=['bf16', 'fp16'], help='half precision')
     parser.add_argument('--sheet', action='store_true', help='also write before/after pictures, *_sheet.png')
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
-    from basicsr.inference.photos import enhance_files, jobs_of, photo_restorer
-    jobs = jobs_of(Path(args.input), Path(args.output))
+    from basicsr.photos.inputs import STANDARD, find
+    from basicsr.photos.naming import plan, summary
+    from basicsr.utils.logger import get_root_logger
+    found = find(args.inputs, args.recursive, args.output)
+    for line in found.passed_over:
+        get_root_logger().info(line)
+    jobs = plan(found, args.output, args.sheet, args.overwrite, args.skip_existing)
+    failed = _enhance(args, jobs.todo) if jobs.todo else []
+    for message in failed:
+        sys.stderr.write(f'error: {message}\n')
+    if len(jobs.todo) + jobs.there > 1 and args.output != STANDARD:
+        print(summary(jobs, len(failed), args.output))
+    return 2 if failed else 0
+
+
+def _enhance(args: argparse.Namespace, jobs: list[Any]) -> list[str]:
+    """A sentence for each photo that failed."""
+    from basicsr.inference.photos import enhance_files, photo_restorer
     weights, opt = _weights(args)
     restorer = photo_restorer(weights, opt, key=args.key, device=args.device, tile=args.tile,
                               tile_overlap=args.tile_overlap, ensemble=args.self_ensemble, amp=args.amp)
-    failed = enhance_files(restorer, jobs, args.sheet)
-    for message in failed:
-        sys.stderr.write(f'error: {message}\n')
-    if len(jobs) > 1:
-        print(f'{len(jobs) - len(failed)} of {len(jobs)} images written to {args.output}')
-    return 2 if failed else 0
+    return enhance_files(restorer, jobs, _to_standard_output)
+
+
+def _to_standard_output(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def _weights(args: argparse.Namespace) -> tuple[WeightFile, dict[str, Any] | None]:

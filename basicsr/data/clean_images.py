@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import Keyed, image_folder
+from basicsr.data.pairing import Keyed, image_folder, own_names
 from basicsr.data.reading import ImageReader, ToTensor
 from basicsr.data.transforms import Turn, mod_crop, pad_to_size, random_flips, random_turn, random_window, say_padded
 from basicsr.utils.color import bgr2gray
 from basicsr.utils.errors import UserError
+from basicsr.utils.names import distinct
 from basicsr.utils.storage import read_lmdb_keys
 
 
@@ -42,6 +43,8 @@ class CleanImages(Dataset, ABC):
         self.paths = [Clean(path, root) for root in roots for path in self._images(root)]
         for root in roots:
             self.reader.remark([p for p, r in self.paths if r == root], f"'{root}'")
+        self.names = [name for root in roots for name in self._names(root)]
+        self.root_names = dict(zip(roots, distinct([Path(root) for root in roots], [''] * len(roots))))
         self.several, self.in_ch, self.gt_size = len(roots) > 1, in_ch, gt_size
         self.use_hflip, self.use_rot, self.geometric_augs = use_hflip, use_rot, geometric_augs
         self.training, self.to_tensor = phase == 'train', ToTensor()
@@ -69,10 +72,17 @@ class CleanImages(Dataset, ABC):
         return random_turn() if self.geometric_augs else random_flips(self.use_hflip, self.use_rot)
 
     def item(self, index: int, lq: torch.Tensor, gt: torch.Tensor) -> dict[str, torch.Tensor | str]:
-        """A sample; with several roots its `name` says from which it is."""
+        """A sample; with several roots its `name` says from which it is, and with equal names which of them."""
         path, root = self.paths[index]
         item: dict[str, Any] = {'lq': lq, 'gt': gt, 'lq_path': path, 'gt_path': path}
-        return item | ({'name': f'{Path(root).stem}/{self.file_name(index)}'} if self.several else {})
+        name = self.names[index]
+        if self.several:
+            return item | {'name': f'{self.root_names[root]}/{name}'}
+        return item if name == self.file_name(index) else item | {'name': name}
+
+    def _names(self, root: str) -> list[str]:
+        paths = [path for path, home in self.paths if home == root]
+        return paths if self.reader.is_lmdb else own_names(paths, root)
 
     def _images(self, root: str) -> list[str]:
         return read_lmdb_keys(root) if self.reader.is_lmdb else [str(p) for p in image_folder(root, 'dataroot_gt')]

@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from basicsr.utils.errors import UserError, counted, some
 from basicsr.utils.files import IMAGE_SUFFIXES, read_text, scan_images
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.names import normal
+from basicsr.utils.names import distinct, normal
 from basicsr.utils.notes import note
 from basicsr.utils.storage import full_name, read_lmdb_keys
 
@@ -126,6 +126,7 @@ def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | Non
     gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
     if meta_info_file:
         gts = _listed(gts, meta_info_file, dataroot_gt)
+    by_stem(lqs, dataroot_lq, 'dataroot_lq')  # two of one name would be one pair
     gt_by_stem = by_stem(gts, dataroot_gt, 'dataroot_gt')
     partner = {gt_by_stem[n]: lq for lq in lqs if (n := normal(lq.stem).replace('Low', 'Normal')) in gt_by_stem}
     others = [lq for lq in lqs if lq not in set(partner.values())]
@@ -183,6 +184,19 @@ def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: 
 def stem_below(path: str | Path, folder: str | Path) -> str:
     """A path's name within a folder, without suffix: 'a/7' for 'folder/a/7.png'."""
     return Path(path).relative_to(folder).with_suffix('').as_posix()
+
+
+def own_names(paths: Sequence[str | Path], folder: str | Path) -> list[str]:
+    """What is made of each file is called: `stem_below`, with the suffix where files differ in nothing else."""
+    inside = [Path(path).relative_to(folder) for path in paths]
+    by_folder: dict[Path, list[int]] = {}
+    for index, path in enumerate(inside):
+        by_folder.setdefault(path.parent, []).append(index)
+    names = [''] * len(inside)
+    for parent, indices in by_folder.items():
+        for index, name in zip(indices, distinct([inside[i] for i in indices], [''] * len(indices))):
+            names[index] = (parent / name).as_posix()
+    return names
 
 
 def by_stem(paths: list[Path], folder: str | Path, option: str) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Len
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import image_folder, listed_names, stem_below
+from basicsr.data.pairing import image_folder, listed_names, own_names
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.utils.errors import UserError, some
@@ -28,7 +28,8 @@ class SingleImageDataset(Dataset):
         dataroot_lq: folder, or database whose name ends in '.lmdb'.
         io_backend, mean, std, color: as in `PairedImageDataset`.
         meta_info_file: text file with the names to use, one per line.
-        recursive: take the images of all subfolders; items then have their names within the root as `name`.
+        recursive: take the images of all subfolders; items then have their names within the root as `name`, as they have where
+            files differ in nothing but their suffix, which is part of the name then.
         dataroot_sem, sem_classes: as in `PairedImageDataset`.
 
     Items: `lq` float32 (C, H, W) RGB in [0, 1]; `lq_path`; with `dataroot_sem` also `sem`.
@@ -47,8 +48,9 @@ class SingleImageDataset(Dataset):
         else:
             self.paths = [str(p) for p in image_folder(dataroot_lq, 'dataroot_lq', recursive)]
         self.reader.remark(self.paths, f"'{dataroot_lq}'")
-        self.names = [stem_below(path, dataroot_lq) for path in self.paths] if recursive else None
         inputs = [Path(p).stem for p in self.paths]
+        several = recursive or len(set(inputs)) < len(inputs)  # of one stem: in subfolders, or with other suffixes
+        self.names = own_names(self.paths, dataroot_lq) if several and not self.reader.is_lmdb else None
         self.maps = SemanticMaps(dataroot_sem, inputs, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)
 

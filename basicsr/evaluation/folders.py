@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr.data.pairing import Pair, image_folder, pair_by_name, same_file
+from basicsr.data.pairing import Pair, image_folder, own_names, pair_by_name, same_file
 from basicsr.evaluation.evaluate import Batch, Images, Metrics, Results, evaluate
 from basicsr.metrics import describe
 from basicsr.utils.files import write_json
@@ -27,8 +27,8 @@ def measure_folders(results: str, gt: str | None, metrics: Metrics, filename_tmp
         pairs = pair_by_name(results, gt, filename_tmpl, option='RESULT_DIR')
     else:
         pairs = [Pair(str(path), '') for path in image_folder(results, 'RESULT_DIR')]
-    samples = [{'lq_path': [result], 'gt_path': [truth], 'name': [Path(truth or result).stem]}
-               for result, truth in pairs]
+    names = own_names([truth or result for result, truth in pairs], gt or results)
+    samples = [{'lq_path': [result], 'gt_path': [truth], 'name': [name]} for (result, truth), name in zip(pairs, names)]
     return evaluate(_read, samples, metrics, device=device)
 
 

@@ -12,7 +12,7 @@ from basicsr.archs.layers.whole_image import Sums, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.sampling import PIXELS, sample_of
-from basicsr.inference.tiling import run_tiled
+from basicsr.inference.tiling import Watch, run_tiled
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
@@ -40,6 +40,9 @@ class ImageRestorer:
         channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
         graphs: on a GPU, replay a CUDA graph when images or tiles of one size come again. The network's weights may be
             changed in place, not replaced.
+
+    Attributes:
+        watch: who wants to know of tiles that are done, see `run_tiled`.
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
@@ -54,6 +57,7 @@ class ImageRestorer:
         self.multiple = self.description.multiple if multiple is None else multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
         self.channels = channels
+        self.watch: Watch | None = None
         prepare(self.net, self.device, self.amp, training=False)
         if tile and self.description.tiling:
             get_root_logger().warning(f'tiles of {tile} pixels: {self._in_tiles()}')
@@ -132,7 +136,7 @@ class ImageRestorer:
             with sharing(found):  # not replayed: a recording would keep the sums of the first image
                 return self._network(*self._inputs(t, channels)).float()
 
-        return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple), x)
+        return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
 
     def _sums(self, x: Tensor, channels: int, sample: int) -> list[Sums]:
         """What layers that look at all pixels find in a sample of so many of them."""

@@ -1,19 +1,24 @@
 """Large images in overlapping tiles, blended where they meet."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Watch = Callable[[int, int], None]  # tiles that are done, and how many there are
 
-def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+
+def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, multiple: int = 1,
+              watch: Watch | None = None) -> Tensor:
     """Apply `forward` to tiles of (1, C, H, W) and put the results together.
 
     Args:
         tile: largest side of a tile. overlap: pixels shared by neighbours, where weights fall off linearly.
         multiple: of the sides of `x`; tiles begin and end at multiples of it.
+        watch: called before the first tile and after each, with those that are done and how many there are.
     """
     h, w = x.shape[-2:]
     tile, overlap = max(tile // multiple, 1) * multiple, overlap // multiple * multiple
@@ -21,17 +26,20 @@ def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
         return forward(x)
     total: Any = None  # made when the first tile shows scale and channels
     weights: Any = None
-    for top, bottom in spans(h, tile, overlap):
-        for left, right in spans(w, tile, overlap):
-            y = forward(x[..., top:bottom, left:right])
-            scale = y.shape[-1] // (right - left)
-            if total is None:
-                total = y.new_zeros(*y.shape[:-2], h * scale, w * scale)
-                weights = y.new_zeros(h * scale, w * scale)
-            mask = _ramp(top, bottom, h, overlap, scale, y)[:, None] * _ramp(left, right, w, overlap, scale, y)
-            area = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
-            total[area] += y * mask
-            weights[area[1:]] += mask
+    tiles = list(itertools.product(spans(h, tile, overlap), spans(w, tile, overlap)))
+    watch = watch or (lambda done, of: None)
+    watch(0, len(tiles))
+    for number, ((top, bottom), (left, right)) in enumerate(tiles, 1):
+        y = forward(x[..., top:bottom, left:right])
+        scale = y.shape[-1] // (right - left)
+        if total is None:
+            total = y.new_zeros(*y.shape[:-2], h * scale, w * scale)
+            weights = y.new_zeros(h * scale, w * scale)
+        mask = _ramp(top, bottom, h, overlap, scale, y)[:, None] * _ramp(left, right, w, overlap, scale, y)
+        area = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
+        total[area] += y * mask
+        weights[area[1:]] += mask
+        watch(number, len(tiles))
     return total / weights
 
 

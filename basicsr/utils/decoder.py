@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -91,6 +91,20 @@ def decode(data: bytes, flags: int) -> tuple[np.ndarray | None, Messages]:
     with _ears.open() as heard:
         img = cv2.imdecode(array, flags)
     return img, Messages(''.join(heard))
+
+
+def decode_pages(data: bytes, flags: int) -> tuple[Sequence[np.ndarray], Messages]:
+    """As `decode`, of all pages; as many as OpenCV can read."""
+    with _ears.open() as heard:
+        _, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), flags)
+    return pages or (), Messages(''.join(heard))
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """What libraries write to stderr within the block is in the list when it has ended, and not on stderr."""
+    with _ears.open() as heard:
+        yield heard
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -179,34 +179,35 @@ class Scan(NamedTuple):
         return ', '.join(parts)
 
 
-def scan_images(folder: str | Path, recursive: bool = False) -> Scan:
-    """Look through `folder`, and if `recursive` through its subfolders, linked ones as well.
+def scan_images(folder: str | Path, recursive: bool = False, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Scan:
+    """Look through `folder`, and if `recursive` through its subfolders, linked ones as well, for files of these suffixes.
 
     Of what is hidden only images are worth a word, and no folders. Raises `OSError`.
     """
     found = Scan([], [], [], [], [])
-    _scan(Path(folder), Path(), recursive, (os.path.realpath(folder), ), found)
+    _scan(Path(folder), Path(), recursive, suffixes, (os.path.realpath(folder), ), found)
     # sorted first: names that are naturally equal (1.png, 01.png, A.png, a.png) must not keep the file system's order
     return found._replace(images=natsorted(sorted(found.images), key=lambda p: p.parts, alg=ns.IGNORECASE))
 
 
-def _scan(root: Path, inside: Path, recursive: bool, above: tuple[str, ...], found: Scan) -> None:
+def _scan(root: Path, inside: Path, recursive: bool, suffixes: Sequence[str], above: tuple[str, ...],
+          found: Scan) -> None:
     with os.scandir(root / inside) as entries:
         for entry in entries:
             path = inside / entry.name
             if entry.name.startswith('.'):
-                if path.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                if path.suffix.lower() in suffixes and entry.is_file():
                     found.hidden.append(path)
                 continue
             if entry.is_dir():
                 real = os.path.realpath(entry.path)
                 if recursive and real not in above:
-                    _scan(root, path, recursive, (*above, real), found)
+                    _scan(root, path, recursive, suffixes, (*above, real), found)
                 else:
                     found.folders.append(path)
             elif not entry.is_file():
                 found.broken.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
+            elif path.suffix.lower() in suffixes:
                 found.images.append(path)
             else:
                 found.others.append(path)

@@ -141,7 +141,7 @@ def _tiff(data: Ends) -> Header:
 
 
 def _webp(data: Ends) -> Header:
-    chunks = list(_webp_chunks(data.first))
+    chunks = list(webp_chunks(data.first))
     named = dict(reversed(chunks))
     extended, lossless, lossy = (named.get(name, b'') for name in (b'VP8X', b'VP8L', b'VP8 '))
     flags, size = extended[0] if extended else 0, None
@@ -201,7 +201,7 @@ def longest_zeros(data: bytes, least: int) -> int:
     Their arithmetic coders write no such run, but for pictures of one colour: a byte for some 10,000 pixels. Neither
     format has checksums, and decoders make a picture of it.
     """
-    parts = [body for name, body in _webp_chunks(data) if name in (b'VP8 ', b'VP8L')]
+    parts = [body for name, body in webp_chunks(data) if name in (b'VP8 ', b'VP8L', b'ANMF')]
     if data.startswith((b'\0\0\0\x0cjP  ', _CODESTREAM)):
         parts = [data[data.find(_CODESTREAM):]]
     for part in parts:
@@ -216,7 +216,7 @@ def has_its_checksums(data: bytes) -> bool:
     return all(tiff.whole(data, page) for page in tiff.directories(data)[:1])
 
 
-def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Name and content of each; none where this is no WebP."""
     at = 12 if data.startswith(b'RIFF') and data[8:12] == b'WEBP' else len(data)
     while at + 8 <= len(data):

@@ -7,7 +7,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 
 from basicsr.utils.errors import UserError
@@ -29,6 +30,34 @@ def namesake(name: str, others: Iterable[str]) -> str | None:
     macOS and Windows know no case, macOS no Unicode forms, Windows neither dots nor spaces at the end.
     """
     return next((other for other in others if _on_any_system(other) == _on_any_system(name)), None)
+
+
+def distinct(files: Sequence[PurePath], suffixes: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """A name for what is made of each of several files of one folder, no two of which are one on any file system.
+
+    The file's name without its suffix, and the new one behind it. Where that gives one name to several, the suffix stays
+    in the name ('a.jpg.png' beside 'a.png'), and where that does not help, a number follows. The commands that write
+    pictures take their names from here.
+
+    Args:
+        suffixes: of the new files, e.g. '.png'; '' for a name alone. taken: names that are not to be used.
+    """
+    short = [file.stem + suffix for file, suffix in zip(files, suffixes)]
+    count = Counter(_on_any_system(name) for name in short)
+    names = [
+        name if count[_on_any_system(name)] == 1 or name == file.name else file.name + suffix
+        for name, file, suffix in zip(short, files, suffixes)
+    ]
+    used = {_on_any_system(name) for name in taken}
+    for index in sorted(range(len(names)),
+                        key=lambda index: names[index] != short[index]):  # those that keep theirs first
+        name, suffix, number = names[index], suffixes[index], 1
+        while _on_any_system(name) in used:
+            number += 1
+            name = f'{names[index].removesuffix(suffix)}_{number}{suffix}'
+        names[index] = name
+        used.add(_on_any_system(name))
+    return names
 
 
 def _on_any_system(name: str) -> str:

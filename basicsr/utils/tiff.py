@@ -14,8 +14,14 @@ _DEFLATE = (8, 32946)
 
 def directories(data: bytes) -> list[Tags]:
     """The numbers in each directory of the chain, in order, as far as it can be read; [] where this is no TIFF."""
+    return chain(data)[0]
+
+
+def chain(data: bytes) -> tuple[list[Tags], bool]:
+    """`directories`, and whether these are all that the file speaks of."""
     order = {b'II': '<', b'MM': '>'}.get(data[:2])
     found: list[Tags] = []
+    ended = False
     try:
         big = struct.unpack(f'{order}H', data[2:4])[0] == 43 if order else False
         many, offset, size = ('Q', 'Q', 8) if big else ('H', 'I', 4)
@@ -25,9 +31,10 @@ def directories(data: bytes) -> list[Tags]:
             entries, at = _number(data, order + many, at), at + struct.calcsize(order + many)
             found.append(dict(_tag(data, order, at + i * (4 + 2 * size), size) for i in range(entries)))
             at = _number(data, order + offset, at + entries * (4 + 2 * size))
+        ended = True
     except (struct.error, OverflowError):  # cut off, or no directory; a place beyond all files
         pass
-    return found
+    return found, ended
 
 
 def _number(data: bytes, code: str, at: int) -> int:

@@ -1,0 +1,90 @@
+"""JPEG: read with all of its segments, written with the tables and the subsampling of the one that was read."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from basicsr.photos import pillow_file as pillow
+from basicsr.photos import profiles, xmp
+from basicsr.photos.photo import Encoding, Frame, Metadata, Photo
+
+_SEGMENT = 65533  # bytes, the most that one holds
+_PHOTOSHOP = b'Photoshop 3.0\0'
+EXIF_LIMIT, XMP_LIMIT = _SEGMENT - 6, _SEGMENT - 29
+
+
+def read(data: bytes, name: str) -> Photo:
+    with pillow.opened(data, name, 'JPEG', 'MPO') as image:
+        image.load()
+        if image.mode == 'CMYK':
+            pixels, alpha = np.array(image), None
+        else:
+            pixels, alpha = pillow.pixels_of(image)
+        meta = _metadata(image)
+        encoding = Encoding(tables=dict(image.quantization), sampling=_sampling(image),
+                            progressive=bool(image.info.get('progressive')))
+        remarks = _further_images(image, meta.xmp)
+    if pixels.shape[2] == 4:
+        pixels, meta, remark = profiles.without_inks(pixels, meta)
+        remarks.append(remark)
+    frame = pillow.with_meta(Frame(pixels, alpha), meta)
+    return Photo('JPEG', [frame], encoding, remarks=remarks)
+
+
+def _metadata(image: Any) -> Metadata:
+    meta = pillow.metadata_of(image)
+    parts = b''.join(
+        body.removeprefix(_PHOTOSHOP) for kind, body in image.applist
+        if kind == 'APP13' and body.startswith(_PHOTOSHOP))
+    # Pillow takes the numbers of EXIF data where the file has none of its own
+    return Metadata(meta.exif, meta.xmp, meta.icc, parts, meta.resolution, meta.text)
+
+
+def _sampling(image: Any) -> int:
+    from PIL import JpegImagePlugin
+    return JpegImagePlugin.get_sampling(image)
+
+
+def _further_images(image: Any, packet: bytes) -> list[str]:
+    count = getattr(image, 'n_frames', 1) - 1
+    if xmp.has_gain_map(packet):
+        return ['has a gain map for bright screens, which is lost']
+    return [f'has {count} more behind the photo (previews, the other eye or a light map), lost'] if count > 0 else []
+
+
+def write(photo: Photo, name: str) -> bytes:
+    meta, source = photo.meta, photo.encoding
+    options: dict[str, Any] = {'quality': 95, 'subsampling': 0}
+    image = pillow.image_of(photo.frames[0], alpha=False)
+    if photo.format == 'JPEG' and source.tables:
+        # Pillow takes no tables by a quality, and no subsampling that it cannot name
+        count = 1 if image.mode == 'L' else len(source.tables)
+        options = {
+            'qtables': [table for _, table in sorted(source.tables.items())][:count],
+            'subsampling': max(source.sampling, 0), 'progressive': source.progressive
+        }
+    options |= {key: value for key, value in (('icc_profile', meta.icc), ('dpi', _density(meta))) if value}
+    if meta.exif and len(meta.exif) <= EXIF_LIMIT:
+        options['exif'] = b'Exif\0\0' + meta.exif
+    if meta.xmp and len(meta.xmp) <= XMP_LIMIT:
+        options['xmp'] = meta.xmp
+    comment = next((text for key, text in meta.text if key == 'Comment'), '')
+    if comment:
+        options['comment'] = comment.encode()[:_SEGMENT]
+    return pillow.encoded([image], 'JPEG', name, optimize=True, extra=_app13(meta.resources), **options)
+
+
+def _density(meta: Metadata) -> tuple[int, int] | None:
+    """Whole numbers are all that the file's own field holds."""
+    if meta.resolution is None:
+        return None
+    x, y = (min(max(round(value), 1), 65535) for value in meta.resolution)
+    return x, y
+
+
+def _app13(resources: bytes) -> bytes:
+    """Resources in as many segments as they need."""
+    step = _SEGMENT - len(_PHOTOSHOP)
+    parts = (_PHOTOSHOP + resources[at:at + step] for at in range(0, len(resources), step))
+    return b''.join(b'\xff\xed' + (len(part) + 2).to_bytes(2, 'big') + part for part in parts)

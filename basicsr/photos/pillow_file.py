@@ -1,0 +1,209 @@
+"""What Pillow reads and writes: WebP, GIF, BMP, palettes, animations, AVIF of 8 bits, the metadata of most formats."""
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from basicsr.photos import exif, xmp
+from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
+from basicsr.utils import tiff
+from basicsr.utils.errors import UserError
+from basicsr.utils.image_header import webp_chunks
+
+_LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
+
+
+@contextmanager
+def opened(data: bytes, name: str, *formats: str) -> Iterator[Any]:
+    """Pillow's image of these bytes. Raises `UserError` for what is too large to be true, and anything for what is damaged."""
+    from PIL import Image, ImageFile
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # some program may have allowed it for all of them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of half the size that is refused, and of tags that say nothing
+            with Image.open(io.BytesIO(data), formats=formats) as image:
+                check_size(name, image.height, image.width)
+                yield image
+    except Image.DecompressionBombError as error:
+        raise too_large(name) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+
+
+def check_size(name: str, height: int, width: int) -> None:
+    """Raise `UserError` for more pixels than Pillow takes, whoever decodes them; a small file can claim any number."""
+    from PIL import Image
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and height * width > 2 * limit:
+        raise too_large(name, f'{width}x{height} pixels, ')
+    if not height or not width:
+        raise UserError(f"'{name}' has no pixels: its size is {width}x{height}")
+
+
+def too_large(name: str, size: str = '') -> UserError:
+    from PIL import Image
+    return UserError(
+        f"'{name}' says that it has {size}more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} that are read,"
+        ' as files that are to exhaust the memory do')
+
+
+def pixels_of(image: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels (H, W, 1|3) and alpha (H, W) of a loaded image of at most 8 bits; palettes become colours."""
+    palette = image.palette.mode if image.mode == 'P' else ''
+    clear = 'transparency' in image.info or image.mode in ('LA', 'PA', 'RGBA', 'RGBa', 'La') or palette.endswith('A')
+    if image.mode in ('1', 'L', 'LA', 'La', 'I;16', 'I', 'F'):
+        mode = 'LA' if clear else 'L'
+    else:
+        mode = 'RGBA' if clear else 'RGB'
+    array = np.array(image if image.mode == mode else image.convert(mode))
+    array = array[..., None] if array.ndim == 2 else array
+    if not clear:
+        return array, None
+    alpha = array[..., -1]
+    return array[..., :-1], None if (alpha == 255).all() else alpha
+
+
+def metadata_of(image: Any) -> Metadata:
+    """What Pillow knows of a loaded image beside its pixels, as it stands in the file."""
+    info = image.info
+    packet = info.get('xmp') or info.get('XML:com.adobe.xmp') or b''
+    density = info.get('dpi')
+    comment = info.get('comment')
+    text = [(key, str(value)) for key, value in getattr(image, 'text', {}).items() if _is_text(key)]
+    if comment:
+        text.append(('Comment', comment.decode('utf-8', 'replace') if isinstance(comment, bytes) else str(comment)))
+    return Metadata(exif=exif.unmarked(info.get('exif') or _raw_profile(info)),
+                    xmp=packet.encode() if isinstance(packet, str) else bytes(packet), icc=info.get('icc_profile')
+                    or b'', resolution=_resolution(density), text=tuple(text))
+
+
+def _resolution(density: Any) -> tuple[float, float] | None:
+    found = tuple(map(float, density)) if density else ()
+    return (found[0], found[1]) if len(found) == 2 and min(found) > 1 else None
+
+
+def _is_text(key: str) -> bool:
+    """Other entries of a PNG hold what has a place of its own."""
+    return key != 'XML:com.adobe.xmp' and key not in ('Raw profile type exif', 'Raw profile type APP1',
+                                                      'Raw profile type xmp', 'Raw profile type icc')
+
+
+def _raw_profile(info: dict[str, Any]) -> bytes:
+    """EXIF data of a PNG as ImageMagick once wrote them: in hexadecimal digits, behind three lines."""
+    text = info.get('Raw profile type exif') or info.get('Raw profile type APP1') or ''
+    try:
+        return bytes.fromhex(''.join(str(text).split('\n')[3:]))
+    except ValueError:
+        return b''
+
+
+def with_meta(frame: Frame, meta: Metadata) -> Frame:
+    """A frame as stored, turned upright as its EXIF data say, which then say that it is."""
+    turned = tiff.orientation(meta.exif)
+    pixels, alpha = (None if part is None else np.ascontiguousarray(upright(part, turned))
+                     for part in (frame.pixels, frame.alpha))
+    assert pixels is not None
+    new = meta.of_new_pixels(pixels, turned > 1)
+    return Frame(pixels, alpha, frame.duration, new)
+
+
+def read(data: bytes, name: str, kind: str, *formats: str) -> Photo:
+    """Any format that Pillow reads whole. `kind`: its name in the table."""
+    with opened(data, name, *formats) as image:
+        count = getattr(image, 'n_frames', 1)
+        animated = count > 1 and kind != 'JPEG'
+        frames, remarks = [], []
+        still = getattr(image, 'default_image', False)  # of a PNG whose animation begins behind it
+        if still and animated:
+            remarks.append('shows another picture where animations are not known, which is lost')
+        for number in range(int(still and animated), count if animated else 1):
+            image.seek(number)
+            image.load()
+            frames.append(Frame(*pixels_of(image), duration=float(image.info.get('duration', 0))))
+        meta = metadata_of(image)
+        if xmp.has_gain_map(meta.xmp):
+            remarks.append('has a gain map for bright screens, which is lost')
+        loop = image.info.get('loop')
+    return Photo(kind, [with_meta(frame, meta) for frame in frames], Encoding(lossless=_is_lossless(data), loop=loop),
+                 animated, remarks)
+
+
+def _is_lossless(data: bytes) -> bool:
+    """Whether a WebP is; the first picture of an animation tells."""
+    for chunk, body in webp_chunks(data):
+        if chunk in (b'VP8L', b'VP8 '):
+            return chunk == b'VP8L'
+        if chunk == b'ANMF':
+            lossless, lossy = body.find(b'VP8L', 16), body.find(b'VP8 ', 16)
+            return lossless >= 0 and (lossy < 0 or lossless < lossy)
+    return False
+
+
+def image_of(frame: Frame, colour: bool = False, alpha: bool = True) -> Any:
+    """Pillow's image of a frame, in 8 bits."""
+    from PIL import Image
+    array = in_bits(stacked(frame, colour, alpha), 8)
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+
+
+def encoded(images: Sequence[Any], kind: str, name: str, **options: Any) -> bytes:
+    """A file of Pillow's images. Raises `UserError` where the format does not take them."""
+    file = io.BytesIO()
+    if len(images) > 1:
+        options |= {'save_all': True, 'append_images': images[1:]}
+    try:
+        images[0].save(file, kind, **options)
+    except (ValueError, OSError, struct.error, OverflowError) as error:
+        raise UserError(f"cannot write '{name}': {kind} does not take this picture: {error}") from error
+    return file.getvalue()
+
+
+def timing(photo: Photo, default_loop: int = 0) -> dict[str, Any]:
+    """Pillow's arguments for an animation."""
+    if not photo.animated or len(photo.frames) < 2:
+        return {}
+    loop = photo.encoding.loop if photo.encoding.loop is not None else default_loop
+    return {'duration': [round(frame.duration) for frame in photo.frames], 'loop': loop}
+
+
+def write_webp(photo: Photo, name: str) -> bytes:
+    meta, lossless = photo.meta, photo.format == 'WebP' and photo.encoding.lossless
+    return encoded([image_of(frame, colour=True) for frame in photo.frames], 'WEBP', name, lossless=lossless,
+                   quality=_LEAST_LOSSY, exact=True, method=4, **_said(meta), **timing(photo))
+
+
+def write_avif(photo: Photo, name: str) -> bytes:
+    return encoded([image_of(frame, colour=True) for frame in photo.frames], 'AVIF', name, quality=_LEAST_LOSSY,
+                   subsampling='4:4:4', **_said(photo.meta), **timing(photo))
+
+
+def _said(meta: Metadata) -> dict[str, bytes]:
+    return {key: value for key, value in (('icc_profile', meta.icc), ('exif', meta.exif), ('xmp', meta.xmp)) if value}
+
+
+def write_bmp(photo: Photo, name: str) -> bytes:
+    resolution = {'dpi': photo.meta.resolution} if photo.meta.resolution else {}
+    return encoded([image_of(photo.frames[0], alpha=False)], 'BMP', name, **resolution)
+
+
+def write_gif(photo: Photo, name: str) -> bytes:
+    said = next((text for key, text in photo.meta.text if key == 'Comment'), '')
+    comment = {'comment': said.encode()[:255]} if said else {}
+    images = []
+    for frame in photo.frames:
+        if frame.alpha is not None:  # there is only clear and opaque
+            clear = np.where(to_float(frame.alpha) < .5, 0, 255).astype(np.uint8)
+            frame = Frame(in_bits(frame.pixels, 8), clear)
+        images.append(image_of(frame, colour=not frame.grey or frame.alpha is not None))
+    played = timing(photo)
+    if photo.encoding.loop is None:
+        played.pop('loop', None)
+    return encoded(images, 'GIF', name, **comment, **played,
+                   **({'disposal': 2} if played and photo.frames[0].alpha is not None else {}))

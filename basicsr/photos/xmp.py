@@ -1,0 +1,24 @@
+"""XMP packets: what of them is no longer true of new pixels."""
+from __future__ import annotations
+
+import re
+
+_ORIENTATION = re.compile(rb'(tiff:Orientation(?:\s*=\s*["\']|>))\d')
+_THUMBNAILS = re.compile(rb'<(xmp:Thumbnails|xap:Thumbnails)\b.*?</\1>', re.DOTALL)
+_GAIN_MAP = re.compile(rb'\s+hdrgm:[A-Za-z]+\s*=\s*(?:"[^"]*"|\'[^\']*\')')  # as attributes, where phones write it
+_CONTAINER = re.compile(rb'<(Container:Directory|GContainer:Directory)\b.*?</\1>', re.DOTALL)
+
+
+def renewed(packet: bytes, turned: bool) -> bytes:
+    """The same for other pixels: without thumbnails and what refers to further images behind the photo's.
+
+    `turned`: the pixels were turned upright, so that no program may do it again.
+    """
+    for pattern in (_THUMBNAILS, _GAIN_MAP, _CONTAINER):
+        packet = pattern.sub(b'', packet)
+    return _ORIENTATION.sub(rb'\g<1>1', packet) if turned else packet
+
+
+def has_gain_map(packet: bytes) -> bool:
+    """Whether a photo has a second image that says how bright a bright screen may show it."""
+    return b'hdrgm:Version' in packet
