@@ -201,7 +201,7 @@ def test_networks_of_other_channels_are_told_once(pairs, tmp_path, capsys):
 @pytest.mark.parametrize('arguments, message', [
     (['missing.png', '-o', 'out'], "there is no file or folder 'missing.png'"),
     (['{data}/input', '-o', 'out.png'], 'must name a folder'),
-    (['{data}/input/1.png', '-o', '{data}/input/1.png'], 'would overwrite its input'),
+    (['{data}/input/1.png', '-o', '{data}/input/1.png'], 'would be written over'),
     (['{data}/input/1.png', '-o', 'x.xyz'], "unknown image type '.xyz'"),
     (['{data}/input/1.png', '-o', 'out', '--tile', '40'], 'more than twice its overlap'),
     (['{data}/input/1.png', '-o', 'out', '--device', 'cuda:7'], "device 'cuda:7' cannot be used"),

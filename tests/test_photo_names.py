@@ -212,7 +212,7 @@ def test_sheets_that_exist_are_refused(folder):
 def test_no_input_is_ever_an_output(folder, words, output, options):
     (folder / 'link.png').symlink_to('in/a.png')
     os.link(folder / 'in' / 'a.png', folder / 'hard.png')
-    with pytest.raises(UserError, match='would overwrite its input'):
+    with pytest.raises(UserError, match='would be written over'):
         plan(find(words), output, **options)
 
 

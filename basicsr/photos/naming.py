@@ -11,6 +11,7 @@ from basicsr.photos.inputs import STANDARD, Inputs, Source
 from basicsr.utils.errors import UserError, counted, some
 from basicsr.utils.image_header import read_header
 from basicsr.utils.names import below, distinct
+from basicsr.utils.outputs import check_outputs
 
 _SHEET = '_sheet.png'
 _ONLY_GREY = '.pgm'
@@ -49,7 +50,8 @@ def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = Fal
     for suffix in {job.suffix: job for job in jobs}.values():
         formats.of_output(suffix.name, suffix.suffix)
     _check_clashes(jobs)
-    _check_inputs_stay(jobs)
+    check_outputs((path for job in jobs for path in _written(job)),
+                  (job.source.path for job in jobs if job.source.data is None), '-o')
     _check_grey(jobs)
     _check_places(jobs)
     there = [job for job in jobs if any(path.exists() for path in _written(job))]
@@ -133,22 +135,6 @@ def _check_clashes(jobs: Sequence[Job]) -> None:
                 raise UserError(
                     f"'{other.source.path}' and '{job.source.path}' would both be written to '{path}'; name the folder"
                     ' above them with --recursive, or enhance one after the other')
-
-
-def _check_inputs_stay(jobs: Sequence[Job]) -> None:
-    read = {_identity(job.source.path) for job in jobs if job.source.data is None} - {None}
-    for job in jobs:
-        for path in _written(job):
-            if _identity(path) in read:
-                raise UserError(f"the output '{path}' would overwrite its input; choose another -o")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _check_grey(jobs: Sequence[Job]) -> None:
