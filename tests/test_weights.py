@@ -15,6 +15,7 @@ from basicsr.utils.restricted_unpickling import read_file
 from basicsr.utils.weights import load_weights, save_safetensors, save_weights
 from basicsr.weights.detection import detect
 from basicsr.weights.fitting import load_into
+from basicsr.weights.network import load_network
 
 SMALL = {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4}
 
@@ -63,6 +64,22 @@ def test_safetensors_says_what_it_is(net, tmp_path):
     loaded = load_weights(tmp_path / 'w.safetensors')
     assert loaded.network == SMALL and loaded.meta == {'iterations': 100}
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state.items())
+
+
+@pytest.mark.parametrize('name', ['w.pth', 'w.safetensors'])
+def test_arguments_that_a_file_says_are_checked_as_those_of_options_are(tmp_path, name):
+    network = {'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1] * 4, 'num_dec_blocks': [1] * 3}
+    state, wrong = build_network(network).state_dict(), network | {'LayerNorm_type': 'foo', 'topk': 0}
+    if name == 'w.pth':
+        save_weights(tmp_path / name, {'params': state, 'network_g': wrong})
+    else:
+        save_safetensors(tmp_path / name, state, wrong)
+    with pytest.raises(UserError) as caught:
+        load_network(tmp_path / name)
+    assert str(caught.value) == (f"network_g in '{tmp_path / name}': network 'MoCEIR' cannot be built: LayerNorm_type: 'foo'"
+                                 " is not allowed; one of: WithBias or BiasFree; topk: must be greater than 0, not 0")
+    save_weights(tmp_path / 'odd.pth', {'params': state, 'network_g': {'dim': 8}})  # of no type: as if it were not there
+    assert load_weights(tmp_path / 'odd.pth').network is None and load_network(tmp_path / 'odd.pth')
 
 
 def test_choice_of_the_entry(net, tmp_path):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description
 from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.feedforward import GatedFeedForward
-from basicsr.archs.layers.norm import BodyLayerNorm
+from basicsr.archs.layers.norm import BodyLayerNorm, is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import weights_channels_last
@@ -135,7 +135,7 @@ class MoCEIR(Transient):
         super().__init__()
         _check(levels, heads, num_blocks, num_dec_blocks, stage_depth, dim, num_experts, topk, inp_channels,
                out_channels)
-        centred, widths = LayerNorm_type == 'WithBias', [dim * 2**i for i in range(levels)]
+        centred, widths = is_centred('MoCEIR', LayerNorm_type), [dim * 2**i for i in range(levels)]
 
         def plain(width: int, number: int, head_count: int) -> Level:
             return Level([PlainBlock(width, head_count, ffn_expansion_factor, centred) for _ in range(number)],

@@ -78,7 +78,7 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         if found == 'state_dict':
             marked = 'hyper_parameters' in content or 'pytorch-lightning_version' in content
             state = _of_lightning_module(state, marked)
-    network = content.get('network_g') if isinstance(content.get('network_g'), dict) else None
+    network = _network(content.get('network_g'))
     meta = {k: v for k, v in content.items() if isinstance(v, (str, int, float))}
     return Weights(strip_prefixes(state), network, choice, meta, _flat(content.get('hyper_parameters')))
 
@@ -160,7 +160,12 @@ def _load_safetensors(path: Path) -> Weights:
             f"'{path}' cannot be read: {error}") from error  # safetensors' own, without the name of the file
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"'{path}' is not a safetensors file or is damaged ({error})") from error
-    return Weights(strip_prefixes(state), meta.pop('network_g', None), 'safetensors', meta)
+    return Weights(strip_prefixes(state), _network(meta.pop('network_g', None)), 'safetensors', meta)
+
+
+def _network(block: Any) -> dict[str, Any] | None:
+    """`{type, arguments}`; None for anything else that stands in its place."""
+    return block if isinstance(block, dict) and isinstance(block.get('type'), str) else None
 
 
 def _is_state(mapping: dict) -> bool:

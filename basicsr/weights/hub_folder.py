@@ -1,6 +1,7 @@
 """Folders as `PyTorchModelHubMixin` lays them out: constructor arguments in `config.json`, weights in `model.safetensors`."""
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any],
         card: text of `README.md`, '' for none.
     """
     folder = Path(folder)
-    arguments = {k: default
-                 for k, (_, default) in signature_of(ARCH_REGISTRY, network['type']).fields.items()} | network
+    # of the class, whose source may say less
+    parameters = inspect.signature(ARCH_REGISTRY.get(network['type'])).parameters.values()
+    arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | network
     written = {k: v for k, v in arguments.items() if k != 'type' and _is_json(v)}
     save_safetensors(folder / WEIGHTS, net.state_dict(), network)
     write_json(folder / CONFIG, written)
