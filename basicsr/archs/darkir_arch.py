@@ -29,9 +29,12 @@ _DARK = 1e-12  # magnitudes below have no phase; they are taken as real
 class SpectralMLP(nn.Module):
     """Two 1x1 convolutions on the magnitudes of the spectrum; the phases stay."""
 
+    one: Tensor
+
     def __init__(self, c: int):
         super().__init__()
         self.process1 = nn.Sequential(nn.Conv2d(c, 2 * c, 1), nn.LeakyReLU(0.1), nn.Conv2d(2 * c, c, 1))
+        self.register_buffer('one', torch.tensor([1., 0.]), persistent=False)  # as real and imaginary part
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same, in float32 at least: there are no transforms in bfloat16."""
@@ -39,8 +42,10 @@ class SpectralMLP(nn.Module):
             x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
             spectrum = torch.fft.rfft2(x)
             magnitude = spectrum.abs()
-            # not by the angle, whose gradient grows without bound in the dark
-            phase = torch.where(magnitude > _DARK, spectrum / magnitude.clamp(min=_DARK), 1)
+            # not by the angle, whose gradient grows without bound in the dark; in real numbers, as ONNX chooses among no others
+            wide = magnitude.unsqueeze(-1)
+            phase = torch.where(wide > _DARK, torch.view_as_real(spectrum) / wide.clamp(min=_DARK), self.one)
+            phase = torch.view_as_complex(phase)
             return torch.fft.irfft2(widened(self.process1, magnitude) * phase, s=x.shape[-2:])
 
 
