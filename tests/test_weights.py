@@ -66,6 +66,16 @@ def test_safetensors_says_what_it_is(net, tmp_path):
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state.items())
 
 
+@pytest.mark.parametrize('name', ['w', 'w.pth', 'w.bin'])
+def test_safetensors_are_known_by_what_is_in_them(net, tmp_path, name):
+    save_safetensors(tmp_path / name, net.state_dict(), SMALL)
+    loaded = load_weights(tmp_path / name)
+    assert loaded.network == SMALL and loaded.choice == 'safetensors'
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:9])
+    with pytest.raises(UserError, match='is not a weights file'):
+        load_weights(tmp_path / name)
+
+
 @pytest.mark.parametrize('name', ['w.pth', 'w.safetensors'])
 def test_arguments_that_a_file_says_are_checked_as_those_of_options_are(tmp_path, name):
     network = {'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1] * 4, 'num_dec_blocks': [1] * 3}
@@ -90,8 +100,10 @@ def test_choice_of_the_entry(net, tmp_path):
     assert same(load_weights(tmp_path / 'w.pth').state, shifted)
     assert load_weights(tmp_path / 'w.pth').network == SMALL
     save_weights(tmp_path / 'w.pth', {'params': state})
-    fallback = load_weights(tmp_path / 'w.pth', 'params_ema')
+    fallback = load_weights(tmp_path / 'w.pth', preferred='params_ema')
     assert same(fallback.state, state) and fallback.choice == 'params (there is no params_ema)'
+    with pytest.raises(UserError, match=r"no entry 'params_ema'.*It has: params"):  # asked for, not preferred
+        load_weights(tmp_path / 'w.pth', 'params_ema')
 
 
 def test_an_entry_that_only_this_file_could_have_has_to_be_there(net, tmp_path):
@@ -102,9 +114,10 @@ def test_an_entry_that_only_this_file_could_have_has_to_be_there(net, tmp_path):
     save_safetensors(tmp_path / 'w.safetensors', net.state_dict(), SMALL)
     for name, says in (('two.pth', "Did you mean 'params_ema'"), ('one.pth', 'It has: params'),
                        ('bare.pth', 'without entries'), ('w.safetensors', 'a file of safetensors has none')):
-        with pytest.raises(UserError, match=f"no entry 'param_ema'.*{says}"):
-            load_weights(tmp_path / name, 'param_ema')
-        found = load_weights(tmp_path / name, 'params_ema').state
+        for asked in ({'key': 'param_ema'}, {'preferred': 'param_ema'}):
+            with pytest.raises(UserError, match=f"no entry 'param_ema'.*{says}"):
+                load_weights(tmp_path / name, **asked)
+        found = load_weights(tmp_path / name, preferred='params_ema').state
         assert found.keys() == net.state_dict().keys()
 
 

@@ -20,13 +20,14 @@ _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.sele
 
 
 def export_file(weights: str | Path | WeightFile, target: Path, height: int, width: int,
-                network: dict[str, Any] | None = None, key: str | None = None) -> Iterator[str]:
+                network: dict[str, Any] | None = None, key: str | None = None,
+                preferred: str | None = None) -> Iterator[str]:
     """Write `target`, in the format of its suffix, and yield what there is to know about it.
 
     Args:
         weights: as `load_described` takes them.
         height, width: of the images that formats take which hold the computation.
-        network: `{type, **arguments}`, for weights that do not say their network. key: entry of the file.
+        network: `{type, **arguments}`, for weights that do not say their network. key, preferred: entry of the file.
 
     Raises:
         UserError: for an unknown format, and when the file does not answer as the network does.
@@ -40,7 +41,7 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
     if target.exists() and target.samefile(weights.path):
         raise UserError(f"the output '{target}' would overwrite the weights; choose another -o")
     check_unicode(target, 'PyTorch')
-    net, options = load_described(weights, network, key)
+    net, options = load_described(weights, network, key, preferred)
     net.eval().requires_grad_(False)
     write, answer = FORMATS[target.suffix]
     check = random_inputs(net, options, height, width, seed=1)

@@ -24,21 +24,21 @@ def load_network(weights: str | Path | WeightFile, network: dict[str, Any] | Non
 
 
 def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | None = None,
-                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+                   key: str | None = None, preferred: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:
         weights: a file, or anything else that `locate` finds: a name, an address, a folder of the hub.
         network: `{type, **arguments}`; None takes what the table of its name, the file or the `config.json` beside it says, or
             recognises the weights.
-        key: entry of the file, default `params_ema` where present.
+        key, preferred: entry of the file that has to be there, and one that options prefer; default `params_ema` where present.
 
     Raises:
         UserError: when there are no such weights, the network cannot be told, or the weights do not fit.
     """
     found = locate(weights)
     file = found.path
-    loaded = load_weights(file, key)
+    loaded = load_weights(file, key, preferred)
     if network is not None:
         place, options = '', network
         source = 'the options' if loaded.network else 'the options, as the file does not say it'
