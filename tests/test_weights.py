@@ -13,6 +13,7 @@ from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
 from basicsr.utils.restricted_unpickling import read_file
 from basicsr.utils.weights import load_weights, save_safetensors, save_weights
+from basicsr.weights import fitting
 from basicsr.weights.detection import detect
 from basicsr.weights.fitting import load_into
 from basicsr.weights.network import load_network
@@ -86,9 +87,11 @@ def test_arguments_that_a_file_says_are_checked_as_those_of_options_are(tmp_path
         save_safetensors(tmp_path / name, state, wrong)
     with pytest.raises(UserError) as caught:
         load_network(tmp_path / name)
-    assert str(caught.value) == (f"network_g in '{tmp_path / name}': network 'MoCEIR' cannot be built: LayerNorm_type: 'foo'"
-                                 " is not allowed; one of: WithBias or BiasFree; topk: must be greater than 0, not 0")
-    save_weights(tmp_path / 'odd.pth', {'params': state, 'network_g': {'dim': 8}})  # of no type: as if it were not there
+    assert str(
+        caught.value) == (f"network_g in '{tmp_path / name}': network 'MoCEIR' cannot be built: LayerNorm_type: 'foo'"
+                          " is not allowed; one of: WithBias or BiasFree; topk: must be greater than 0, not 0")
+    save_weights(tmp_path / 'odd.pth',
+                 {'params': state, 'network_g': {'dim': 8}})  # of no type: as if it were not there
     assert load_weights(tmp_path / 'odd.pth').network is None and load_network(tmp_path / 'odd.pth')
 
 
@@ -208,6 +211,34 @@ def test_misfit_lists_keys_shapes_and_the_network_it_looks_like(net):
     assert '1 keys unknown to the network: surplus' in text
     assert 'body.0.estimator.conv1.weight: 8x4x1x1 in the file, 12x4x1x1 in the network' in text
     assert 'look like RetinexMamba (n_feat: 8, stage: 2, num_blocks: [1, 2, 1], d_state: 4)' in text
+
+
+LIGHT = {'type': 'MambaIR', 'embed_dim': 60, 'depths': [6] * 4, 'd_state': 10, 'upsampler': 'pixelshuffledirect'}
+
+
+def refusal(mine: dict, theirs: dict, change=dict) -> str:
+    with torch.device('meta'):
+        net, state = build_network(mine), change(build_network(theirs).state_dict())
+    with pytest.raises(UserError) as caught, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, '_say_not_finite', lambda *_: None)  # there are no values
+        load_into(net, state, 'w.pth')
+    return str(caught.value)
+
+
+def test_a_hint_names_a_file_whose_network_has_these_weights():
+    text = refusal(LIGHT | {'upscale': 3}, LIGHT | {'upscale': 4})
+    assert text.endswith('with other arguments than here (upscale: 4, here 3), as in Options/MambaIR_light_x4.yml.')
+    text = refusal(LIGHT | {'upscale': 3}, LIGHT | {'upscale': 4, 'd_state': 3})  # of which there is no file
+    assert text.endswith('with other arguments than here (d_state: 3, here 10, upscale: 4, here 3).')
+
+
+def test_a_revision_that_is_not_known_is_not_taken_for_the_network():
+    dark = {'type': 'DarkIR', 'width': 4}
+    text = refusal(dark, dark, lambda state: state | {'adapter.weight': torch.zeros(3, device='meta')})
+    assert text.endswith('dec_blk_nums: [3, 1, 1], extra_depth_wise: True), in a revision that is not known here.')
+    old = refusal(LIGHT | {'upscale': 2}, LIGHT | {'upscale': 2},
+                  lambda state: {k: v for k, v in state.items() if '.cab.3' not in k})
+    assert 'missing in the file' in old and old.endswith(', in a revision that is not known here.')
 
 
 def test_not_strict_keeps_what_fits(net):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.dilated import DilatedDepthwiseConv2d
 from basicsr.archs.layers.full_precision import exact, widened
-from basicsr.archs.layers.naf_unet import NAFUNet, gate
+from basicsr.archs.layers.naf_unet import NAFUNet, check_levels, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.transient import Transient
 from basicsr.archs.recognition import count
@@ -171,13 +171,15 @@ class DarkIR(Transient, NAFUNet):
 
     transient = ('side_output', )
     description = Description(multiple=8, padding='zeros', channels='img_channel', recognise=_recognise,
-                              untold=('dilations', ), tiling='it looks at means and at the spectrum of the whole image')
+                              untold=('dilations', ), guesses=('dilations', ),
+                              tiling='it looks at means and at the spectrum of the whole image')
 
     def __init__(self, img_channel: Count = 3, width: Count = 32, middle_blk_num_enc: Natural = 2,
                  middle_blk_num_dec: Natural = 2, enc_blk_nums: Sequence[Natural] = (1, 2, 3),
                  dec_blk_nums: Sequence[Natural] = (3, 1, 1), dilations: Annotated[Sequence[Count],
                                                                                    MinLen(1)] = (1, 4, 9),
                  extra_depth_wise: bool = True):
+        check_levels('DarkIR', enc_blk_nums, dec_blk_nums)
         depth = len(enc_blk_nums)
 
         def down(number: int, level: int) -> Level:

@@ -14,7 +14,7 @@ from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError, some
 from basicsr.utils.files import atomic_write, read_text, write_json
 from basicsr.utils.weights import Weights, save_safetensors
-from basicsr.weights.detection import detect
+from basicsr.weights.detection import detect, guessed
 
 WEIGHTS, CONFIG = 'model.safetensors', 'config.json'
 
@@ -40,6 +40,8 @@ def options_beside(file: Path, loaded: Weights) -> dict[str, Any] | None:
     network = loaded.network or detect(loaded.state)
     if network is None:
         raise UserError(f"'{file}' belongs to no network that is known here; name it by an option file with --opt")
+    if loaded.network is None:
+        refuse_guesses(file, network, given)
     for name in (network['type'], *describe(network['type']).variants):
         taken = signature_of(ARCH_REGISTRY, name)
         if taken.open or given.keys() <= taken.fields.keys():
@@ -48,6 +50,15 @@ def options_beside(file: Path, loaded: Weights) -> dict[str, Any] | None:
     raise UserError(
         f"'{config}' has arguments that {network['type']} does not take: {some(unknown)}; correct it, or name the"
         ' network by an option file with --opt')
+
+
+def refuse_guesses(file: Path, found: dict[str, Any], told: dict[str, Any]) -> None:
+    """Raise `UserError` where the network that `detect` has found would be built with arguments that nothing tells."""
+    names = guessed(found, told)
+    if names:
+        raise UserError(
+            f"'{file}': no shape of {found['type']}'s weights shows {', '.join(names)}, which cannot be the default"
+            ' here; name it by an option file with --opt')
 
 
 def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any], card: str = '') -> None:

@@ -13,7 +13,7 @@ from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.utils.weights import Weights, load_weights
 from basicsr.weights.detection import complete, detect, disagreements
 from basicsr.weights.fitting import load_into
-from basicsr.weights.hub_folder import CONFIG, options_beside
+from basicsr.weights.hub_folder import CONFIG, options_beside, refuse_guesses
 from basicsr.weights.semantic_prior import equip
 
 
@@ -23,8 +23,8 @@ def load_network(weights: str | Path | WeightFile, network: dict[str, Any] | Non
     return load_described(weights, network, key)[0]
 
 
-def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | None = None,
-                   key: str | None = None, preferred: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | None = None, key: str | None = None,
+                   preferred: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:
@@ -80,6 +80,7 @@ def _recognised(weights: Path, loaded: Weights) -> dict[str, Any]:
     found = detect(loaded.state)
     if found is None:
         raise UserError(f"'{weights}' does not say which network it belongs to; give the option file with --opt")
+    refuse_guesses(weights, found, loaded.claims)
     for line in disagreements(found, loaded.claims):
         get_root_logger().warning(f"'{weights}' contradicts itself, its shapes decide: {line}")
     return complete(found, loaded.claims)
