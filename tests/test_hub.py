@@ -240,9 +240,8 @@ def test_every_default_is_written_as_the_class_has_it(tmp_path, monkeypatch):
 
     monkeypatch.setitem(ARCH_REGISTRY._objects, 'Activated', Activated)
     save_pretrained(tmp_path / 'act', Activated(), {'type': 'Activated'})
-    assert json.loads((tmp_path / 'act' / 'config.json').read_text()) == {
-        'width': 2, 'depths': [0, 1, 2], 'scale': None
-    }
+    assert json.loads(
+        (tmp_path / 'act' / 'config.json').read_text()) == {'width': 2, 'depths': [0, 1, 2], 'scale': None}
 
 
 @pytest.mark.parametrize('config, message', [

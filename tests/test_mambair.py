@@ -76,7 +76,8 @@ def test_linear_layers_begin_narrow():
 def test_no_head_is_taken_for_another():
     with pytest.raises(UserError, match='upscale 2 needs an upsampler'):
         build_network(SMALL | {'upscale': 2})
-    with pytest.raises(UserError, match="upsampler: 'nearest' is not allowed; one of: , pixelshuffle or pixelshuffledirect"):
+    with pytest.raises(UserError,
+                       match="upsampler: 'nearest' is not allowed; one of: , pixelshuffle or pixelshuffledirect"):
         build_network(SMALL | {'upsampler': 'nearest'})
     with pytest.raises(ValueError, match="there is no upsampler 'nearest'"):
         MambaIR(upsampler='nearest')

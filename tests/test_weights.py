@@ -229,7 +229,7 @@ def test_a_hint_names_a_file_whose_network_has_these_weights():
     text = refusal(LIGHT | {'upscale': 3}, LIGHT | {'upscale': 4})
     assert text.endswith('with other arguments than here (upscale: 4, here 3), as in Options/MambaIR_light_x4.yml.')
     text = refusal(LIGHT | {'upscale': 3}, LIGHT | {'upscale': 4, 'd_state': 3})  # of which there is no file
-    assert text.endswith('with other arguments than here (d_state: 3, here 10, upscale: 4, here 3).')
+    assert text.endswith('with other arguments than here (d_state: 3, here 10; upscale: 4, here 3).')
 
 
 def test_a_revision_that_is_not_known_is_not_taken_for_the_network():

@@ -88,7 +88,7 @@ def check_component(holder: Any, key: str | int, registry: Registry, path: Path,
 
 
 def checked_component(registry: Registry, block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """`check_component` of a block that stands in no option file: its values, converted, and each mistake as 'argument: what'."""
+    """`check_component` of a block that stands in no option file: its values, and each mistake as 'argument: what'."""
     problems, holder = Problems(Source('')), {'': dict(block)}
     check_component(holder, '', registry, (), problems)
     return holder[''], [f"{dotted(path[1:])}: {text.removesuffix('.')}" for path, text in problems.found]

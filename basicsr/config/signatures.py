@@ -53,7 +53,6 @@ _NAMES = {n: getattr(typing, n) for n in ('Any', 'Dict', 'List', 'Optional', 'Se
 # whose names may be spelt with the module's, e.g. typing.Optional
 _MODULES = ('typing', 't', 'annotated_types', 'at', 'abc', 'collections', 'pathlib', 'values')
 
-
 # of literals; powers would let a source take any time
 _ARITHMETIC: dict[type, typing.Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -70,7 +69,8 @@ class Unread(str):
 
 
 class Signature(typing.NamedTuple):
-    """`fields`: argument -> (annotation, default), `...` where required, `Unread` where the source is no literal. `open`: takes `**kwargs` as well.
+    """`fields`: argument -> (annotation, default), `...` where required, `Unread` where the source is no literal.
+    `open`: takes `**kwargs` as well.
     `unread`: argument -> its annotation, where it names more than is known here, so that any value is taken."""
     fields: dict[str, tuple[Any, Any]]
     open: bool

@@ -58,7 +58,7 @@ class BodyLayerNorm(nn.Module):
 
 
 def is_centred(name: str, norm_type: str) -> bool:
-    """Whether norms of `LayerNorm_type` subtract the mean. Raises `ValueError`, with the network's name, for an unknown type."""
+    """Whether norms of this `LayerNorm_type` subtract the mean. Raises `ValueError`, with the network's name, for no type."""
     if norm_type not in ('WithBias', 'BiasFree'):
         raise ValueError(f"{name}: LayerNorm_type must be 'WithBias' or 'BiasFree', not '{norm_type}'")
     return norm_type == 'WithBias'

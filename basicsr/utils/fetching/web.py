@@ -88,7 +88,8 @@ def _open(url: str, part: Path) -> HTTPResponse:
         if error.code in (408, 429) or error.code >= 500:
             raise _Cut(f'the server answers {error.code} {error.reason}') from error
         if HTTPRedirectHandler.inf_msg.splitlines()[0] in str(error.reason):
-            raise UserError(f"'{url}' cannot be fetched: its server sends on from address to address without end") from error
+            raise UserError(
+                f"'{url}' cannot be fetched: its server sends on from address to address without end") from error
         hints = {401: '; it asks for a login', 403: '; it refuses access', 404: '; there is no such file'}
         raise UserError(f"'{url}' cannot be fetched: the server answers {error.code} {error.reason}"
                         f"{hints.get(error.code, '')}") from error
