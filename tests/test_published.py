@@ -73,7 +73,7 @@ def test_rows_name_networks_that_can_be_built(name):
 
 
 def test_what_is_claimed_on_cdd11_is_of_whole_images():
-    protocols = {c.data: c.protocol for c in read_published(folder())['moceir_s_cdd11'].claimed}
+    protocols = {c.data: c.protocol for c in read_published(pretrained.folder())['moceir_s_cdd11'].claimed}
     assert protocols == {'CDD-11, mean of 11': 'float, Gaussian SSIM, one draw of the routing noise'}
 
 

@@ -93,7 +93,7 @@ def _whose(state: dict[str, Tensor], mine: dict[str, Tensor]) -> str:
     said = f' The weights look like {_spell(found)}'
     others = [f'{k}: {v}, here {here[k]}' for k, v in found.items() if k in here and here[k] != v]
     if here.get('type') == found['type'] and others:
-        said += f', with other arguments than here ({some(others, sep='; ')})'
+        said += f", with other arguments than here ({some(others, sep='; ')})"
     if not _has_shapes(found, state):
         return f'{said}, in a revision that is not known here.'
     return f'{said}{_options_of(found, state)}.'
