@@ -179,7 +179,7 @@ def test_code_among_hyper_parameters_is_never_run(improved, tmp_path, wrap):
 
 def test_an_option_file_that_asks_for_params_takes_lightnings_entry(improved, tmp_path):
     torch.save(lightning(improved.state_dict(), HYPER_PARAMETERS), tmp_path / 'last.ckpt')
-    assert load_weights(tmp_path / 'last.ckpt', 'params').choice == 'state_dict (there is no params)'
+    assert load_weights(tmp_path / 'last.ckpt', preferred='params').choice == 'state_dict (there is no params)'
 
 
 def test_a_network_with_a_part_called_net_keeps_its_names(tmp_path):
