@@ -203,11 +203,11 @@ def test_names_of_wrappers_are_a_networks_own_where_it_has_them(tmp_path, name):
     ({'w': torch.ones(2), 'lr': 3}, "the entry 'params' of '{}' holds 'lr', a int, which is no tensor"),
     ([torch.ones(2)], "the entry 'params' of '{}' is a list, not weights"),
 ])
-@pytest.mark.parametrize('key', [None, 'params', 'params_ema'])
-def test_an_entry_that_holds_no_weights_says_why(tmp_path, entry, words, key):
+@pytest.mark.parametrize('asked', [{}, {'key': 'params'}, {'preferred': 'params_ema'}], ids=str)
+def test_an_entry_that_holds_no_weights_says_why(tmp_path, entry, words, asked):
     torch.save({'params': entry}, tmp_path / 'w.pth')
     with pytest.raises(UserError) as told:
-        load_weights(tmp_path / 'w.pth', key)
+        load_weights(tmp_path / 'w.pth', **asked)
     assert str(told.value) == words.format(tmp_path / 'w.pth')
 
 

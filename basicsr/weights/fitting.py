@@ -101,7 +101,7 @@ def _whose(state: dict[str, Tensor], mine: dict[str, Tensor]) -> str:
         said += f", with other arguments than here ({some(others, sep='; ')})"
     if not _has_shapes(found, state):
         return f'{said}, in a revision that is not known here.'
-    return f'{said}{_options_of(found, state)}.'
+    return f'{said}{_options_of(found, state, other=here.get("type") != found["type"])}.'
 
 
 def _has_shapes(network: dict[str, Any], state: dict[str, Tensor]) -> bool:
@@ -115,15 +115,18 @@ def _has_shapes(network: dict[str, Any], state: dict[str, Tensor]) -> bool:
     return any(wanted == {k: v.shape for k, v in own.items()} for own in (state, unwrapped(state)))
 
 
-def _options_of(network: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """', as in Options/X.yml': an option file of the toolbox with this network, the one with most of its arguments."""
+def _options_of(network: dict[str, Any], state: dict[str, Tensor], other: bool) -> str:
+    """', as in Options/X.yml': an option file with a network of these weights, else for `other` networks the nearest."""
     found = []
     for file in sorted((project_root() / 'Options').glob('*.yml')):
         options = read_options(file)[0].get('network_g')
         if isinstance(options, dict) and options.get('type') == network['type']:
             found.append((sum(options.get(k) == v for k, v in network.items()), file.name, options))
     found.sort(key=lambda row: -row[0])
-    return next((f', as in Options/{name}' for _, name, options in found if _has_shapes(options, state)), '')
+    fitting = next((name for _, name, options in found if _has_shapes(options, state)), None)
+    if fitting:
+        return f', as in Options/{fitting}'
+    return f'; with other arguments, Options/{found[0][1]} is of that network' if found and other else ''
 
 
 def _listed(what: str, keys: list[str]) -> str:
