@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
     sys.path[0] = str(ROOT)  # started as a script: import this checkout, whatever else is installed
 
-from basicsr.config.command_line import parse_command_line
+from basicsr.config.command_line import check_key, parse_command_line
 from basicsr.utils.errors import UserError, run_main, run_program
 
 
@@ -31,6 +31,7 @@ def run(root_path: str | Path | None, argv: list[str]) -> None:
     if not [k for k in loaded.opt['datasets'] if not k.startswith('train')]:
         raise UserError(f"'{args.opt}' has no val or test data set")
     _choose_weights(loaded)
+    check_key(loaded.opt['path'], args.key)
     from basicsr.data.build import build_val_data
     from basicsr.evaluation.files import write_test
     from basicsr.evaluation.validation import log_results

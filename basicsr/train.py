@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if sys.path and Path(sys.path[0] or '.').resolve() == ROOT / 'basicsr':
     sys.path[0] = str(ROOT)  # started as a script: import this checkout, whatever else is installed
 
-from basicsr.config.command_line import parse_command_line
+from basicsr.config.command_line import check_key, parse_command_line
 from basicsr.utils.errors import run_main, run_program
 
 
@@ -33,6 +33,7 @@ def run(root_path: str | Path | None, argv: list[str]) -> None:
                          debug=args.debug, auto_resume=args.auto_resume)
     # everything above takes no torch, so that mistakes in the options are reported at once
     from basicsr.engine.checkpoint import Finished
+    check_key(stages[0].opt['path'], args.key)
     from basicsr.training.launch import unfinished
     from basicsr.training.preflight import check_stages
     from basicsr.training.run import train

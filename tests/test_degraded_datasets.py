@@ -166,6 +166,14 @@ def test_patches_of_small_pictures_and_turned_ones(tmp_path, kind, options):
 # ---------------------------------------------------------------- folders, databases, names
 
 
+@pytest.mark.parametrize('kind', ['BicubicSRDataset', 'JPEGArtifactDataset', 'GaussianDenoisingDataset'])
+def test_a_part_of_the_images_is_held_out(folder, kind):
+    parts = [[Path(p.gt_path).name for p in data(kind, folder, pair_range=r).paths] for r in (':-1', '-1:')]
+    assert parts == [['0.png', '1.png'], ['2.png']]
+    with pytest.raises(UserError, match="pair_range: '9:' leaves none"):
+        data(kind, folder, pair_range='9:')
+
+
 def test_several_roots_and_databases(folder, tmp_path):
     make_lmdb(folder, f'{tmp_path}/gt.lmdb')
     for kind, options in (('BicubicSRDataset', {'scale': 2}), ('JPEGArtifactDataset', {})):

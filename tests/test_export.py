@@ -25,6 +25,7 @@ DUAL = {
     'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1] * 4, 'num_refinement_blocks': 1,
     'heads': [1, 1, 1, 1], 'dual_pixel_task': True
 }
+DARK = {'type': 'DarkIR', 'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}
 SIZE = (20, 28)
 
 
@@ -131,6 +132,39 @@ def test_onnx_answers_as_the_network(saved, tmp_path, capsys):
     weights, _ = saved(MAMBA)
     assert export(['--weights', str(weights), '-o', str(tmp_path / 'mamba.onnx')]) == 2
     assert 'no operator for ss2d_scan' in capsys.readouterr().err and not (tmp_path / 'mamba.onnx').exists()
+
+
+def test_onnx_has_the_spectra_of_darkir(saved, tmp_path, capsys):
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
+    net = build_network(DARK).eval()
+    torch.manual_seed(0)
+    for p in net.parameters():
+        p.data += 0.1 * torch.randn_like(p)  # scales of branches begin at 0
+    weights, _ = saved(DARK, net)
+    exported(weights, tmp_path / 'net.onnx', capsys)
+    x = torch.rand(1, 3, *SIZE)
+    x[..., :10] = 0
+    answer = formats.FORMATS['.onnx'][1](tmp_path / 'net.onnx', (x, ))
+    torch.testing.assert_close(answer, net(x).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_what_an_exporter_stumbles_over_is_one_sentence(saved, tmp_path, capsys, monkeypatch):
+    weights, _ = saved(FORMER)
+
+    def broken(*args):
+        try:
+            raise KeyError('no such operator')
+        except KeyError as error:
+            raise RuntimeError('\x1b[96mFailed\x1b[0m\nwith advice') from error
+
+    words = ['--weights', str(weights), '-o', str(tmp_path / 'net.pt'), '--size', '20', '28']
+    monkeypatch.setitem(formats.FORMATS, '.pt', (broken, None))
+    assert export(words) == 2
+    says = "error: RetinexFormer cannot be written as .pt (KeyError: 'no such operator'); write .safetensors\n"
+    assert capsys.readouterr().err.endswith(says)
+    monkeypatch.setitem(formats.FORMATS, '.pt', (lambda *args: set(), broken))
+    assert export(words) == 2 and 'of RetinexFormer cannot be read again (KeyError' in capsys.readouterr().err
 
 
 def test_onnx_without_its_packages_is_one_sentence(saved, tmp_path, capsys, monkeypatch):

@@ -13,7 +13,7 @@ from weight_server import running
 
 from basicsr.utils.errors import UserError
 from basicsr.utils.fetching import cache, drive, web
-from basicsr.utils.fetching.addresses import DriveFile, HubFile, WebFile, read_address
+from basicsr.utils.fetching.addresses import DriveFile, HubFile, WebFile, as_ascii, read_address
 from basicsr.utils.fetching.cache import Expected, fetch
 
 CONTENT = bytes(range(256)) * 2000
@@ -67,6 +67,9 @@ def test_addresses(text, source):
     ('http://localhost.evil.org/x.pth', 'by https:// only'),
     ('https:///x.pth', 'by https:// only'),
     ('https://host:port/x.pth', 'is no address'),
+    ('https://ho st/x.pth', 'there is a blank in the name of its host'),
+    ('https://[::1/x.pth', 'is no address'),
+    (f"https://{'ä' * 99}.de/x.pth", 'is no address'),
     ('https://drive.google.com/drive/folders/1a', 'take the link of one file'),
 ])
 def test_what_is_no_address_is_told(text, message):
@@ -171,7 +174,24 @@ def test_redirects_are_followed_to_safe_places_only(server, tmp_path):
     assert "'http://example.com/net.pth': weights are fetched by https:// only" in refusal(WebFile(f'{server.url}/c'))
     assert "'file:///etc/passwd' is not allowed" in refusal(WebFile(f'{server.url}/d'))
     server.redirects['/e'] = '/e'
-    assert 'cannot be fetched' in refusal(WebFile(f'{server.url}/e'))
+    asked = 'cannot be fetched: its server sends on from address to address without end'
+    assert refusal(WebFile(f'{server.url}/e')) == f"'{server.url}/e' {asked}"
+
+
+@pytest.mark.parametrize('place', ['http://[::1', 'http://localhost:port/net.pth'])
+def test_a_redirect_to_what_is_no_address_is_told_at_once(server, place):
+    server.answers['/net.pth'] = (302, {'Location': place})
+    text = refusal(WebFile(f'{server.url}/net.pth'))
+    assert 'is no address' in text and '\n' not in text and len(server.asked) == 1
+
+
+def test_addresses_of_any_letters_are_sent_as_their_bytes(server):
+    sent = '/gr%C3%B6%C3%9Fe%20%25/n%20t.pth'
+    server.files[sent] = CONTENT
+    found = fetch(read_address(f'{server.url}/größe %25/n t.pth?x=ä'))
+    assert found.path.read_bytes() == CONTENT and found.path.name == 'n t.pth'
+    assert [path for _, path, _ in server.asked] == [f'{sent}?x=%C3%A4']
+    assert as_ascii('https://ä@bücher.example:8443/x') == 'https://%C3%A4@xn--bcher-kva.example:8443/x'
 
 
 def test_servers_name_files_within_the_cache(server, tmp_path):

@@ -179,7 +179,7 @@ def test_code_among_hyper_parameters_is_never_run(improved, tmp_path, wrap):
 
 def test_an_option_file_that_asks_for_params_takes_lightnings_entry(improved, tmp_path):
     torch.save(lightning(improved.state_dict(), HYPER_PARAMETERS), tmp_path / 'last.ckpt')
-    assert load_weights(tmp_path / 'last.ckpt', 'params').choice == 'state_dict (there is no params)'
+    assert load_weights(tmp_path / 'last.ckpt', preferred='params').choice == 'state_dict (there is no params)'
 
 
 def test_a_network_with_a_part_called_net_keeps_its_names(tmp_path):
@@ -203,11 +203,11 @@ def test_names_of_wrappers_are_a_networks_own_where_it_has_them(tmp_path, name):
     ({'w': torch.ones(2), 'lr': 3}, "the entry 'params' of '{}' holds 'lr', a int, which is no tensor"),
     ([torch.ones(2)], "the entry 'params' of '{}' is a list, not weights"),
 ])
-@pytest.mark.parametrize('key', [None, 'params', 'params_ema'])
-def test_an_entry_that_holds_no_weights_says_why(tmp_path, entry, words, key):
+@pytest.mark.parametrize('asked', [{}, {'key': 'params'}, {'preferred': 'params_ema'}], ids=str)
+def test_an_entry_that_holds_no_weights_says_why(tmp_path, entry, words, asked):
     torch.save({'params': entry}, tmp_path / 'w.pth')
     with pytest.raises(UserError) as told:
-        load_weights(tmp_path / 'w.pth', key)
+        load_weights(tmp_path / 'w.pth', **asked)
     assert str(told.value) == words.format(tmp_path / 'w.pth')
 
 

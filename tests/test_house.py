@@ -113,7 +113,9 @@ def test_archs_know_tensors_only():
         text = file.read_text()
         for word in ('.cuda(', 'torch.distributed', 'open(', "opt['", 'get_root_logger', 'published_file', 'print('):
             assert word not in text, f'{file.name} contains {word}'
-    assert {b for a, b, _ in arrows() if a == 'archs'} <= {'utils', 'registry', 'ops', 'archs'}
+    door = 'basicsr/archs/__init__.py:'  # builds networks from options
+    known = {b for a, b, where in arrows() if a == 'archs' and not where.startswith(door)}
+    assert known <= {'utils', 'registry', 'ops', 'archs'}
 
 
 def test_layers_are_shared_and_parts_of_a_family_are_its_own():

@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, run_python
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import save_file
+from torch import nn
 from weight_server import COMMIT, running
 
 from basicsr.archs import build_network
@@ -20,6 +21,7 @@ from basicsr.archs.cidnet_arch import CIDNet
 from basicsr.archs.nafnet_arch import NAFNetLocal
 from basicsr.cli import main as basicsr
 from basicsr.commands.enhance import main as enhance
+from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError
 from basicsr.utils.pretrained import locate
 from basicsr.utils.weights import load_weights, save_weights
@@ -223,13 +225,35 @@ def test_the_config_tells_what_weights_do_not(tmp_path):
     assert isinstance(net, NAFNetLocal) and options['train_size'] == LOCAL['train_size']
 
 
+def test_every_default_is_written_as_the_class_has_it(tmp_path, monkeypatch):
+    """Also of a network whose source shows none of them as a literal."""
+    options = {'type': 'MambaIR', 'embed_dim': 30, 'd_state': 1}
+    save_pretrained(tmp_path / 'ours', build_network(options), options)
+    written = json.loads((tmp_path / 'ours' / 'config.json').read_text())
+    assert written['depths'] == [6] * 6 and None not in written.values()
+    assert same(load_described(tmp_path / 'ours')[0], tmp_path / 'ours')
+
+    class Activated(nn.Conv2d):
+
+        def __init__(self, width: int = 2, act=nn.GELU, depths=tuple(range(3)), scale=None):
+            super().__init__(width, width, 1)
+
+    monkeypatch.setitem(ARCH_REGISTRY._objects, 'Activated', Activated)
+    save_pretrained(tmp_path / 'act', Activated(), {'type': 'Activated'})
+    assert json.loads(
+        (tmp_path / 'act' / 'config.json').read_text()) == {'width': 2, 'depths': [0, 1, 2], 'scale': None}
+
+
 @pytest.mark.parametrize('config, message', [
     ('{', 'is no JSON'),
     ('[1]', 'must hold the arguments of a network by name, not a list'),
     ('{"channels": [4, 4, 8, 8], "chanels": 3}', 'has arguments that CIDNet does not take: chanels'),
     ('{"channels": [4, 4, 8, 16]}', 'keys of another shape'),
     ('{"norm": false}', 'keys unknown to the network'),
-    ('{"channels": 3}', "network 'CIDNet' cannot be built"),
+    ('{"channels": 3}', "config.json': network 'CIDNet' cannot be built: channels: must be a list, not 3$"),
+    ('{"gain": -3}', "config.json': network 'CIDNet' cannot be built: gain: must be greater than 0, not -3$"),
+    ('{"heads": [1, 1]}', "config.json': network 'CIDNet' cannot be built: heads: needs at least 4 values, not 2$"),
+    ('{"norm": "maybe"}', "config.json': network 'CIDNet' cannot be built: norm: must be true or false, not 'maybe'$"),
 ])
 def test_a_config_is_taken_at_its_word(theirs, config, message):
     (theirs / 'config.json').write_text(config)

@@ -6,6 +6,7 @@ from torch import nn
 from basicsr.archs import build_network
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.mambair.blocks import DropPath, VSSBlock
+from basicsr.archs.mambair_arch import MambaIR
 from basicsr.utils.errors import UserError
 
 SMALL = {'type': 'MambaIR', 'embed_dim': 30, 'depths': [1, 2], 'd_state': 2}
@@ -47,6 +48,15 @@ def test_any_size_goes_in(changes, size):
     assert net(torch.rand(2, channels, *size)).shape == (2, channels, scale * size[0], scale * size[1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('head', [{}, {'upsampler': 'pixelshuffle'}, {'upsampler': 'pixelshuffledirect'}])
+def test_grey_and_colour_have_the_type_of_their_images_under_autocast(head):
+    for channels in (1, 3):
+        net, x = build_network(SMALL | head | {'in_chans': channels}).eval(), torch.rand(1, channels, 4, 4)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert net(x).dtype == torch.float32 and net(x.bfloat16()).dtype == torch.bfloat16
+
+
 def test_checkpoints_give_the_same_gradients():
     torch.manual_seed(0)
     x, found = torch.rand(1, 3, 8, 8), []
@@ -66,5 +76,8 @@ def test_linear_layers_begin_narrow():
 def test_no_head_is_taken_for_another():
     with pytest.raises(UserError, match='upscale 2 needs an upsampler'):
         build_network(SMALL | {'upscale': 2})
-    with pytest.raises(UserError, match="there is no upsampler 'nearest'"):
+    with pytest.raises(UserError,
+                       match="upsampler: 'nearest' is not allowed; one of: , pixelshuffle or pixelshuffledirect"):
         build_network(SMALL | {'upsampler': 'nearest'})
+    with pytest.raises(ValueError, match="there is no upsampler 'nearest'"):
+        MambaIR(upsampler='nearest')

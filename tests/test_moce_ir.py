@@ -3,11 +3,14 @@ from copy import deepcopy
 
 import pytest
 import torch
+from conftest import SHARED
 
 from basicsr.archs import build_network
 from basicsr.archs.moce_ir.experts import Adapter, Router
-from basicsr.archs.moce_ir_arch import ranks_of
+from basicsr.archs.moce_ir_arch import MoCEIR, ranks_of
 from basicsr.utils.errors import UserError
+from basicsr.utils.weights import save_weights
+from basicsr.weights.network import load_network
 
 SMALL = {
     'type': 'MoCEIR', 'dim': 8, 'levels': 3, 'heads': [1, 2, 2], 'num_blocks': [1, 1, 1], 'num_dec_blocks': [1, 2],
@@ -102,6 +105,52 @@ def test_every_parameter_gets_a_gradient_whatever_is_chosen():
 def test_what_cannot_be_built(options, reason):
     with pytest.raises(UserError, match=reason):
         build_network(SMALL | options)
+
+
+@pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
+@pytest.mark.parametrize(('name', 'with_complexity', 'loss', 'gate', 'features'), [
+    ('moceir_small', False, 1.355162, 0.58444, 4.04555),
+    ('moceir_small', True, 1.740784, 0.45919, 3.49173),
+    ('moceir_top2', False, 0.669962, None, None),
+    ('moceir_top2', True, 0.764263, None, None),
+])
+def test_balance_loss_of_the_published_network(monkeypatch, name, with_complexity, loss, gate, features):
+    monkeypatch.syspath_prepend(SHARED / 'tools')
+    import golden
+    case = golden.load_case(SHARED / 'golden' / f'{name}.npz')
+    net = build_network(case.options | {'with_complexity': with_complexity})
+    golden.fill_(net, case.meta['seed'], tuple(case.meta.get('skip', ())))
+    monkeypatch.setattr(torch, 'randn_like', torch.zeros_like)
+    net.train()(case.input)
+    assert net.auxiliary_loss.item() == pytest.approx(loss, abs=2e-6)
+    net.auxiliary_loss.backward()
+    weights = dict(net.named_parameters())
+    norms = [
+        weights[k].grad.norm().item()
+        for k in ('dec.0.2.layers.0.adapter.routing.gate.2.weight', 'freq_embed.mlp.2.weight')
+    ]
+    assert gate is None or norms == [pytest.approx(gate, abs=1e-5), pytest.approx(features, abs=1e-5)]
+
+
+@pytest.mark.parametrize(('scale', 'want'), [('max', [0.1, 0.4, 1]), ('min', [1, 4, 10]), ('count', [10, 40, 100])])
+def test_units_of_complexity(scale, want):
+    buffer = Router(4, 4, [10, 40, 100], 1, True, scale).complexity
+    assert buffer.dtype == torch.float32 and buffer.tolist() == pytest.approx(want)
+
+
+def test_no_unit_is_taken_for_another():
+    with pytest.raises(UserError, match="complexity_scale: 'mx' is not allowed; one of: max, min or count"):
+        build_network(SMALL | {'complexity_scale': 'mx'})
+    with pytest.raises(ValueError, match="complexity_scale must be 'max', 'min' or 'count', not 'mx'"):
+        MoCEIR(complexity_scale='mx')
+
+
+def test_files_that_count_in_whole_numbers_load(tmp_path):
+    net = build_network(SMALL | {'complexity_scale': 'count'})
+    state = {k: v.long() if k.endswith('complexity') else v for k, v in net.state_dict().items()}
+    save_weights(tmp_path / 'w.pth', {'params': state})
+    found = load_network(tmp_path / 'w.pth')
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in found.state_dict().items())
 
 
 def test_its_cost_is_counted_although_the_image_decides():

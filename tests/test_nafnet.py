@@ -6,7 +6,7 @@ from conftest import SHARED
 
 from basicsr.archs import build_network
 from basicsr.archs.darkir_arch import SpectralMLP
-from basicsr.archs.nafnet_arch import WindowMean
+from basicsr.archs.nafnet_arch import NAFNetLocal, WindowMean
 from basicsr.utils.errors import UserError
 
 DARK = {'type': 'DarkIR', 'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}
@@ -53,9 +53,24 @@ def test_windows_follow_the_training_patches(train_size, levels, want):
     assert [net.pool(i).size for i in range(levels + 1)] == want
 
 
-def test_levels_must_match():
-    with pytest.raises(UserError, match='enc_blk_nums and dec_blk_nums are of the same levels'):
-        build_network({'type': 'NAFNet', 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1]})
+@pytest.mark.parametrize('name', ['NAFNet', 'NAFNetLocal', 'DarkIR'])
+@pytest.mark.parametrize('down, up', [([1, 1], [1]), ([1], [1, 1]), ([1], [1, 1, 1, 1, 1])])
+def test_levels_must_match(name, down, up):
+    said = f'{name}: enc_blk_nums and dec_blk_nums are of the same levels, but there are {len(down)} and {len(up)}'
+    with pytest.raises(UserError, match=said):
+        build_network({'type': name, 'width': 2, 'enc_blk_nums': down, 'dec_blk_nums': up})
+
+
+@pytest.mark.parametrize('train_size', [[1, 3, 256], [256], [1, 3, 256, 0]])
+def test_a_training_size_is_images_channels_height_and_width(train_size):
+    with pytest.raises(ValueError, match=r'train_size is \(images, channels, height, width\), each 1 or more, not \['):
+        NAFNetLocal(2, train_size=train_size)
+
+
+def test_the_large_darkir_has_as_many_parameters_as_published():
+    with torch.device('meta'):
+        sizes = [sum(p.numel() for p in build_network({'type': 'DarkIR', 'width': w}).parameters()) for w in (32, 64)]
+    assert sizes == [3_321_638, 12_957_254]
 
 
 @pytest.mark.parametrize('value', [0., 0.25])

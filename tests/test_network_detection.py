@@ -4,11 +4,13 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import save_file
 
 from basicsr.archs import build_network, describe
 from basicsr.registry import ARCH_REGISTRY
+from basicsr.utils.errors import UserError
 from basicsr.weights.detection import described_networks, detect, disagreements
-from basicsr.weights.network import load_network
+from basicsr.weights.network import load_described, load_network
 
 DEEP = {'num_blocks': [1, 2, 1, 2], 'num_refinement_blocks': 2}
 FLAT = {'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
@@ -169,6 +171,24 @@ def test_variants_with_other_weights_are_not_taken_for_their_network(name):
     found = detect(net.state_dict())
     assert found is None or shapes(build_network(found)) == shapes(net)
     assert (found is not None) == (name in ('MASRNetCoarseMaps', 'MASRNetFineMaps'))  # the same weights, used otherwise
+
+
+def test_dilations_that_no_shape_shows_are_asked_for(tmp_path):
+    options = {'type': 'DarkIR', 'width': 4, 'enc_blk_nums': [1], 'dec_blk_nums': [1], 'dilations': [1, 6]}
+    net = build_network(options)
+    file = tmp_path / 'model.safetensors'
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, file)
+    said = "no shape of DarkIR's weights shows dilations, which cannot be the default here; .* with --opt"
+    with pytest.raises(UserError, match=said):
+        load_network(file)
+    assert load_described(file, options)[1] == options
+    (tmp_path / 'config.json').write_text('{}')
+    with pytest.raises(UserError, match=said):
+        load_network(file)
+    (tmp_path / 'config.json').write_text('{"dilations": [1, 6]}')
+    assert load_described(file)[1] == options | {
+        'middle_blk_num_enc': 2, 'middle_blk_num_dec': 2, 'img_channel': 3, 'extra_depth_wise': True
+    }
 
 
 def test_unrelated_weights_are_nobodys():

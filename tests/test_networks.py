@@ -49,6 +49,15 @@ checkpointing = pytest.mark.parametrize(
     'name', [name for name in TINY if 'checkpoint' in inspect.signature(ARCH_REGISTRY.get(name)).parameters])
 
 
+@pytest.mark.parametrize('name', [
+    name for name in ARCH_REGISTRY.keys() if 'LayerNorm_type' in inspect.signature(ARCH_REGISTRY.get(name)).parameters
+])
+def test_a_norm_that_there_is_not_is_taken_for_none(name):
+    """By the class alone, which checks nothing else of what options are checked for."""
+    with pytest.raises(ValueError, match="LayerNorm_type must be 'WithBias' or 'BiasFree', not 'foo'"):
+        ARCH_REGISTRY.get(name)(LayerNorm_type='foo')
+
+
 def tiny(name: str, **more) -> torch.nn.Module:
     """Seeded, with more life in it than the initial values have: scales and norms differ from 1."""
     torch.manual_seed(0)

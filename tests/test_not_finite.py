@@ -145,7 +145,7 @@ def test_the_entry_of_a_file(photos, state, messages):
         load_weights(two)
     arguments = ['enhance', str(photos / 'input' / 'a.png'), '-o', str(photos / 'o.png'), '--weights']
     assert basicsr([*arguments, str(one)]) == 0
-    assert basicsr([*arguments, str(two), '--key', 'student']) == 0
+    assert basicsr([*arguments, str(two), '--key', 'student', '--overwrite']) == 0
     assert '(entry: student;' in '\n'.join(messages)
     for command in ('export', 'evaluate'):
         more = ['-o', str(photos / 'e.safetensors')] if command == 'export' else [
@@ -158,7 +158,7 @@ def test_the_entry_of_a_file(photos, state, messages):
 
 def test_weights_of_another_network_name_it_and_its_options(state):
     with pytest.raises(UserError,
-                       match=r'The weights look like RetinexMamba \(.*\), as in Options/RetinexMamba_\w+\.yml\.'):
+                       match=r'look like RetinexMamba \(.*\); with other arguments, Options/RetinexMamba_\w+\.yml is'):
         load_into(build_network({'type': 'RetinexFormer', 'n_feat': 8}), state, 'w.pth')
 
 

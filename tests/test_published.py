@@ -72,6 +72,11 @@ def test_rows_name_networks_that_can_be_built(name):
         model_for(ARCH_REGISTRY, row.network).model_validate(row.arguments)
 
 
+def test_what_is_claimed_on_cdd11_is_of_whole_images():
+    protocols = {c.data: c.protocol for c in read_published(pretrained.folder())['moceir_s_cdd11'].claimed}
+    assert protocols == {'CDD-11, mean of 11': 'float, Gaussian SSIM, one draw of the routing noise'}
+
+
 def test_every_network_of_the_last_years_has_rows():
     assert {row.network for row in ROWS.values()
             } >= {'CIDNet', 'DarkIR', 'NAFNet', 'NAFNetLocal', 'MambaIR', 'MoCEIR', 'PromptIR', 'RetinexMamba'}

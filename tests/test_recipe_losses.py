@@ -17,6 +17,7 @@ from basicsr.archs.cidnet.hvi import HVI
 from basicsr.archs.description import Description
 from basicsr.losses import build_loss
 from basicsr.losses.vgg import layer_names
+from basicsr.metrics import calculate_ssim
 from basicsr.utils.errors import UserError
 
 GOLDEN = SHARED / 'golden' / 'cidnet_small.npz'
@@ -42,6 +43,10 @@ def test_published_values_of_darkir_and_moce_ir(published):
     for block, want in ((LAPLACIAN | {'loss_weight': 50}, 2.098878), ({'type': 'FFTLoss'}, 2.182696),
                         ({'type': 'FFTLoss', 'of': 'magnitude', 'criterion': 'l2'}, 56.56135)):
         assert build_loss(block)(a, b).item() == pytest.approx(want, rel=1e-6)
+    assert build_loss({'type': 'L1Loss'})(a, b).item() == pytest.approx(0.2528615, rel=1e-6)
+    pictures = [x.double().permute(0, 2, 3, 1).flip(-1).numpy() * 255 for x in (a, b)]  # BGR, as metrics take them
+    ssim = [calculate_ssim(x, y, protocol='darkir') for x, y in zip(*pictures)]
+    assert sum(ssim) / 2 == pytest.approx(0.0370870, abs=1e-6)
     net = SimpleNamespace(side_output=side, description=Description(multiple=8))
     found = build_loss({'type': 'SideOutputLoss', 'terms': [{'type': 'L1Loss', 'loss_weight': 0.8}]})(net, b, a)
     assert {k: v.item() for k, v in found.items()} == {'side_l1': pytest.approx(0.1972456, rel=1e-6)}

@@ -56,6 +56,10 @@ def options(name):
     return load_options(ROOT / 'Options' / f'{name}.yml', is_train=True, check_files=False).opt
 
 
+ENLARGING = [f'MambaIR_{kind}_x{scale}' for kind in ('SR', 'light') for scale in (2, 3, 4)]
+UNPACKING = [f'MambaIR_CAR_q{quality}' for quality in (10, 30, 40)]
+
+
 def with_sets(blocks, path=()):
     """Blocks of data sets and of the sets that one is made of, by their places."""
     for key, block in blocks.items():
@@ -85,19 +89,18 @@ def test_the_network_is_the_published_one_and_trained_as_long(name):
         assert schedule['warmup_iter'] == {'CIDNet': 3}.get(opt['network_g']['type'], 15) * epoch
 
 
-@pytest.mark.parametrize('name', RECIPES)
+@pytest.mark.parametrize('name', [*RECIPES, *ENLARGING, *UNPACKING])
 def test_no_weights_are_chosen_by_the_images_that_figures_are_of(name):
     sets = options(name)['datasets']
     test = sets['test']
     assert test['name'] and 'phase' in test
+    assert ('best_metric' in options(name)['val']) <= ('val' in sets)
     places = ('dataroot_lq', 'dataroot_gt')
-    trained = {
-        block['dataroot_lq']: block for key, block in with_sets(sets) if key[0] == 'train' and 'dataroot_lq' in block
-    }
+    trained = {tuple(map(block.get, places)): block for key, block in with_sets(sets) if key[0] == 'train'}
     for val in (block for key, block in sets.items() if key.startswith('val')):
         # held out of a training set, which goes without them
-        train = trained[val['dataroot_lq']]
-        assert all(val[k] == train[k] != test[k] for k in places)
+        train = trained[tuple(map(val.get, places))]
+        assert all(val[k] != test[k] for k in places if k in val)
         pairs = list(range(24_000))
         ours, held_out = (set(take_range(pairs, block['pair_range'])) for block in (train, val))
         assert ours and held_out and not ours & held_out

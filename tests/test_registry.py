@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from basicsr.config.signatures import read_signature
+from basicsr.config.signatures import Unread, model_for, read_signature
 from basicsr.registry import (
     ARCH_REGISTRY,
     LOSS_REGISTRY,
@@ -219,6 +219,8 @@ class Base:
 class Child(Base): ...
 class Grandchild(Child):
     def __init__(self, more=nn.GELU, **kwargs): ...
+class Computed:
+    def __init__(self, depths=(6, ) * 2 + (-1, ), rate=1 / 4, most=10 ** 9, long=[0] * 10 ** 9, none=None): ...
 class Same(Same): ...
 class NoArguments: ...
 class Opt(PairedImageDataset):
@@ -233,7 +235,10 @@ def reads(img, **kwargs): return kwargs['x']
 
     assert {k: d for k, (_, d) in signature('Child').fields.items()} == {'width': ..., 'act': 'gelu', 'deep': False}
     assert not signature('Child').open
-    assert signature('Grandchild').fields['more'][1] is None and signature('Grandchild').open
+    assert repr(signature('Grandchild').fields['more'][1]) == 'nn.GELU' and signature('Grandchild').open
+    computed = {k: d for k, (_, d) in signature('Computed').fields.items()}
+    assert computed == {'depths': (6, 6, -1), 'rate': 0.25, 'most': '10 ** 9', 'long': '[0] * 10 ** 9', 'none': None}
+    assert isinstance(computed['most'], Unread) and model_for(registry, 'Grandchild')().f_more is None
     assert signature('NoArguments').open and signature('Same').open
     assert signature('Opt').takes_opt and {'noise', 'dataroot_gt', 'gt_size'} <= signature('Opt').words
     assert signature('swallows').open and signature('reads').open  # from outside: BasicSR passes anything

@@ -273,10 +273,13 @@ def test_ema_is_validated_and_saved(tiny_options, tmp_path):
     assert not torch.equal(content['params'][key], content['params_ema'][key])
 
 
-def test_test_py_measures_the_best_weights_of_the_run(tiny_options, tmp_path):
+def test_test_py_measures_the_best_weights_of_the_run(tiny_options, tmp_path, capsys):
     options = str(tiny_options(val={'save_img': True}))
     assert train([options]) == 0
     best = tmp_path / 'experiments' / 'tiny' / 'best' / 'net_g_best.pth'
+    for command in (run_test, train):
+        assert command([options, f'path.pretrain_network_g={best}', '--key', 'params_ema']) == 2
+        assert "has no entry 'params_ema'" in capsys.readouterr().err
     assert run_test([options, f'path.pretrain_network_g={best}', '--key', 'params']) == 0
     results = tmp_path / 'results' / 'tiny'
     assert (results / 'visualization' / 'toy' / '10_tiny.png').is_file()

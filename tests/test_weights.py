@@ -13,8 +13,10 @@ from basicsr.archs import build_network
 from basicsr.utils.errors import UserError
 from basicsr.utils.restricted_unpickling import read_file
 from basicsr.utils.weights import load_weights, save_safetensors, save_weights
+from basicsr.weights import fitting
 from basicsr.weights.detection import detect
 from basicsr.weights.fitting import load_into
+from basicsr.weights.network import load_network
 
 SMALL = {'type': 'RetinexMamba', 'n_feat': 8, 'stage': 2, 'num_blocks': [1, 2, 1], 'd_state': 4}
 
@@ -65,6 +67,34 @@ def test_safetensors_says_what_it_is(net, tmp_path):
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state.items())
 
 
+@pytest.mark.parametrize('name', ['w', 'w.pth', 'w.bin'])
+def test_safetensors_are_known_by_what_is_in_them(net, tmp_path, name):
+    save_safetensors(tmp_path / name, net.state_dict(), SMALL)
+    loaded = load_weights(tmp_path / name)
+    assert loaded.network == SMALL and loaded.choice == 'safetensors'
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:9])
+    with pytest.raises(UserError, match='is not a weights file'):
+        load_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['w.pth', 'w.safetensors'])
+def test_arguments_that_a_file_says_are_checked_as_those_of_options_are(tmp_path, name):
+    network = {'type': 'MoCEIR', 'dim': 8, 'num_blocks': [1] * 4, 'num_dec_blocks': [1] * 3}
+    state, wrong = build_network(network).state_dict(), network | {'LayerNorm_type': 'foo', 'topk': 0}
+    if name == 'w.pth':
+        save_weights(tmp_path / name, {'params': state, 'network_g': wrong})
+    else:
+        save_safetensors(tmp_path / name, state, wrong)
+    with pytest.raises(UserError) as caught:
+        load_network(tmp_path / name)
+    assert str(
+        caught.value) == (f"network_g in '{tmp_path / name}': network 'MoCEIR' cannot be built: LayerNorm_type: 'foo'"
+                          " is not allowed; one of: WithBias or BiasFree; topk: must be greater than 0, not 0")
+    save_weights(tmp_path / 'odd.pth',
+                 {'params': state, 'network_g': {'dim': 8}})  # of no type: as if it were not there
+    assert load_weights(tmp_path / 'odd.pth').network is None and load_network(tmp_path / 'odd.pth')
+
+
 def test_choice_of_the_entry(net, tmp_path):
     state, shifted = net.state_dict(), {k: v + 1 for k, v in net.state_dict().items()}
     save_weights(tmp_path / 'w.pth', {'params': state, 'params_ema': shifted, 'network_g': SMALL})
@@ -73,8 +103,10 @@ def test_choice_of_the_entry(net, tmp_path):
     assert same(load_weights(tmp_path / 'w.pth').state, shifted)
     assert load_weights(tmp_path / 'w.pth').network == SMALL
     save_weights(tmp_path / 'w.pth', {'params': state})
-    fallback = load_weights(tmp_path / 'w.pth', 'params_ema')
+    fallback = load_weights(tmp_path / 'w.pth', preferred='params_ema')
     assert same(fallback.state, state) and fallback.choice == 'params (there is no params_ema)'
+    with pytest.raises(UserError, match=r"no entry 'params_ema'.*It has: params"):  # asked for, not preferred
+        load_weights(tmp_path / 'w.pth', 'params_ema')
 
 
 def test_an_entry_that_only_this_file_could_have_has_to_be_there(net, tmp_path):
@@ -85,9 +117,10 @@ def test_an_entry_that_only_this_file_could_have_has_to_be_there(net, tmp_path):
     save_safetensors(tmp_path / 'w.safetensors', net.state_dict(), SMALL)
     for name, says in (('two.pth', "Did you mean 'params_ema'"), ('one.pth', 'It has: params'),
                        ('bare.pth', 'without entries'), ('w.safetensors', 'a file of safetensors has none')):
-        with pytest.raises(UserError, match=f"no entry 'param_ema'.*{says}"):
-            load_weights(tmp_path / name, 'param_ema')
-        found = load_weights(tmp_path / name, 'params_ema').state
+        for asked in ({'key': 'param_ema'}, {'preferred': 'param_ema'}):
+            with pytest.raises(UserError, match=f"no entry 'param_ema'.*{says}"):
+                load_weights(tmp_path / name, **asked)
+        found = load_weights(tmp_path / name, preferred='params_ema').state
         assert found.keys() == net.state_dict().keys()
 
 
@@ -178,6 +211,34 @@ def test_misfit_lists_keys_shapes_and_the_network_it_looks_like(net):
     assert '1 keys unknown to the network: surplus' in text
     assert 'body.0.estimator.conv1.weight: 8x4x1x1 in the file, 12x4x1x1 in the network' in text
     assert 'look like RetinexMamba (n_feat: 8, stage: 2, num_blocks: [1, 2, 1], d_state: 4)' in text
+
+
+LIGHT = {'type': 'MambaIR', 'embed_dim': 60, 'depths': [6] * 4, 'd_state': 10, 'upsampler': 'pixelshuffledirect'}
+
+
+def refusal(mine: dict, theirs: dict, change=dict) -> str:
+    with torch.device('meta'):
+        net, state = build_network(mine), change(build_network(theirs).state_dict())
+    with pytest.raises(UserError) as caught, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, '_say_not_finite', lambda *_: None)  # there are no values
+        load_into(net, state, 'w.pth')
+    return str(caught.value)
+
+
+def test_a_hint_names_a_file_whose_network_has_these_weights():
+    text = refusal(LIGHT | {'upscale': 3}, LIGHT | {'upscale': 4})
+    assert text.endswith('with other arguments than here (upscale: 4, here 3), as in Options/MambaIR_light_x4.yml.')
+    text = refusal(LIGHT | {'upscale': 3}, LIGHT | {'upscale': 4, 'd_state': 3})  # of which there is no file
+    assert text.endswith('with other arguments than here (d_state: 3, here 10; upscale: 4, here 3).')
+
+
+def test_a_revision_that_is_not_known_is_not_taken_for_the_network():
+    dark = {'type': 'DarkIR', 'width': 4}
+    text = refusal(dark, dark, lambda state: state | {'adapter.weight': torch.zeros(3, device='meta')})
+    assert text.endswith('dec_blk_nums: [3, 1, 1], extra_depth_wise: True), in a revision that is not known here.')
+    old = refusal(LIGHT | {'upscale': 2}, LIGHT | {'upscale': 2},
+                  lambda state: {k: v for k, v in state.items() if '.cab.3' not in k})
+    assert 'missing in the file' in old and old.endswith(', in a revision that is not known here.')
 
 
 def test_not_strict_keeps_what_fits(net):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.dilated import DilatedDepthwiseConv2d
 from basicsr.archs.layers.full_precision import exact, widened
-from basicsr.archs.layers.naf_unet import NAFUNet, gate
+from basicsr.archs.layers.naf_unet import NAFUNet, check_levels, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.transient import Transient
 from basicsr.archs.layers.whole_image import ImageMean
@@ -30,9 +30,12 @@ _DARK = 1e-12  # magnitudes below have no phase; they are taken as real
 class SpectralMLP(nn.Module):
     """Two 1x1 convolutions on the magnitudes of the spectrum; the phases stay."""
 
+    one: Tensor
+
     def __init__(self, c: int):
         super().__init__()
         self.process1 = nn.Sequential(nn.Conv2d(c, 2 * c, 1), nn.LeakyReLU(0.1), nn.Conv2d(2 * c, c, 1))
+        self.register_buffer('one', torch.tensor([1., 0.]), persistent=False)  # as real and imaginary part
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same, in float32 at least: there are no transforms in bfloat16."""
@@ -40,8 +43,10 @@ class SpectralMLP(nn.Module):
             x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
             spectrum = torch.fft.rfft2(x)
             magnitude = spectrum.abs()
-            # not by the angle, whose gradient grows without bound in the dark
-            phase = torch.where(magnitude > _DARK, spectrum / magnitude.clamp(min=_DARK), 1)
+            # not by the angle, whose gradient grows without bound in the dark; in real numbers, as ONNX chooses among no others
+            wide = magnitude.unsqueeze(-1)
+            phase = torch.where(wide > _DARK, torch.view_as_real(spectrum) / wide.clamp(min=_DARK), self.one)
+            phase = torch.view_as_complex(phase)
             return torch.fft.irfft2(widened(self.process1, magnitude) * phase, s=x.shape[-2:])
 
 
@@ -167,13 +172,15 @@ class DarkIR(Transient, NAFUNet):
 
     transient = ('side_output', )
     description = Description(multiple=8, padding='zeros', channels='img_channel', recognise=_recognise,
-                              untold=('dilations', ), tiling='it looks at the spectrum of the whole image', shares=True)
+                              untold=('dilations', ), guesses=('dilations', ),
+                              tiling='it looks at the spectrum of the whole image', shares=True)
 
     def __init__(self, img_channel: Count = 3, width: Count = 32, middle_blk_num_enc: Natural = 2,
                  middle_blk_num_dec: Natural = 2, enc_blk_nums: Sequence[Natural] = (1, 2, 3),
                  dec_blk_nums: Sequence[Natural] = (3, 1, 1), dilations: Annotated[Sequence[Count],
                                                                                    MinLen(1)] = (1, 4, 9),
                  extra_depth_wise: bool = True):
+        check_levels('DarkIR', enc_blk_nums, dec_blk_nums)
         depth = len(enc_blk_nums)
 
         def down(number: int, level: int) -> Level:

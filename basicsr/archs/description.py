@@ -35,6 +35,7 @@ class Description:
             is asked about the weights of all networks and may answer for its own only.
         variants: registered networks that use the same weights in another way, which no file tells apart.
         untold: arguments that no shape shows, and that the hyper-parameters of a checkpoint may tell.
+        guesses: those of them that `recognise` can only give a placeholder for, where the weights are not of the default.
         claims: hyper-parameters, as checkpoints of this family spell them, to the arguments they are about.
         agrees: whether an argument, a hyper-parameter's claim about it and the recognised arguments go together.
     """
@@ -47,6 +48,7 @@ class Description:
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
     variants: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
+    guesses: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
     agrees: Callable[[str, Any, dict[str, Any]], bool] = equal
 

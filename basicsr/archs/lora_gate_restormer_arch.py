@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.description import Description
 from basicsr.archs.layers.feedforward import GatedFeedForward
-from basicsr.archs.layers.norm import BodyLayerNorm
+from basicsr.archs.layers.norm import BodyLayerNorm, is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.resample import weights_channels_last
@@ -207,9 +207,8 @@ def _options(name: str, gate_type: str | None, norm: str, *ratios: float | None)
     gate = None if gate_type in ('None', 'none', '') else gate_type
     if gate not in (None, 'headwise', 'elementwise'):
         raise ValueError(f"{name}: gate_type must be None, 'headwise' or 'elementwise', not '{gate_type}'")
-    if norm not in ('WithBias', 'BiasFree'):
-        raise ValueError(f"{name}: LayerNorm_type must be 'WithBias' or 'BiasFree', not '{norm}'")
+    centred = is_centred(name, norm)
     for ratio in ratios:
         if ratio is not None and ratio <= 0:
             raise ValueError(f'{name}: lora_ffn_ratio and lora_attn_ratio must be above 0 (None: plain), not {ratio}')
-    return gate, norm == 'WithBias'
+    return gate, centred

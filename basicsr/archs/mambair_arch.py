@@ -142,7 +142,8 @@ class MambaIR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, C, upscale H, upscale W); not clipped."""
-        mean = x.new_tensor(_MEAN).view(1, 3, 1, 1) if self.in_chans == 3 else 0.
+        # zeros, too, give the result the type of the images, also under autocast
+        mean = x.new_tensor(_MEAN if self.in_chans == 3 else (0., )).view(1, -1, 1, 1)
         x = ((x - mean) * self.img_range).contiguous(memory_format=torch.channels_last)
         first = self.conv_first(x)
         y = self.patch_embed(first)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description
 from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.feedforward import GatedFeedForward
-from basicsr.archs.layers.norm import BodyLayerNorm
+from basicsr.archs.layers.norm import BodyLayerNorm, is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import weights_channels_last
@@ -107,7 +107,8 @@ class MoCEIR(Transient):
             factorials ('fact') of `rank`; or 'spread', halves of the image's width, whatever `rank` is.
         num_experts, topk: experts of each block, and how many of them an image takes.
         depth_type, stage_depth: of no effect; published options have them.
-        with_complexity: large experts weigh more in the balance loss. complexity_scale: unit of `complexity`.
+        with_complexity: large experts weigh more in the balance loss. complexity_scale: unit of `complexity`: the largest
+            expert ('max'), the smallest ('min') or a parameter ('count').
         published_eval: evaluate as published, with noise in the choice of experts, and mixing the choices of a batch.
         checkpoint: compute each block again in the backward pass.
 
@@ -132,11 +133,12 @@ class MoCEIR(Transient):
                                      'fact'] = 'constant', stage_depth: Sequence[Count] = (1, 1, 1),
                  rank_type: Literal['constant', 'lin', 'double', 'exp', 'fact',
                                     'spread'] = 'spread', topk: Count = 1, with_complexity: bool = False,
-                 complexity_scale: str = 'max', published_eval: bool = False, checkpoint: bool = False):
+                 complexity_scale: Literal['max', 'min',
+                                           'count'] = 'max', published_eval: bool = False, checkpoint: bool = False):
         super().__init__()
         _check(levels, heads, num_blocks, num_dec_blocks, stage_depth, dim, num_experts, topk, inp_channels,
-               out_channels)
-        centred, widths = LayerNorm_type == 'WithBias', [dim * 2**i for i in range(levels)]
+               out_channels, complexity_scale)
+        centred, widths = is_centred('MoCEIR', LayerNorm_type), [dim * 2**i for i in range(levels)]
 
         def plain(width: int, number: int, head_count: int) -> Level:
             return Level([PlainBlock(width, head_count, ffn_expansion_factor, centred) for _ in range(number)],
@@ -188,7 +190,7 @@ class MoCEIR(Transient):
 
 
 def _check(levels: int, heads: Sequence[int], num_blocks: Sequence[int], num_dec_blocks: Sequence[int],
-           stage_depth: Sequence[int], dim: int, experts: int, topk: int, inp: int, out: int) -> None:
+           stage_depth: Sequence[int], dim: int, experts: int, topk: int, inp: int, out: int, scale: str) -> None:
     """Raises `ValueError` for arguments from which no network can be built."""
     if levels < 2 or len(heads) != levels or len(num_blocks) != levels:
         raise ValueError(f'MoCEIR: heads and num_blocks need a number for each of {levels} levels, two at least')
@@ -205,3 +207,5 @@ def _check(levels: int, heads: Sequence[int], num_blocks: Sequence[int], num_dec
     if inp != out:
         raise ValueError(
             f'MoCEIR: out_channels must equal inp_channels ({inp}), because the result is a residual, not {out}')
+    if scale not in ('max', 'min', 'count'):
+        raise ValueError(f"MoCEIR: complexity_scale must be 'max', 'min' or 'count', not '{scale}'")

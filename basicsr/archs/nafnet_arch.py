@@ -14,7 +14,7 @@ from annotated_types import Len
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
-from basicsr.archs.layers.naf_unet import NAFUNet, gate
+from basicsr.archs.layers.naf_unet import NAFUNet, check_levels, gate
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.whole_image import ImageMean
 from basicsr.archs.recognition import count
@@ -104,6 +104,7 @@ class NAFNet(NAFUNet):
 
     def __init__(self, img_channel: Count = 3, width: Count = 16, middle_blk_num: Natural = 1,
                  enc_blk_nums: Sequence[Natural] = (1, 1, 1, 28), dec_blk_nums: Sequence[Natural] = (1, 1, 1, 1)):
+        check_levels(type(self).__name__, enc_blk_nums, dec_blk_nums)
         depth = len(enc_blk_nums)
 
         def level(number: int, depth: int) -> nn.Sequential:
@@ -147,6 +148,9 @@ class NAFNetLocal(NAFNet):
                                        Len(4, 4)] = (1, 3, 256, 256), fast_imp: Literal[False] = False):
         if fast_imp:
             raise ValueError('NAFNetLocal: fast_imp gives other results, and is not here')
+        if len(train_size) != 4 or min(train_size) < 1:
+            raise ValueError(
+                f'NAFNetLocal: train_size is (images, channels, height, width), each 1 or more, not {list(train_size)}')
         self.patch, self.multiple = tuple(train_size[2:]), 2**len(enc_blk_nums)
         super().__init__(img_channel, width, middle_blk_num, enc_blk_nums, dec_blk_nums)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.feedforward import GatedFeedForward
+from basicsr.archs.layers.norm import is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.resample import weights_channels_last
@@ -99,6 +100,7 @@ class PromptIR(nn.Module):
                  checkpoint: bool = False):
         super().__init__()
         check_restormer('PromptIR', inp_channels, out_channels, dim, num_blocks, heads, False)
+        centred = is_centred('PromptIR', LayerNorm_type)
         if dim != WIDTH or not decoder:
             raise ValueError(f'PromptIR: dim must be {WIDTH} and decoder true, not {dim} and {decoder}')
         if any(width % heads[2] for width in (704, 320, 160)):
@@ -107,8 +109,7 @@ class PromptIR(nn.Module):
 
         def block(width: int, head_count: int) -> TransformerBlock:
             return TransformerBlock(TransposedAttention(width, head_count, bias),
-                                    GatedFeedForward(width, ffn_expansion_factor, bias), width,
-                                    LayerNorm_type == 'WithBias')
+                                    GatedFeedForward(width, ffn_expansion_factor, bias), width, centred)
 
         def level(width: int, count: int, head_count: int) -> Blocks:
             return Blocks(*(block(width, head_count) for _ in range(count)), checkpoint=checkpoint)

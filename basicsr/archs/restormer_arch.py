@@ -8,6 +8,7 @@ from typing import Literal
 
 from basicsr.archs.description import Description
 from basicsr.archs.layers.feedforward import GatedFeedForward
+from basicsr.archs.layers.norm import is_centred
 from basicsr.archs.layers.restormer_unet import MULTIPLE, RestormerUNet, TransformerBlock
 from basicsr.archs.layers.transposed_attention import TransposedAttention
 from basicsr.archs.restormer import recognition
@@ -40,13 +41,11 @@ class Restormer(RestormerUNet):
                  heads: Counts4 = (1, 2, 4, 8), ffn_expansion_factor: Positive = 2.66, bias: bool = False,
                  LayerNorm_type: Literal['WithBias', 'BiasFree'] = 'WithBias', dual_pixel_task: bool = False,
                  checkpoint: bool = False):
-        if LayerNorm_type not in ('WithBias', 'BiasFree'):
-            raise ValueError(f"Restormer: LayerNorm_type must be 'WithBias' or 'BiasFree', not '{LayerNorm_type}'")
+        centred = is_centred('Restormer', LayerNorm_type)
 
         def block(width: int, head_count: int) -> TransformerBlock:
             return TransformerBlock(TransposedAttention(width, head_count, bias),
-                                    GatedFeedForward(width, ffn_expansion_factor, bias), width,
-                                    LayerNorm_type == 'WithBias')
+                                    GatedFeedForward(width, ffn_expansion_factor, bias), width, centred)
 
         super().__init__(inp_channels, out_channels, dim, num_blocks, num_refinement_blocks, heads, bias,
                          dual_pixel_task, block, checkpoint)

@@ -22,14 +22,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    network, key = None, args.key
+    network, preferred = None, None
     if args.opt:
         from basicsr.config import load_options
         opt = load_options(args.opt, is_train=False, check_files=False).opt
-        network, key = opt['network_g'], key or opt['path'].get('param_key_g')
+        network, preferred = opt['network_g'], opt['path'].get('param_key_g')
     from basicsr.inference.export_file import export_file
     height, width = args.size
-    for line in export_file(args.weights, Path(args.output), height, width, network, key):
+    for line in export_file(args.weights, Path(args.output), height, width, network, args.key, preferred):
         print(line)
 
 

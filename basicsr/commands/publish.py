@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> None:
     figures, how = (shipped.figures, shipped.how) if shipped else ({}, '')
     if args.figures:
         figures, how = read_figures(args.figures)
-    network, key = None, args.key
+    network, preferred = None, None
     if args.opt:
         from basicsr.config import load_options
         opt = load_options(args.opt, is_train=False, check_files=False).opt
-        network, key = opt['network_g'], key or opt['path'].get('param_key_g')
+        network, preferred = opt['network_g'], opt['path'].get('param_key_g')
     from basicsr.weights.hub_folder import WRITTEN, save_pretrained
     from basicsr.weights.network import load_described
     found: WeightFile = locate(args.weights)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     if there and not args.overwrite:
         raise UserError(
             f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
-    net, options = load_described(found, network, key)
+    net, options = load_described(found, network, args.key, preferred)
     parameters = sum(p.numel() for p in net.parameters())
     save_pretrained(target, net, dict(options),
                     card(found.title, options, parameters, Facts(data, licence, figures, how)))

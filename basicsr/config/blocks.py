@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from basicsr.config import signatures
 from basicsr.config.readers import NOBODY, Reader
-from basicsr.config.report import Path, Problems
+from basicsr.config.report import Path, Problems, Source, dotted
 from basicsr.config.wording import sentence, spell
 from basicsr.registry import Registry
 
@@ -85,6 +85,13 @@ def check_component(holder: Any, key: str | int, registry: Registry, path: Path,
         if checked is not None:
             # only what the file says, so that the class's own defaults stay in one place
             holder[key] = {k: v for k, v in checked.items() if k in block}
+
+
+def checked_component(registry: Registry, block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`check_component` of a block that stands in no option file: its values, and each mistake as 'argument: what'."""
+    problems, holder = Problems(Source('')), {'': dict(block)}
+    check_component(holder, '', registry, (), problems)
+    return holder[''], [f"{dotted(path[1:])}: {text.removesuffix('.')}" for path, text in problems.found]
 
 
 def note_unread(signature: signatures.Signature, block: dict[str, Any], path: Path, problems: Problems) -> None:

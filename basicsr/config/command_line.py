@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from basicsr.utils.errors import UserError
 
 
 def parse_command_line(description: str, argv: list[str] | None = None) -> argparse.Namespace:
-    """Returns `opt` (path), `launcher`, `auto_resume`, `debug` and `overrides` (list of 'path=value')."""
+    """Returns `opt` (path), `key`, `launcher`, `auto_resume`, `debug` and `overrides` (list of 'path=value')."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument('-opt', '--opt', '-o', dest='files', action='append', default=[], metavar='YAML',
                         help='option file')
@@ -32,3 +33,13 @@ def parse_command_line(description: str, argv: list[str] | None = None) -> argpa
     if more:
         raise UserError(f"'{more[0]}' is neither an override (path=value) nor needed: the option file is '{args.opt}'")
     return args
+
+
+def check_key(path: dict[str, Any], key: str | None) -> None:
+    """Raise `UserError` where the weights to start from have no entry of the name that `--key` gives.
+
+    The option `path.param_key_g` alone says what is preferred, and takes another entry where the file has no such one.
+    """
+    if key is not None and path.get('pretrain_network_g'):
+        from basicsr.utils.weights import load_weights
+        load_weights(path['pretrain_network_g'], key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import operator
 import sys
 import typing
 from collections.abc import Sequence
@@ -52,9 +53,24 @@ _NAMES = {n: getattr(typing, n) for n in ('Any', 'Dict', 'List', 'Optional', 'Se
 # whose names may be spelt with the module's, e.g. typing.Optional
 _MODULES = ('typing', 't', 'annotated_types', 'at', 'abc', 'collections', 'pathlib', 'values')
 
+# of literals; powers would let a source take any time
+_ARITHMETIC: dict[type, typing.Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv
+}
+_LONGEST = 1000  # of a list that is written as a product
+
+
+class Unread(str):
+    """A default that is no literal: its source, such as `nn.GELU`. Which value that is, the class knows once it is imported."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
 
 class Signature(typing.NamedTuple):
-    """`fields`: argument -> (annotation, default), `...` where required. `open`: takes `**kwargs` as well.
+    """`fields`: argument -> (annotation, default), `...` where required, `Unread` where the source is no literal.
+    `open`: takes `**kwargs` as well.
     `unread`: argument -> its annotation, where it names more than is known here, so that any value is taken."""
     fields: dict[str, tuple[Any, Any]]
     open: bool
@@ -77,7 +93,8 @@ def to_model(name: str, fields: dict[str, tuple[Any, Any]], allow: bool = False)
     config = ConfigDict(extra='allow' if allow else 'forbid', protected_namespaces=(), arbitrary_types_allowed=True)
     # pydantic refuses some names ('copy', '_x'), so fields get neutral names and the real ones as aliases
     aliased: dict[str, Any] = {
-        f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=d, alias=k)) for k, (a, d) in fields.items()
+        f'f_{k}': (a, Field(alias=k) if d is ... else Field(default=None if isinstance(d, Unread) else d, alias=k))
+        for k, (a, d) in fields.items()
     }
     return create_model(name, __config__=config, **aliased)
 
@@ -162,7 +179,7 @@ def _arguments(function: ast.FunctionDef, takes_rest: bool,
     pairs = [*zip(positional, defaults), *zip(args.kwonlyargs, args.kw_defaults)]
     fields, unread = {}, {}
     for arg, default in pairs:
-        value = ... if default is None else _literal(default)
+        value = ... if default is None else _default(default)
         try:
             fields[arg.arg] = (_annotation(arg.annotation, value), value)
         except (NameError, SyntaxError, AttributeError, TypeError, ValueError):
@@ -173,11 +190,24 @@ def _arguments(function: ast.FunctionDef, takes_rest: bool,
     return fields, args.kwarg is not None and rest, unread
 
 
-def _literal(node: ast.expr) -> Any:
+def _default(node: ast.expr) -> Any:
     try:
+        return _literal(node)
+    except (ValueError, TypeError, ArithmeticError):
+        return Unread(ast.unparse(node))
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of literals and of arithmetic on them, such as `(6, ) * 6`. Raises `ValueError` for anything else."""
+    if not isinstance(node, ast.BinOp):
         return ast.literal_eval(node)
-    except ValueError:
-        return None  # an expression such as nn.GELU: not a value that a YAML file would repeat
+    if type(node.op) not in _ARITHMETIC:
+        raise ValueError(ast.unparse(node))
+    left, right = _literal(node.left), _literal(node.right)
+    for items, times in ((left, right), (right, left)):
+        if isinstance(node.op, ast.Mult) and hasattr(items, '__len__') and len(items) * times > _LONGEST:
+            raise ValueError(ast.unparse(node))
+    return _ARITHMETIC[type(node.op)](left, right)
 
 
 def _annotation(node: ast.expr | None, default: Any) -> Any:
@@ -189,7 +219,8 @@ def _annotation(node: ast.expr | None, default: Any) -> Any:
     source = ast.unparse(_Plain().visit(deepcopy(node)))
     # names of our own tables only, and no builtins: an annotation cannot run anything
     annotation = eval(source, {'__builtins__': {}}, dict(_NAMES))
-    return annotation | None if default is None and annotation is not Any else annotation
+    may_be_none = default is None or isinstance(default, Unread)
+    return annotation | None if may_be_none and annotation is not Any else annotation
 
 
 class _Plain(ast.NodeTransformer):

@@ -9,7 +9,7 @@ from basicsr.data.clean_images import DegradedImages
 from basicsr.data.reading import accepts_opt
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.values import Count
+from basicsr.utils.values import Count, Slice
 
 
 @DATASET_REGISTRY.register()
@@ -24,7 +24,7 @@ class BicubicSRDataset(DegradedImages):
         scale: ground truth size divided by input size. Ground truths are cropped to multiples at the bottom and right.
         in_ch: 3 for RGB, 1 for grey (OpenCV's weights .299, .587, .114).
         gt_size: side of the square training patch of the ground truth; None trains on whole images.
-        use_hflip, use_rot, geometric_augs, io_backend, phase: as in `PairedImageDataset`.
+        use_hflip, use_rot, geometric_augs, io_backend, phase, pair_range: as in `PairedImageDataset`.
 
     Items: `lq`, `gt` float32 (in_ch, H, W) in [0, 1]; `lq_path`, `gt_path` (the ground truth's file); `name` where there
     are several roots.
@@ -33,8 +33,9 @@ class BicubicSRDataset(DegradedImages):
 
     def __init__(self, dataroot_gt: str | list[str], scale: Count = 1, in_ch: Literal[1, 3] = 3,
                  gt_size: Count | None = None, use_hflip: bool = False, use_rot: bool = False,
-                 geometric_augs: bool = False, io_backend: dict[str, Any] | None = None, phase: str = 'train'):
-        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase)
+                 geometric_augs: bool = False, io_backend: dict[str, Any] | None = None, phase: str = 'train',
+                 pair_range: Slice | None = None):
+        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase, pair_range)
         self.scale = scale
 
     def degrade(self, img: np.ndarray) -> np.ndarray:

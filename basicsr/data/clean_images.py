@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from basicsr.data.pairing import Keyed, image_folder, own_names
+from basicsr.data.pairing import Keyed, image_folder, own_names, take_range
 from basicsr.data.reading import ImageReader, ToTensor
 from basicsr.data.transforms import Turn, mod_crop, pad_to_size, random_flips, random_turn, random_window, say_padded
 from basicsr.utils.color import bgr2gray
@@ -32,15 +32,18 @@ class CleanImages(Dataset, ABC):
         in_ch: 3 for colour, 1 for grey (OpenCV's weights .299, .587, .114).
         gt_size: side of the square training patch; None trains on whole images.
         use_hflip, use_rot, geometric_augs, io_backend, phase: as in `PairedImageDataset`.
+        pair_range: the images to use, as there: of all folders, one after the other.
     """
 
     def __init__(self, dataroot_gt: str | list[str], in_ch: int, gt_size: int | None, use_hflip: bool, use_rot: bool,
-                 geometric_augs: bool, io_backend: dict[str, Any] | None, phase: str):
+                 geometric_augs: bool, io_backend: dict[str, Any] | None, phase: str, pair_range: str | None):
         roots = [dataroot_gt] if isinstance(dataroot_gt, str) else list(dataroot_gt)
         if not roots:
             raise UserError('dataroot_gt: give at least one folder')
         self.reader = ImageReader(io_backend, {root: root for root in roots})
         self.paths = [Clean(path, root) for root in roots for path in self._images(root)]
+        if pair_range is not None:
+            self.paths = take_range(self.paths, pair_range)
         for root in roots:
             self.reader.remark([p for p, r in self.paths if r == root], f"'{root}'")
         self.names = [name for root in roots for name in self._names(root)]

@@ -14,7 +14,7 @@ from basicsr.data.transforms import paired_random_crop
 from basicsr.utils.color import bgr2gray
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.values import Count, Natural, NonNegative
+from basicsr.utils.values import Count, Natural, NonNegative, Slice
 
 
 @DATASET_REGISTRY.register()
@@ -30,7 +30,7 @@ class GaussianDenoisingDataset(CleanImages):
         sigma_test: standard deviation in validation and test, in 8-bit levels.
         in_ch: 3 for RGB, 1 for grey (OpenCV's weights .299, .587, .114).
         gt_size: side of the square training patch; None trains on whole images.
-        use_hflip, use_rot, geometric_augs, io_backend: as in `PairedImageDataset`.
+        use_hflip, use_rot, geometric_augs, io_backend, pair_range: as in `PairedImageDataset`.
         seed: of the test noise.
         test_noise: 'by_name', a function of `seed` and the file's name without suffix, not of order or workers; or
             'repeated', of `seed` alone: drawn anew for each image, row by row in BGR (MambaIR).
@@ -44,12 +44,13 @@ class GaussianDenoisingDataset(CleanImages):
                  sigma_range: NonNegative | list[NonNegative] = 25., sigma_test: NonNegative = 25.,
                  in_ch: Literal[1, 3] = 3, gt_size: Count | None = None, use_hflip: bool = False, use_rot: bool = False,
                  geometric_augs: bool = False, io_backend: dict[str, Any] | None = None, seed: Natural = 0,
-                 test_noise: Literal['by_name', 'repeated'] = 'by_name', phase: str = 'train'):
+                 test_noise: Literal['by_name',
+                                     'repeated'] = 'by_name', phase: str = 'train', pair_range: Slice | None = None):
         if sigma_test < 0:
             raise UserError(f'sigma_test: {sigma_test} must not be negative')
         if test_noise not in ('by_name', 'repeated'):
             raise UserError(f"test_noise: '{test_noise}' is not supported; one of: by_name, repeated")
-        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase)
+        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase, pair_range)
         self.sigma_type, self.sigmas = sigma_type, _sigmas(sigma_type, sigma_range)
         self.sigma_test, self.seed, self.test_noise = sigma_test, seed, test_noise
 

@@ -11,7 +11,7 @@ from basicsr.data.clean_images import DegradedImages
 from basicsr.data.reading import accepts_opt
 from basicsr.utils.errors import UserError
 from basicsr.utils.registry import DATASET_REGISTRY
-from basicsr.utils.values import Count, Quality
+from basicsr.utils.values import Count, Quality, Slice
 
 
 @DATASET_REGISTRY.register()
@@ -26,7 +26,7 @@ class JPEGArtifactDataset(DegradedImages):
         quality: 1 to 100; in training also [low, high], of which each sample draws a whole number uniformly.
         in_ch: 1 for grey (OpenCV's weights .299, .587, .114), converted before the compression; 3 for RGB.
         gt_size: side of the square training patch; None trains on whole images.
-        use_hflip, use_rot, geometric_augs, io_backend, phase: as in `PairedImageDataset`.
+        use_hflip, use_rot, geometric_augs, io_backend, phase, pair_range: as in `PairedImageDataset`.
         scale: 1; inputs have the size of their ground truth.
 
     Items: `lq`, `gt` float32 (in_ch, H, W) in [0, 1]; `lq_path`, `gt_path` (the clean file); `name` where there are
@@ -36,8 +36,8 @@ class JPEGArtifactDataset(DegradedImages):
     def __init__(self, dataroot_gt: str | list[str], quality: Quality | list[Quality] = 40, in_ch: Literal[1, 3] = 1,
                  gt_size: Count | None = None, use_hflip: bool = False, use_rot: bool = False,
                  geometric_augs: bool = False, io_backend: dict[str, Any] | None = None, scale: Count = 1,
-                 phase: str = 'train'):
-        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase)
+                 phase: str = 'train', pair_range: Slice | None = None):
+        super().__init__(dataroot_gt, in_ch, gt_size, use_hflip, use_rot, geometric_augs, io_backend, phase, pair_range)
         qualities = list(quality) if isinstance(quality, (list, tuple)) else [quality, quality]
         if len(qualities) != 2 or not 1 <= qualities[0] <= qualities[-1] <= 100:
             raise UserError(f'quality: {quality} must be a number from 1 to 100, or [low, high] of such')

@@ -5,7 +5,7 @@ import re
 from collections import Counter, namedtuple
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from basicsr.utils.errors import UserError, counted, some
 from basicsr.utils.files import IMAGE_SUFFIXES, read_text, scan_images
@@ -13,6 +13,8 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import distinct, normal
 from basicsr.utils.notes import note
 from basicsr.utils.storage import full_name, read_lmdb_keys
+
+Item = TypeVar('Item')
 
 
 class Keyed(tuple):
@@ -239,7 +241,7 @@ def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     return [by_name[normal(n)] for n in names]
 
 
-def take_range(pairs: list[Pair], pair_range: str) -> list[Pair]:
+def take_range(pairs: list[Item], pair_range: str) -> list[Item]:
     """`pairs[start:stop:step]` of a text 'start:stop:step' whose parts may be left out. Raises `UserError`."""
     try:
         part = slice(*(int(text) if text.strip() else None for text in pair_range.split(':')))

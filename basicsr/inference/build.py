@@ -18,7 +18,7 @@ def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
     Args:
         weights: as `load_described` takes them.
         opt: checked options: `network_g`, `path.param_key_g`, `num_gpu`, `val.window_size`.
-        key: entry of the file, default what the options say.
+        key: entry that the file has to have, default what the options say.
         device: 'auto' as the options say, else a GPU where there is one.
         settings: further ones of `ImageRestorer`.
     """
@@ -26,7 +26,7 @@ def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
     if opt is None:
         net, network = load_described(weights, key=key)
     else:
-        net, network = load_described(weights, opt['network_g'], key or opt['path'].get('param_key_g'))
+        net, network = load_described(weights, opt['network_g'], key, opt['path'].get('param_key_g'))
         device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
         window = opt['val']['window_size']
     return ImageRestorer(net, choose_device(device), multiple=window or None, channels=input_channels(network),

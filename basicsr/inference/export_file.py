@@ -1,7 +1,9 @@
 """From a weight file to a file for other programs, which is then asked whether it answers as the network does."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.sele
 
 
 def export_file(weights: str | Path | WeightFile, target: Path, height: int, width: int,
-                network: dict[str, Any] | None = None, key: str | None = None) -> Iterator[str]:
+                network: dict[str, Any] | None = None, key: str | None = None,
+                preferred: str | None = None) -> Iterator[str]:
     """Write `target`, in the format of its suffix, and yield what there is to know about it.
 
     Args:
         weights: as `load_described` takes them.
         height, width: of the images that formats take which hold the computation.
-        network: `{type, **arguments}`, for weights that do not say their network. key: entry of the file.
+        network: `{type, **arguments}`, for weights that do not say their network. key, preferred: entry of the file.
 
     Raises:
         UserError: for an unknown format, and when the file does not answer as the network does.
@@ -38,7 +41,7 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
     weights = locate(weights)
     check_outputs([target], [weights.path], '-o')
     check_unicode(target, 'PyTorch')
-    net, options = load_described(weights, network, key)
+    net, options = load_described(weights, network, key, preferred)
     net.eval().requires_grad_(False)
     write, answer = FORMATS[target.suffix]
     check = random_inputs(net, options, height, width, seed=1)
@@ -46,8 +49,9 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
     if not torch.isfinite(expected).all():
         raise UserError(f"'{weights}': of a random image the network's result is not finite, so nothing is written")
     merged = merge_low_rank(net, options)
-    own = write(net, merged, random_inputs(net, options, height, width, seed=0), target)
-    with torch.no_grad():
+    with _explained(f"{options['type']} cannot be written as {target.suffix}", '; write .safetensors'):
+        own = write(net, merged, random_inputs(net, options, height, width, seed=0), target)
+    with torch.no_grad(), _explained(f"'{target}' of {options['type']} cannot be read again"):
         difference = (answer(target, check) - expected).abs().max().item()
     note = ', low-rank additions merged' if merged != options else ''
     yield f"{target}: {options['type']}, {sum(p.numel() for p in net.parameters()):,d} parameters{note}"
@@ -58,3 +62,19 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
     yield f'largest difference from the network on a random image: {difference:.2e}'
     if not difference <= _TOLERANCE:
         raise UserError(f"'{target}' does not answer as the network does (difference {difference:.2e}); do not use it")
+
+
+@contextmanager
+def _explained(what: str, instead: str = '') -> Iterator[None]:
+    """Whatever an exporter of PyTorch or a runtime stumbles over, as one sentence. `instead`: its end, what to do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno is not None):  # of the disk
+            raise
+        first: BaseException = error
+        while first.__cause__ is not None:  # PyTorch's own advice comes last, and what went wrong first
+            first = first.__cause__
+        lines = [line for line in re.sub(r'\x1b\[\d*m', '', str(first)).splitlines() if line.strip()]
+        why = f'{type(first).__name__}: {lines[0].strip().rstrip(".")}' if lines else type(first).__name__
+        raise UserError(f'{what} ({why}){instead}') from error

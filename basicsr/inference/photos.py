@@ -85,7 +85,10 @@ def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes],
         log.warning(lost)
     photo = taken(photo, of_output(job.name, job.suffix))  # the others need no work
     sheets: list[np.ndarray] = []
-    result = restore_photo(restorer, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None)
+    try:
+        result = restore_photo(restorer, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None)
+    except UserError as error:
+        raise UserError(f'{name}: {error}') from error
     content = encode_photo(result, job.name)
     if job.target is None:
         if write_out:

@@ -138,7 +138,7 @@ class BaseModel(StateMethods):
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
                      param_key: str | None = 'params') -> None:
         """Read weights into a network, saying which entry of the file was taken."""
-        weights = load_weights(load_path, param_key)
+        weights = load_weights(load_path, preferred=param_key)
         get_root_logger().info(
             f"Loading {type(self.get_bare_model(net)).__name__} from '{load_path}', entry: {weights.choice}")
         load_into(self.get_bare_model(net), weights.state, load_path, strict, trained=self.is_train)

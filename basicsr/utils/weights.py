@@ -35,13 +35,14 @@ class Weights:
     claims: dict[str, Any] = field(default_factory=dict)
 
 
-def load_weights(path: str | Path, key: str | None = None) -> Weights:
-    """Weights from `.pth` (bare, or in an entry, see `key`), Lightning's `.ckpt`, or `.safetensors`.
+def load_weights(path: str | Path, key: str | None = None, preferred: str | None = None) -> Weights:
+    """Weights from `.pth` (bare, or in an entry, see `key`), Lightning's `.ckpt`, or safetensors, whatever the file is called.
 
     Args:
-        key: entry to take; None takes the first of `params_ema`, `params`, `state_dict`, `model_state_dict` and `net_g`, then
-            the only entry with weights, or the bare file. Where one of these five is asked for and missing, the next one is
-            taken, and `choice` says so; any other has to be there.
+        key: entry that has to be there; None takes the first of `params_ema`, `params`, `state_dict`, `model_state_dict` and
+            `net_g`, then the only entry with weights, or the bare file.
+        preferred: entry to take where no `key` is given. Where it is one of these five and missing, the next one is taken, and
+            `choice` says so; any other has to be there.
 
     `module.` prefixes (DataParallel), `_orig_mod.` (torch.compile) and, of Lightning's files, those of `WRAPPERS` are
     stripped. In other files these may be a network's own names: whoever knows those strips them (`unwrapped`).
@@ -50,8 +51,9 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         UserError: for a file that is damaged or holds no weights, and for an entry that it has not.
     """
     path = Path(path)
-    bare = key is None or key in _FALLBACK  # what any file of weights alone may stand for
-    if path.suffix == '.safetensors':
+    bare = key is None and preferred in (None, *_FALLBACK)  # what any file of weights alone may stand for
+    key = key or preferred
+    if path.suffix == '.safetensors' or _begins_as_safetensors(path):
         if not bare:
             raise UserError(f"'{path}' has no entry '{key}': a file of safetensors has none")
         return _load_safetensors(path)
@@ -81,7 +83,7 @@ def load_weights(path: str | Path, key: str | None = None) -> Weights:
         if found == 'state_dict':
             marked = 'hyper_parameters' in content or 'pytorch-lightning_version' in content
             state = _of_lightning_module(state, marked)
-    network = content.get('network_g') if isinstance(content.get('network_g'), dict) else None
+    network = _network(content.get('network_g'))
     meta = {k: v for k, v in content.items() if isinstance(v, (str, int, float))}
     return Weights(strip_prefixes(state), network, choice, meta, _flat(content.get('hyper_parameters')))
 
@@ -163,7 +165,23 @@ def _load_safetensors(path: Path) -> Weights:
             f"'{path}' cannot be read: {error}") from error  # safetensors' own, without the name of the file
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"'{path}' is not a safetensors file or is damaged ({error})") from error
-    return Weights(strip_prefixes(state), meta.pop('network_g', None), 'safetensors', meta)
+    return Weights(strip_prefixes(state), _network(meta.pop('network_g', None)), 'safetensors', meta)
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Files from an address need not have a suffix: the length of a JSON header, then the header."""
+    try:
+        with path.open('rb') as file:
+            start = file.read(9)
+        length = int.from_bytes(start[:8], 'little')
+        return len(start) == 9 and start[8:] == b'{' and 8 + length <= path.stat().st_size
+    except OSError:  # said by whoever reads it
+        return False
+
+
+def _network(block: Any) -> dict[str, Any] | None:
+    """`{type, arguments}`; None for anything else that stands in its place."""
+    return block if isinstance(block, dict) and isinstance(block.get('type'), str) else None
 
 
 def _why_none(entry: Any) -> str:

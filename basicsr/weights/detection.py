@@ -64,6 +64,15 @@ def disagreements(found: dict[str, Any], claims: dict[str, Any]) -> list[str]:
     ]
 
 
+def guessed(found: dict[str, Any], told: dict[str, Any]) -> list[str]:
+    """Arguments of what `detect` returned that are placeholders, and that nothing else tells.
+
+    Args:
+        told: arguments that are known otherwise.
+    """
+    return [name for name in describe(found['type']).guesses if name in found and name not in told]
+
+
 def complete(found: dict[str, Any], claims: dict[str, Any]) -> dict[str, Any]:
     """What `detect` returned with the arguments that no shape shows, where the checkpoint's hyper-parameters tell them."""
     return found | {k: claims[k] for k in describe(found['type']).untold if k in claims}

@@ -1,6 +1,7 @@
 """Folders as `PyTorchModelHubMixin` lays them out: constructor arguments in `config.json`, weights in `model.safetensors`."""
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError, some
 from basicsr.utils.files import atomic_write, read_text, write_json
 from basicsr.utils.weights import Weights, save_safetensors
-from basicsr.weights.detection import detect
+from basicsr.weights.detection import detect, guessed
 
 WRITTEN = WEIGHTS, CONFIG, CARD = 'model.safetensors', 'config.json', 'README.md'
 
@@ -39,6 +40,8 @@ def options_beside(file: Path, loaded: Weights) -> dict[str, Any] | None:
     network = loaded.network or detect(loaded.state)
     if network is None:
         raise UserError(f"'{file}' belongs to no network that is known here; name it by an option file with --opt")
+    if loaded.network is None:
+        refuse_guesses(file, network, given)
     for name in (network['type'], *describe(network['type']).variants):
         taken = signature_of(ARCH_REGISTRY, name)
         if taken.open or given.keys() <= taken.fields.keys():
@@ -49,6 +52,15 @@ def options_beside(file: Path, loaded: Weights) -> dict[str, Any] | None:
         ' network by an option file with --opt')
 
 
+def refuse_guesses(file: Path, found: dict[str, Any], told: dict[str, Any]) -> None:
+    """Raise `UserError` where the network that `detect` has found would be built with arguments that nothing tells."""
+    names = guessed(found, told)
+    if names:
+        raise UserError(
+            f"'{file}': no shape of {found['type']}'s weights shows {', '.join(names)}, which cannot be the default"
+            ' here; name it by an option file with --opt')
+
+
 def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any], card: str = '') -> None:
     """Write a network as such a folder, which this toolbox and `PyTorchModelHubMixin` read.
 
@@ -57,8 +69,9 @@ def save_pretrained(folder: str | Path, net: nn.Module, network: dict[str, Any],
         card: text of `README.md`, '' for none.
     """
     folder = Path(folder)
-    arguments = {k: default
-                 for k, (_, default) in signature_of(ARCH_REGISTRY, network['type']).fields.items()} | network
+    # of the class, whose source may say less
+    parameters = inspect.signature(ARCH_REGISTRY.get(network['type'])).parameters.values()
+    arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | network
     written = {k: v for k, v in arguments.items() if k != 'type' and _is_json(v)}
     save_safetensors(folder / WEIGHTS, net.state_dict(), network)
     write_json(folder / CONFIG, written)

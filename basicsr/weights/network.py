@@ -13,7 +13,7 @@ from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.utils.weights import Weights, load_weights
 from basicsr.weights.detection import complete, detect, disagreements
 from basicsr.weights.fitting import load_into
-from basicsr.weights.hub_folder import options_beside
+from basicsr.weights.hub_folder import CONFIG, options_beside, refuse_guesses
 from basicsr.weights.semantic_prior import equip
 
 
@@ -23,38 +23,56 @@ def load_network(weights: str | Path | WeightFile, network: dict[str, Any] | Non
     return load_described(weights, network, key)[0]
 
 
-def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | None = None,
-                   key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | None = None, key: str | None = None,
+                   preferred: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a weight file, and its options `{type, **arguments}`.
 
     Args:
         weights: a file, or anything else that `locate` finds: a name, an address, a folder of the hub.
         network: `{type, **arguments}`; None takes what the table of its name, the file or the `config.json` beside it says, or
             recognises the weights.
-        key: entry of the file, default `params_ema` where present.
+        key, preferred: entry of the file that has to be there, and one that options prefer; default `params_ema` where present.
 
     Raises:
         UserError: when there are no such weights, the network cannot be told, or the weights do not fit.
     """
     found = locate(weights)
     file = found.path
-    loaded = load_weights(file, key)
-    options = network
-    source = 'the options' if loaded.network else 'the options, as the file does not say it'
-    if options is None:
-        options, source = found.network, 'the table of published weights'
-    if options is None:
-        options, source = options_beside(file, loaded), 'its config.json'
-    if options is None:
-        options, source = loaded.network, 'the weight file'
-    if options is None:
-        options, source = _recognised(file, loaded), 'the shapes of the weights'
-        source += ''.join(f'; {name} has the same, take it by its option file with --opt'
-                          for name in describe(options['type']).variants)
+    loaded = load_weights(file, key, preferred)
+    if network is not None:
+        place, options = '', network
+        source = 'the options' if loaded.network else 'the options, as the file does not say it'
+    else:
+        place, options, source = _told(found, loaded)
     get_root_logger().info(f"{options['type']} from '{file}' (entry: {loaded.choice}; network by {source})")
-    net = equip(build_network(options))
+    net = equip(_built(options, place))
     load_into(net, loaded.state, str(file))
     return net, options
+
+
+def _told(found: WeightFile, loaded: Weights) -> tuple[str, dict[str, Any], str]:
+    """Where the network of a weight file is written, its options, and by what they are known."""
+    file = found.path
+    if found.network is not None:
+        return found.title, found.network, 'the table of published weights'
+    options = options_beside(file, loaded)
+    if options is not None:
+        return f"'{file.with_name(CONFIG)}'", options, 'its config.json'
+    if loaded.network is not None:
+        return f"network_g in '{file}'", loaded.network, 'the weight file'
+    options, source = _recognised(file, loaded), 'the shapes of the weights'
+    source += ''.join(f'; {name} has the same, take it by its option file with --opt'
+                      for name in describe(options['type']).variants)
+    return f"'{file}'", options, source
+
+
+def _built(options: dict[str, Any], place: str) -> nn.Module:
+    try:
+        return build_network(options)
+    except UserError as error:
+        if not place:
+            raise
+        raise UserError(f'{place}: {error}') from error
 
 
 def _recognised(weights: Path, loaded: Weights) -> dict[str, Any]:
@@ -62,6 +80,7 @@ def _recognised(weights: Path, loaded: Weights) -> dict[str, Any]:
     found = detect(loaded.state)
     if found is None:
         raise UserError(f"'{weights}' does not say which network it belongs to; give the option file with --opt")
+    refuse_guesses(weights, found, loaded.claims)
     for line in disagreements(found, loaded.claims):
         get_root_logger().warning(f"'{weights}' contradicts itself, its shapes decide: {line}")
     return complete(found, loaded.claims)

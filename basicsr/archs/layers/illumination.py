@@ -34,9 +34,9 @@ class IlluminationEstimator(nn.Module):
             x = torch.cat([img, mean, torch.ones_like(mean)], dim=1).contiguous(memory_format=torch.channels_last)
             out = F.conv2d(x, self.weight(), padding=2)
         features, light_map = out.split([self.conv1.out_channels, self.conv2.out_channels], dim=1)
-        # copies: a slice would keep the rest of it in memory while the network works
-        return lowered(features).contiguous(memory_format=torch.channels_last), light_map.contiguous(
-            memory_format=torch.channels_last)
+        if not torch.is_grad_enabled():  # a slice would keep all features in memory while the network works
+            light_map = light_map.contiguous(memory_format=torch.channels_last)
+        return lowered(features).contiguous(memory_format=torch.channels_last), light_map
 
     def weight(self) -> Tensor:
         """Of the one convolution."""

@@ -16,6 +16,13 @@ def gate(x: Tensor) -> Tensor:
     return first * second
 
 
+def check_levels(name: str, enc_blk_nums: Sequence[int], dec_blk_nums: Sequence[int]) -> None:
+    """Before any level is built. Raises `ValueError` where the way up has other levels than the way down."""
+    if len(enc_blk_nums) != len(dec_blk_nums):
+        raise ValueError(f'{name}: enc_blk_nums and dec_blk_nums are of the same levels, but there are'
+                         f' {len(enc_blk_nums)} and {len(dec_blk_nums)}')
+
+
 class NAFUNet(nn.Module):
     """Levels of blocks, each half as large and twice as wide as the one above.
 
@@ -28,10 +35,6 @@ class NAFUNet(nn.Module):
     def __init__(self, img_channel: int, width: int, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module],
                  middle: dict[str, nn.Module] | None = None):
         super().__init__()
-        if len(encoders) != len(decoders):
-            raise ValueError(
-                f'{type(self).__name__}: enc_blk_nums and dec_blk_nums are of the same levels, but there are'
-                f' {len(encoders)} and {len(decoders)}')
         widths = [width * 2**i for i in range(len(encoders))]
         self.intro = nn.Conv2d(img_channel, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)

@@ -57,6 +57,13 @@ class BodyLayerNorm(nn.Module):
         return self.body(x)
 
 
+def is_centred(name: str, norm_type: str) -> bool:
+    """Whether norms of this `LayerNorm_type` subtract the mean. Raises `ValueError`, with the network's name, for no type."""
+    if norm_type not in ('WithBias', 'BiasFree'):
+        raise ValueError(f"{name}: LayerNorm_type must be 'WithBias' or 'BiasFree', not '{norm_type}'")
+    return norm_type == 'WithBias'
+
+
 def channel_deviation_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     """weight * x / sqrt(var(x) + eps), the biased variance over C at every pixel; in float32 for half precision."""
     y = x.permute(0, 2, 3, 1).to(at_least_float32(x.dtype))

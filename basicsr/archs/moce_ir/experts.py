@@ -87,8 +87,8 @@ class Router(Transient):
 
     Args:
         dim: channels of the image. features: number of the shared features. parameters: of each expert.
-        with_complexity: large experts weigh more in the balance loss. scale: 'max' or 'min' of the buffer `complexity`,
-            else plain counts.
+        with_complexity: large experts weigh more in the balance loss. scale: unit of the buffer `complexity`, the 'max' or
+            'min' of them, or 'count'.
     """
 
     transient = ('balance', )
@@ -99,9 +99,8 @@ class Router(Transient):
         super().__init__()
         self.topk, self.with_complexity = topk, with_complexity
         self.sigma = 1 / len(parameters)  # of the noise
-        counts = torch.tensor(parameters)
-        complexity = counts / getattr(counts, scale)() if scale in ('max', 'min') else counts
-        self.register_buffer('complexity', complexity)
+        counts = torch.tensor(parameters, dtype=torch.float32)  # published code has plain counts as int64
+        self.register_buffer('complexity', counts if scale == 'count' else counts / getattr(counts, scale)())
         self.gate = nn.Sequential(ImageMean(), nn.Flatten(), nn.Linear(dim, len(parameters), bias=False))
         self.freq_gate = nn.Linear(features, len(parameters), bias=False)
         self.balance: Tensor | None = None  # of the last pass in training

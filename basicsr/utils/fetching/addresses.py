@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from basicsr.utils.errors import UserError
 from basicsr.utils.names import name_mistake
@@ -92,12 +93,29 @@ def read_address(text: str) -> Source:
     return WebFile(text)
 
 
+def as_ascii(url: str) -> str:
+    """An address as it is sent: other letters and blanks of the path by their bytes, those of the host by IDNA.
+
+    Raises `ValueError` for what is in no encoding, and for names that IDNA does not take.
+    """
+    parts = urlsplit(url)
+    who, at, host = parts.netloc.rpartition('@')
+    if not host.isascii():
+        port = '' if parts.port is None else f':{parts.port}'
+        host = (parts.hostname or '').encode('idna').decode() + port
+    rest = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query, parts.fragment))
+    return urlunsplit((parts.scheme, quote(who, safe=string.punctuation) + at + host, *rest))
+
+
 def check_url(url: str) -> None:
-    """Raise `UserError` unless the address is https, or http to this machine."""
+    """Raise `UserError` unless the address is https, or http to this machine, and can be sent."""
     try:
+        as_ascii(url)
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise UserError(f"'{url}' is no address: {error}") from error
+    if host and re.search(r'[\s\x00-\x1f]', host):
+        raise UserError(f"'{url}' is no address: there is a blank in the name of its host")
     if not host or not (parts.scheme == 'https' or (parts.scheme == 'http' and host in _LOCAL)):
         raise UserError(f"'{url}': weights are fetched by https:// only (http:// from this machine)")

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from basicsr import __version__
 from basicsr.utils.errors import UserError
-from basicsr.utils.fetching.addresses import check_url
+from basicsr.utils.fetching.addresses import as_ascii, check_url
 from basicsr.utils.files import atomic_write
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import name_mistake
@@ -79,7 +79,7 @@ def _open(url: str, part: Path) -> HTTPResponse:
     if _size(part) and version.is_file():
         headers |= {'Range': f'bytes={_size(part)}-', 'If-Range': version.read_text(encoding='utf-8')}
     try:
-        return build_opener(_SafeRedirects).open(Request(url, headers=headers), timeout=_TIMEOUT)
+        return build_opener(_SafeRedirects).open(Request(as_ascii(url), headers=headers), timeout=_TIMEOUT)
     except HTTPError as error:
         error.close()
         if error.code == 416:  # nothing is left of it, or it has become shorter
@@ -87,11 +87,16 @@ def _open(url: str, part: Path) -> HTTPResponse:
             return _open(url, part)
         if error.code in (408, 429) or error.code >= 500:
             raise _Cut(f'the server answers {error.code} {error.reason}') from error
+        if HTTPRedirectHandler.inf_msg.splitlines()[0] in str(error.reason):
+            raise UserError(
+                f"'{url}' cannot be fetched: its server sends on from address to address without end") from error
         hints = {401: '; it asks for a login', 403: '; it refuses access', 404: '; there is no such file'}
         raise UserError(f"'{url}' cannot be fetched: the server answers {error.code} {error.reason}"
                         f"{hints.get(error.code, '')}") from error
     except URLError as error:
         raise _Cut(f'the server cannot be reached ({error.reason})') from error
+    except (InvalidURL, ValueError) as error:  # of a redirect; no other try does better
+        raise UserError(f"'{url}' cannot be fetched: its server sends on to what is no address ({error})") from error
     except (HTTPException, OSError) as error:
         raise _Cut(f'the connection failed ({error or type(error).__name__})') from error
 
