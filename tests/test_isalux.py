@@ -209,12 +209,12 @@ def test_layer_norm_takes_both_layouts():
 
 @pytest.mark.parametrize('arguments, message', [
     ({'heads': [1, 3, 4]}, '3 heads do not divide the 16'),
-    ({'heads': [1, 2]}, 'three numbers'),
-    ({'num_blocks': [1, 1, -1]}, 'at least 0'),
-    ({'num_refinement_blocks': -1}, 'must not be negative'),
+    ({'heads': [1, 2]}, 'heads: needs at least 3 values, not 2'),
+    ({'num_blocks': [1, 1, -1]}, r'num_blocks\[2\]: must be greater than or equal to 0, not -1'),
+    ({'num_refinement_blocks': -1}, 'num_refinement_blocks: must be greater than or equal to 0, not -1'),
     ({'top_k': 0}, 'top_k'),
     ({'top_k': 5}, 'top_k'),
-    ({'lora_r': -1}, 'must not be negative'),
+    ({'lora_r': -1}, 'lora_r: must be greater than or equal to 0, not -1'),
     ({'out_channels': 1}, 'residual to the input'),
     ({'in_channels': 1, 'out_channels': 1, 'semantic': 'torchvision'}, 'RGB'),
     ({'num_classes': 5, 'semantic': 'torchvision'}, '21 classes'),

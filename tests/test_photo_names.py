@@ -39,7 +39,8 @@ def test_a_folder_in_natural_order_and_what_is_passed_over(folder):
     found = find(['in'])
     assert [source.path.name for source in found.sources] == ['9.png', '10.PNG', 'a.png', 'b.jfif', 'c.gif']
     assert found.passed_over == [
-        "'in': 5 images; passed over: notes.txt, 1 subfolder (sub), 1 hidden image (.hidden.png); --recursive looks into subfolders"
+        "'in': 5 images; passed over: notes.txt, 1 subfolder (sub), 1 hidden image (.hidden.png);"
+        ' --recursive looks into subfolders'
     ]
 
 

@@ -233,7 +233,8 @@ def test_recipes_run(small_images, tmp_path, name):
         'datasets.train.persistent_workers=false', 'train.total_iter=2', 'val.val_freq=2', 'logger.use_tb_logger=false',
         f'path.experiments_root={tmp_path}/runs'
     ]
-    for block in ('train', 'val'):
+    small += ['datasets.train.pair_range=":-1"', 'datasets.val.pair_range="-1:"']
+    for block in ('train', 'val', 'test'):
         small.append(f'datasets.{block}.dataroot_gt={root}/HR')
         small += [f'datasets.{block}.dataroot_lq={root}/LR_bicubic/X{scale}'] if scale > 1 else []
     started = opt['path'].get('pretrain_network_g')
