@@ -10,9 +10,9 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.data.exposure import Exposure, draw_exposure, expose, exposed
 from basicsr.data.loader import SeededSamples
-from basicsr.data.synthetic import linear_to_srgb, srgb_to_linear
 from basicsr.train import main as train
 from basicsr.utils.errors import UserError
+from basicsr.utils.srgb import linear_to_srgb, srgb_to_linear
 from basicsr.utils.values import ExposureAugs
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from basicsr.archs.layers.channel_attention import affinity_in_strips
 from basicsr.archs.layers.whole_image import (
     Crop,
     ImageGroupNorm,
@@ -91,3 +92,28 @@ def test_tiles_of_a_smooth_gradient_have_one_brightness():
     assert 10 * np.log10(1 / np.mean((whole - tiled)**2)) > 45
     steps = [np.abs(np.diff(t.mean(axis=(0, 2)))).max() for t in (whole, tiled)]
     assert steps[1] < 1.1 * steps[0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('paired', [True, False])
+@torch.no_grad()
+def test_attention_in_strips_is_that_of_the_whole_image(dtype, paired, monkeypatch):
+    """Sums over strips are not rounded to the type of the features, although autocast is on."""
+    q, k, v = torch.randn(3, 1, 8, 40, 24).to(dtype)
+    scale = torch.full((2, 1, 1), 3.)
+
+    reads = []
+
+    def attended(read, keep):
+        reads.append(read)
+        rows = [t[:, :, read].permute(0, 2, 3, 1) for t in (q, k)]
+        return *([torch.cat(rows, dim=-1)] if paired else rows), v[:, :, read]
+
+    def answer():
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return affinity_in_strips(v, attended, scale, channels=8)
+
+    whole = answer()
+    monkeypatch.setattr('basicsr.archs.layers.strips._CPU_BYTES', 1)
+    torch.testing.assert_close(answer(), whole, rtol=1e-5, atol=1e-6)
+    assert len(reads) == 1 + 5

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basicsr.data.synthetic import srgb_to_linear
+from basicsr.utils.srgb import srgb_to_linear
 from basicsr.utils.values import ExposureAugs
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basicsr.utils.srgb import LUMA
+
 Image = TypeVar('Image', np.ndarray, Tensor)
 Range = tuple[float, float]  # low and high; a list will do
-_GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 def generate_gaussian_noise(img: np.ndarray, sigma: float = 10, gray_noise: bool = False) -> np.ndarray:
@@ -90,7 +91,7 @@ def generate_poisson_noise_pt(img: Tensor, scale: float | Tensor = 1.0, gray_noi
     grey = _each(img, gray_noise) > 0
     noise = _poisson(img)
     if grey.any():
-        noise = torch.where(grey, _poisson(torch.einsum('bchw,c->bhw', img, img.new_tensor(_GREY))[:, None]), noise)
+        noise = torch.where(grey, _poisson(torch.einsum('bchw,c->bhw', img, img.new_tensor(LUMA))[:, None]), noise)
     return noise * _each(img, scale)
 
 

@@ -6,22 +6,11 @@ import zlib
 import numpy as np
 
 from basicsr.utils.names import name_bytes, normal
+from basicsr.utils.srgb import linear_to_srgb, srgb_to_linear
 
 # Above this many electrons the shot noise is far below one 8-bit level, and numpy's Poisson sampler nears its limit:
 # math.inf, the noiseless limit, says the same thing exactly.
 _MAX_FULL_WELL = 1e12
-
-
-def srgb_to_linear(srgb):
-    """Exact sRGB EOTF (IEC 61966-2-1) of an array in [0, 1]: encoded values to linear light in [0, 1]."""
-    srgb = np.asarray(srgb, dtype=np.float64)
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055)**2.4)
-
-
-def linear_to_srgb(linear):
-    """Inverse of :func:`srgb_to_linear`: linear light in [0, 1] to encoded values in [0, 1]."""
-    linear = np.asarray(linear, dtype=np.float64)
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear**(1 / 2.4) - 0.055)
 
 
 def noise_generator(name, seed=0):

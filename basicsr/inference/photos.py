@@ -15,7 +15,7 @@ from basicsr.inference.restorer import ImageRestorer
 from basicsr.photos.formats import of_output
 from basicsr.photos.naming import Job
 from basicsr.photos.photo import Frame, Photo, from_float, to_float
-from basicsr.photos.profiles import Colours, light, luma
+from basicsr.photos.profiles import Colours, luma
 from basicsr.photos.reading import decode_photo
 from basicsr.photos.writing import encode_photo, losses, taken
 from basicsr.utils.errors import UserError, describe_os_error
@@ -24,6 +24,7 @@ from basicsr.utils.img import NOT_FINITE, imwrite
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.matlab_functions import enlarged
 from basicsr.utils.pretrained import WeightFile, locate
+from basicsr.utils.srgb import srgb_to_linear
 
 _AROUND, _DARKEST, _MOST = 9, 1e-4, 32  # pixels; of white; times the light
 _ROWS = 256
@@ -166,7 +167,8 @@ def _gain(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     scale = after.shape[0] // height
     if scale > 1:
         after = after[:height * scale, :width * scale].reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
-    old, new = (cv2.blur(light(luma(img)), (_AROUND, _AROUND))[..., None] + _DARKEST for img in (before, after))
+    old, new = (cv2.blur(srgb_to_linear(luma(img)), (_AROUND, _AROUND))[..., None] + _DARKEST
+                for img in (before, after))
     return (new / old).clip(0, _MOST)
 
 

@@ -18,10 +18,10 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.replay import CudaRecorder, Replayed, python_state
+from basicsr.utils.srgb import LUMA
 
 _SMALLEST_TILE = 64
 _RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
-_GREY = (.299, .587, .114)  # OpenCV's weights, with which grey networks are trained here
 
 
 class ImageRestorer:
@@ -84,7 +84,7 @@ class ImageRestorer:
 
     def in_its_colours(self, img: np.ndarray) -> np.ndarray:
         """An image (H, W, 3) as the network takes it: grey, (H, W, 1), where it has one channel."""
-        return img @ np.array(_GREY, np.float32)[:, None] if self.channels == 1 and img.shape[2] == 3 else img
+        return img @ np.array(LUMA, np.float32)[:, None] if self.channels == 1 and img.shape[2] == 3 else img
 
     @torch.inference_mode()
     def _run(self, x: Tensor, channels: int) -> Tensor:

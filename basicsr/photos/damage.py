@@ -4,8 +4,8 @@ from __future__ import annotations
 from basicsr.photos import formats
 from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
-from basicsr.utils.image_header import longest_zeros, read_header
-from basicsr.utils.notes import note
+from basicsr.utils.image_header import CUT_OFF, longest_zeros, read_header
+from basicsr.utils.notes import doubt
 
 _HEARD = (formats.JPEG, formats.PNG, formats.TIFF, formats.WEBP, formats.JPEG_2000, formats.CODESTREAM)
 _CONTAINERS = (formats.AVIF, formats.HEIC)
@@ -21,8 +21,7 @@ def check(data: bytes, row: formats.Format, name: str) -> None:
         _listen(data, row, name)
     header = read_header(data)
     if header.surplus and row is not formats.TIFF:
-        amount = f'{abs(header.surplus)} bytes {"more" if header.surplus > 0 else "less"}'
-        note(f"'{name}' has {amount} than its header says, so a part of the picture may be wrong", doubtful=True)
+        doubt(f"'{name}' {header.odd_length()}")
 
 
 def check_zeros(data: bytes, row: formats.Format, pixels: int, name: str) -> None:
@@ -34,8 +33,7 @@ def check_zeros(data: bytes, row: formats.Format, pixels: int, name: str) -> Non
         at = body.find(bytes(least + 1))
         zeros = len(body) - at - len(body[at:].lstrip(b'\0')) if at >= 0 else 0
     if zeros:
-        note(f"'{name}' holds {zeros} zero bytes in a row amid its pixels, so a part of the picture may be wrong",
-             doubtful=True)
+        doubt(f"'{name}' holds {zeros} zero bytes in a row amid its pixels")
 
 
 def _check_tiff(data: bytes, name: str) -> None:
@@ -46,7 +44,7 @@ def _check_tiff(data: bytes, name: str) -> None:
         )
     for page in pages:
         if not tiff.complete(page, len(data)):
-            raise UserError(f"'{name}' is cut off: the end of the image is missing (an incomplete download or copy?)")
+            raise UserError(f"'{name}' {CUT_OFF}")
         if not tiff.whole(data, page):
             raise UserError(f"'{name}' is damaged inside: its pixels do not fit their checksum")
 
@@ -68,4 +66,4 @@ def _listen(data: bytes, row: formats.Format, name: str) -> None:
     if messages.damage and readable:
         raise UserError(f"'{name}' is damaged inside: {messages.damage}")
     if messages.doubt:
-        note(f"'{name}': the decoder says: {messages.doubt}, so a part of the picture may be wrong", doubtful=True)
+        doubt(f"'{name}': the decoder says: {messages.doubt}")

@@ -59,6 +59,7 @@ RAW = _row('camera RAW', _RAW, 16, '', "the camera's white balance and black lev
 
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP, GIF, NETPBM, JPEG_2000, CODESTREAM, AVIF, HEIC, RAW)
 _BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
+ONLY_GREY = '.pgm'
 WRITTEN = tuple(suffix for suffix, row in _BY_SUFFIX.items() if row.writing)
 
 _NETPBM = re.compile(rb'P[1-6](?:\s|#)')
@@ -120,6 +121,12 @@ def needs(row: Format, path: str) -> None:
     from importlib.util import find_spec
     if row.module and find_spec(row.module) is None:
         raise UserError(f"'{path}' is {row.name}; to read or write it: pip install 'retinexmamba[{row.extra}]'")
+
+
+def check_grey(name: str, suffix: str, grey: bool) -> None:
+    """Raise `UserError` where a photo in colours is to be written as .pgm."""
+    if suffix.lower() == ONLY_GREY and not grey:
+        raise UserError(f"cannot write '{name}': .pgm holds grey images; choose .ppm or .png")
 
 
 def beside(held: dict[str, bool], row: Format) -> list[str]:

@@ -1,6 +1,7 @@
 """JPEG: read with all of its segments, written with the tables and the subsampling of the one that was read."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,7 @@ def _metadata(image: Any) -> Metadata:
     parts = b''.join(
         body.removeprefix(_PHOTOSHOP) for kind, body in image.applist
         if kind == 'APP13' and body.startswith(_PHOTOSHOP))
-    # Pillow takes the numbers of EXIF data where the file has none of its own
-    return Metadata(meta.exif, meta.xmp, meta.icc, parts, meta.resolution, meta.text)
+    return replace(meta, resources=parts)
 
 
 def _sampling(image: Any) -> int:

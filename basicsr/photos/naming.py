@@ -14,7 +14,6 @@ from basicsr.utils.names import below, distinct
 from basicsr.utils.outputs import check_outputs
 
 _SHEET = '_sheet.png'
-_ONLY_GREY = '.pgm'
 
 
 class Job(NamedTuple):
@@ -47,8 +46,8 @@ def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = Fal
         UserError: for all that would go wrong later, or destroy a file: see the messages.
     """
     jobs = _jobs(inputs, output, sheet)
-    for suffix in {job.suffix: job for job in jobs}.values():
-        formats.of_output(suffix.name, suffix.suffix)
+    for job in {job.suffix: job for job in jobs}.values():
+        formats.of_output(job.name, job.suffix)
     _check_clashes(jobs)
     check_outputs((path for job in jobs for path in _written(job)),
                   (job.source.path for job in jobs if job.source.data is None), '-o')
@@ -140,10 +139,10 @@ def _check_clashes(jobs: Sequence[Job]) -> None:
 def _check_grey(jobs: Sequence[Job]) -> None:
     """A name in .pgm is refused for a photo in colours before weights are loaded, as far as its header tells."""
     for job in jobs:
-        if job.suffix.lower() == _ONLY_GREY:
+        if job.suffix.lower() == formats.ONLY_GREY:
             data = job.source.beginning()
-            if formats.by_content(data) and not read_header(data).kind.startswith('grey'):
-                raise UserError(f"cannot write '{job.name}': .pgm holds grey images; choose .ppm or .png")
+            if formats.by_content(data):
+                formats.check_grey(job.name, job.suffix, read_header(data).kind.startswith('grey'))
 
 
 def _check_places(jobs: Sequence[Job]) -> None:

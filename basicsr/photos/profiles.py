@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from basicsr.photos.photo import Metadata
+from basicsr.utils.srgb import LUMA, linear_to_srgb
 
 _BLACK_POINT = 0x2000  # of inks, whose black is none
 _RELATIVE = 1  # colorimetric, the intent of lossless ways between screens
-_LUMA = np.array((.299, .587, .114), np.float32)
 _CHANNELS = {b'RGB ': 3, b'GRAY': 1, b'CMYK': 4}
 _NAMES = {3: 'rgb', 1: 'gray', 4: 'cmyk'}
 # D50, as TIFF has it, to the primaries of sRGB
@@ -69,13 +69,7 @@ class Colours:
 def luma(img: np.ndarray) -> np.ndarray:
     """(H, W, 3) to the (H, W, 1) that looks as bright; equal channels stay exactly what they are."""
     red = img[..., :1]
-    return red + ((img[..., 1:2] - red) * _LUMA[1] + (img[..., 2:] - red) * _LUMA[2])
-
-
-def light(img: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] to what is proportional to light."""
-    return np.where(img <= .04045, img / np.float32(12.92),
-                    ((img + np.float32(.055)) / np.float32(1.055))**np.float32(2.4))
+    return red + ((img[..., 1:2] - red) * np.float32(LUMA[1]) + (img[..., 2:] - red) * np.float32(LUMA[2]))
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +121,4 @@ def from_lab(lab: np.ndarray) -> np.ndarray:
     fy = (lab[..., 0].astype(np.float64) + 16) / 116
     f = np.stack([fy + lab[..., 1] / 500., fy, fy - lab[..., 2] / 200.], axis=-1)
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29)**2 * (f - 4 / 29)) * _D50
-    light = (xyz @ _FROM_XYZ.T).clip(0, 1)
-    img = np.where(light > .0031308, 1.055 * light**(1 / 2.4) - .055, 12.92 * light)
-    return np.rint(img * 65535).astype(np.uint16)
+    return np.rint(linear_to_srgb((xyz @ _FROM_XYZ.T).clip(0, 1)) * 65535).astype(np.uint16)

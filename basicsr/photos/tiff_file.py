@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def _read_page(data: bytes, page: Any, number: int, name: str) -> tuple[Frame, l
     img = array[..., :colours]
     if kind in (_LAB, _ICC_LAB):
         img, alpha, remark = _lab(img, page, kind, name), None, 'is of Lab colours and becomes RGB'
-        meta = Metadata(meta.exif, meta.xmp, b'', meta.resources, meta.resolution)
+        meta = replace(meta, icc=b'')
         remarks.append(remark)
     elif kind == _PALETTE:
         img = np.take(page.colormap, img[..., 0].astype(np.intp), axis=1).transpose(1, 2, 0)

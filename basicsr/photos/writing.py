@@ -34,7 +34,6 @@ _WRITERS: dict[Format, Callable[[Photo, str], bytes]] = {
     formats.HEIC: heif_file.write_heic,
 }
 _LARGEST = {formats.JPEG: 65535, formats.WEBP: 16383, formats.GIF: 65535, formats.AVIF: 65535, formats.HEIC: 65535}
-_ONLY_GREY = '.pgm'
 _WORDS = {'resolution': 'the resolution', 'text': 'text', 'EXIF': 'EXIF data', 'profile': 'the profile'}
 
 
@@ -74,8 +73,7 @@ def losses(photo: Photo, name: str) -> str:
     """
     path = Path(name)
     row = formats.of_output(name, path.suffix)
-    if path.suffix.lower() == _ONLY_GREY and not photo.frames[0].grey:
-        raise UserError(f"cannot write '{name}': .pgm holds grey images; choose .ppm or .png")
+    formats.check_grey(name, path.suffix, photo.frames[0].grey)
     _check_size(photo, row, name)
     kept = taken(photo, row).frames
     parts = []

@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 import torch
 
+from basicsr.utils.srgb import srgb_to_linear
+
 _Y_FROM_RGB = (65.481, 128.553, 24.966)
 _YCBCR_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
 _OFFSET = np.array([16., 128., 128.])
@@ -68,9 +70,7 @@ def rgb2ycbcr_pt(img: torch.Tensor, y_only: bool = False) -> torch.Tensor:
 
 def rgb2lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB in [0, 1] to CIELAB under D65 (2 degrees), (..., 3), float64: L in [0, 100], a and b around 0."""
-    values = np.asarray(rgb, np.float64)
-    linear = np.where(values > 0.04045, ((np.maximum(values, 0) + 0.055) / 1.055)**2.4, values / 12.92)
-    xyz = linear @ _XYZ_FROM_RGB.T / _D65
+    xyz = srgb_to_linear(np.asarray(rgb, np.float64)) @ _XYZ_FROM_RGB.T / _D65
     f = np.where(xyz > (6 / 29)**3, np.cbrt(xyz), xyz * (29 / 6)**2 / 3 + 4 / 29)
     x, y, z = np.moveaxis(f, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

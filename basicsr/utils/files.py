@@ -18,7 +18,7 @@ from natsort import natsorted, ns
 from basicsr.utils.errors import UserError, counted, naming, some
 from basicsr.utils.names import printable, spellings
 
-_KEPT: dict[Path, tuple[int, int]] = {}  # folders that must stay, and which they are: device and number
+_KEPT: dict[Path, tuple[int, int] | None] = {}  # folders that must stay, and which they are: device and number
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
 
@@ -63,7 +63,7 @@ def kept(folder: str | Path) -> Iterator[None]:
     """
     path = Path(os.path.abspath(folder))
     path.mkdir(parents=True, exist_ok=True)
-    _KEPT[path] = _identity(path)
+    _KEPT[path] = identity(path)
     try:
         yield
     finally:
@@ -73,17 +73,18 @@ def kept(folder: str | Path) -> Iterator[None]:
 def check_kept(path: str | Path) -> None:
     """Before a file is written. Raises `UserError` where a folder above it was to be kept, and was not."""
     for folder in Path(os.path.abspath(path)).parents:
-        if folder in _KEPT and _identity(folder) != _KEPT[folder]:
+        if folder in _KEPT and identity(folder) != _KEPT[folder]:
             raise UserError(
                 f"'{folder}' was removed, renamed or replaced while it was written to; what comes now has no"
                 ' place, so this ends here')
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """Device and number of what a path leads to, the same by all its paths; None where it leads nowhere."""
     try:
-        found = folder.stat()
+        found = os.stat(path)
     except OSError:
-        return (0, 0)
+        return None
     return found.st_dev, found.st_ino
 
 

@@ -17,7 +17,7 @@ _EXIF = 1 << 16  # bytes, the most that there are in a JPEG
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # their lengths; the first is that of OS/2
 # P5 or P6, width, height and largest value, with comments between
 _NETPBM = re.compile(rb'P([2356])' + rb'(?:\s|#[^\n]*\n)+(\d{1,9})' * 3 + rb'\s')
-_CUT_OFF = 'is cut off: the end of the image is missing (an incomplete download or copy?)'
+CUT_OFF = 'is cut off: the end of the image is missing (an incomplete download or copy?)'
 
 
 class Header(NamedTuple):
@@ -39,6 +39,11 @@ class Header(NamedTuple):
     multiplied: bool = False
     size: tuple[int, int] | None = None
     surplus: int = 0
+
+    def odd_length(self) -> str:
+        """What is odd about the length of the file, in words; ''."""
+        amount = f'{abs(self.surplus)} bytes {"more" if self.surplus > 0 else "less"}'
+        return f'has {amount} than its header says' if self.surplus else ''
 
     def remarks(self) -> list[str]:
         """What reading such a file as RGB does to it, in words."""
@@ -98,9 +103,9 @@ def _png(data: Ends) -> Header:
     frames = struct.unpack_from('>I', data.first, at + 4)[0] if at > 0 else 1
     around = (data.first[:pixels], data.last[-_EXIF:])
     exif = next((part[i + 4:] for part in around if (i := part.find(b'eXIf')) >= 0), b'')
-    return Header(_PNG_CHANNELS.get(data.first[25], 'colour'), data.first[24],
-                  refused='' if 0 < end <= len(data.last) - 8 else _CUT_OFF, pages=frames,
-                  size=_upright(height, width, tiff.orientation(exif)) if pixels > 0 else None)
+    return Header(_PNG_CHANNELS.get(data.first[25],
+                                    'colour'), data.first[24], refused='' if 0 < end <= len(data.last) - 8 else CUT_OFF,
+                  pages=frames, size=_upright(height, width, tiff.orientation(exif)) if pixels > 0 else None)
 
 
 def _upright(height: int, width: int, orientation: int) -> tuple[int, int] | None:
@@ -124,9 +129,9 @@ def _jpeg(data: Ends) -> Header:
             ended = first.find(_END, at) >= 0 or _END in data.last[-(data.length - at):]
             if shape and 5 <= turned <= 8:
                 shape = shape[::-1]
-            return Header(kind, 8, turned not in (0, 1), '' if ended else _CUT_OFF, size=shape)
+            return Header(kind, 8, turned not in (0, 1), '' if ended else CUT_OFF, size=shape)
         at += 2 + size
-    return Header(kind, 8, turned not in (0, 1), _CUT_OFF)
+    return Header(kind, 8, turned not in (0, 1), CUT_OFF)
 
 
 def _tiff(data: Ends) -> Header:
@@ -134,7 +139,7 @@ def _tiff(data: Ends) -> Header:
     if not found:
         return Header()
     page, turned = found[0], tiff.orientation(data.first)
-    refused = tiff.misread(page) or ('' if tiff.complete(page, data.length) else _CUT_OFF)
+    refused = tiff.misread(page) or ('' if tiff.complete(page, data.length) else CUT_OFF)
     shape = tiff.shape(page)
     return Header(tiff.kind(page), tiff.bits(page), turned > 1, refused, tiff.pages(found), tiff.multiplied(page), shape
                   and _upright(*shape, turned))
@@ -159,7 +164,7 @@ def _webp(data: Ends) -> Header:
         size = None if exif is None or size is None else _upright(*size, tiff.orientation(
             exif.removeprefix(b'Exif\0\0')))
     surplus = data.length - 8 - struct.unpack_from('<I', data.first, 4)[0]
-    return Header('colour with alpha' if flags & 16 else 'colour', refused=_CUT_OFF if surplus < 0 else '',
+    return Header('colour with alpha' if flags & 16 else 'colour', refused=CUT_OFF if surplus < 0 else '',
                   pages=sum(name == b'ANMF' for name, _ in chunks) or 1, size=size, surplus=surplus)
 
 
@@ -175,7 +180,7 @@ def _bmp(data: Ends) -> Header:
     needed = start + (rows if packed in (0, 3) else 0)  # else run lengths
     # what some programs say of the length is nonsense
     surplus = data.length - said if said >= needed else 0
-    return Header(refused=_CUT_OFF if data.length < needed else '', size=(abs(height), width), surplus=surplus)
+    return Header(refused=CUT_OFF if data.length < needed else '', size=(abs(height), width), surplus=surplus)
 
 
 def _netpbm(data: Ends, found: re.Match[bytes]) -> Header:
@@ -185,14 +190,14 @@ def _netpbm(data: Ends, found: re.Match[bytes]) -> Header:
     surplus = data.length - needed if binary else 0
     if data.first[needed:].isspace():  # a line break at the end
         surplus = 0
-    return Header('grey' if kind in (2, 5) else 'colour', 16 if deep else 8, refused=_CUT_OFF if surplus < 0 else '',
+    return Header('grey' if kind in (2, 5) else 'colour', 16 if deep else 8, refused=CUT_OFF if surplus < 0 else '',
                   size=(height, width), surplus=surplus)
 
 
 def _jp2(data: Ends) -> Header:
     at = data.first.find(b'ihdr')
     size = struct.unpack_from('>II', data.first, at + 4) if 0 < at <= len(data.first) - 12 else None
-    return Header(refused='' if _END in data.last else _CUT_OFF, size=size)
+    return Header(refused='' if _END in data.last else CUT_OFF, size=size)
 
 
 def longest_zeros(data: bytes, least: int) -> int:

@@ -13,7 +13,7 @@ from basicsr.utils.decoder import Messages, decode
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write, read_bytes
 from basicsr.utils.image_header import Header, has_its_checksums, longest_zeros, read_header
-from basicsr.utils.notes import note
+from basicsr.utils.notes import doubt, note
 
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')  # of the formats that hold 16 bits
 _FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE, 'unchanged': cv2.IMREAD_UNCHANGED}
@@ -49,15 +49,13 @@ def decode_image(data: bytes, path: str = '', flags: int = cv2.IMREAD_COLOR | cv
 
 def _tell_doubts(data: bytes, path: str, header: Header, messages: Messages, img: np.ndarray) -> None:
     for text in messages:
-        doubt = ', so a part of the picture may be wrong' if text == messages.doubt else ''
-        note(f"'{path}': the decoder says: {text}{doubt}", doubtful=bool(doubt))
+        tell = doubt if text == messages.doubt else note
+        tell(f"'{path}': the decoder says: {text}")
     zeros = longest_zeros(data, least=256 + img.shape[0] * img.shape[1] // 8000)
     if zeros:
-        note(f"'{path}' holds {zeros} zero bytes in a row amid its pixels, so a part of the picture may be wrong",
-             doubtful=True)
+        doubt(f"'{path}' holds {zeros} zero bytes in a row amid its pixels")
     if header.surplus:
-        amount = f'{abs(header.surplus)} bytes {"more" if header.surplus > 0 else "less"}'
-        note(f"'{path}' has {amount} than its header says, so a part of the picture may be wrong", doubtful=True)
+        doubt(f"'{path}' {header.odd_length()}")
     if header.pages > 1:
         note(f"'{path}' has {header.pages} pages or frames; the first is used")
 

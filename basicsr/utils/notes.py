@@ -27,6 +27,11 @@ def note(text: str, doubtful: bool = False) -> None:
         found.append(Note(text, doubtful))
 
 
+def doubt(text: str) -> None:
+    """A `note` of what makes it likely that pixels of a file are damaged."""
+    note(f'{text}, so a part of the picture may be wrong', doubtful=True)
+
+
 @contextmanager
 def collect_notes() -> Iterator[list[Note]]:
     """The notes of what is read inside, instead of warnings: for processes and threads whose log nobody should see."""

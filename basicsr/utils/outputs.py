@@ -1,12 +1,12 @@
 """What a command writes is none of what it reads."""
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from basicsr.utils.errors import UserError
-from basicsr.utils.files import scan_images
+from basicsr.utils.files import identity, scan_images
 
 
 def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path], option: str) -> None:
@@ -17,17 +17,16 @@ def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path], o
         inputs: files; folders, whose images are read, those of their subfolders as well.
         option: what names the outputs, the beginning of the message: '-o'.
     """
-    there = {identity: path for path in outputs if (identity := _identity(path))}
+    there: dict[Any, str | Path] = {found: path for path in outputs if (found := identity(path))}
     if not there:  # what is new takes the place of nothing
         return
     for given in map(Path, inputs):
         for path in (given, *_below(given)):
-            identity = _identity(path)
-            if identity in there:
-                found = there[identity]
-                where = '' if str(found) == str(path) else f", as '{path}',"
+            output = there.get(identity(path))
+            if output is not None:
+                where = '' if str(output) == str(path) else f", as '{path}',"
                 raise UserError(
-                    f"{option}: '{found}' {'holds what is' if path.is_dir() else 'is'} to be read{where} and"
+                    f"{option}: '{output}' {'holds what is' if path.is_dir() else 'is'} to be read{where} and"
                     ' would be written over; choose another name')
 
 
@@ -50,12 +49,3 @@ def _below(path: Path) -> Iterator[Path]:
     images = scan_images(path, recursive=True).images
     yield from dict.fromkeys(path / image.parent for image in images)
     yield from (path / image for image in images)
-
-
-def _identity(path: str | Path) -> tuple[int, int] | None:
-    """Device and number of what a path leads to; None where it leads nowhere."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

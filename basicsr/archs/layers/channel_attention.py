@@ -10,13 +10,14 @@ in float32, has the inner products and, on its diagonal, the norms; one product 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.strips import row_strips
 from basicsr.archs.layers.whole_image import in_parts, over_image
 
 Products = tuple[Tensor, ...]  # (B, heads, d, d) inner products of q and k; (B, 2 C) |q|^2 and |k|^2
@@ -66,10 +67,27 @@ def affinity_of(products: Products, scale: Tensor) -> Tensor:
     return (_cosines(*products)[0] * scale.to(products[0].dtype)).softmax(dim=-1)
 
 
-def summed_affinity(products: Sequence[Products], scale: Tensor) -> Tensor:
-    """The same, of products over parts of the image."""
-    with torch.autocast(scale.device.type, enabled=False):
-        return affinity_of(tuple(torch.stack(parts).sum(0) for parts in zip(*products)), scale)
+def affinity_in_strips(x: Tensor, attended: Callable[[slice, slice], tuple[Tensor, ...]], scale: Tensor, channels: int,
+                       halo: int = 0) -> tuple[Tensor, Tensor]:
+    """Values (B, C, H, W) of the whole image, and how their channels are mixed, without q and k of all of it at once.
+
+    Args:
+        attended: from rows of `x` (B, C, H, W) to read, and those of them to keep (see `row_strips`), to q and k, each
+            (B, h, W, C) or side by side, and values (B, C, h, W).
+        channels: width of the widest hidden tensor. halo: rows that `attended` looks beyond its own.
+    """
+    values, products = [], []
+    for read, keep in row_strips(x, channels, halo):
+        *qk, v = attended(read, keep)
+        if read == slice(0, x.shape[2]):
+            return v, paired_affinity(qk[0], scale) if len(qk) == 1 else channel_affinity(qk[0], qk[1], scale)
+        values.append(v)
+        q, k = qk if len(qk) == 2 else qk[0].chunk(2, dim=-1)
+        with torch.autocast(x.device.type, enabled=False):
+            products.append(channel_products(q, k, len(scale)))
+    with torch.autocast(x.device.type, enabled=False):
+        sums = tuple(torch.stack(parts).sum(0) for parts in zip(*products))
+        return torch.cat(values, dim=2), affinity_of(sums, scale)
 
 
 def attend(affinity: Tensor, v: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import AttendedLinear, channel_products, paired_affinity, summed_affinity
+from basicsr.archs.layers.channel_attention import AttendedLinear, affinity_in_strips
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
 from basicsr.archs.layers.pointwise import JoinedLinear
 from basicsr.archs.layers.recompute import checkpointed, recompute
-from basicsr.archs.layers.strips import in_strips, row_strips
+from basicsr.archs.layers.strips import in_strips
 
 
 class GuidedAttention(nn.Module):
@@ -35,18 +35,15 @@ class GuidedAttention(nn.Module):
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """(B, C, H, W) and a guide of the same shape to the same."""
         weight = torch.cat([self.to_k(), self.to_q(), self.to_v()])  # one product, three published keys
-        parts, products = [], []
-        for rows, _ in row_strips(x, channels=3 * x.shape[1]):
-            kq, v = F.linear(x[:, :, rows].permute(0, 2, 3, 1), weight).split([2 * x.shape[1], x.shape[1]], dim=-1)
-            parts.append(v.permute(0, 3, 1,
-                                   2).contiguous(memory_format=torch.channels_last))  # else the convolution copies
-            if v.shape[1] < x.shape[2]:
-                first, second = kq.chunk(2, dim=-1)
-                products.append(channel_products(first, second, len(self.rescale)))
-        affinity = summed_affinity(products, self.rescale) if products else paired_affinity(kq, self.rescale)
-        del kq
-        v = parts.pop() if len(parts) == 1 else torch.cat(parts, dim=2)
-        position = in_strips(self._position, v, channels=x.shape[1], halo=2)
+        c = x.shape[1]
+
+        def attended(read: slice, keep: slice) -> tuple[Tensor, Tensor]:
+            kq, v = F.linear(x[:, :, read].permute(0, 2, 3, 1), weight).split([2 * c, c], dim=-1)
+            # the convolution would copy it, and once more in the backward pass
+            return kq, v.contiguous().permute(0, 3, 1, 2)
+
+        v, affinity = affinity_in_strips(x, attended, self.rescale, channels=3 * c)
+        position = in_strips(self._position, v, channels=c, halo=2)
         values = v if guide is None else v * guide
         del v
         out = self.proj(affinity, *(t.permute(0, 2, 3, 1) for t in (values, position)))

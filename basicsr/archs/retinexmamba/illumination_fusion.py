@@ -9,12 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs.layers.channel_attention import AttendedConv2d, channel_affinity, channel_products, summed_affinity
+from basicsr.archs.layers.channel_attention import AttendedConv2d, affinity_in_strips
 from basicsr.archs.layers.feedforward import GatedFeedForward
 from basicsr.archs.layers.full_precision import exact
 from basicsr.archs.layers.norm import BodyLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
-from basicsr.archs.layers.strips import in_strips, row_strips
+from basicsr.archs.layers.strips import in_strips
 from basicsr.utils.precision import at_least_float32
 
 
@@ -23,7 +23,6 @@ class FusedAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
-        self.num_heads = num_heads
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.kv = PointwiseConv2d(dim, dim * 2)
         self.kv_dwconv = nn.Conv2d(dim * 2, dim * 2, 3, padding=1, groups=dim * 2)
@@ -34,19 +33,15 @@ class FusedAttention(nn.Module):
     def forward(self, x: Tensor, illumination: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Values (B, C, H, W), and how their channels are mixed (B, heads, C / heads, C / heads).
 
-        `prepare` makes the input of the queries from illumination features. Products of q and k over strips are added.
+        `prepare` makes the input of the queries from illumination features.
         """
-        values, products = [], []
-        for read, keep in row_strips(x, 3 * x.shape[1], halo=1):
+
+        def attended(read: slice, keep: slice) -> tuple[Tensor, ...]:
             k, v = self.kv_dwconv(self.kv(x[:, :, read]))[:, :, keep].chunk(2, dim=1)
             q = self.q_dwconv(self.q(prepare(illumination[:, :, read])))[:, :, keep]
-            q, k = (t.permute(0, 2, 3, 1) for t in (q, k))
-            values.append(v)
-            if read == slice(0, x.shape[2]):
-                return v, channel_affinity(q, k, self.temperature)
-            with torch.autocast(x.device.type, enabled=False):
-                products.append(channel_products(q, k, self.num_heads))
-        return torch.cat(values, dim=2), summed_affinity(products, self.temperature)
+            return q.permute(0, 2, 3, 1), k.permute(0, 2, 3, 1), v
+
+        return affinity_in_strips(x, attended, self.temperature, channels=3 * x.shape[1], halo=1)
 
     def project(self, values: Tensor, affinity: Tensor, x: Tensor | None = None) -> Tensor:
         """Attention and output projection in one, added to `x` where given."""
