@@ -224,16 +224,16 @@ def test_other_unknown_keys_are_still_refused():
 
 @pytest.mark.parametrize('arguments, message', [
     ({'patch_size': 4, 'win_size': 4}, 'must be 8 pixels, not 4 * 4'),
-    ({'in_channels': 1}, 'in_channels must be 3'),
+    ({'in_channels': 1}, 'in_channels: 1 is not allowed; one of: 3'),
     ({'embed_dim': 20}, 'multiple of 8'),
     ({'num_heads': 4, 'num_experts': 3}, 'at most the next'),
     ({'sample_topk': 3}, 'at most the next'),
     ({'moe_topk': [2, 2, 2]}, 'must start with 3'),
     ({'moe_experts': [6, 3, 1]}, 'at most moe_experts'),
-    ({'moe_experts': [6, 3]}, 'three mixtures'),
-    ({'moe_hidden': [[8], [], [8]]}, 'three mixtures'),
-    ({'quant_noise': [0.1, 0.1]}, 'four probabilities'),
-    ({'eval_routing': 'top'}, "'argmax' or 'sample'"),
+    ({'moe_experts': [6, 3]}, 'moe_experts: needs at least 3 values, not 2'),
+    ({'moe_hidden': [[8], [], [8]]}, r'moe_hidden\[1\]: needs at least 1 value, not 0'),
+    ({'quant_noise': [0.1, 0.1]}, 'quant_noise: needs at least 4 values, not 2'),
+    ({'eval_routing': 'top'}, 'one of: argmax or sample'),
 ])
 def test_impossible_arguments_are_explained(arguments, message):
     with pytest.raises(UserError) as caught:

@@ -151,7 +151,7 @@ class StateMethods(ValidationMethods):
         models = path['models'] if is_of(state_file, path['training_states']) else None
         file = weights_beside(state_file, name.removesuffix(_AVERAGE), resume_state['iter'], models)
         entry = f'params{_AVERAGE}' if average else 'params'
-        weights = load_weights(file, entry) if file.is_file() else None
+        weights = load_weights(file, preferred=entry) if file.is_file() else None
         if weights is None or (average and weights.choice != entry):  # of one network alone: that is not its average
             return str(file), None
         get_root_logger().info(f"Loading {name} from '{file}', entry: {weights.choice}")
