@@ -21,6 +21,9 @@ class FewDirections(SS2D):
 
     orders: tuple[int, ...]  # as in `traversals`
 
+    def traverse(self, u: Tensor) -> Tensor:
+        return self.whole(u)
+
     def scan(self, u: Tensor, x_dbl: Tensor) -> Tensor:
         b, h, w, e = u.shape
         order = traversals(h, w, u.device)[list(self.orders)]

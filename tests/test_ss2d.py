@@ -9,7 +9,7 @@ from basicsr.ops.backend_table import BACKENDS
 from basicsr.ops.native import library as native
 from basicsr.ops.selective_scan import selective_scan
 from basicsr.ops.selective_scan.operator import scan_operator
-from basicsr.ops.ss2d import ss2d_scan
+from basicsr.ops.ss2d import scans_parts, ss2d_part, ss2d_scan
 from basicsr.ops.ss2d.operator import ss2d_operator
 from basicsr.ops.ss2d.reference import ss2d_reference
 from basicsr.ops.ss2d.traversal import traversals
@@ -207,3 +207,69 @@ def test_wrong_shapes_are_named():
         ss2d_scan(x, x_dbl[..., 1:], dt_w, dt_b, A, D)
     with pytest.raises(ValueError, match='D has shape'):
         ss2d_scan(x, x_dbl, dt_w, dt_b, A, D[1:])
+
+
+def in_parts(args, rows, columns):
+    """`ss2d_scan` by `ss2d_part`, so many lines at a time."""
+    x, x_dbl, dt_w, dt_b, A, D = args
+    y = torch.zeros_like(x)
+    A, D = A.unflatten(0, (4, -1)), D.unflatten(0, (4, -1))
+    for k, (dim, lines) in enumerate(((1, rows), (2, columns))):
+        state = x.new_zeros(2, len(x), x.shape[3], A.shape[2])
+        for start in range(0, x.shape[dim], lines):
+            count = min(lines, x.shape[dim] - start)
+            low = torch.stack([
+                x_dbl.narrow(dim, start, count)[:, :, :, k],
+                x_dbl.narrow(dim, x.shape[dim] - start - count, count)[:, :, :, k + 2]
+            ])
+            ss2d_part(x, low, dt_w[k::2], dt_b[k::2], A[k::2].flatten(0, 1), D[k::2].flatten(), k == 1, start, state, y)
+    return y
+
+
+@pytest.mark.parametrize('rows, columns', [(1, 1), (2, 3), (4, 5), (8, 5), (100, 100)])
+@pytest.mark.parametrize('shape', SHAPES[:4], ids=str)
+def test_parts_make_up_the_whole(backend, shape, rows, columns):
+    args = inputs(*shape)
+    if not scans_parts(args[0], args[4]):
+        assert backend == 'reference'
+        return
+    want = ss2d_reference(*(x.double() for x in args))
+    assert (in_parts(args, rows, columns) - want).abs().max() <= 5e-6 * want.abs().max()
+
+
+@pytest.mark.parametrize('threads', [1, 3])
+def test_sides_of_a_part_that_meet_do_not_lose_what_the_other_adds(threads):
+    args = inputs(1, 30, 40, 33, 4, 2)
+    want, before = ss2d_scan(*args), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for lines in (7, 16, 21):  # the last strips overlap in some or all lines
+            assert (in_parts(args, lines, lines) - want).abs().max() <= 5e-6 * want.abs().max()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_parts_in_float64():
+    args = inputs(2, 9, 7, 5, 3, 2, dtype=torch.float64)
+    want = ss2d_reference(*args)
+    assert (in_parts(args, 2, 3) - want).abs().max() <= 1e-12 * want.abs().max()
+
+
+@pytest.mark.parametrize('shift', [-30.0, 30.0])
+def test_parts_carry_long_and_short_memories(backend, shift):
+    args = inputs(1, 12, 11, 17, 5, 2)
+    args[3] += shift
+    if scans_parts(args[0], args[4]):
+        want = ss2d_reference(*(x.double() for x in args))
+        assert (in_parts(args, 4, 4) - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+def test_flops_of_parts_are_those_of_the_whole():
+    from torch.utils.flop_counter import FlopCounterMode
+    args = inputs(1, 6, 8, 5, 3, 2)
+    with FlopCounterMode(display=False) as counter:
+        ss2d_scan(*args)
+    whole = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        in_parts(args, 2, 4)
+    assert counter.get_total_flops() == whole

@@ -30,6 +30,8 @@ class Description:
             of a sentence; None: not known.
         shares: layers that look at all pixels ask `layers/whole_image.py`, so that tiles can be answered as parts of one
             image. All but what `tiling` says.
+        strips: it works through an image in strips by itself, so that tiles are taken only where an image does not fit
+            into memory.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.
@@ -44,6 +46,7 @@ class Description:
     channels: str | int | None = 3
     tiling: str | None = None
     shares: bool = False
+    strips: bool = False
     guide: int = 0
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
     variants: tuple[str, ...] = ()

@@ -124,7 +124,9 @@ class Restorer(nn.Module):
         x = self.bottleneck(lowered(x), illumination)
         for up, fuse, body in self.decoder_layers:
             skip, illumination = skips.pop()
-            x = body(fuse(up(x, skip)), illumination)
+            x = fuse(up(x, skip))
+            del skip  # an image of the widest features less while the blocks work
+            x = body(x, illumination)
         return self.mapping(x) + img
 
 
@@ -190,7 +192,7 @@ class RetinexMamba(nn.Module):
 
     stage_type, level_type = Stage, IFSSM  # what variants replace
     description = Description(multiple=4, channels='in_channels', recognise=_recognise,
-                              tiling='its scans run through the whole image', shares=True)
+                              tiling='its scans run through the whole image', shares=True, strips=True)
 
     def __init__(self, in_channels: Literal[3] = 3, out_channels: Literal[3] = 3, n_feat: Count = 40, stage: Count = 1,
                  num_blocks: Naturals3 = (1, 2, 2), d_state: Count = 16, checkpoint: bool = False):

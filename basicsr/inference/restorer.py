@@ -31,7 +31,8 @@ class ImageRestorer:
         net: maps (1, C, H, W) in [0, 1] to the same, possibly larger by an integer scale.
         device: where to run.
         tile: side of square tiles; 0 takes whole images, and falls back to tiles when memory runs out. A warning says
-            why the network answers differently in tiles, as its description has it.
+            why the network answers differently in tiles, as its description has it. A network that works through images in
+            strips is always given whole ones as long as they fit.
         tile_overlap: pixels that neighbouring tiles share; the seam is blended.
         ensemble: average over the eight flips and rotations.
         multiple: pad inputs to multiples of this, as most networks of this toolbox do by themselves; None:
@@ -59,7 +60,7 @@ class ImageRestorer:
         self.channels = channels
         self.watch: Watch | None = None
         prepare(self.net, self.device, self.amp, training=False)
-        if tile and self.description.tiling:
+        if tile and self.description.tiling and not self.description.strips:
             get_root_logger().warning(f'tiles of {tile} pixels: {self._in_tiles()}')
         recorder = CudaRecorder(self.device) if graphs and self.device.type == 'cuda' else None
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
@@ -90,7 +91,7 @@ class ImageRestorer:
     def _run(self, x: Tensor, channels: int) -> Tensor:
         """`channels`: those of the image; the others are the guide's."""
 
-        tile, sample = self.tile, PIXELS
+        tile, sample = 0 if self.description.strips else self.tile, PIXELS
         while True:
             forward = partial(self._whole, channels=channels) if not tile else partial(
                 self._tiled, channels=channels, tile=tile, sample=sample)
@@ -100,7 +101,7 @@ class ImageRestorer:
             except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 if not is_out_of_memory(error):
                     raise
-                tile = (tile or max(x.shape[-2:])) // 2
+                tile = self.tile if self.tile and not tile else (tile or max(x.shape[-2:])) // 2
                 sample = min(PIXELS, 4 * tile * tile)
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
                     raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseLinear, pointwise
-from basicsr.archs.layers.strips import in_strips
-from basicsr.ops.ss2d import ss2d_scan
+from basicsr.archs.layers.strips import in_strips, lines_of_strip
+from basicsr.ops.ss2d import scans_parts, ss2d_part, ss2d_scan
+from basicsr.utils.precision import at_least_float32
 
 
 class SS2D(nn.Module):
@@ -57,12 +58,12 @@ class SS2D(nn.Module):
         if x.is_cuda and torch.is_grad_enabled():
             return self.joined(x)
         inputs, gate = self.in_proj.weight.chunk(2)
-        u = in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1)
+        y = self.traverse(in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1))
 
         def finish(x: Tensor, y: Tensor) -> Tensor:
             return self.out_proj(self.out_norm(y) * F.silu(pointwise(x, gate)))
 
-        return in_strips(finish, x, self.traverse(u), channels=self.d_inner)
+        return in_strips(finish, x, y, channels=self.d_inner)
 
     def joined(self, x: Tensor) -> Tensor:
         """The same with one product for both halves of `in_proj`: fewer kernels, but rows with gaps, slow on a CPU."""
@@ -72,6 +73,14 @@ class SS2D(nn.Module):
 
     def traverse(self, u: Tensor) -> Tensor:
         """The scan of (B, E, H, W) with steps, B and C that are linear in it."""
+        channels = 2 * self.d_inner + self.x_proj_weight.shape[1]
+        rows, columns = (lines_of_strip(u, channels, dim) for dim in (2, 3))
+        if u.device.type == 'cpu' and rows < u.shape[2] and scans_parts(u.permute(0, 2, 3, 1), self.A_logs):
+            return self._in_strips(u, rows, columns)
+        return self.whole(u)
+
+    def whole(self, u: Tensor) -> Tensor:
+        """`traverse` of the image at once."""
         projection = self.x_proj_weight.flatten(0, 1)
         wide = max(self.d_inner, len(projection))
         x_dbl = in_strips(lambda t: pointwise(t, projection), u, channels=wide)
@@ -82,3 +91,24 @@ class SS2D(nn.Module):
         """(B, H, W, E) and, for each direction, step, B and C (B, H, W, K, R + 2N) to the sum over directions."""
         A = -torch.exp(self.A_logs.float())
         return ss2d_scan(u, x_dbl, self.dt_projs_weight, self.dt_projs_bias, A, self.Ds)
+
+    def _in_strips(self, u: Tensor, rows: int, columns: int) -> Tensor:
+        """`traverse` in strips of so many rows, then columns: step, B and C of the whole image never lie in memory.
+
+        A direction and its reverse go along together, from both ends of the image.
+        """
+        x = u.permute(0, 2, 3, 1).to(at_least_float32(u.dtype)).contiguous()
+        y = torch.zeros_like(x)
+        by_direction = [t.unflatten(0, (self.directions, -1)) for t in (-torch.exp(self.A_logs.to(x.dtype)), self.Ds)]
+        all_of_them = self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, *by_direction
+        for first, (dim, lines) in enumerate(((1, rows), (2, columns))):
+            projection, dt_w, dt_b, A, D = (t[first::2].to(x.dtype) for t in all_of_them)
+            state = x.new_zeros(2, len(x), self.d_inner, self.d_state)
+            for start in range(0, x.shape[dim], lines):
+                count = min(lines, x.shape[dim] - start)
+                sides = [x.narrow(dim, i, count) for i in (start, x.shape[dim] - start - count)]
+                x_dbl = x.new_empty(2, *sides[0].shape[:3], projection.shape[1])
+                for side, weight, out in zip(sides, projection, x_dbl):
+                    torch.mm(side.reshape(-1, self.d_inner), weight.t(), out=out.flatten(0, 2))
+                ss2d_part(x, x_dbl, dt_w, dt_b, A.flatten(0, 1), D.flatten(), first == 1, start, state, y)
+        return y.permute(0, 3, 1, 2).to(u.dtype)

@@ -17,16 +17,24 @@ _CPU_BYTES = 4 << 20  # of one hidden tensor; a few of them fit into the last-le
 _GPU_BYTES = 1 << 30  # large enough to keep a GPU busy, small enough to matter for its memory
 
 
+def lines_of_strip(x: Tensor, channels: int, dim: int = 2) -> int:
+    """Rows (or with `dim` 3 columns) of a strip of (B, C, H, W) whose hidden tensors have `channels` channels.
+
+    All of them where the image is small, is itself a part of one, or gradients are recorded.
+    """
+    if in_parts() or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x.shape[dim]
+    budget = _CPU_BYTES if x.device.type == 'cpu' else _GPU_BYTES
+    line = x.shape[0] * x.shape[5 - dim] * channels * x.element_size()
+    return min(x.shape[dim], max(8, budget // max(1, line)))
+
+
 def row_strips(x: Tensor, channels: int, halo: int = 0) -> Iterator[tuple[slice, slice]]:
     """(rows to read, rows of those to keep) for (B, C, H, W) whose hidden tensors have `channels` channels.
 
     `halo` rows are read on both sides where the image has them, for convolutions that look at neighbours.
     """
-    height = x.shape[2]
-    budget = _CPU_BYTES if x.device.type == 'cpu' else _GPU_BYTES
-    rows = max(8, budget // max(1, x.shape[0] * x.shape[3] * channels * x.element_size()))
-    if rows >= height or in_parts() or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        rows = height
+    height, rows = x.shape[2], lines_of_strip(x, channels)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(0, top - halo), min(height, bottom + halo)

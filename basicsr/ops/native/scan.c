@@ -43,7 +43,18 @@ typedef struct {
   float *dx;           /* (parts, ...) like x */
   float *dx_dbl;       /* like x_dbl */
   float *d_dt_w, *d_dt_b, *dA, *dD; /* (batch, ...) like the parameters */
+  float *carried;      /* of parts: (2, batch, channels, states), the states before and then after them */
 } Ss2d;
+
+/* One traversal of an image, or of a part of one of `height` x `width` pixels, with row `parameters` of the parameters. */
+typedef struct {
+  int order, adds;      /* adds: to what is in y */
+  int64_t parameters, height, width;
+  const float *x, *x_dbl;
+  int64_t pitch;        /* floats of x_dbl from pixel to pixel, whose rows have no gaps; those of x and y are the image's */
+  float *y, *starts;
+  float *state;         /* (channels, states) before and then after, or null: from zero */
+} Traversal;
 
 typedef struct {
   int64_t batch, channels, groups, length;
@@ -68,16 +79,22 @@ static void *scan_allocate(size_t size) {
 #endif
 }
 
-/* Row-major pixel indices of `count` positions of traversal k from position `begin`. */
-static void scan_positions(int k, int64_t begin, int count, int64_t height, int64_t width, int64_t *out) {
-  int64_t step = k >= 2 ? -1 : 1, at = k >= 2 ? height * width - 1 - begin : begin;
+/* Where in memory `count` pixels of traversal k lie, from position `begin` on; `pitch`: pixels from row to row. */
+static void scan_positions(int k, int64_t begin, int count, int64_t height, int64_t width, int64_t pitch, int64_t *out) {
+  const int64_t step = k >= 2 ? -1 : 1, at = k >= 2 ? height * width - 1 - begin : begin;
   if (k % 2 == 0) {
-    for (int t = 0; t < count; t++) out[t] = at + step * t;
+    int64_t row = at / width, column = at % width;
+    for (int t = 0; t < count; t++) {
+      out[t] = row * pitch + column;
+      column += step;
+      if (column == width) column = 0, row++;
+      else if (column < 0) column = width - 1, row--;
+    }
     return;
   }
   int64_t column = at / height, row = at % height;
   for (int t = 0; t < count; t++) {
-    out[t] = row * width + column;
+    out[t] = row * pitch + column;
     row += step;
     if (row == height) row = 0, column++;
     else if (row < 0) row = height - 1, column--;
@@ -215,6 +232,13 @@ static int run(Work *w, int threads) {
   return w->failed;
 }
 
+/* Groups of channel blocks of an image that is scanned by two units at a time. One group shares the packing of B and C;
+ * several keep more threads busy than there are images, and some more of them even out what threads take. */
+static int64_t groups_of(int64_t blocks, int64_t batch, int threads) {
+  int64_t most = (blocks + 1) / 2, enough = (threads + batch - 1) / batch;
+  return threads <= batch ? 1 : enough < most ? enough : most;
+}
+
 /* Units in order (pair, image, group of blocks): a pair-1 unit waits for its pair-0 unit, which began long before. */
 static int ss2d_forward_unit(Work *w, int64_t i) {
   const Ss2d *s = w->job;
@@ -231,11 +255,48 @@ static int ss2d_forward_unit(Work *w, int64_t i) {
 
 EXPORT int ss2d_forward(const Ss2d *s, int isa, int threads) {
   int64_t lanes = scan_width(isa), blocks = (s->channels + lanes - 1) / lanes;
-  /* one group shares the packing of B and C; several keep more threads busy than there are images */
-  int64_t groups = threads <= s->batch ? 1 : (blocks + 1) / 2;
+  int64_t groups = groups_of(blocks, s->batch, threads);
   Work w = {.unit = ss2d_forward_unit, .job = s, .isa = isa, .units = s->batch * 2 * groups, .groups = groups};
   w.done = calloc(w.units, 1);
   if (!w.done) return 1;
+  int failed = run(&w, threads);
+  free((void *)w.done);
+  return failed;
+}
+
+/* Lines of images: rows, or columns. */
+typedef struct {
+  const Ss2d *scan;
+  int columns;
+  int64_t start, count;
+} Lines;
+
+/* Units in order (side, image, group of blocks). Where both sides add to the same pixels the second one waits. */
+static int ss2d_part_unit(Work *w, int64_t i) {
+  const Lines *part = w->job;
+  const Ss2d *s = part->scan;
+  int isa = w->isa;
+  int64_t group = i % w->groups, b = i / w->groups % s->batch, side = i / (w->groups * s->batch);
+  int64_t lanes = scan_width(isa), blocks = (s->channels + lanes - 1) / lanes;
+#ifndef _WIN32
+  if (side && w->done)
+    while (!atomic_load(&w->done[i - w->groups * s->batch])) sched_yield();
+#endif
+  return CALL(ss2d_part, s, b, (int)side, part->columns, part->start, part->count, blocks * group / w->groups,
+              blocks * (group + 1) / w->groups);
+}
+
+/* A traversal and its reverse, with parameters (2, ...), of the `count` lines from `start` on from either end of the
+ * images. x and y are whole images, x_dbl (2, batch, ...) is of the lines, and the states go on from call to call. */
+EXPORT int ss2d_part(const Ss2d *s, int isa, int threads, int columns, int64_t start, int64_t count) {
+  Lines part = {s, columns, start, count};
+  int64_t lanes = scan_width(isa), blocks = (s->channels + lanes - 1) / lanes;
+  int64_t groups = groups_of(blocks, s->batch, threads), between = (columns ? s->width : s->height) - 2 * start;
+  Work w = {.unit = ss2d_part_unit, .job = &part, .isa = isa, .units = 2 * s->batch * groups, .groups = groups};
+  if (between > 0 && between < 2 * count) {
+    w.done = calloc(w.units, 1);
+    if (!w.done) return 1;
+  }
   int failed = run(&w, threads);
   free((void *)w.done);
   return failed;

@@ -32,10 +32,11 @@ static inline vf NAME(max)(vf a, vf b) {
 #endif
 }
 
-/* 2^x for x <= 0, clamped at 2^-126. A degree-6 polynomial on [-1/2, 1/2] with p(0) = 1 exactly (a state with a decay
- * of 1 must not drift over a long sequence); relative error 2e-9 before rounding. AVX-512 has instructions for the
- * fraction and the scaling (and does not clamp); elsewhere adding 1.5 * 2^23 rounds to the nearest integer, whose low
- * bits then go into the exponent. */
+static inline vf NAME(abs)(vf x) { return (vf)((vi)x & 0x7fffffff); }
+
+/* 2^x for x <= 0, clamped at 2^-126. A degree-6 polynomial on [-1/2, 1/2] with p(0) = 1 exactly; relative error 2e-9 before
+ * rounding. AVX-512 has instructions for the fraction and the scaling (and does not clamp); elsewhere adding 1.5 * 2^23
+ * rounds to the nearest integer, whose low bits then go into the exponent. */
 static inline vf NAME(exp2)(vf x) {
 #if defined(HAVE_X86) && VL == 16
   vf f = (vf)_mm512_reduce_ps((__m512)x, 8); /* x minus the nearest integer, 0 for -inf */
@@ -57,9 +58,58 @@ static inline vf NAME(exp2)(vf x) {
 #endif
 }
 
+/* A state decays by 2^(dt rate / STEPS) at each position; `large` says that this is at least 2^-125. Then, where a register
+ * holds a table of the STEPS powers of 2^(1/STEPS), a polynomial of degree 3 on half a step is enough: relative error 3e-8
+ * before rounding. Near 1 there is none, p(0) = 1 exactly, so that a state does not drift over a long sequence. */
+#if defined(HAVE_X86) && VL == 16
+#define STEPS 16
+#define POWERS {1.0f, 1.044273782f, 1.090507733f, 1.138788635f, 1.189207115f, 1.241857812f, 1.296839555f, 1.354255547f, \
+  1.414213562f, 1.476826146f, 1.542210825f, 1.610490332f, 1.681792831f, 1.756252160f, 1.834008086f, 1.915206561f}
+#define PERMUTED(table, at) (vf)_mm512_permutexvar_ps((__m512i)(at), (__m512)(table))
+#define P1 4.3321698917e-2f
+#define P2 9.3841518771e-4f
+#define P3 1.3550326292e-5f
+#elif defined(HAVE_X86) && VL == 8
+#define STEPS 8
+#define POWERS {1.0f, 1.090507733f, 1.189207115f, 1.296839555f, 1.414213562f, 1.542210825f, 1.681792831f, 1.834008086f}
+#define PERMUTED(table, at) (vf)_mm256_permutevar8x32_ps((__m256)(table), (__m256i)(at))
+#define P1 8.6643401783e-2f
+#define P2 3.7540254678e-3f
+#define P3 1.0839105819e-4f
+#else
+#define STEPS 1
+#endif
+#define RATE (STEPS * LOG2E) /* times A: what `rate` is below */
+
+static inline __attribute__((always_inline)) vf NAME(decay)(vf dt, vf rate, const int large) {
+#ifdef POWERS
+  if (large) {
+    const vf table = POWERS;
+    vf x = dt * rate, shifted = x + 12582912.0f, f = x - (shifted - 12582912.0f);
+    vf p = set1(P3);
+    p = p * f + P2;
+    p = p * f + P1;
+    p = p * f + 1.0f;
+    /* the low bits of the nearest integer choose the power, those above them go into the exponent */
+    return (vf)((vi)(p * PERMUTED(table, shifted)) + (((vi)shifted & -STEPS) << (STEPS == 16 ? 19 : 20)));
+  }
+#endif
+  (void)large;
+  return NAME(exp2)(dt * rate * (1.0f / STEPS));
+}
+
+/* Whether that holds for `count` states, given the largest step of each channel. */
+static inline int NAME(large)(vf step, const vf *rate, const int count) {
+  vf most = set1(0.0f);
+  for (int j = 0; j < count; j++) most = NAME(max)(most, NAME(abs)(rate[j]) * step);
+  int all = 1;
+  for (int i = 0; i < VL; i++) all &= most[i] < 125.0f * STEPS;
+  return all;
+}
+
 /* softplus(x) = max(x, 0) + log1p(exp(-|x|)) and, from the same exponential, its derivative sigmoid(x). */
 static inline vf NAME(softplus)(vf x, vf *derivative) {
-  vf y = NAME(exp2)((vf)((vi)x & 0x7fffffff) * -LOG2E);
+  vf y = NAME(exp2)(NAME(abs)(x) * -LOG2E);
   vf p = set1(-3.2439263088e-3f);
   p = p * y + 1.9851016721e-2f;
   p = p * y - 5.6958697123e-2f;
@@ -130,15 +180,15 @@ typedef struct {
   float *dB, *dC;          /* (N, CHUNK) */
 } NAME(Chunk);
 
-static inline __attribute__((always_inline)) void NAME(walk)(int T, int N, int first, const int count, const NAME(Chunk) *c,
-                                                              const vf *rate, vf *state) {
+static inline __attribute__((always_inline)) void NAME(walk)(int T, int N, int first, const int count, const int large,
+                                                              const NAME(Chunk) *c, const vf *rate, vf *state) {
   vf h[4], a[4];
   UNROLL for (int j = 0; j < count; j++) h[j] = state[first + j], a[j] = rate[first + j];
   for (int t = 0; t < T; t++) {
     vf dt = c->dt[t], input = c->input[t], y = c->y[t];
     const float *B = c->B + (int64_t)t * N + first, *C = c->C + (int64_t)t * N + first;
     UNROLL for (int j = 0; j < count; j++) {
-      h[j] = NAME(exp2)(dt * a[j]) * h[j] + input * B[j];
+      h[j] = NAME(decay)(dt, a[j], large) * h[j] + input * B[j];
       y += h[j] * C[j];
     }
     c->y[t] = y;
@@ -146,18 +196,28 @@ static inline __attribute__((always_inline)) void NAME(walk)(int T, int N, int f
   UNROLL for (int j = 0; j < count; j++) state[first + j] = h[j];
 }
 
-/* y += sum_n C h over T positions; `rate` is A log2(e), `state` the N states before and after. */
+static inline vf NAME(largest_step)(int T, const NAME(Chunk) *c) {
+  vf step = set1(0.0f);
+  for (int t = 0; t < T; t++) step = NAME(max)(step, NAME(abs)(c->dt[t]));
+  return step;
+}
+
+/* y += sum_n C h over T positions; `rate` is A in units of 1 / RATE, `state` the N states before and after. */
 static void NAME(forward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *rate, vf *state) {
+  vf step = NAME(largest_step)(T, c);
   int n = 0;
-  for (; n + 4 <= N; n += 4) NAME(walk)(T, N, n, 4, c, rate, state); /* four states fill the registers */
-  for (; n < N; n++) NAME(walk)(T, N, n, 1, c, rate, state);
+  for (; n + 4 <= N; n += 4) { /* four states fill the registers */
+    if (NAME(large)(step, rate + n, 4)) NAME(walk)(T, N, n, 4, 1, c, rate, state);
+    else NAME(walk)(T, N, n, 4, 0, c, rate, state);
+  }
+  for (; n < N; n++) NAME(walk)(T, N, n, 1, 0, c, rate, state);
 }
 
 /* Gradients of one chunk for `count` states from `first` on. `start`: states before the chunk. `carry`: exp(dt A) g of
  * the position after it, replaced by that of its own first position. Adds to grad_input, grad_dt, grad_rate, dB, dC.
  * States go two at a time, which halves the traffic of what all states share. */
-static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, int first, const int count, const NAME(Chunk) *c,
-                                                                   const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
+static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, int first, const int count, const int large,
+                                                                   const NAME(Chunk) *c, const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
   vf decay[2][LINE], h[2][LINE], for_B[2][VL], for_C[2][VL], a[2], g[2], sum[2];
   UNROLL for (int j = 0; j < count; j++) {
     a[j] = rate[first + j], g[j] = carry[first + j], sum[j] = set1(0.0f);
@@ -167,11 +227,11 @@ static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, 
     vf dt = c->dt[t], input = c->input[t];
     const float *B = c->B + (int64_t)t * N + first;
     UNROLL for (int j = 0; j < count; j++) {
-      decay[j][t] = NAME(exp2)(dt * a[j]);
+      decay[j][t] = NAME(decay)(dt, a[j], large);
       h[j][t + 1] = decay[j][t] * h[j][t] + input * B[j];
     }
   }
-  UNROLL for (int j = 0; j < count; j++) a[j] *= LN2;
+  UNROLL for (int j = 0; j < count; j++) a[j] *= 1.0f / RATE;
   for (int group = (T - 1) / VL * VL; group >= 0; group -= VL) {
     int m = T - group < VL ? T - group : VL;
     for (int i = m; i < VL; i++)
@@ -208,9 +268,13 @@ static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, 
 
 static void NAME(backward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *rate, const vfu *start, vf *carry,
                                  vf *grad_rate) {
+  vf step = NAME(largest_step)(T, c);
   int n = 0;
-  for (; n + 2 <= N; n += 2) NAME(walk_back)(T, N, n, 2, c, rate, start, carry, grad_rate);
-  for (; n < N; n++) NAME(walk_back)(T, N, n, 1, c, rate, start, carry, grad_rate);
+  for (; n + 2 <= N; n += 2) {
+    if (NAME(large)(step, rate + n, 2)) NAME(walk_back)(T, N, n, 2, 1, c, rate, start, carry, grad_rate);
+    else NAME(walk_back)(T, N, n, 2, 0, c, rate, start, carry, grad_rate);
+  }
+  for (; n < N; n++) NAME(walk_back)(T, N, n, 1, 0, c, rate, start, carry, grad_rate);
 }
 
 #include "ss2d_isa.h"
@@ -220,3 +284,12 @@ static void NAME(backward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *r
 #undef vfu
 #undef vi
 #undef set1
+#undef STEPS
+#undef RATE
+#ifdef POWERS
+#undef POWERS
+#undef PERMUTED
+#undef P1
+#undef P2
+#undef P3
+#endif

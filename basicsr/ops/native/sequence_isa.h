@@ -48,7 +48,7 @@ static int NAME(sequence_forward)(const Sequence *s, int64_t b, int64_t g) {
   c.B = (float *)(rate + blocks * N), c.C = c.B + CHUNK * N;
   for (int64_t q = 0; q < blocks; q++) {
     int m = E - q * VL < VL ? (int)(E - q * VL) : VL;
-    NAME(gather)(rate + q * N, s->A + (g * E + q * VL) * N, N, m, LOG2E);
+    NAME(gather)(rate + q * N, s->A + (g * E + q * VL) * N, N, m, RATE);
     for (int n = 0; n < N; n++) state[q * N + n] = set1(0.0f);
   }
   for (int64_t chunk = 0; chunk < chunks; chunk++) {
@@ -91,7 +91,7 @@ static int NAME(sequence_backward)(const Sequence *s, int64_t b, int64_t g) {
   c.B = (float *)(grad_D + blocks), c.C = c.B + CHUNK * N, c.dB = c.C + CHUNK * N, c.dC = c.dB + CHUNK * N;
   for (int64_t q = 0; q < blocks; q++) {
     int m = E - q * VL < VL ? (int)(E - q * VL) : VL;
-    NAME(gather)(rate + q * N, s->A + (g * E + q * VL) * N, N, m, LOG2E);
+    NAME(gather)(rate + q * N, s->A + (g * E + q * VL) * N, N, m, RATE);
     for (int n = 0; n < N; n++) carry[q * N + n] = grad_rate[q * N + n] = set1(0.0f);
     grad_bias[q] = grad_D[q] = set1(0.0f);
   }

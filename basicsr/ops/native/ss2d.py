@@ -15,7 +15,7 @@ class Ss2d(ctypes.Structure):
     _fields_ = [(name, c_int64) for name in ('batch', 'height', 'width', 'channels')]
     _fields_ += [(name, c_int32) for name in ('states', 'rank')]
     _fields_ += [(name, POINTER(c_float)) for name in ('x', 'x_dbl', 'dt_w', 'dt_b', 'A', 'D', 'y', 'starts', 'dy',
-                                                       'dx', 'dx_dbl', 'd_dt_w', 'd_dt_b', 'dA', 'dD')]
+                                                       'dx', 'dx_dbl', 'd_dt_w', 'd_dt_b', 'dA', 'dD', 'carried')]
 
 
 def state_count(batch: int, height: int, width: int, channels: int, states: int) -> int:
@@ -39,6 +39,15 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
     if y.numel():
         run(loaded().ss2d_forward, _arguments(*inputs, y=y, starts=starts if save else None))
     return y, starts
+
+
+def part(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor, columns: bool, start: int,
+         state: Tensor, y: Tensor) -> None:
+    """See `basicsr.ops.ss2d.ss2d_part`."""
+    parameters = [t.contiguous() for t in (dt_w, dt_b, A, D)]
+    if x_dbl.numel():
+        run(loaded().ss2d_part, _arguments(x, x_dbl, *parameters, y=y, carried=state), int(columns), c_int64(start),
+            c_int64(x_dbl.shape[3 if columns else 2]))
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,

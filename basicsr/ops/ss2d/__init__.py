@@ -4,10 +4,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from basicsr.ops.backend import function
-from basicsr.ops.ss2d.operator import backend, ss2d_operator
+from basicsr.ops.backend import function, module
+from basicsr.ops.ss2d.operator import backend, ss2d_operator, ss2d_part_operator
 
-__all__ = ['ss2d_scan']
+__all__ = ['ss2d_part', 'ss2d_scan', 'scans_parts']
 
 
 def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor) -> Tensor:
@@ -45,6 +45,29 @@ def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D
         own = None if torch.compiler.is_compiling() else function(backend(cast[0], cast[4]), 'ss2d')
         y = own(*cast) if own else ss2d_operator(*cast, save)[0]
     return y.to(x.dtype)
+
+
+def scans_parts(x: Tensor, A: Tensor) -> bool:
+    """Whether `ss2d_part` runs for such an image, in float32 or float64, as `ss2d_scan` does."""
+    name = backend(x, A)
+    return function(name, 'ss2d') is None and hasattr(module(name, 'ss2d'), 'part')
+
+
+def ss2d_part(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor, columns: bool, start: int,
+              state: Tensor, y: Tensor) -> None:
+    """A direction of `ss2d_scan` and its reverse, of a part of the image: its next rows, or with `columns` columns.
+
+    The direction reads lines from the beginning of the image on, its reverse from the end on, `start` of which have been
+    read before. Part after part, they add to `y` what `ss2d_scan` gives for these two directions. No gradients.
+
+    Args:
+        x: the whole image (batch, height, width, channels), float32 or float64, contiguous.
+        x_dbl: of the lines of each of the two (2, batch, height, width, R + 2N), contiguous: step, B and C.
+        dt_w: (2, channels, R). dt_b: (2, channels). A: (2 * channels, N). D: (2 * channels).
+        state: (2, batch, channels, N), contiguous, before the part, zeros in the beginning; becomes that after it.
+        y: like `x`; is added to.
+    """
+    ss2d_part_operator(x, x_dbl, dt_w, dt_b, A, D, columns, start, state, y)
 
 
 def _check_shapes(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor) -> None:

@@ -1,6 +1,7 @@
 """`basicsr::ss2d_scan` as a PyTorch operator, so that torch.compile, export, autograd and FLOP counters know it."""
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import torch
@@ -34,6 +35,18 @@ def _(x, x_dbl, dt_w, dt_b, A, D, save):
         count, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
+@torch.library.custom_op('basicsr::ss2d_part', mutates_args=('state', 'y'))
+def ss2d_part_operator(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor, columns: bool,
+                       start: int, state: Tensor, y: Tensor) -> None:
+    """Adds to y; the states become those after the part."""
+    _module(x, A).part(x, x_dbl, dt_w, dt_b, A, D, columns, start, state, y)
+
+
+@ss2d_part_operator.register_fake
+def _(x, x_dbl, dt_w, dt_b, A, D, columns, start, state, y):
+    return None
+
+
 @torch.library.custom_op('basicsr::ss2d_scan_backward', mutates_args=())
 def ss2d_backward_operator(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
                            starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -65,6 +78,11 @@ ss2d_operator.register_autograd(_backward, setup_context=_setup_context)
 def _forward_flops(x, x_dbl, dt_w, dt_b, A, *args, out_shape=None, **kwargs) -> int:
     batch, height, width, channels = x
     return batch * height * width * 4 * channels * (FLOPS_PER_STATE * A[1] + 2 * dt_w[2])
+
+
+@register_flop_formula(torch.ops.basicsr.ss2d_part)
+def _part_flops(x, x_dbl, dt_w, dt_b, A, *args, out_shape=None, **kwargs) -> int:
+    return math.prod(x_dbl[:4]) * x[3] * (FLOPS_PER_STATE * A[1] + 2 * dt_w[2])
 
 
 @register_flop_formula(torch.ops.basicsr.ss2d_scan_backward)

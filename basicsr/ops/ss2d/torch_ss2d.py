@@ -1,6 +1,8 @@
 """The four-direction scan in plain PyTorch: all directions advance together, chunk by chunk; no permuted copy is made."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,36 @@ def forward(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: 
         read, h = chunks.forward(softplus(image.raw_step(dt_low)), u, B, C, h)
         image.scatter_add(y, part, read.addcmul_(u, direct))
     return y.transpose(0, 1).reshape(x.shape).to(dtype), starts.flatten()
+
+
+def part(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor, columns: bool, start: int,
+         state: Tensor, y: Tensor) -> None:
+    """See `basicsr.ops.ss2d.ss2d_part`."""
+    channels, rank, states = x.shape[3], dt_w.shape[2], A.shape[1]
+    dim = 2 if columns else 1
+    count = x_dbl.shape[1 + dim]
+    first = start, x.shape[dim] - start - count  # lines of the two sides
+
+    def in_order(sides: Iterable[Tensor]) -> Tensor:
+        """Pixels (batch, height, width, n) of the two sides in the order of their scans, (time, batch, 2, n)."""
+        there, back = ((t.transpose(1, 2) if columns else t).flatten(1, 2) for t in sides)
+        return torch.stack([there, back.flip(1)], dim=2).transpose(0, 1)
+
+    u, rows = in_order(x.narrow(dim, i, count) for i in first), in_order(x_dbl)
+    chunks = Chunks(x, (len(x), 2, states, channels), len(u), rate_by_group(A, 2))
+    weight, bias, direct = dt_w.transpose(1, 2), dt_b.view(2, channels), D.view(2, channels)
+    out, h = torch.empty_like(u), state.permute(1, 0, 3, 2)
+    for span in chunks.parts:
+        low, B, C = rows[span].split([rank, states, states], dim=-1)
+        step = softplus(torch.einsum('tbkr,kre->tbke', low, weight) + bias)
+        read, h = chunks.forward(step, u[span], B, C, h)
+        out[span] = read.addcmul_(u[span], direct)
+    state.copy_(h.permute(1, 0, 3, 2))
+    there, back = out.permute(2, 1, 0, 3)
+    for i, sequence in zip(first, (there, back.flip(1))):
+        target = y.narrow(dim, i, count)
+        target = target.transpose(1, 2) if columns else target
+        target += sequence.view(target.shape)
 
 
 def backward(dy: Tensor, x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor,
