@@ -119,9 +119,10 @@ def warned(net: nn.Module, messages: list[str]) -> str:
 
 
 def test_tiles_are_warned_of_in_the_networks_words(messages):
-    assert describe('RetinexMamba').tiling in warned(small('RetinexMamba'), messages)
+    assert describe('DarkIR').tiling in warned(small('DarkIR'), messages)
+    assert warned(small('RetinexMamba'), messages) == ''  # it is taken whole
     assert warned(small('MSRResNet'), messages) == warned(nn.Conv2d(3, 3, 1), messages) == ''
-    ImageRestorer(small('RetinexMamba'))
+    ImageRestorer(small('DarkIR'))
     assert messages == []
 
 

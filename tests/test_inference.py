@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, run_python
 
 from basicsr.archs import build_network
+from basicsr.archs.description import Description
 from basicsr.commands.enhance import main as enhance
 from basicsr.inference import memory
 from basicsr.inference.ensemble import self_ensemble
@@ -93,7 +94,31 @@ def test_memory_that_runs_out_leads_to_tiles():
         ImageRestorer(Insatiable())(img)
 
 
-@pytest.mark.parametrize(('free', 'tiles'), [(2**30, None), (95_000_000, 200)])
+def test_networks_that_work_in_strips_are_given_whole_images(messages):
+    """The scans of RetinexMamba run through the whole image: a tile does not change its answer."""
+    net = build_network(NETWORK)
+    photo = np.random.default_rng(0).random((90, 140, 3), dtype=np.float32)
+    whole = ImageRestorer(net)(photo)
+    np.testing.assert_array_equal(ImageRestorer(net, tile=64, tile_overlap=16)(photo), whole)
+    assert not any('tiles' in message for message in messages)
+
+
+def test_a_tile_is_taken_where_the_image_does_not_fit(messages):
+
+    class Hungry(torch.nn.Module):
+        description = Description(tiling='', strips=True)
+
+        def forward(self, x):
+            if x.shape[-1] > 100:
+                raise torch.OutOfMemoryError('CUDA out of memory')
+            return x
+
+    img = np.random.RandomState(0).rand(120, 300, 3).astype(np.float32)
+    np.testing.assert_allclose(ImageRestorer(Hungry(), tile=96)(img), img, atol=1e-6)
+    assert any('trying tiles of 96 pixels' in message for message in messages)
+
+
+@pytest.mark.parametrize(('free', 'tiles'), [(2**30, None), (70_000_000, 200)])
 def test_a_photo_too_large_for_the_free_memory_is_cut_into_tiles(free, tiles):
     """In a process of its own, whose C library keeps nothing of what was freed. Only Linux needs a limit, and gets one."""
     tiles = tiles if sys.platform == 'linux' else None

@@ -56,7 +56,9 @@ def bounded_memory(device: torch.device) -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch, one of its libraries or Python says that there was too little memory."""
     words = ("can't allocate memory", 'bad_alloc', 'could not create a memory')
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
+    said = str(error)
+    return (isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in said for word in words)
+            or said.endswith('could not create a primitive'))  # a 'primitive descriptor' is something else
 
 
 def _status(key: str) -> int:

@@ -58,7 +58,8 @@ class SS2D(nn.Module):
         if x.is_cuda and torch.is_grad_enabled():
             return self.joined(x)
         inputs, gate = self.in_proj.weight.chunk(2)
-        y = self.traverse(in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1))
+        y = self.traverse(
+            in_strips(lambda t: F.silu(self.conv2d(pointwise(t, inputs))), x, channels=self.d_inner, halo=1))
 
         def finish(x: Tensor, y: Tensor) -> Tensor:
             return self.out_proj(self.out_norm(y) * F.silu(pointwise(x, gate)))
@@ -89,8 +90,11 @@ class SS2D(nn.Module):
 
     def scan(self, u: Tensor, x_dbl: Tensor) -> Tensor:
         """(B, H, W, E) and, for each direction, step, B and C (B, H, W, K, R + 2N) to the sum over directions."""
-        A = -torch.exp(self.A_logs.float())
-        return ss2d_scan(u, x_dbl, self.dt_projs_weight, self.dt_projs_bias, A, self.Ds)
+        return ss2d_scan(u, x_dbl, self.dt_projs_weight, self.dt_projs_bias, self.rates(), self.Ds)
+
+    def rates(self) -> Tensor:
+        """A (K E, N), at least in float32."""
+        return -torch.exp(self.A_logs.to(at_least_float32(self.A_logs.dtype)))
 
     def _in_strips(self, u: Tensor, rows: int, columns: int) -> Tensor:
         """`traverse` in strips of so many rows, then columns: step, B and C of the whole image never lie in memory.
@@ -99,7 +103,7 @@ class SS2D(nn.Module):
         """
         x = u.permute(0, 2, 3, 1).to(at_least_float32(u.dtype)).contiguous()
         y = torch.zeros_like(x)
-        by_direction = [t.unflatten(0, (self.directions, -1)) for t in (-torch.exp(self.A_logs.to(x.dtype)), self.Ds)]
+        by_direction = [t.unflatten(0, (self.directions, -1)) for t in (self.rates(), self.Ds)]
         all_of_them = self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, *by_direction
         for first, (dim, lines) in enumerate(((1, rows), (2, columns))):
             projection, dt_w, dt_b, A, D = (t[first::2].to(x.dtype) for t in all_of_them)

@@ -7,7 +7,7 @@ from torch import Tensor
 from basicsr.ops.backend import function, module
 from basicsr.ops.ss2d.operator import backend, ss2d_operator, ss2d_part_operator
 
-__all__ = ['ss2d_part', 'ss2d_scan', 'scans_parts']
+__all__ = ['scans_parts', 'ss2d_part', 'ss2d_scan']
 
 
 def ss2d_scan(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D: Tensor) -> Tensor:
