@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -16,9 +15,8 @@ from basicsr.utils.restricted_unpickling import read_file
 
 # NumPy's, too, as programs of this family write them
 _Whole = Annotated[int,
-                   Ge(0),
-                   BeforeValidator(lambda value: getattr(value, 'item', lambda: value)()),
-                   Field(strict=True)]
+                   Field(strict=True, ge=0),
+                   BeforeValidator(lambda value: getattr(value, 'item', lambda: value)())]
 _Weights = dict[str, Tensor]
 
 

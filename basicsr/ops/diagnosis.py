@@ -6,12 +6,15 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from basicsr.ops.backend import VARIABLE
 from basicsr.ops.backend_table import BACKENDS
 from basicsr.ops.native import library as native
 from basicsr.ops.native.compiled import compiler_here
 from basicsr.ops.self_check import check
 from basicsr.utils.machine import PACKAGES, environment, gpus, package_version, processor, shadowing
+from basicsr.utils.threads import how_threads_wait
 
 
 def diagnose() -> Iterator[tuple[str, bool]]:
@@ -20,6 +23,7 @@ def diagnose() -> Iterator[tuple[str, bool]]:
         'system': platform.platform(),
         'packages': ', '.join(f'{name} {package_version(name)}' for name in PACKAGES),
         'CPU': f'{processor()}; kernels for: {", ".join(native.supported_isas()) or "none"}',
+        'threads': f'{torch.get_num_threads()}, which {how_threads_wait()}',
         'C kernels': native.kernels().story,
         'C compiler': compiler_here(),
         **{f'GPU {i}': gpu for i, gpu in enumerate(gpus())},

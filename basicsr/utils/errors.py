@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from basicsr.utils.threads import wait_asleep
+
 _SHOWN = 5  # names of a long list
 _STDOUT = 'standard output'
 
@@ -100,6 +102,7 @@ def write_anything() -> None:
 
 def run_main(main: Callable[[], int | None]) -> int:
     """Run an entry point: `UserError` and file errors become one sentence on stderr and exit code 2."""
+    wait_asleep()
     write_anything()
     code = 0
     try:
