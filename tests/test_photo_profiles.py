@@ -82,7 +82,7 @@ def test_srgb_under_another_name_is_no_work():
     (profile('p3')[:200], 3, 'cannot be used'),
     (profile('grey'), 3, 'other colours (GRAY)'),
     (profile('p3')[:16] + b'CMYK' + profile('p3')[20:], 3, 'other colours (CMYK)'),
-])
+], ids=['none', 'cut', 'grey', 'CMYK'])  # a profile holds the second in which it was made
 def test_a_profile_that_cannot_be_used_is_a_remark(icc, channels, remark):
     colours = Colours(icc, channels)
     assert colours.same and remark in colours.remark and 'taken as sRGB' in colours.remark
