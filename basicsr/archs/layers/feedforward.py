@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.convolved_gelu import convolved_gelu, convolves_with_gelu
 from basicsr.archs.layers.norm import ChannelLayerNorm
-from basicsr.archs.layers.pointwise import PointwiseConv2d
+from basicsr.archs.layers.pointwise import PointwiseConv2d, pointwise
 from basicsr.archs.layers.recompute import recompute
 
 
@@ -31,6 +32,11 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if convolves_with_gelu(x):
+            convolutions: Any = self.net[0], self.net[2]
+            for conv in convolutions:
+                x = convolved_gelu(x, conv.weight, conv.bias)
+            return self.net[4](x)
         # of the four wide tensors two are kept for the backward pass, their GELUs are computed again
         x = recompute(lambda y: self.net[2](self.net[1](y)), self.net[0](x))
         return recompute(lambda y: self.net[4](self.net[3](y)), x)
@@ -64,10 +70,25 @@ class GatedFeedForward(nn.Module):
         self.plain = isinstance(self.project_in, PointwiseConv2d) and isinstance(self.project_out, PointwiseConv2d)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.plain and convolves_with_gelu(x):
+            return self._by_halves(x)
         x = self.dwconv(self.project_in(x))
         if self.plain:
             return recompute(lambda y: self.project_out(_gate(y)), x)
         return self.project_out(recompute(_gate, x))
+
+    def _by_halves(self, x: Tensor) -> Tensor:
+        """The same; what is convolved to one half each needs no copy to be gated."""
+        (wide, bias, taps, offset), second = zip(*(_halves(t) for conv in (self.project_in, self.dwconv)
+                                                   for t in (conv.weight, conv.bias)))
+        a = convolved_gelu(pointwise(x, wide.flatten(1), bias), taps, offset)
+        wide, bias, taps, offset = second
+        b = F.conv2d(pointwise(x, wide.flatten(1), bias), taps, offset, padding=1, groups=len(taps))
+        return self.project_out(a.mul_(b))
+
+
+def _halves(parameter: Any) -> tuple[Any, Any]:
+    return (None, None) if parameter is None else parameter.chunk(2)
 
 
 def _gate(x: Tensor) -> Tensor:
