@@ -18,6 +18,19 @@ def equal(argument: str, claimed: Any, found: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """A number of a built network that can be turned without other weights: `basicsr enhance --NAME VALUE`.
+
+    Attributes:
+        attribute: of the built network, such as 'trans.gain'. least, most: its range. meaning: for people.
+    """
+    attribute: str
+    least: float
+    most: float
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Description:
     """What the toolbox asks of a network. Subclasses inherit it with the class.
 
@@ -31,6 +44,7 @@ class Description:
         shares: layers that look at all pixels ask `layers/whole_image.py`, so that tiles can be answered as parts of one
             image. All but what `tiling` says.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.
+        knobs: by the names that their authors gave them. They are no arguments of the constructor.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.
         variants: registered networks that use the same weights in another way, which no file tells apart.
@@ -45,6 +59,7 @@ class Description:
     tiling: str | None = None
     shares: bool = False
     guide: int = 0
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
     variants: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
