@@ -13,6 +13,10 @@ AUTO: Literal['auto'] = 'auto'
 _ENDS = {'strength': (0., 1.5), 'exposure': (-3., 3.), 'denoise': (0., 1.)}
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class Amount:
     """What is made of a network's answer to a photo; the defaults leave it as it is.
@@ -80,7 +84,3 @@ def _number(word: str) -> float | str:
         return float(word)
     except ValueError:
         return word
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
