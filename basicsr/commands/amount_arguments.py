@@ -14,7 +14,7 @@ _KNOBS = "a network's own knobs are arguments by their names, for instance --alp
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--strength`, `--exposure`, `--denoise`, as words."""
+    """`--strength`, `--exposure` and `--denoise`, as words; `--preview`."""
     parser.epilog = _KNOBS
     parser.add_argument(
         '--strength', default='auto', metavar='S', help='0 (the photo) to 1 (the result) and on to 1.5, in'
@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='-3 to 3: how much brighter the result is to be')
     parser.add_argument('--denoise', default='1', metavar='D',
                         help="0 (the photo's own grain) to 1 (what the network leaves of it)")
+    parser.add_argument('--preview', action='store_true',
+                        help='a quick look: at most 1,000 pixels on the long side, less of the detail')
 
 
 def parse_with_knobs(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:

@@ -65,7 +65,7 @@ def _enhance(args: argparse.Namespace, jobs: list[Any]) -> list[str]:
     knobs = checked_knobs(args)
     restorer = photo_restorer(_weights(args, opt), opt, key=args.key, device=args.device, knobs=knobs, tile=args.tile,
                               tile_overlap=args.tile_overlap, ensemble=args.self_ensemble, amp=args.amp)
-    return enhance_files(restorer, jobs, _to_standard_output, args.amount)
+    return enhance_files(restorer, jobs, _to_standard_output, args.amount, args.preview)
 
 
 def _to_standard_output(content: bytes) -> None:

@@ -1,17 +1,21 @@
 """How much of a network's answer a photo needs: `--strength auto`.
 
-Three questions, each answered by a number between two ends, so that the strength is continuous in the pixels:
+Two questions, each answered by a number between two ends, so that the strength is continuous in the pixels:
 
-1. Is the photo dark? Its light is that of the local means (the picture as 32 fields along its long side) which 60 % of the
-   fields do not exceed: a lamp in a dark room is less than 40 % of it, the sky of a sunset is more. From 2.6 stops below
-   white (mid-grey is at 2.5) to 3.5 stops, "no" becomes "yes".
-2. Does the network find light missing, by the same measure? A network that has learned to leave well-lit photos alone says so.
-3. Does it clip what the photo does not?
+1. How dark is the photo, and how much light does the network find missing? A photo's light is that of its local means (the
+   picture as 32 fields along its long side) which 60 % of the fields do not exceed: a lamp in a dark room is less than 40 %
+   of it, the sky of a sunset is more. The stops from there to white and the stops that the network brings are added: 2.5
+   and 0 for a picture around mid-grey. From 3.75 to 4.75 stops, "needs nothing" becomes "needs all".
+2. Does the network bring light at all? A network that has learned to leave well-lit photos alone is believed.
 
-    strength = dark * missing * (1 - clipped)
+    strength = need * missing
+
+What the result clips and the photo does not is not asked: white walls of dark rooms are to be white.
+
+The numbers were chosen on training pairs of LOL-v1: dark photos, bright ones, and those darkened.
 
 That is asked of networks that bring light. Whether one does is tried on the photo itself, small and made dark: others, such
-as those against rain or noise, are given all of their say.
+as those against rain or noise, are taken as they are.
 """
 from __future__ import annotations
 
@@ -25,9 +29,8 @@ from basicsr.photos.profiles import luma
 from basicsr.utils.srgb import srgb_to_linear
 
 _FIELDS, _SHARE = 32, 60  # along the long side; percentile
-_DARK = -2.6, -3.5  # stops of the photo's light, white at 0
+_NEED = 3.75, 4.75  # stops, from the photo's light to white and those that the network brings
 _MISSING = .25, .75  # stops that the network brings
-_CLIPPED, _WHITE = (.05, .25), .99  # share of the pixels; value
 _NIGHT, _SMALL, _BRINGS = -6., 160, (.5, 1.5)  # stops; pixels; stops that a network brings in the dark
 _BLACK = 1e-4  # of white
 
@@ -42,9 +45,8 @@ def auto_strength(restore: Any, before: np.ndarray, after: np.ndarray, exposure:
     if before.shape[:2] != after.shape[:2]:
         return 1.  # which can only be taken as it is
     light = light_of(before)
-    dark = _between(light, *_DARK)
-    missing = _between(light_of(after) - exposure - light, *_MISSING)
-    strength = dark * missing * (1 - _between(_clipped(before, after), *_CLIPPED))
+    brought = light_of(after) - exposure - light
+    strength = _between(brought - light, *_NEED) * _between(brought, *_MISSING)
     if strength < 1:
         strength = 1 - _brings_light(restore, before, light) * (1 - strength)
     return strength if .005 < strength < .995 else float(round(strength))
@@ -63,11 +65,6 @@ def light_of(img: np.ndarray) -> float:
 def in_words(strength: float) -> str:
     """What a strength below 1 says of a photo."""
     return f"is {'bright' if strength < .5 else 'partly bright'} already, strength {strength:.2g}"
-
-
-def _clipped(before: np.ndarray, after: np.ndarray) -> float:
-    """Share of the pixels that have a white channel in the result alone."""
-    return float(np.mean((after.max(axis=2) >= _WHITE) & (before.max(axis=2) < _WHITE)))
 
 
 def _brings_light(restore: Any, img: np.ndarray, light: float) -> float:

@@ -13,6 +13,7 @@ from basicsr.inference.amount import AS_IT_IS, AUTO, Amount, applied, check_size
 from basicsr.inference.auto_strength import auto_strength, in_words, light_of
 from basicsr.inference.build import build_restorer
 from basicsr.inference.light import exposed, gain
+from basicsr.inference.preview import Preview, reduced
 from basicsr.inference.progress import Progress
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.photos.formats import of_output
@@ -49,11 +50,16 @@ def photo_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
 
 
 def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Callable[[bytes], Any] | None = None,
-                  amount: Amount = AS_IT_IS) -> list[str]:
+                  amount: Amount = AS_IT_IS, preview: bool = False) -> list[str]:
     """Enhance all, one after the other. Returns a sentence for each that failed; a failure does not stop the others.
 
-    `write_out`: takes the file of the job that has no target. Raises `UserError` where the network enlarges and `amount`
-    does not allow that.
+    Args:
+        write_out: takes the file of the job that has no target.
+        amount: of what the network does.
+        preview: small answers, quickly.
+
+    Raises:
+        UserError: where the network enlarges and `amount` does not allow that.
     """
     failed: list[str] = []
     if amount.compares:
@@ -61,7 +67,7 @@ def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Calla
     with Progress(restorer, len(jobs)) as progress:
         for number, job in enumerate(jobs):
             try:
-                enhance_file(restorer, job, write_out, amount)
+                enhance_file(restorer, job, write_out, amount, preview)
             except UserError as error:
                 failed.append(str(error))
             except OSError as error:
@@ -78,7 +84,7 @@ def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Calla
 
 
 def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes], Any] | None = None,
-                 amount: Amount = AS_IT_IS) -> None:
+                 amount: Amount = AS_IT_IS, preview: bool = False) -> None:
     """Read, restore, write. What the result's format cannot hold is said before the network begins."""
     data = read_bytes(job.source.path) if job.source.data is None else job.source.data
     photo = decode_photo(data, str(job.source.path))
@@ -93,9 +99,12 @@ def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes],
     if lost:
         log.warning(lost)
     photo = taken(photo, of_output(job.name, job.suffix))  # the others need no work
+    restore: Restore = restorer
+    if preview:
+        photo, restore = reduced(photo), Preview(restorer)
     sheets: list[np.ndarray] = []
     try:
-        result = restore_photo(restorer, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None,
+        result = restore_photo(restore, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None,
                                amount, lambda words: log.info(f'{name}: {words}'))
     except UserError as error:
         raise UserError(f'{name}: {error}') from error
