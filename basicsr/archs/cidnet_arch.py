@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs.cidnet.hvi import HVI
-from basicsr.archs.description import Description, Shapes
+from basicsr.archs.description import Description, Knob, Shapes
 from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
@@ -22,6 +22,12 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import Counts4, Positive
 
 _MULTIPLE = 8  # of the sides of images, which are halved three times
+# as in the authors' code, where the first two are switched on by `gated` and `gated2`; ranges of their page for photos
+_KNOBS = {
+    'alpha_s': Knob('trans.saturation', 0, 2, "factor of the result's saturation"),
+    'alpha_i': Knob('trans.gain', .1, 2, "factor of the result's values"),
+    'gamma': Knob('gamma', .1, 5, 'exponent of the input, below 1 lighter'),
+}
 
 
 def _conv(channels: int, out: int) -> nn.Conv2d:
@@ -137,7 +143,7 @@ class CIDNet(nn.Module):
     Source: arXiv 2502.20272. The defaults are the published network: 1,975,569 parameters.
     """
 
-    description = Description(multiple=_MULTIPLE, channels=3, shares=True,
+    description = Description(multiple=_MULTIPLE, channels=3, shares=True, knobs=_KNOBS,
                               tiling='it halves and doubles images by interpolation between their corners',
                               recognise=_recognise, untold=('gamma', 'saturation', 'gain'))
 

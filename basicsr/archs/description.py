@@ -18,6 +18,19 @@ def equal(argument: str, claimed: Any, found: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """A number of a built network that can be turned without other weights: `basicsr enhance --NAME VALUE`.
+
+    Attributes:
+        attribute: of the built network, such as 'trans.gain'. least, most: its range. meaning: for people.
+    """
+    attribute: str
+    least: float
+    most: float
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Description:
     """What the toolbox asks of a network. Subclasses inherit it with the class.
 
@@ -33,6 +46,7 @@ class Description:
         strips: it works through an image in strips by itself, so that tiles are taken only where an image does not fit
             into memory.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.
+        knobs: by the names that their authors gave them. They are no arguments of the constructor.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.
         variants: registered networks that use the same weights in another way, which no file tells apart.
@@ -48,6 +62,7 @@ class Description:
     shares: bool = False
     strips: bool = False
     guide: int = 0
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
     recognise: Callable[[Shapes], dict[str, Any] | None] | None = None
     variants: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()

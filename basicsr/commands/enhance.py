@@ -8,6 +8,7 @@ import argparse
 import sys
 from typing import Any
 
+from basicsr.commands.amount_arguments import add_arguments, amount_of, checked_knobs, parse_with_knobs
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.files import as_stored
 from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, default_weights, describe_weights, locate
@@ -29,6 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help=f'.pth or .safetensors, {OTHER_WEIGHTS}; default: those that come with the toolbox')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
+    add_arguments(parser)
     parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
     parser.add_argument('--tile_overlap', type=int, default=32, help='pixels shared by neighbouring tiles')
     parser.add_argument('--self_ensemble', action='store_true',
@@ -36,13 +38,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     parser.add_argument('--amp', choices=['bf16', 'fp16'], help='half precision')
     parser.add_argument('--sheet', action='store_true', help='also write before/after pictures, *_sheet.png')
-    return parser.parse_intermixed_args(argv)
+    return parse_with_knobs(parser, argv)
 
 
 def run(args: argparse.Namespace) -> int:
     from basicsr.photos.inputs import STANDARD, find
     from basicsr.photos.naming import plan, summary
     from basicsr.utils.logger import get_root_logger
+    args.amount = amount_of(args)
     found = find(args.inputs, args.recursive, args.output)
     for line in found.passed_over:
         get_root_logger().info(line)
@@ -58,10 +61,11 @@ def run(args: argparse.Namespace) -> int:
 def _enhance(args: argparse.Namespace, jobs: list[Any]) -> list[str]:
     """A sentence for each photo that failed."""
     from basicsr.inference.photos import enhance_files, photo_restorer
-    weights, opt = _weights(args)
-    restorer = photo_restorer(weights, opt, key=args.key, device=args.device, tile=args.tile,
+    opt = _options(args)
+    knobs = checked_knobs(args)
+    restorer = photo_restorer(_weights(args, opt), opt, key=args.key, device=args.device, knobs=knobs, tile=args.tile,
                               tile_overlap=args.tile_overlap, ensemble=args.self_ensemble, amp=args.amp)
-    return enhance_files(restorer, jobs, _to_standard_output)
+    return enhance_files(restorer, jobs, _to_standard_output, args.amount, args.preview)
 
 
 def _to_standard_output(content: bytes) -> None:
@@ -69,16 +73,21 @@ def _to_standard_output(content: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _weights(args: argparse.Namespace) -> tuple[WeightFile, dict[str, Any] | None]:
-    """The weight file, and the content of the option file where one is given."""
+def _options(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The content of the option file where one is given."""
     if not args.opt:
-        return locate(args.weights or _default()), None
+        return None
     from basicsr.config import load_options
-    opt = load_options(args.opt, is_train=False, check_files=False).opt
+    return load_options(args.opt, is_train=False, check_files=False).opt
+
+
+def _weights(args: argparse.Namespace, opt: dict[str, Any] | None) -> WeightFile:
+    if opt is None:
+        return locate(args.weights or _default())
     weights = args.weights or opt['path'].get('pretrain_network_g')
     if not weights:
         raise UserError(_WHICH)
-    return locate(weights), opt
+    return locate(weights)
 
 
 def _default() -> str:

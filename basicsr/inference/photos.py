@@ -3,13 +3,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from basicsr.inference.amount import AS_IT_IS, AUTO, Amount, applied, check_size
+from basicsr.inference.auto_strength import auto_strength, in_words, light_of
 from basicsr.inference.build import build_restorer
+from basicsr.inference.light import exposed, gain
+from basicsr.inference.preview import Preview, reduced
 from basicsr.inference.progress import Progress
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.photos.formats import of_output
@@ -24,12 +28,13 @@ from basicsr.utils.img import NOT_FINITE, imwrite
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.matlab_functions import enlarged
 from basicsr.utils.pretrained import WeightFile, locate
-from basicsr.utils.srgb import srgb_to_linear
 
-_AROUND, _DARKEST, _MOST = 9, 1e-4, 32  # pixels; of white; times the light
 _ROWS = 256
 
-Restore = Callable[[np.ndarray], np.ndarray]  # sRGB (H, W, 3) in [0, 1] to the same or grey, perhaps larger
+_PROBE = (64, 64, 3)  # a picture that tells whether a network enlarges
+
+Restore = Callable[..., np.ndarray]  # sRGB (H, W, 3) in [0, 1] to the same or grey, perhaps larger
+Watch = Callable[[np.ndarray, np.ndarray], None]
 
 
 def photo_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None = None,
@@ -44,17 +49,25 @@ def photo_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
     return restorer
 
 
-def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job],
-                  write_out: Callable[[bytes], Any] | None = None) -> list[str]:
+def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Callable[[bytes], Any] | None = None,
+                  amount: Amount = AS_IT_IS, preview: bool = False) -> list[str]:
     """Enhance all, one after the other. Returns a sentence for each that failed; a failure does not stop the others.
 
-    `write_out`: takes the file of the job that has no target.
+    Args:
+        write_out: takes the file of the job that has no target.
+        amount: of what the network does.
+        preview: small answers, quickly.
+
+    Raises:
+        UserError: where the network enlarges and `amount` does not allow that.
     """
     failed: list[str] = []
+    if amount.compares:
+        check_size(_PROBE, restorer(np.zeros(_PROBE, np.float32)).shape)
     with Progress(restorer, len(jobs)) as progress:
         for number, job in enumerate(jobs):
             try:
-                enhance_file(restorer, job, write_out)
+                enhance_file(restorer, job, write_out, amount, preview)
             except UserError as error:
                 failed.append(str(error))
             except OSError as error:
@@ -70,7 +83,8 @@ def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job],
     return failed
 
 
-def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes], Any] | None = None) -> None:
+def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes], Any] | None = None,
+                 amount: Amount = AS_IT_IS, preview: bool = False) -> None:
     """Read, restore, write. What the result's format cannot hold is said before the network begins."""
     data = read_bytes(job.source.path) if job.source.data is None else job.source.data
     photo = decode_photo(data, str(job.source.path))
@@ -85,9 +99,13 @@ def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes],
     if lost:
         log.warning(lost)
     photo = taken(photo, of_output(job.name, job.suffix))  # the others need no work
+    restore: Restore = restorer
+    if preview:
+        photo, restore = reduced(photo), Preview(restorer)
     sheets: list[np.ndarray] = []
     try:
-        result = restore_photo(restorer, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None)
+        result = restore_photo(restore, photo, (lambda *sides: sheets.append(_sheet(*sides))) if job.sheet else None,
+                               amount, lambda words: log.info(f'{name}: {words}'))
     except UserError as error:
         raise UserError(f'{name}: {error}') from error
     content = encode_photo(result, job.name)
@@ -102,33 +120,77 @@ def enhance_file(restorer: ImageRestorer, job: Job, write_out: Callable[[bytes],
         imwrite(sheets[0], job.sheet)
 
 
-def restore_photo(restore: Restore, photo: Photo,
-                  watch: Callable[[np.ndarray, np.ndarray], None] | None = None) -> Photo:
+def restore_photo(restore: Restore, photo: Photo, watch: Watch | None = None, amount: Amount = AS_IT_IS,
+                  say: Callable[[str], Any] | None = None) -> Photo:
     """Every page and frame through the network; all else stays as it is.
 
     Args:
+        restore: is given `exposure` as well, where `amount` asks for one.
         watch: gets the first picture before and after, sRGB (H, W, 3) or grey (H, W, 1) in [0, 1].
+        amount: of what the network does. 'auto' is found for each page, and once for an animation.
+        say: gets what 'auto' was found to be, in words, where it is less than all.
 
     Raises:
-        UserError: where the network's answer is not finite.
+        UserError: where the network's answer is not finite, and where the sizes of photo and result must agree and do not.
     """
+    say = say or (lambda words: None)
+    if amount.strength == AUTO and photo.animated and len(photo.frames) > 1:
+        amount = _of_animation(restore, photo.frames, amount, say)
     frames: list[Frame] = []
-    for frame in photo.frames:
-        frames.append(_restore(restore, frame, watch if not frames else None))
+    for number, frame in enumerate(photo.frames, 1):
+        page = f'page {number} ' if len(photo.frames) > 1 else ''
+        told = partial(_tell, say, page)
+        frames.append(_restore(restore, frame, watch if not frames else None, amount, told))
     grey = frames[0].grey and not photo.frames[0].grey
     chunks = () if grey else photo.encoding.chunks
     return replace(photo, frames=frames, encoding=replace(photo.encoding, chunks=chunks))
 
 
-def _restore(restore: Restore, frame: Frame, watch: Callable[[np.ndarray, np.ndarray], None] | None) -> Frame:
+def _tell(say: Callable[[str], Any], which: str, strength: float) -> None:
+    if strength < 1:
+        say(f'{which}{in_words(strength)}')
+
+
+def _of_animation(restore: Restore, frames: Sequence[Frame], amount: Amount, say: Callable[[str], Any]) -> Amount:
+    """One strength for all frames: that of the one whose light is the median of all, as others would make it flicker."""
+    lights = [light_of(_inside(frame)) for frame in frames]
+    middle = _inside(frames[int(np.argsort(lights)[len(lights) // 2])])
+    strength = auto_strength(restore, middle, _answer(restore, middle, 0.))
+    _tell(say, '', strength)
+    return replace(amount, strength=strength)
+
+
+def _inside(frame: Frame) -> np.ndarray:
+    """The part of a picture that lies in sRGB, (H, W, 3)."""
+    return Colours(frame.meta.icc, frame.pixels.shape[2]).to_srgb(to_float(frame.pixels)).clip(0, 1)
+
+
+def _answer(restore: Restore, img: np.ndarray, exposure: float) -> np.ndarray:
+    result = restore(img, exposure=exposure) if exposure else restore(img)
+    if not np.isfinite(result).all():
+        raise UserError(NOT_FINITE)
+    return result
+
+
+def _restore(restore: Restore, frame: Frame, watch: Watch | None, amount: Amount, told: Callable[[float],
+                                                                                                 Any]) -> Frame:
+    if amount.strength == 0:
+        return _untouched(frame, watch)
     colours = Colours(frame.meta.icc, frame.pixels.shape[2])
     img = colours.to_srgb(to_float(frame.pixels))
     bounded = colours.same and frame.pixels.dtype.kind == 'u'
     inside = img if bounded else img.clip(0, 1)
     beyond = None if bounded else img - inside if img is frame.pixels else np.subtract(img, inside, out=img)
-    result = restore(inside)
-    if not np.isfinite(result).all():
-        raise UserError(NOT_FINITE)
+    result = _answer(restore, inside, amount.exposure)
+    if isinstance(amount.strength, str):
+        strength = auto_strength(restore, inside, result, amount.exposure)
+        told(strength)
+        if strength == 0 and not amount.exposure:
+            return _untouched(frame, watch)
+        # what was asked for in numbers is done to a photo that needs nothing else, too
+        result = applied(amount, strength, exposed(inside, amount.exposure).clip(0, 1), result)
+    else:
+        result = applied(amount, amount.strength, inside, result)
     if watch:
         watch(inside, result)
     channels = 1 if frame.grey or result.shape[2] == 1 else 3
@@ -149,27 +211,20 @@ def _restore(restore: Restore, frame: Frame, watch: Callable[[np.ndarray, np.nda
     return Frame(pixels, alpha, frame.duration, frame.meta.of_new_pixels(pixels, False))
 
 
+def _untouched(frame: Frame, watch: Watch | None) -> Frame:
+    if watch:
+        inside = _inside(frame)
+        watch(inside, inside)
+    return replace(frame, meta=frame.meta.of_new_pixels(frame.pixels, False))
+
+
 def _grown(beyond: np.ndarray, inside: np.ndarray, result: np.ndarray) -> np.ndarray:
     """What of a photo lies outside sRGB or is brighter than white, to be added to the result.
 
     It grows with the light around it: below 0, sRGB's numbers are proportional to light.
     """
-    beyond *= _gain(inside, result)
+    beyond *= gain(inside, result)
     return enlarged(beyond, result)
-
-
-def _gain(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """(H, W, 1): how many times as bright it is around each pixel; exactly 1 where nothing changes.
-
-    `after` may be a whole number of times as large.
-    """
-    height, width = before.shape[:2]
-    scale = after.shape[0] // height
-    if scale > 1:
-        after = after[:height * scale, :width * scale].reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
-    old, new = (cv2.blur(srgb_to_linear(luma(img)), (_AROUND, _AROUND))[..., None] + _DARKEST
-                for img in (before, after))
-    return (new / old).clip(0, _MOST)
 
 
 def _neutral(img: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from basicsr.archs import describe
 from basicsr.archs.layers.whole_image import Sums, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
+from basicsr.inference.light import exposed
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.sampling import PIXELS, sample_of
 from basicsr.inference.tiling import Watch, run_tiled
@@ -66,13 +67,14 @@ class ImageRestorer:
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
                                  state=lambda: python_state(self.net))
 
-    def __call__(self, img: np.ndarray, guide: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, img: np.ndarray, guide: np.ndarray | None = None, exposure: float = 0.) -> np.ndarray:
         """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, 1].
 
         Where the network's answer is not finite it is NaN.
 
         Args:
             guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
+            exposure: stops by which the answer is brighter; what lies above white comes back below it.
         """
         img = self.in_its_colours(img)
         # as further channels of the image, the guide is cut, turned and padded with it
@@ -80,6 +82,8 @@ class ImageRestorer:
         x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
         y = self._run(x, img.shape[2])
         y = y[0].float()
+        if exposure:
+            y = torch.from_numpy(exposed(y.cpu().numpy(), exposure))
         y = torch.where(torch.isfinite(y), y.clamp(0, 1), torch.nan)  # clamping would make white of infinity
         return y.permute(1, 2, 0).cpu().numpy()
 
