@@ -9,6 +9,7 @@ from basicsr.archs.layers.channel_attention import affinity_in_strips
 from basicsr.archs.layers.whole_image import (
     Crop,
     ImageGroupNorm,
+    Place,
     image_max,
     image_mean,
     over_image,
@@ -24,9 +25,15 @@ from basicsr.utils.pretrained import default_weights
 def halves(x: torch.Tensor) -> tuple[torch.Tensor, list[Crop]]:
     """An image in two crops that overlap by 4 columns, of which each counts 2."""
     middle = x.shape[3] // 2
-    batch = torch.cat([x[..., :middle + 2], x[..., middle - 2:]])
+    columns = slice(0, middle + 2), slice(middle - 2, x.shape[3])
+    own = slice(0, middle), slice(2, middle + 2)
     rows = slice(0, x.shape[2])
-    return batch, [Crop(rows, slice(0, middle), 1.), Crop(rows, slice(2, middle + 2), 1.)]
+    crops = [Crop(rows, part, 1., Place(rows, place, *x.shape[2:])) for part, place in zip(own, columns)]
+    return torch.cat([x[..., place] for place in columns]), crops
+
+
+def whole(x: torch.Tensor) -> Place:
+    return Place(slice(0, x.shape[2]), slice(0, x.shape[3]), *x.shape[2:])
 
 
 @pytest.mark.parametrize('layer', [
@@ -35,30 +42,30 @@ def halves(x: torch.Tensor) -> tuple[torch.Tensor, list[Crop]]:
 @torch.no_grad()
 def test_crops_are_answered_as_the_image(layer):
     x = torch.randn(1, 4, 8, 20)
-    whole = layer(x)
+    expected = layer(x)
     batch, crops = halves(x)
-    with sampling(crops, height=8) as found:
+    with sampling(crops) as found:
         parts = layer(batch)
     assert len(found) == 1
-    with sharing(found):
+    with sharing(found, whole(x)._replace(columns=slice(3, 9))):
         tile = layer(x[..., 3:9])
-    wide = whole.shape[3] > 1
-    for part, expected in ((parts[:1], whole[..., :12]), (parts[1:], whole[..., 8:]), (tile, whole[..., 3:9])):
-        torch.testing.assert_close(part, expected if wide else whole, rtol=1e-5, atol=1e-5)
+    for part, columns in ((parts[:1], slice(0, 12)), (parts[1:], slice(8, 20)), (tile, slice(3, 9))):
+        same = expected[..., columns] if expected.shape[3] > 1 else expected
+        torch.testing.assert_close(part, same, rtol=1e-5, atol=1e-5)
 
 
 def test_layers_are_told_apart_by_their_order():
     x = torch.rand(1, 3, 4, 4)
-    with sampling([Crop(slice(0, 4), slice(0, 4), 1.)], height=4) as found:
+    with sampling([Crop(slice(0, 4), slice(0, 4), 1., whole(x))]) as found:
         first, second = image_mean(x), image_mean(2 * x)
     for _ in range(2):
-        with sharing(found):
+        with sharing(found, whole(x)):
             torch.testing.assert_close((image_mean(0 * x), image_mean(0 * x)), (first, second))
 
 
 def test_features_of_other_size_are_cropped_in_proportion():
     x = torch.arange(8.).view(1, 2, 4, 1)  # a quarter of the crop's pixels
-    with sampling([Crop(slice(0, 4), slice(2, 8), 1.)], height=4):
+    with sampling([Crop(slice(0, 4), slice(2, 8), 1., Place(slice(0, 4), slice(0, 8), 4, 8))]):
         total, = over_image(lambda t: (t.sum((1, 2)), ), x)
     assert total.item() == 1 + 2 + 3 + 5 + 6 + 7
 

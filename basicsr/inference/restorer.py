@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import describe
-from basicsr.archs.layers.whole_image import Sums, sampling, sharing
+from basicsr.archs.layers.whole_image import Place, Sums, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.sampling import PIXELS, sample_of
@@ -130,19 +130,19 @@ class ImageRestorer:
             return self._whole(x, channels)
         found = self._sums(padded, channels, sample) if self.description.shares else None
 
-        def call(t: Tensor) -> Tensor:
+        def call(t: Tensor, place: Place) -> Tensor:
             if found is None:
                 return self._call(t, channels)
-            with sharing(found):  # not replayed: a recording would keep the sums of the first image
+            with sharing(found, place):  # not replayed: a recording would keep the sums of the first image
                 return self._network(*self._inputs(t, channels)).float()
 
         return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
 
     def _sums(self, x: Tensor, channels: int, sample: int) -> list[Sums]:
         """What layers that look at all pixels find in a sample of so many of them."""
-        crops, places = sample_of(x, self.multiple, sample)
-        with sampling(places, crops.shape[2]) as found:
-            self._network(*self._inputs(crops, channels))
+        batch, crops = sample_of(x, self.multiple, sample)
+        with sampling(crops) as found:
+            self._network(*self._inputs(batch, channels))
         return found
 
     def _padded(self, x: Tensor) -> Tensor:
