@@ -1,6 +1,7 @@
 """A trained network as a function from image to image."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import describe
-from basicsr.archs.layers.whole_image import Place, Sums, sampling, sharing
+from basicsr.archs.layers.whole_image import Place, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
+from basicsr.inference.low_frequencies import LowFrequencies
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.sampling import PIXELS, sample_of
 from basicsr.inference.tiling import Watch, run_tiled
@@ -22,6 +24,7 @@ from basicsr.utils.srgb import LUMA
 
 _SMALLEST_TILE = 64
 _RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
+Tiled = Callable[[Tensor, Place], Tensor]  # the answer to a tile
 
 
 class ImageRestorer:
@@ -128,22 +131,30 @@ class ImageRestorer:
         padded = self._padded(x)
         if max(padded.shape[2:]) <= tile:
             return self._whole(x, channels)
-        found = self._sums(padded, channels, sample) if self.description.shares else None
+        call = self._sharing if self.description.shares else self._apart if self.description.tiling == '' else self._lit
+        forward = call(padded, channels, sample)
+        return self._cropped(run_tiled(forward, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
 
-        def call(t: Tensor, place: Place) -> Tensor:
-            if found is None:
-                return self._call(t, channels)
-            with sharing(found, place):  # not replayed: a recording would keep the sums of the first image
-                return self._network(*self._inputs(t, channels)).float()
-
-        return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
-
-    def _sums(self, x: Tensor, channels: int, sample: int) -> list[Sums]:
-        """What layers that look at all pixels find in a sample of so many of them."""
+    def _sharing(self, x: Tensor, channels: int, sample: int) -> Tiled:
+        """With what layers that look at all pixels find in a sample of so many of them."""
         batch, crops = sample_of(x, self.multiple, sample)
         with sampling(crops) as found:
             self._network(*self._inputs(batch, channels))
-        return found
+
+        def call(t: Tensor, place: Place) -> Tensor:
+            with sharing(found, place):  # not replayed: a recording would keep the sums of the first image
+                return self._network(*self._inputs(t, channels)).float()
+
+        return call
+
+    def _apart(self, x: Tensor, channels: int, sample: int) -> Tiled:
+        """Each for itself, where no more than the surroundings count."""
+        return lambda t, place: self._call(t, channels)
+
+    def _lit(self, x: Tensor, channels: int, sample: int) -> Tiled:
+        """As bright as the answer to the image at a reduced size."""
+        low = LowFrequencies(lambda t: self._call(t, channels), x, self.multiple, sample, self.tile_overlap)
+        return lambda t, place: low.given_to(self._call(t, channels), place)
 
     def _padded(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.multiple, self.description.padding)

@@ -13,6 +13,7 @@ depends on where a pixel lies in the image ask for `spans`.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -62,14 +63,14 @@ class _Asked:
         self.height = places[0].rows.stop - places[0].rows.start  # of all parts
         self.next = 0
 
-    def __call__(self, sums: Callable[..., Sums], maps: Sequence[Tensor], largest: bool) -> Sums:
-        batch = len(maps[0])
+    def __call__(self, found: Callable[[], Sums], batch: int) -> Sums:
+        """What layers ask for, `found` while sampling, for each of the batch."""
         if self.crops:
-            self.found.append(self._over_crops(sums, maps, largest))
+            self.found.append(found())
         self.next += 1
         return tuple(t.expand(batch, *t.shape[1:]) for t in self.found[self.next - 1])
 
-    def _over_crops(self, sums: Callable[..., Sums], maps: Sequence[Tensor], largest: bool) -> Sums:
+    def over_crops(self, sums: Callable[..., Sums], maps: Sequence[Tensor], largest: bool) -> Sums:
         total: Any = None
         for i, crop in enumerate(self.crops):
             part = sums(*(crop.of(m[i], m.shape[1] / self.height)[None] for m in maps))
@@ -79,6 +80,14 @@ class _Asked:
                 part = tuple(t * crop.weight for t in part)
                 total = part if total is None else tuple(a + b for a, b in zip(total, part))
         return total
+
+    def pixels_of_crops(self, x: Tensor, most: int) -> Sums:
+        scale = x.shape[1] / self.height
+        own = [crop.of(image, scale) for crop, image in zip(self.crops, x)]
+        step = math.ceil(math.sqrt(sum(t.shape[0] * t.shape[1] for t in own) / most))
+        own = [t[step // 2::step, step // 2::step].flatten(0, 1) for t in own]
+        weights = [t.new_full((len(t), ), crop.weight) for crop, t in zip(self.crops, own)]
+        return torch.cat(own)[None], torch.cat(weights)[None]
 
 
 _asked: _Asked | None = None
@@ -91,7 +100,22 @@ def over_image(sums: Callable[..., Sums], *maps: Tensor, largest: bool = False) 
         sums: of features (B, H, W, C) to tensors (B, ...) that can be added up over parts of an image.
         largest: they are largest values, of which the largest is taken.
     """
-    return sums(*maps) if _asked is None else _asked(sums, maps, largest)
+    if _asked is None:
+        return sums(*maps)
+    asked = _asked
+    return asked(lambda: asked.over_crops(sums, maps, largest), len(maps[0]))
+
+
+def pixels_of_image(x: Tensor, most: int = 1 << 14) -> tuple[Tensor, Tensor | None]:
+    """(B, H, W, C) to pixels (B, N, C) that stand for the image, and how many each stands for (B, N); None: for itself.
+
+    All of them, or of an image that is answered in parts about `most`, which lie evenly.
+    """
+    if _asked is None:
+        return x.flatten(1, 2), None
+    asked = _asked
+    pixels, weights = asked(lambda: asked.pixels_of_crops(x, most), len(x))
+    return pixels, weights
 
 
 def in_parts() -> bool:
