@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from basicsr.archs.illrecnet.pixel_attention import PixelAttention
 from basicsr.archs.layers.channel_attention import affinity_in_strips
+from basicsr.archs.layers.interpolation import CornerToCorner, spread
 from basicsr.archs.layers.whole_image import (
     Crop,
     ImageGroupNorm,
@@ -13,6 +15,7 @@ from basicsr.archs.layers.whole_image import (
     image_max,
     image_mean,
     over_image,
+    pixels_of_image,
     sampling,
     sharing,
 )
@@ -61,6 +64,49 @@ def test_layers_are_told_apart_by_their_order():
     for _ in range(2):
         with sharing(found, whole(x)):
             torch.testing.assert_close((image_mean(0 * x), image_mean(0 * x)), (first, second))
+
+
+@pytest.mark.parametrize('factor', [0.5, 2])
+def test_parts_are_interpolated_as_the_image(factor):
+    """Between the corners of the image, not of the part; away from the edges of the part, beyond which pixels move."""
+    layer, x = CornerToCorner(scale_factor=factor), torch.rand(1, 2, 24, 40, dtype=torch.float64)
+    with sharing([], whole(x)._replace(rows=slice(8, 24), columns=slice(6, 30))):
+        part = layer(x[..., 8:24, 6:30])
+    edge = int(2 * factor)
+    expected = layer(x)[..., int(8 * factor):int(24 * factor), int(6 * factor):int(30 * factor)]
+    assert part.shape == expected.shape
+    inner = slice(edge, -edge)
+    torch.testing.assert_close(part[..., inner, inner], expected[..., inner, inner], rtol=0, atol=1e-9)
+
+
+def test_maps_are_spread_over_the_image_and_not_over_a_part():
+    maps, like = torch.rand(1, 2, 5, 7, dtype=torch.float64), torch.zeros(1, 3, 24, 40)
+    batch, crops = halves(like)
+    with sampling(crops):
+        parts = spread(maps.expand(2, -1, -1, -1), batch)
+    expected = spread(maps, like)
+    torch.testing.assert_close(parts[0], expected[0, ..., :22], rtol=0, atol=1e-9)
+    torch.testing.assert_close(parts[1], expected[0, ..., 18:], rtol=0, atol=1e-9)
+
+
+def test_pixels_stand_for_the_image():
+    x = torch.arange(160.).view(1, 8, 20, 1)
+    batch, crops = halves(x.permute(0, 3, 1, 2))
+    batch = batch.permute(0, 2, 3, 1)
+    with sampling(crops) as found:
+        pixels, weights = pixels_of_image(batch)
+    assert pixels.flatten().sort().values.tolist() == x.flatten().tolist() and (weights == 1).all()
+    assert len(found) == 1 and pixels.shape == (2, 160, 1)
+    with sampling(crops):
+        assert pixels_of_image(batch, most=50)[0].shape[1] <= 50
+
+
+def test_a_key_of_weight_two_is_two_keys():
+    attention = PixelAttention(8, 2).double().eval()
+    x, context = torch.rand(1, 5, 8, dtype=torch.float64), torch.rand(1, 6, 8, dtype=torch.float64)
+    twice = torch.cat([context, context[:, :2]], dim=1)
+    weighed = attention(x, context, torch.tensor([[2., 2., 1., 1., 1., 1.]]))
+    torch.testing.assert_close(weighed, attention(x, twice), rtol=0, atol=1e-9)
 
 
 def test_features_of_other_size_are_cropped_in_proportion():

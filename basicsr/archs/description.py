@@ -29,7 +29,8 @@ class Description:
         tiling: '' where tiles answer as the whole image does, but for their borders; else why they do not, as a part
             of a sentence; None: not known.
         shares: layers that look at all pixels ask `layers/whole_image.py`, so that tiles can be answered as parts of one
-            image. All but what `tiling` says.
+            image. All but what `tiling` says. Without it and with any `tiling` but '', tiles get the low frequencies of
+            the image at a reduced size.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.
         recognise: from the shapes of a state dict to constructor arguments, None where they are another network's. It
             is asked about the weights of all networks and may answer for its own only.

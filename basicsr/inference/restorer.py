@@ -34,7 +34,8 @@ class ImageRestorer:
         net: maps (1, C, H, W) in [0, 1] to the same, possibly larger by an integer scale.
         device: where to run.
         tile: side of square tiles; 0 takes whole images, and falls back to tiles when memory runs out. A warning says
-            why the network answers differently in tiles, as its description has it.
+            why the network answers differently in tiles, as its description has it. Tiles of networks whose layers
+            share nothing, and that are not known to be local, get the brightness of the image at a reduced size.
         tile_overlap: pixels that neighbouring tiles share; the seam is blended.
         ensemble: average over the eight flips and rotations.
         multiple: pad inputs to multiples of this, as most networks of this toolbox do by themselves; None:
@@ -120,8 +121,9 @@ class ImageRestorer:
         if why == '':
             how = 'little' if self.description.shares else 'where tiles meet'
             return f'results differ {how} from those of the whole image'
-        return f'results {"may " if why is None else ""}differ from those of the whole image' + (f': {why}'
-                                                                                                 if why else '')
+        how = 'differ' if why else 'may differ'
+        light = '' if self.description.shares else ' in detail, and get the brightness of a reduced one'
+        return f'results {how} from those of the whole image{light}' + (f': {why}' if why else '')
 
     def _whole(self, x: Tensor, channels: int) -> Tensor:
         return self._cropped(self._call(self._padded(x), channels), x)
