@@ -1,4 +1,4 @@
-"""How threads wait for one another: asleep, as the commands have it, or spinning, as PyTorch does; alone, and beside other work.
+"""Threads that sleep while they wait, as the commands have it, against threads that spin; alone, and beside other work.
 
 python benchmarks/waiting.py    on a machine that does nothing else, with two threads or more
 """

@@ -48,7 +48,7 @@ def test_spans_cover_everything(length, tile, overlap):
 def test_tiles_of_a_local_operation_equal_the_whole(scale):
     x = torch.rand(1, 3, 37, 61)
 
-    def forward(t):
+    def forward(t, place=None):
         return torch.nn.functional.interpolate(t, scale_factor=scale, mode='nearest') * 2 + 1
 
     torch.testing.assert_close(run_tiled(forward, x, 16, 6), forward(x))
@@ -57,7 +57,7 @@ def test_tiles_of_a_local_operation_equal_the_whole(scale):
 def test_tiles_blend_where_they_disagree():
     """Each tile answers with a constant of its own: the result never leaves their range and has no hard seam."""
     count = iter(range(100))
-    out = run_tiled(lambda t: torch.full_like(t, float(next(count) % 2)), torch.zeros(1, 1, 16, 64), 16, 8)
+    out = run_tiled(lambda t, place: torch.full_like(t, float(next(count) % 2)), torch.zeros(1, 1, 16, 64), 16, 8)
     assert out.min() >= 0 and out.max() <= 1
     assert (out[..., 1:] - out[..., :-1]).abs().max() < 0.25
 

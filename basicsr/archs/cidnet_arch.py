@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from basicsr.archs.cidnet.hvi import HVI
 from basicsr.archs.description import Description, Knob, Shapes
 from basicsr.archs.layers.cross_attention import CrossAttention
+from basicsr.archs.layers.interpolation import CornerToCorner
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import recompute
@@ -50,7 +51,7 @@ class Down(nn.Module):
         super().__init__()
         self.norm = ChannelLayerNorm(out, eps=1e-6) if norm else nn.Identity()
         self.prelu = nn.PReLU()
-        self.down = nn.Sequential(_conv(channels, out), nn.UpsamplingBilinear2d(scale_factor=0.5))
+        self.down = nn.Sequential(_conv(channels, out), CornerToCorner(scale_factor=0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.prelu(self.down(x)))
@@ -63,7 +64,7 @@ class Up(nn.Module):
         super().__init__()
         self.norm = ChannelLayerNorm(out, eps=1e-6) if norm else nn.Identity()
         self.prelu = nn.PReLU()
-        self.up_scale = nn.Sequential(_conv(channels, out), nn.UpsamplingBilinear2d(scale_factor=2))
+        self.up_scale = nn.Sequential(_conv(channels, out), CornerToCorner(scale_factor=2))
         self.up = PointwiseConv2d(2 * out, out, bias=False)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -143,9 +144,8 @@ class CIDNet(nn.Module):
     Source: arXiv 2502.20272. The defaults are the published network: 1,975,569 parameters.
     """
 
-    description = Description(multiple=_MULTIPLE, channels=3, shares=True, knobs=_KNOBS,
-                              tiling='it halves and doubles images by interpolation between their corners',
-                              recognise=_recognise, untold=('gamma', 'saturation', 'gain'))
+    description = Description(multiple=_MULTIPLE, channels=3, tiling='', shares=True, knobs=_KNOBS, recognise=_recognise,
+                              untold=('gamma', 'saturation', 'gain'))
 
     def __init__(self, channels: Counts4 = (36, 36, 72, 144), heads: Counts4 = (1, 2, 4, 8), norm: bool = False,
                  gamma: Positive = 1.0, saturation: Positive = 1.0, gain: Positive = 1.0):

@@ -42,7 +42,8 @@ class Description:
         tiling: '' where tiles answer as the whole image does, but for their borders; else why they do not, as a part
             of a sentence; None: not known.
         shares: layers that look at all pixels ask `layers/whole_image.py`, so that tiles can be answered as parts of one
-            image. All but what `tiling` says.
+            image. All but what `tiling` says. Without it and with any `tiling` but '', tiles get the low frequencies of
+            the image at a reduced size.
         strips: it works through an image in strips by itself, so that tiles are taken only where an image does not fit
             into memory.
         guide: channels of a map of the image's size that the network is given as second argument, 0 without.

@@ -18,6 +18,7 @@ from basicsr.archs.illrecnet.separation import Separation
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
+from basicsr.archs.layers.whole_image import pixels_of_image
 from basicsr.archs.recognition import count
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -41,8 +42,10 @@ class Attention(nn.Module):
         self.attn = PixelAttention(dim, num_heads, dropout)
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """(B, H, W, C) to the same."""
         normalised = self.layer_norm(x)
-        return x + self.attn(normalised, normalised if context is None else context)
+        others = pixels_of_image(normalised if context is None else context)
+        return x + self.attn(normalised.flatten(1, 2), *others).unflatten(1, x.shape[1:3])
 
 
 class MLP(nn.Module):
@@ -76,9 +79,8 @@ class Block(nn.Module):
         return checkpointed(self.checkpoint, self.run, x, context, draws=draws)
 
     def run(self, x: Tensor, context: Tensor | None) -> Tensor:
-        size = x.shape[-2:]
-        tokens, others = (None if t is None else t.permute(0, 2, 3, 1).flatten(1, 2) for t in (x, context))
-        return self.mlp(self.attn(tokens, others)).unflatten(1, size).permute(0, 3, 1, 2)
+        pixels, others = (None if t is None else t.permute(0, 2, 3, 1) for t in (x, context))
+        return self.mlp(self.attn(pixels, others)).permute(0, 3, 1, 2)
 
 
 class Encoder(nn.Module):
@@ -170,8 +172,8 @@ class IllRecNet(nn.Module):
     Source: the authors' code (Chigo55/IllRecNet); no paper.
     """
 
-    description = Description(multiple=2**PRESETS['train_scripts']['num_resolution'], channels='channels',
-                              tiling='each pixel attends to all pixels', recognise=_recognise, untold=('num_heads', ))
+    description = Description(multiple=2**PRESETS['train_scripts']['num_resolution'], channels='channels', tiling='',
+                              shares=True, recognise=_recognise, untold=('num_heads', ))
 
     def __init__(self, channels: Literal[3] = 3, kernel_size: Count | None = None, sigma: Positive | None = None,
                  embed_dim: Count | None = None, num_heads: Count | None = None, mlp_ratio: Count | None = None,

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.feedforward import GatedFeedForward
+from basicsr.archs.layers.interpolation import spread
 from basicsr.archs.layers.norm import is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
@@ -53,7 +53,7 @@ class Prompt(nn.Module):
         """(B, features, H, W) to (B, width, H, W)."""
         weights = self.linear_layer(image_mean(x).flatten(1)).softmax(1)
         mixed = torch.einsum('bj,jchw->bchw', weights, self.prompt_param[0].to(weights.dtype))
-        return self.conv3x3(F.interpolate(mixed, x.shape[2:], mode='bilinear', align_corners=False))
+        return self.conv3x3(spread(mixed, x))
 
 
 def _recognise(shapes: Shapes) -> dict[str, Any] | None:
@@ -90,8 +90,7 @@ class PromptIR(nn.Module):
     Source: arXiv 2306.13090. The defaults are the official options: 35,592,263 parameters.
     """
 
-    description = Description(multiple=MULTIPLE, channels='inp_channels',
-                              tiling='its prompts are spread over the whole image', shares=True, recognise=_recognise)
+    description = Description(multiple=MULTIPLE, channels='inp_channels', tiling='', shares=True, recognise=_recognise)
 
     def __init__(self, inp_channels: Count = 3, out_channels: Count = 3, dim: Literal[48] = 48,
                  num_blocks: Naturals4 = (4, 6, 6, 8), num_refinement_blocks: Natural = 4,

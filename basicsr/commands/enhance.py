@@ -31,7 +31,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say so')
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     add_arguments(parser)
-    parser.add_argument('--tile', type=int, default=0, help='work in tiles of this size (0: whole image)')
+    parser.add_argument(
+        '--tile', type=int,
+        help='work in tiles of this size (0: whole images); default: large photos on a CPU, where the'
+        ' network answers in tiles almost as it does whole')
     parser.add_argument('--tile_overlap', type=int, default=32, help='pixels shared by neighbouring tiles')
     parser.add_argument('--self_ensemble', action='store_true',
                         help='average over flips and rotations (8 times slower)')

@@ -1,6 +1,7 @@
 """A trained network as a function from image to image."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs import describe
-from basicsr.archs.layers.whole_image import Sums, sampling, sharing
+from basicsr.archs.layers.whole_image import Place, sampling, sharing
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.light import exposed
+from basicsr.inference.low_frequencies import LowFrequencies
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.sampling import PIXELS, sample_of
 from basicsr.inference.tiling import Watch, run_tiled
@@ -22,7 +24,10 @@ from basicsr.utils.replay import CudaRecorder, Replayed, python_state
 from basicsr.utils.srgb import LUMA
 
 _SMALLEST_TILE = 64
+_ROWS = 256
+_LARGE, _TILE = 2_000_000, 512  # pixels of an image that is cut, and of a tile's side: 2.5 GiB are enough for 24 megapixels
 _RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
+Tiled = Callable[[Tensor, Place], Tensor]  # the answer to a tile
 
 
 class ImageRestorer:
@@ -33,7 +38,9 @@ class ImageRestorer:
         device: where to run.
         tile: side of square tiles; 0 takes whole images, and falls back to tiles when memory runs out. A warning says
             why the network answers differently in tiles, as its description has it. A network that works through images in
-            strips is always given whole ones as long as they fit.
+            strips is always given whole ones as long as they fit. Tiles of networks whose layers share nothing, and that
+            are not known to be local, get the brightness of the image at a reduced size. None: on a CPU, large images
+            are cut where the network answers in tiles almost as it does whole, which bounds the memory.
         tile_overlap: pixels that neighbouring tiles share; the seam is blended.
         ensemble: average over the eight flips and rotations.
         multiple: pad inputs to multiples of this, as most networks of this toolbox do by themselves; None:
@@ -47,7 +54,7 @@ class ImageRestorer:
         watch: who wants to know of tiles that are done, see `run_tiled`.
     """
 
-    def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int = 0, tile_overlap: int = 32,
+    def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int | None = 0, tile_overlap: int = 32,
                  ensemble: bool = False, multiple: int | None = None, amp: str | None = None,
                  channels: int | None = None, graphs: bool = True):
         if tile and tile <= 2 * tile_overlap:
@@ -80,12 +87,15 @@ class ImageRestorer:
         # as further channels of the image, the guide is cut, turned and padded with it
         stacked = img if guide is None else np.concatenate([img, guide], axis=2)
         x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
-        y = self._run(x, img.shape[2])
-        y = y[0].float()
-        if exposure:
-            y = torch.from_numpy(exposed(y.cpu().numpy(), exposure))
-        y = torch.where(torch.isfinite(y), y.clamp(0, 1), torch.nan)  # clamping would make white of infinity
-        return y.permute(1, 2, 0).cpu().numpy()
+        y = self._run(x, img.shape[2])[0].permute(1, 2, 0)
+        del x
+        out = np.empty(y.shape, np.float32)
+        for top in range(0, len(out), _ROWS):  # a photo is large, and each step would take as much again
+            part = y[top:top + _ROWS].float().cpu()
+            part = torch.from_numpy(exposed(part.numpy(), exposure)) if exposure else part
+            # clamping would make white of infinity
+            out[top:top + _ROWS] = torch.where(torch.isfinite(part), part.clamp(0, 1), torch.nan).numpy()
+        return out
 
     def in_its_colours(self, img: np.ndarray) -> np.ndarray:
         """An image (H, W, 3) as the network takes it: grey, (H, W, 1), where it has one channel."""
@@ -95,7 +105,7 @@ class ImageRestorer:
     def _run(self, x: Tensor, channels: int) -> Tensor:
         """`channels`: those of the image; the others are the guide's."""
 
-        tile, sample = 0 if self.description.strips else self.tile, PIXELS
+        tile, sample = self._first_tile(x), PIXELS
         while True:
             forward = partial(self._whole, channels=channels) if not tile else partial(
                 self._tiled, channels=channels, tile=tile, sample=sample)
@@ -106,7 +116,7 @@ class ImageRestorer:
                 if not is_out_of_memory(error):
                     raise
                 tile = self.tile if self.tile and not tile else (tile or max(x.shape[-2:])) // 2
-                sample = min(PIXELS, 4 * tile * tile)
+                sample = min(PIXELS, tile * tile * (4 if self.description.shares else 1))  # of few, no sums
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
                     raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
             self.replayed.clear()
@@ -116,14 +126,23 @@ class ImageRestorer:
                 f'a {x.shape[-1]}x{x.shape[-2]} image does not fit into the memory of {self.device}; trying tiles of {tile}'
                 f' pixels ({self._in_tiles()})')
 
+    def _first_tile(self, x: Tensor) -> int:
+        """Side of the tiles to begin with, 0 for whole images."""
+        if self.tile is not None:
+            return 0 if self.description.strips else self.tile
+        in_tiles_as_whole = self.description.shares and self.description.tiling == ''
+        large = x.shape[2] * x.shape[3] > _LARGE
+        return _TILE if large and in_tiles_as_whole and self.device.type == 'cpu' else 0
+
     def _in_tiles(self) -> str:
         """What tiles do to the result."""
         why = self.description.tiling
         if why == '':
             how = 'little' if self.description.shares else 'where tiles meet'
             return f'results differ {how} from those of the whole image'
-        return f'results {"may " if why is None else ""}differ from those of the whole image' + (f': {why}'
-                                                                                                 if why else '')
+        how = 'differ' if why else 'may differ'
+        light = '' if self.description.shares else ' in detail, and get the brightness of a reduced one'
+        return f'results {how} from those of the whole image{light}' + (f': {why}' if why else '')
 
     def _whole(self, x: Tensor, channels: int) -> Tensor:
         return self._cropped(self._call(self._padded(x), channels), x)
@@ -133,22 +152,30 @@ class ImageRestorer:
         padded = self._padded(x)
         if max(padded.shape[2:]) <= tile:
             return self._whole(x, channels)
-        found = self._sums(padded, channels, sample) if self.description.shares else None
+        call = self._sharing if self.description.shares else self._apart if self.description.tiling == '' else self._lit
+        forward = call(padded, channels, sample)
+        return self._cropped(run_tiled(forward, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
 
-        def call(t: Tensor) -> Tensor:
-            if found is None:
-                return self._call(t, channels)
-            with sharing(found):  # not replayed: a recording would keep the sums of the first image
+    def _sharing(self, x: Tensor, channels: int, sample: int) -> Tiled:
+        """With what layers that look at all pixels find in a sample of so many of them."""
+        batch, crops = sample_of(x, self.multiple, sample)
+        with sampling(crops) as found:
+            self._network(*self._inputs(batch, channels))
+
+        def call(t: Tensor, place: Place) -> Tensor:
+            with sharing(found, place):  # not replayed: a recording would keep the sums of the first image
                 return self._network(*self._inputs(t, channels)).float()
 
-        return self._cropped(run_tiled(call, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
+        return call
 
-    def _sums(self, x: Tensor, channels: int, sample: int) -> list[Sums]:
-        """What layers that look at all pixels find in a sample of so many of them."""
-        crops, places = sample_of(x, self.multiple, sample)
-        with sampling(places, crops.shape[2]) as found:
-            self._network(*self._inputs(crops, channels))
-        return found
+    def _apart(self, x: Tensor, channels: int, sample: int) -> Tiled:
+        """Each for itself, where no more than the surroundings count."""
+        return lambda t, place: self._call(t, channels)
+
+    def _lit(self, x: Tensor, channels: int, sample: int) -> Tiled:
+        """As bright as the answer to the image at a reduced size."""
+        low = LowFrequencies(lambda t: self._call(t, channels), x, self.multiple, sample, self.tile_overlap)
+        return lambda t, place: low.given_to(self._call(t, channels), place)
 
     def _padded(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.multiple, self.description.padding)

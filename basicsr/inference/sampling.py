@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from basicsr.archs.layers.whole_image import Crop
+from basicsr.archs.layers.whole_image import Crop, Place
 
 _SIDE, _MARGIN = 96, 16  # pixels; the margin is rounded up to the network's multiple, the side in proportion
 PIXELS = 768 * 768  # that a sample has at most: a tenth of a photo of 6 megapixels
@@ -37,8 +37,9 @@ def sample_of(x: Tensor, multiple: int, pixels: int = PIXELS) -> tuple[Tensor, l
     rows, columns = (_spans(*args, margin, multiple) for args in zip(x.shape[2:], sides, counts))
     grid = list(itertools.product(rows, columns))
     height, width = sides
-    batch = [x[..., r.start:r.start + height, c.start:c.start + width] for r, c in grid]
-    return torch.cat(batch), [Crop(r.own, c.own, r.weight * c.weight) for r, c in grid]
+    places = [Place(slice(r.start, r.start + height), slice(c.start, c.start + width), *x.shape[2:]) for r, c in grid]
+    return torch.cat([x[..., p.rows, p.columns] for p in places
+                      ]), [Crop(r.own, c.own, r.weight * c.weight, place) for (r, c), place in zip(grid, places)]
 
 
 def _spans(length: int, side: int, count: int, margin: int, multiple: int) -> list[_Span]:

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basicsr.archs.layers.whole_image import Place
+
 Watch = Callable[[int, int], None]  # tiles that are done, and how many there are
 
 
-def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, multiple: int = 1,
+def run_tiled(forward: Callable[[Tensor, Place], Tensor], x: Tensor, tile: int, overlap: int, multiple: int = 1,
               watch: Watch | None = None) -> Tensor:
-    """Apply `forward` to tiles of (1, C, H, W) and put the results together.
+    """Apply `forward` to tiles of (1, C, H, W) and their places, and put the results together.
 
     Args:
         tile: largest side of a tile. overlap: pixels shared by neighbours, where weights fall off linearly.
@@ -23,14 +25,15 @@ def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
     h, w = x.shape[-2:]
     tile, overlap = max(tile // multiple, 1) * multiple, overlap // multiple * multiple
     if h <= tile and w <= tile:
-        return forward(x)
+        return forward(x, Place(slice(0, h), slice(0, w), h, w))
     total: Any = None  # made when the first tile shows scale and channels
     weights: Any = None
     tiles = list(itertools.product(spans(h, tile, overlap), spans(w, tile, overlap)))
     watch = watch or (lambda done, of: None)
     watch(0, len(tiles))
     for number, ((top, bottom), (left, right)) in enumerate(tiles, 1):
-        y = forward(x[..., top:bottom, left:right])
+        place = Place(slice(top, bottom), slice(left, right), h, w)
+        y = forward(x[..., place.rows, place.columns], place)
         scale = y.shape[-1] // (right - left)
         if total is None:
             total = y.new_zeros(*y.shape[:-2], h * scale, w * scale)
@@ -40,7 +43,7 @@ def run_tiled(forward: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
         total[area] += y * mask
         weights[area[1:]] += mask
         watch(number, len(tiles))
-    return total / weights
+    return total.div_(weights)
 
 
 def spans(length: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:

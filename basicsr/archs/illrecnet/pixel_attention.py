@@ -31,13 +31,19 @@ class PixelAttention(nn.MultiheadAttention):
         super().__init__(dim, num_heads, dropout, batch_first=True)
 
     # its parameters alone are the base's
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
-        """Queries from `x` (B, L, C), keys and values from `context` (B, M, C); returns (B, L, C)."""
+    def forward(  # type: ignore[override]
+            self, x: Tensor, context: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Queries from `x` (B, L, C), keys and values from `context` (B, M, C); returns (B, L, C).
+
+        `weights` (B, M): how many pixels each of the context stands for.
+        """
         c = x.shape[-1]
         q = F.linear(x, self.in_proj_weight[:c], self.in_proj_bias[:c])
         k, v = F.linear(context, self.in_proj_weight[c:], self.in_proj_bias[c:]).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        out = pixel_attention(q, k, v, self.dropout if self.training else 0.)
+        if weights is not None:
+            q, k, v = _weighted(q, k, v, weights)
+        out = pixel_attention(q, k, v, self.dropout if self.training else 0.)[..., :c // self.num_heads]
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -61,6 +67,14 @@ def pixel_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.) -> Ten
         seed = torch.randint(2**62, (), device='cpu')
         out, _ = attention_operator(*flat, seed, dropout)
     return out.unflatten(0, q.shape[:2]).to(q.dtype)
+
+
+def _weighted(q: Tensor, k: Tensor, v: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """With one more number in each, from which the scores of a key get the logarithm of its weight (B, M)."""
+    d = q.shape[-1]
+    logarithm = weights.log().to(k.dtype)[:, None, :, None].expand(*k.shape[:-1], 1)
+    q = F.pad(q * ((d + 1) / d)**0.5, (0, 1), value=(d + 1)**0.5)
+    return q, torch.cat([k, logarithm], dim=-1), F.pad(v, (0, 1))
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> bool:

@@ -8,10 +8,12 @@ answered in three ways:
 * While `sampling`, the batch holds crops of one image. All are given the sums over the pixels that each stands for.
 * While `sharing`, they are given what was found so: each part of the image with the sums of all of it.
 
-Layers are told apart by the order in which they ask, which must be the same for all parts of an image.
+Layers are told apart by the order in which they ask, which must be the same for all parts of an image. Layers whose result
+depends on where a pixel lies in the image ask for `spans`.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -22,15 +24,30 @@ from torch import Tensor, nn
 Sums = tuple[Tensor, ...]
 
 
+class Place(NamedTuple):
+    """Of a part in an image: its rows and columns, and the sides of the image."""
+    rows: slice
+    columns: slice
+    height: int
+    width: int
+
+
+class Span(NamedTuple):
+    """Along one side of features: where those of a part begin, and how many the whole image has."""
+    start: float
+    whole: float
+
+
 class Crop(NamedTuple):
     """The pixels that a crop stands for, without the margin that it shares with its neighbours or has for context.
 
     Attributes:
-        rows, columns: of the crop. weight: pixels of the image for each of these.
+        rows, columns: of the crop. weight: pixels of the image for each of these. place: of the crop in the image.
     """
     rows: slice
     columns: slice
     weight: float
+    place: Place
 
     def of(self, image: Tensor, scale: float) -> Tensor:
         """Its pixels in features (H, W, C) whose sides are `scale` times the crop's."""
@@ -41,18 +58,19 @@ class Crop(NamedTuple):
 class _Asked:
     """Answers from the outside while a network runs."""
 
-    def __init__(self, found: list[Sums], crops: Sequence[Crop] = (), height: int = 0):
-        self.found, self.crops, self.height = found, crops, height
+    def __init__(self, found: list[Sums], places: Sequence[Place], crops: Sequence[Crop] = ()):
+        self.found, self.places, self.crops = found, places, crops
+        self.height = places[0].rows.stop - places[0].rows.start  # of all parts
         self.next = 0
 
-    def __call__(self, sums: Callable[..., Sums], maps: Sequence[Tensor], largest: bool) -> Sums:
-        batch = len(maps[0])
+    def __call__(self, found: Callable[[], Sums], batch: int) -> Sums:
+        """What layers ask for, `found` while sampling, for each of the batch."""
         if self.crops:
-            self.found.append(self._over_crops(sums, maps, largest))
+            self.found.append(found())
         self.next += 1
         return tuple(t.expand(batch, *t.shape[1:]) for t in self.found[self.next - 1])
 
-    def _over_crops(self, sums: Callable[..., Sums], maps: Sequence[Tensor], largest: bool) -> Sums:
+    def over_crops(self, sums: Callable[..., Sums], maps: Sequence[Tensor], largest: bool) -> Sums:
         total: Any = None
         for i, crop in enumerate(self.crops):
             part = sums(*(crop.of(m[i], m.shape[1] / self.height)[None] for m in maps))
@@ -62,6 +80,14 @@ class _Asked:
                 part = tuple(t * crop.weight for t in part)
                 total = part if total is None else tuple(a + b for a, b in zip(total, part))
         return total
+
+    def pixels_of_crops(self, x: Tensor, most: int) -> Sums:
+        scale = x.shape[1] / self.height
+        own = [crop.of(image, scale) for crop, image in zip(self.crops, x)]
+        step = math.ceil(math.sqrt(sum(t.shape[0] * t.shape[1] for t in own) / most))
+        own = [t[step // 2::step, step // 2::step].flatten(0, 1) for t in own]
+        weights = [t.new_full((len(t), ), crop.weight) for crop, t in zip(self.crops, own)]
+        return torch.cat(own)[None], torch.cat(weights)[None]
 
 
 _asked: _Asked | None = None
@@ -74,7 +100,22 @@ def over_image(sums: Callable[..., Sums], *maps: Tensor, largest: bool = False) 
         sums: of features (B, H, W, C) to tensors (B, ...) that can be added up over parts of an image.
         largest: they are largest values, of which the largest is taken.
     """
-    return sums(*maps) if _asked is None else _asked(sums, maps, largest)
+    if _asked is None:
+        return sums(*maps)
+    asked = _asked
+    return asked(lambda: asked.over_crops(sums, maps, largest), len(maps[0]))
+
+
+def pixels_of_image(x: Tensor, most: int = 1 << 14) -> tuple[Tensor, Tensor | None]:
+    """(B, H, W, C) to pixels (B, N, C) that stand for the image, and how many each stands for (B, N); None: for itself.
+
+    All of them, or of an image that is answered in parts about `most`, which lie evenly.
+    """
+    if _asked is None:
+        return x.flatten(1, 2), None
+    asked = _asked
+    pixels, weights = asked(lambda: asked.pixels_of_crops(x, most), len(x))
+    return pixels, weights
 
 
 def in_parts() -> bool:
@@ -82,18 +123,28 @@ def in_parts() -> bool:
     return _asked is not None
 
 
+def spans(x: Tensor) -> list[tuple[Span, Span]] | None:
+    """Of features (B, C, h, w) the rows and columns that they are in those of the image; None where they are all of it."""
+    if _asked is None:
+        return None
+    scale = x.shape[2] / _asked.height
+    found = [(Span(p.rows.start * scale, p.height * scale), Span(p.columns.start * scale, p.width * scale))
+             for p in _asked.places]
+    return found if _asked.crops else found * len(x)
+
+
 @contextmanager
-def sampling(crops: Sequence[Crop], height: int) -> Iterator[list[Sums]]:
-    """A network that runs within this block on a batch of crops of `height` rows, one for each of `crops`, fills the list."""
+def sampling(crops: Sequence[Crop]) -> Iterator[list[Sums]]:
+    """A network that runs within this block on a batch of crops of one size, one for each of `crops`, fills the list."""
     found: list[Sums] = []
-    with _answering(_Asked(found, crops, height)):
+    with _answering(_Asked(found, [crop.place for crop in crops], crops)):
         yield found
 
 
 @contextmanager
-def sharing(found: list[Sums]) -> Iterator[None]:
+def sharing(found: list[Sums], place: Place) -> Iterator[None]:
     """A network that runs once within this block on a part of the image is answered with what `sampling` has found."""
-    with _answering(_Asked(found)):
+    with _answering(_Asked(found, [place])):
         yield
 
 
