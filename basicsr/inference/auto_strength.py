@@ -1,21 +1,22 @@
 """How much of a network's answer a photo needs: `--strength auto`.
 
-Two questions, each answered by a number between two ends, so that the strength is continuous in the pixels:
+Three questions, each answered by a number between two ends, so that the strength is continuous in the pixels:
 
 1. How dark is the photo, and how much light does the network find missing? A photo's light is that of its local means (the
    picture as 32 fields along its long side) which 60 % of the fields do not exceed: a lamp in a dark room is less than 40 %
    of it, the sky of a sunset is more. The stops from there to white and the stops that the network brings are added: 2.5
    and 0 for a picture around mid-grey. From 3.75 to 4.75 stops, "needs nothing" becomes "needs all".
-2. Does the network bring light at all? A network that has learned to leave well-lit photos alone is believed.
+2. Does the network bring light to this photo?
+3. Can it be believed, because it leaves a well-lit photo alone? That is tried on the photo itself, made small and bright.
 
-    strength = need * missing
+    strength = missing * (need or else trust)
 
 What the result clips and the photo does not is not asked: white walls of dark rooms are to be white.
 
 The numbers were chosen on training pairs of LOL-v1: dark photos, bright ones, and those darkened.
 
-That is asked of networks that bring light. Whether one does is tried on the photo itself, small and made dark: others, such
-as those against rain or noise, are taken as they are.
+That is asked of networks that bring light. Whether one does is tried on the photo made small and dark: others, such as those
+against rain or noise, are taken as they are.
 """
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ from basicsr.utils.srgb import srgb_to_linear
 _FIELDS, _SHARE = 32, 60  # along the long side; percentile
 _NEED = 3.75, 4.75  # stops, from the photo's light to white and those that the network brings
 _MISSING = .25, .75  # stops that the network brings
+_LIT, _TOO_MUCH = -2., (.2, .4)  # stops, of a photo that need not be brighter, and that a network may bring to it
 _NIGHT, _SMALL, _BRINGS = -6., 160, (.5, 1.5)  # stops; pixels; stops that a network brings in the dark
 _BLACK = 1e-4  # of white
 
@@ -46,9 +48,13 @@ def auto_strength(restore: Any, before: np.ndarray, after: np.ndarray, exposure:
         return 1.  # which can only be taken as it is
     light = light_of(before)
     brought = light_of(after) - exposure - light
-    strength = _between(brought - light, *_NEED) * _between(brought, *_MISSING)
-    if strength < 1:
-        strength = 1 - _brings_light(restore, before, light) * (1 - strength)
+    need, missing = _between(brought - light, *_NEED), _between(brought, *_MISSING)
+    if need * missing == 1:
+        return 1.
+    small = _small(before)
+    if missing and need < 1:
+        need = 1 - (1 - need) * _between(_brings(restore, small, max(0., _LIT - light)), *_TOO_MUCH)
+    strength = 1 - _between(_brings(restore, small, min(0., _NIGHT - light)), *_BRINGS) * (1 - missing * need)
     return strength if .005 < strength < .995 else float(round(strength))
 
 
@@ -67,12 +73,15 @@ def in_words(strength: float) -> str:
     return f"is {'bright' if strength < .5 else 'partly bright'} already, strength {strength:.2g}"
 
 
-def _brings_light(restore: Any, img: np.ndarray, light: float) -> float:
-    """0 to 1: whether the network lights up the photo, made small and dark."""
+def _small(img: np.ndarray) -> np.ndarray:
     shrink = min(1., _SMALL / max(img.shape[:2]))
-    small = cv2.resize(img, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else img
-    night = exposed(small, min(0., _NIGHT - light)).clip(0, 1)
-    return _between(light_of(restore(night)) - light_of(night), *_BRINGS)
+    return cv2.resize(img, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else img
+
+
+def _brings(restore: Any, img: np.ndarray, stops: float) -> float:
+    """Stops that the network brings to a picture of so many stops more."""
+    img = exposed(img, stops).clip(0, 1)
+    return light_of(restore(img)) - light_of(img)
 
 
 def _between(value: float, no: float, yes: float) -> float:
