@@ -155,7 +155,8 @@ class ImageRestorer:
 
     def _lit(self, x: Tensor, channels: int, sample: int) -> Tiled:
         """As bright as the answer to the image at a reduced size."""
-        low = LowFrequencies(lambda t: self._call(t, channels), x, self.multiple, sample, self.tile_overlap)
+        pixels = sample if self.tile else sample // 4  # where memory has run out, those of a tile
+        low = LowFrequencies(lambda t: self._call(t, channels), x, self.multiple, pixels, self.tile_overlap)
         return lambda t, place: low.given_to(self._call(t, channels), place)
 
     def _padded(self, x: Tensor) -> Tensor:
