@@ -133,17 +133,14 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = []
-    for name in args.networks:
+    for name in args.networks:  # each is stored when it is measured
         net = network(name, args.seconds, args.kept)
         with torch.inference_mode():
-            found = list(rows_of(name, net))
+            rows = list(rows_of(name, net))
             if name == 'RetinexFormer':  # as if it were a network of others
                 net.description = replace(net.description, tiling=None, shares=False)
-                found += rows_of(f'{name}, undescribed', net)
-        rows += found
-        print(name, *(f"{row['image']}/{row['tile']}: {row['dB']}" for row in found), flush=True)
-    report('tiles', rows, seconds=args.seconds)
+                rows += rows_of(f'{name}, undescribed', net)
+        report(f'tiles: {name}', rows, trained='shipped' if name in SHIPPED else f'{args.seconds} seconds')
 
 
 if __name__ == '__main__':

@@ -137,7 +137,7 @@ def test_tiles_that_memory_asks_for_are_explained(name, says, messages, monkeypa
     call = restorer._call
 
     def little_memory(x, channels):
-        if x.shape[-1] > 100:
+        if x[0, 0].numel() > 100**2:
             raise MemoryError
         return call(x, channels)
 

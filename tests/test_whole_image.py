@@ -95,7 +95,7 @@ def test_pixels_stand_for_the_image():
     batch = batch.permute(0, 2, 3, 1)
     with sampling(crops) as found:
         pixels, weights = pixels_of_image(batch)
-    assert pixels.flatten().sort().values.tolist() == x.flatten().tolist() and (weights == 1).all()
+    assert pixels[0].flatten().sort().values.tolist() == x.flatten().tolist() and (weights == 1).all()
     assert len(found) == 1 and pixels.shape == (2, 160, 1)
     with sampling(crops):
         assert pixels_of_image(batch, most=50)[0].shape[1] <= 50

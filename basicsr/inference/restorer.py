@@ -116,7 +116,8 @@ class ImageRestorer:
                 if not is_out_of_memory(error):
                     raise
                 tile = self.tile if self.tile and not tile else (tile or max(x.shape[-2:])) // 2
-                sample = min(PIXELS, tile * tile * (4 if self.description.shares else 1))  # of few, no sums
+                # a reduced image is no larger than a tile; crops have to be enough to stand for the image
+                sample = min(PIXELS, tile * tile * (4 if self.description.shares else 1))
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
                     raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
             self.replayed.clear()
