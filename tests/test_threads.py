@@ -6,7 +6,9 @@ import os
 import pytest
 from conftest import ROOT, run_python
 
-COMMANDS = ['-m basicsr', 'basicsr/train.py', 'basicsr/test.py', 'Enhancement/enhance.py', 'Enhancement/test_from_dataset.py']
+COMMANDS = [
+    '-m basicsr', 'basicsr/train.py', 'basicsr/test.py', 'Enhancement/enhance.py', 'Enhancement/test_from_dataset.py'
+]
 SHOW = """
 import runpy, sys
 import basicsr.utils.errors as errors
@@ -28,7 +30,8 @@ runpy.run_module('basicsr', run_name='__main__') if target == '-m basicsr' else 
 @pytest.mark.parametrize('said, wanted', [({}, 'PASSIVE None'), ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE None'),
                                           ({'GOMP_SPINCOUNT': '7'}, 'None 7')], ids=str)
 def test_commands_set_it_before_pytorch_is_there(command, said, wanted):
-    env = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')} | said
+    env = {k: v
+           for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')} | said
     done = run_python('-c', SHOW, command, cwd=ROOT, env=env)
     assert f'policy {wanted}' in done.stdout, done.stderr
 

@@ -144,8 +144,8 @@ class CIDNet(nn.Module):
     Source: arXiv 2502.20272. The defaults are the published network: 1,975,569 parameters.
     """
 
-    description = Description(multiple=_MULTIPLE, channels=3, tiling='', shares=True, knobs=_KNOBS, recognise=_recognise,
-                              untold=('gamma', 'saturation', 'gain'))
+    description = Description(multiple=_MULTIPLE, channels=3, tiling='', shares=True, knobs=_KNOBS,
+                              recognise=_recognise, untold=('gamma', 'saturation', 'gain'))
 
     def __init__(self, channels: Counts4 = (36, 36, 72, 144), heads: Counts4 = (1, 2, 4, 8), norm: bool = False,
                  gamma: Positive = 1.0, saturation: Positive = 1.0, gain: Positive = 1.0):

@@ -22,4 +22,5 @@ def how_threads_wait() -> str:
     said = ', '.join(f'{name}={os.environ[name]}' for name in _SAID if name in os.environ)
     if not said:
         return f'spin while they wait, which is slow beside other work on the machine; {_POLICY}=PASSIVE lets them sleep'
-    return f'sleep while they wait ({said})' if os.environ.get(_POLICY, '').upper() == 'PASSIVE' else f'wait as {said} says'
+    return f'sleep while they wait ({said})' if os.environ.get(_POLICY,
+                                                               '').upper() == 'PASSIVE' else f'wait as {said} says'
