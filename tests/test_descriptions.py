@@ -143,7 +143,8 @@ def test_tiles_that_memory_asks_for_are_explained(name, says, messages, monkeypa
 
     monkeypatch.setattr(restorer, '_call', little_memory)
     restorer(np.zeros((120, 180, 3), np.float32))
-    assert len(messages) == 1 and 'trying tiles of 90 pixels' in messages[0] and says in messages[0]
+    tried = [message for message in messages if 'trying tiles of' in message]
+    assert len(tried) == 1 and 'trying tiles of 90 pixels' in tried[0] and says in tried[0]
 
 
 # ------------------------------------------------------------------------------------------------ networks of others

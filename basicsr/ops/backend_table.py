@@ -122,7 +122,7 @@ BACKENDS = {
             types=(torch.float32, ),
             modules={'ss2d': 'basicsr.ops.native.ss2d', 'sequence': 'basicsr.ops.native.sequence'},
             missing=native.why_not,
-            detail=lambda: native.supported_isas()[-1],
+            detail=lambda: native.ISAS[native.best_isa()[0]],
         ),
         Backend(
             'cuda',
