@@ -9,6 +9,7 @@ import torch
 from fake_recorder import FakeRecorder
 from torch import nn
 
+from basicsr.archs.description import Description
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.utils.replay import Replayed, copies, python_state, reason
 
@@ -166,6 +167,7 @@ def test_cleared_recordings_give_their_memory_back_and_come_again():
 
 
 class Brighter(nn.Module):
+    description = Description(tiling='')
 
     def __init__(self):
         super().__init__()
