@@ -273,3 +273,10 @@ def test_flops_of_parts_are_those_of_the_whole():
     with FlopCounterMode(display=False) as counter:
         in_parts(args, 2, 4)
     assert counter.get_total_flops() == whole
+
+
+def test_parts_with_gaps_in_memory_are_refused():
+    x = torch.zeros(1, 4, 4, 6)
+    args = torch.zeros(2, 1, 1, 4, 8), torch.zeros(2, 3, 2), torch.zeros(2, 3), torch.zeros(6, 3), torch.zeros(6)
+    with pytest.raises(ValueError, match='x must be contiguous'):
+        ss2d_part(x[..., :3], *args, False, 0, torch.zeros(2, 1, 3, 3), torch.zeros(1, 4, 4, 3))

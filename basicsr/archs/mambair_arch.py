@@ -94,7 +94,7 @@ class MambaIR(nn.Module):
     """
 
     description = Description(multiple=1, channels='in_chans', recognise=_recognise, untold=('img_range', ),
-                              tiling='its scans run through the whole image', shares=True, strips=True)
+                              tiling='its scans run through the whole image', shares=True)
 
     def __init__(self, in_chans: Count = 3, embed_dim: Annotated[Count, Ge(30)] = 180,
                  depths: Annotated[Sequence[Natural],

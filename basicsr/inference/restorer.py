@@ -68,7 +68,11 @@ class ImageRestorer:
         self.channels = channels
         self.watch: Watch | None = None
         prepare(self.net, self.device, self.amp, training=False)
-        if tile and self.description.tiling and not self.description.strips:
+        if tile and self.description.strips:
+            get_root_logger().warning(
+                f'tiles of {tile} pixels are taken only of images that do not fit into memory: the network works through whole'
+                ' ones in strips')
+        elif tile and self.description.tiling:
             get_root_logger().warning(f'tiles of {tile} pixels: {self._in_tiles()}')
         recorder = CudaRecorder(self.device) if graphs and self.device.type == 'cuda' else None
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,

@@ -81,23 +81,14 @@ static void *scan_allocate(size_t size) {
 
 /* Where in memory `count` pixels of traversal k lie, from position `begin` on; `pitch`: pixels from row to row. */
 static void scan_positions(int k, int64_t begin, int count, int64_t height, int64_t width, int64_t pitch, int64_t *out) {
-  const int64_t step = k >= 2 ? -1 : 1, at = k >= 2 ? height * width - 1 - begin : begin;
-  if (k % 2 == 0) {
-    int64_t row = at / width, column = at % width;
-    for (int t = 0; t < count; t++) {
-      out[t] = row * pitch + column;
-      column += step;
-      if (column == width) column = 0, row++;
-      else if (column < 0) column = width - 1, row--;
-    }
-    return;
-  }
-  int64_t column = at / height, row = at % height;
+  const int64_t step = k >= 2 ? -1 : 1, at = k >= 2 ? height * width - 1 - begin : begin, columns = k % 2;
+  const int64_t length = columns ? height : width, along = columns ? pitch : 1, across = columns ? 1 : pitch;
+  int64_t line = at / length, place = at % length;
   for (int t = 0; t < count; t++) {
-    out[t] = row * pitch + column;
-    row += step;
-    if (row == height) row = 0, column++;
-    else if (row < 0) row = height - 1, column--;
+    out[t] = line * across + place * along;
+    place += step;
+    if (place == length) place = 0, line++;
+    else if (place < 0) place = length - 1, line--;
   }
 }
 

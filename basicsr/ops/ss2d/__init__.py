@@ -66,7 +66,13 @@ def ss2d_part(x: Tensor, x_dbl: Tensor, dt_w: Tensor, dt_b: Tensor, A: Tensor, D
         dt_w: (2, channels, R). dt_b: (2, channels). A: (2 * channels, N). D: (2 * channels).
         state: (2, batch, channels, N), contiguous, before the part, zeros in the beginning; becomes that after it.
         y: like `x`; is added to.
+
+    Raises:
+        ValueError: for memory with gaps.
     """
+    for name, tensor in (('x', x), ('x_dbl', x_dbl), ('state', state), ('y', y)):
+        if not tensor.is_contiguous():
+            raise ValueError(f'ss2d_part: {name} must be contiguous')
     ss2d_part_operator(x, x_dbl, dt_w, dt_b, A, D, columns, start, state, y)
 
 
