@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,11 @@ def _merge(target: dict, changes: dict) -> None:
             _merge(target[key], value)
         else:
             target[key] = value
+
+
+def outside_of_make() -> dict[str, str]:
+    """The environment without what a `make` above has set, such as variables of its own command line."""
+    return {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKEOVERRIDES', 'MAKELEVEL', 'MFLAGS')}
 
 
 def run_python(*args: str | Path, cwd: Path | None = None, **kwargs: Any) -> subprocess.CompletedProcess:

@@ -40,6 +40,17 @@ def tiff(img: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def tiff_of_few_bits(img: np.ndarray, bits: int) -> bytes:
+    """Grey values (H, W) below 2^bits, several in a byte: 1, 2 or 4 bits each."""
+    packed = np.packbits(np.unpackbits(img[..., None], axis=2)[..., 8 - bits:].reshape(len(img), -1), axis=1)
+    file = io.BytesIO(tiff(packed, photometric='minisblack', rowsperstrip=len(img)))
+    with tifffile.TiffFile(file, mode='r+') as opened_file:
+        tags = opened_file.pages[0].tags
+        tags['ImageWidth'].overwrite(img.shape[1])
+        tags['BitsPerSample'].overwrite(bits)
+    return file.getvalue()
+
+
 def opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()

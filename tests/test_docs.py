@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_python
+from conftest import ROOT, outside_of_make, run_python
 
 from basicsr.cli import _COMMANDS
 from basicsr.config import load_options
@@ -200,7 +200,8 @@ def test_arguments_of_checked_commands_exist_and_their_option_files_load(checkou
     made = [words for _, words in calls if words[0] == 'make']
     assert len(made) >= 6
     for words in made:
-        done = subprocess.run(['make', '-n', *words[1:]], cwd=checkout, capture_output=True, text=True)
+        done = subprocess.run(['make', '-n', *words[1:]], cwd=checkout, env=outside_of_make(), capture_output=True,
+                              text=True)
         assert done.returncode == 0, done.stderr
     calls = [(place, words) for place, words in calls if words[0] != 'make']
     assert len(calls) > 35 and all(words[0] == 'basicsr' or words[0].endswith('.py') for _, words in calls)

@@ -1,14 +1,17 @@
 """Networks as files for other programs: what the file answers, what it needs, and what is said when it cannot be."""
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import run_python
+from packaging.version import Version
 from test_isalux import SMALL, arguments, network
 from test_semantic_prior import segmenter_file
 
@@ -134,9 +137,15 @@ def test_onnx_answers_as_the_network(saved, tmp_path, capsys):
     assert 'no operator for ss2d_scan' in capsys.readouterr().err and not (tmp_path / 'mamba.onnx').exists()
 
 
+def at_least(package: str, version: str) -> bool:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return Version(metadata.version(package)) >= Version(version)
+    return False
+
+
+@pytest.mark.skipif(not at_least('onnxscript', '0.6.2') or not at_least('onnxruntime', '1.28'),
+                    reason='needs onnxscript 0.6.2 and ONNX Runtime 1.28')
 def test_onnx_has_the_spectra_of_darkir(saved, tmp_path, capsys):
-    pytest.importorskip('onnxscript')
-    pytest.importorskip('onnxruntime')
     net = build_network(DARK).eval()
     torch.manual_seed(0)
     for p in net.parameters():

@@ -111,7 +111,13 @@ def improved():
 
 def attribute_dict(monkeypatch, module):
     """Lightning's dictionary with attributes, as its version that keeps it in `module` would pickle it."""
-    cls = type('AttributeDict', (dict, ), {'__module__': module, '__getattr__': lambda self, key: self[key]})
+
+    def attribute(self, key):
+        if key in self:
+            return self[key]
+        raise AttributeError(key)
+
+    cls = type('AttributeDict', (dict, ), {'__module__': module, '__getattr__': attribute})
     parts = module.split('.')
     for i in range(len(parts)):
         name = '.'.join(parts[:i + 1])

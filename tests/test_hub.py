@@ -179,11 +179,16 @@ def test_a_hub_that_cannot_be_reached_is_told(hub, monkeypatch):
 
 
 def test_offline_what_was_fetched_is_used(hub, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+
+    def offline(value):
+        monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', value)
+        getattr(huggingface_hub.utils, 'reset_sessions', lambda: None)()  # older ones look once per session
+
+    offline(True)
     assert 'has not been fetched, and HF_HUB_OFFLINE forbids to fetch anything' in refusal('hf:owner/net')
-    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
+    offline(False)
     file = locate('hf:owner/net').path
-    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+    offline(True)
     assert locate('hf:owner/net').path == file
 
 

@@ -7,7 +7,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from photo_files import SIZE, encoded, opened, picture, tiff
+from photo_files import SIZE, encoded, opened, picture, tiff, tiff_of_few_bits
 from PIL import Image, ImageCms
 
 from basicsr.photos import formats
@@ -162,9 +162,7 @@ def _with_clear_colour(img: np.ndarray, colour: np.ndarray) -> bytes:
 def test_few_bits_reach_white(bits):
     most = 2**bits - 1
     img = (np.arange(16 * 24).reshape(16, 24) % (most + 1)).astype(np.uint8)
-    found = only(
-        tiff(img, photometric='minisblack', bitspersample=bits, compression='none') if bits >
-        1 else encoded(Image.fromarray(img * 255).convert('1'), 'TIFF'))
+    found = only(tiff_of_few_bits(img, bits))
     np.testing.assert_array_equal(found.pixels[..., 0], np.rint(img * (255 / most)))
 
 

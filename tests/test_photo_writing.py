@@ -12,6 +12,7 @@ from photo_files import SIZE, encoded, opened, picture, profile, tiff
 from PIL import Image, JpegImagePlugin
 
 from basicsr.photos import formats
+from basicsr.photos.heif_file import writes_deep_avif
 from basicsr.photos.photo import Frame, Metadata, Photo, to_float
 from basicsr.photos.reading import decode_photo
 from basicsr.photos.writing import encode_photo, losses
@@ -94,7 +95,7 @@ def test_depth_of_avif_and_heic(bits):
         source = Photo(name[2:].upper(), [deep])
         source.encoding.bits = bits
         found = decode_photo(encode_photo(source, name), name)
-        assert found.encoding.bits == bits
+        assert found.encoding.bits == (bits if name == 'a.heic' or writes_deep_avif() else 8)
         assert abs(to_float(found.frames[0].pixels) - to_float(deep.pixels)).mean() < .02
 
 
@@ -126,7 +127,7 @@ def test_every_format_takes_every_photo(row, dtype, channels, clear):
                                                              and row not in (formats.NETPBM, formats.GIF))
     assert ('transparency is lost' in said) == (clear and 'alpha' not in row.holds)
     assert (frame.alpha is not None) == (clear and 'alpha' in row.holds)
-    most = min(row.bits, photo.encoding.bits)
+    most = min(row.bits if row is not formats.AVIF or writes_deep_avif() else 8, photo.encoding.bits)
     assert (f'{photo.encoding.bits} bits become {most}' in said) == (photo.encoding.bits > most)
     assert frame.pixels.dtype.itemsize == (1 if most == 8 else 4 if most == 32 else 2)
 

@@ -2,6 +2,7 @@
 import errno
 import io
 import os
+import pathlib
 import re
 import sys
 from pathlib import Path
@@ -202,6 +203,8 @@ def failing(monkeypatch):
 
     monkeypatch.setattr('builtins.open', opened)
     monkeypatch.setattr('io.open', opened)
+    if hasattr(pathlib, '_NormalAccessor'):  # of Python 3.10, which keeps its own
+        monkeypatch.setattr('pathlib._NormalAccessor.open', staticmethod(opened))
 
 
 def test_the_file_of_a_failure_in_the_middle(tmp_path, failing):

@@ -167,7 +167,7 @@ def blocks(model: type[Block], path: tuple = ()) -> Iterator[tuple[tuple, type[B
     yield path, model
     for name, field in model.model_fields.items():
         for kind in (field.annotation, *typing.get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, Block):
+            if isinstance(kind, type) and not typing.get_origin(kind) and issubclass(kind, Block):
                 yield from blocks(kind, (*path, name))
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, outside_of_make
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -76,7 +76,7 @@ def test_the_docs_say_what_is_supported():
 
 def dry_run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = ['make', '-n', *arguments, f'VENV={tmp_path}/venv']
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=outside_of_make(), capture_output=True, text=True)
 
 
 @pytest.mark.skipif(not shutil.which('make'), reason='needs make')

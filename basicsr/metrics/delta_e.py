@@ -39,10 +39,10 @@ def ciede2000(lab1: np.ndarray, lab2: np.ndarray) -> np.ndarray:
     c1, c2 = np.hypot(stretch * a1, b1), np.hypot(stretch * a2, b2)
     h1, h2 = (np.degrees(np.arctan2(b, stretch * a)) % 360 for a, b in ((a1, b1), (a2, b2)))
     grey = c1 * c2 == 0  # hues mean nothing
-    turn = (h2 - h1 + 180) % 360 - 180
-    turn = np.where((turn == -180) & (h2 > h1), 180., turn)
+    opposite = (a1 * b2 == a2 * b1) & (np.abs(h1 - h2) > 90)  # 180 degrees, which rounding makes more or less
+    turn = np.where(opposite, np.where(h2 > h1, 180., -180.), (h2 - h1 + 180) % 360 - 180)
     delta_h = np.where(grey, 0, 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn) / 2))
-    far = np.abs(h1 - h2) > 180
+    far = (np.abs(h1 - h2) > 180) & ~opposite
     hue = np.where(grey, h1 + h2, (h1 + h2 + np.where(far, np.where(h1 + h2 < 360, 360, -360), 0)) / 2)
     lightness, c = (l1 + l2) / 2, (c1 + c2) / 2
     t = (1 - 0.17 * _cos(hue - 30) + 0.24 * _cos(2 * hue) + 0.32 * _cos(3 * hue + 6) - 0.2 * _cos(4 * hue - 63))

@@ -32,8 +32,8 @@ def read_heic(data: bytes, name: str) -> Photo:
 
 
 def _heic_frame(image: Any) -> Frame:
-    array = np.asarray(image)  # upright by libheif
-    array = np.ascontiguousarray(array[..., None] if array.ndim == 2 else array)
+    array = np.array(image)  # upright by libheif; a copy: NumPy 1 does not keep what lies below alive
+    array = array[..., None] if array.ndim == 2 else array
     alpha = array[..., -1] if array.shape[2] in (2, 4) else None
     pixels = array if alpha is None else array[..., :-1]
     if alpha is not None and image.premultiplied_alpha:

@@ -31,16 +31,22 @@ _INCHES = {3: 2.54}  # a centimetre's number to an inch's
 def read(data: bytes, name: str) -> Photo:
     import tifffile
     logging.getLogger('tifffile').addHandler(logging.NullHandler())  # what it doubts is found, or of no pixel
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in map(_whole, file.pages) if not page.subfiletype & (_REDUCED | _MASK)]
-        for page in pages:
-            pillow.check_size(name, page.imagelength * page.imagedepth, page.imagewidth)
-        read_pages = [_read_page(data, page, number, name) for number, page in enumerate(pages)]
-        if not read_pages:
-            raise UserError(f"'{name}' is damaged: it holds no picture")
-        encoding = _encoding(pages[0])
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            return _read(data, file, name)
+    except tifffile.TiffFileError as error:  # no ValueError up to 2025.5
+        raise ValueError(*error.args) from error
+
+
+def _read(data: bytes, file: Any, name: str) -> Photo:
+    pages = [page for page in map(_whole, file.pages) if not page.subfiletype & (_REDUCED | _MASK)]
+    for page in pages:
+        pillow.check_size(name, page.imagelength * page.imagedepth, page.imagewidth)
+    read_pages = [_read_page(data, page, number, name) for number, page in enumerate(pages)]
+    if not read_pages:
+        raise UserError(f"'{name}' is damaged: it holds no picture")
     remarks = list(dict.fromkeys(remark for _, found in read_pages for remark in found))
-    return Photo('TIFF', [frame for frame, _ in read_pages], encoding, remarks=remarks)
+    return Photo('TIFF', [frame for frame, _ in read_pages], _encoding(pages[0]), remarks=remarks)
 
 
 def _whole(page: Any) -> Any:
@@ -94,9 +100,10 @@ def _read_page(data: bytes, page: Any, number: int, name: str) -> tuple[Frame, l
 
 def _pixels(data: bytes, page: Any, number: int, name: str) -> np.ndarray:
     """(H, W, S) as stored."""
+    import tifffile
     try:
         array = page.asarray()
-    except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:
+    except (ValueError, RuntimeError, NotImplementedError, TypeError, tifffile.TiffFileError) as error:
         array = _by_pillow(data, number, name, error)
     if page.imagedepth > 1 or array.ndim > 3:
         raise UserError(f"'{name}' holds a volume, not a picture")
