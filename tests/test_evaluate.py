@@ -19,6 +19,7 @@ from basicsr.utils.img import imread, imwrite, to_float
 from basicsr.utils.weights import save_weights
 
 NETWORK = {'type': 'RetinexMamba', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
+LOCAL = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 SSIM, UNIFORM = 'ssim all-in-one', 'ssim all-in-one-uniform'
 
 
@@ -61,6 +62,22 @@ def test_gt_mean_and_ensemble_are_said(tiny_options, weights, tmp_path, capsys):
         scores.append(json.loads((tmp_path / 'o' / 'metrics.json').read_text())['psnr basicsr'])
     assert 'self-ensemble' in out and len(set(scores)) == 3
     assert scores[1] > scores[0]  # the untrained network is too dark or too bright
+
+
+@pytest.mark.parametrize(('network', 'tile'), [(NETWORK, 0), (LOCAL, 72)])
+def test_the_report_names_tiles_that_were_taken(tmp_path, capsys, network, tile):
+    """RetinexMamba works through whole images in strips, whatever tile it is given."""
+    save_weights(tmp_path / 'w.pth', {'params': build_network(network).state_dict()})
+    imwrite(np.full((24, 80, 3), 90, np.uint8), tmp_path / 'photos' / '1.png')
+    folder, out = str(tmp_path / 'photos'), tmp_path / 'o'
+    command = [
+        '--degraded_dir', folder, '--clean_dir', folder, '--weights',
+        str(tmp_path / 'w.pth'), '--output_dir',
+        str(out)
+    ]
+    assert evaluate([*command, '--tile', '72', '--no_images']) == 0
+    assert json.loads((out / 'metrics.json').read_text())['tile'] == tile
+    assert ('(tiles of 72)' in capsys.readouterr().out) == bool(tile)
 
 
 def test_images_without_ground_truth(tiny_options, pairs, weights, tmp_path, capsys):

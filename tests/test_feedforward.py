@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from basicsr.archs.layers import convolved_gelu
+from basicsr.archs.layers import gelu
 from basicsr.archs.layers.feedforward import FeedForward, GatedFeedForward
 
 
@@ -33,7 +33,7 @@ def test_other_types_and_machines_take_two_kernels(monkeypatch):
     net, x = GatedFeedForward(8), torch.randn(1, 8, 5, 6)
     want = net(x)
     torch.testing.assert_close(net.double()(x.double()).float(), want, rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(convolved_gelu, '_has_kernel', lambda: False)
+    monkeypatch.setattr(gelu, '_has_kernel', lambda: False)
     torch.testing.assert_close(net.float()(x), want, rtol=1e-5, atol=1e-6)
     with torch.autocast('cpu', torch.bfloat16):
         assert net(x).dtype == torch.bfloat16

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description, Shapes
 from basicsr.archs.illrecnet.pixel_attention import PixelAttention
 from basicsr.archs.illrecnet.separation import Separation
+from basicsr.archs.layers.gelu import GELU
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
 from basicsr.archs.layers.resample import Doubling, weights_channels_last
@@ -56,7 +57,7 @@ class MLP(nn.Module):
         self.layer_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, ratio * dim, bias=False),
-            nn.GELU(),
+            GELU(),
             nn.Dropout(dropout),
             nn.Linear(ratio * dim, dim, bias=False),
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.description import Description
 from basicsr.archs.layers.feedforward import GatedFeedForward
+from basicsr.archs.layers.gelu import GELU
 from basicsr.archs.layers.norm import BodyLayerNorm, is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import Blocks
@@ -42,7 +43,7 @@ class CSFF(nn.Module):
         self.conv_merge = PointwiseConv2d(encoder_dim + decoder_dim, decoder_dim, bias=False)
         self.conv_refine = nn.Sequential(
             nn.Conv2d(decoder_dim, decoder_dim, 3, padding=1, bias=False),
-            nn.GELU(),
+            GELU(),
             nn.Conv2d(decoder_dim, decoder_dim, 3, padding=1, bias=False),
         )
         self.attention = nn.Sequential(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from basicsr.archs.description import Description
 from basicsr.archs.layers.cross_attention import CrossAttention
 from basicsr.archs.layers.feedforward import GatedFeedForward
+from basicsr.archs.layers.gelu import GELU, gelu
 from basicsr.archs.layers.norm import BodyLayerNorm, is_centred
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import checkpointed
@@ -40,11 +41,11 @@ class FrequencyEmbedding(nn.Module):
         with torch.no_grad():
             high.conv.weight.fill_(-1.)[:, :, 1, 1] = 8.  # where training begins
         self.high_conv = nn.ModuleList([high])
-        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C)."""
-        return self.mlp(image_mean(nn.functional.gelu(self.high_conv[0].conv(x))).flatten(1))
+        return self.mlp(image_mean(gelu(self.high_conv[0].conv(x))).flatten(1))
 
 
 class PlainBlock(nn.Module):

@@ -115,7 +115,9 @@ class Evaluation:
                 if found.rows:
                     results[name] = found
             if results:
-                settings = {key: getattr(self, key) for key in ('GT_mean', 'self_ensemble', 'tile')}
+                settings = {
+                    'GT_mean': self.GT_mean, 'self_ensemble': self.self_ensemble, 'tile': restorer.smallest_tile
+                }
                 chosen = metrics if self.metrics else None
                 lines.append(report(results, self.title, {'weights': weights, **settings}, folder, chosen))
         if lines:  # last: whatever becomes of the terminal, the files are there

@@ -52,6 +52,7 @@ class ImageRestorer:
 
     Attributes:
         watch: who wants to know of tiles that are done, see `run_tiled`.
+        smallest_tile: side of the smallest tiles that images were cut into so far; 0: all were restored whole.
     """
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int | None = 0, tile_overlap: int = 32,
@@ -67,6 +68,7 @@ class ImageRestorer:
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
         self.channels = channels
         self.watch: Watch | None = None
+        self.smallest_tile = 0
         prepare(self.net, self.device, self.amp, training=False)
         if tile and self.description.strips:
             get_root_logger().warning(
@@ -157,6 +159,7 @@ class ImageRestorer:
         padded = self._padded(x)
         if max(padded.shape[2:]) <= tile:
             return self._whole(x, channels)
+        self.smallest_tile = min(tile, self.smallest_tile or tile)
         call = self._sharing if self.description.shares else self._apart if self.description.tiling == '' else self._lit
         forward = call(padded, channels, sample)
         return self._cropped(run_tiled(forward, padded, tile, self.tile_overlap, self.multiple, self.watch), x)

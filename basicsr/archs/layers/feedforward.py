@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basicsr.archs.layers.convolved_gelu import convolved_gelu, convolves_with_gelu
+from basicsr.archs.layers.gelu import GELU, convolved_gelu, convolves_with_gelu, gelu
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.pointwise import PointwiseConv2d, pointwise
 from basicsr.archs.layers.recompute import recompute
@@ -25,9 +25,9 @@ class FeedForward(nn.Module):
         hidden = dim * 4 if hidden_dim is None else hidden_dim
         self.net = nn.Sequential(
             PointwiseConv2d(dim, hidden, bias=bias),
-            nn.GELU(),
+            GELU(),
             nn.Conv2d(hidden, hidden, 3, 1, 1, bias=bias, groups=hidden),
-            nn.GELU(),
+            GELU(),
             PointwiseConv2d(hidden, dim, bias=bias),
         )
 
@@ -100,8 +100,8 @@ def _gate(x: Tensor) -> Tensor:
 def _gelu_and_gate(x: Tensor) -> tuple[Tensor, Tensor]:
     a, b = x.chunk(2, dim=1)
     # on CPU the copy pays for itself several times: GELU of rows with gaps leaves the vectorised path
-    gelu = F.gelu(a if x.is_cuda else a.contiguous(memory_format=torch.channels_last))
-    return gelu * b, gelu
+    activated = gelu(a if x.is_cuda else a.contiguous(memory_format=torch.channels_last))
+    return activated * b, activated
 
 
 class _Gate(torch.autograd.Function):
@@ -109,15 +109,15 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        out, gelu = _gelu_and_gate(x)
-        ctx.save_for_backward(x, gelu)
+        out, activated = _gelu_and_gate(x)
+        ctx.save_for_backward(x, activated)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        x, gelu = ctx.saved_tensors
+        x, activated = ctx.saved_tensors
         (a, b), out = x.chunk(2, dim=1), torch.empty_like(x)
         d_a, d_b = out.chunk(2, dim=1)
-        torch.mul(grad, gelu, out=d_b)
+        torch.mul(grad, activated, out=d_b)
         torch.ops.aten.gelu_backward.grad_input(grad * b, a, grad_input=d_a)
         return out

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from basicsr.archs.layers.channel_attention import AttendedLinear, affinity_in_strips
 from basicsr.archs.layers.feedforward import FeedForward, PreNorm
+from basicsr.archs.layers.gelu import GELU
 from basicsr.archs.layers.pointwise import JoinedLinear
 from basicsr.archs.layers.recompute import checkpointed, recompute
 from basicsr.archs.layers.strips import in_strips
@@ -28,7 +29,7 @@ class GuidedAttention(nn.Module):
         self.proj = AttendedLinear(dim, dim)
         self.pos_emb = nn.Sequential(
             nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
-            nn.GELU(),
+            GELU(),
             nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
         )
 

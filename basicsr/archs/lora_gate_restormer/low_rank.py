@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.gelu import GELU, gelu
 from basicsr.archs.layers.pointwise import PointwiseConv2d
 from basicsr.archs.layers.recompute import BatchNorm2d, recompute
 from basicsr.archs.layers.whole_image import ImageMean
@@ -22,7 +22,7 @@ class BetterLoRaConv(nn.Module):
         self.conv2 = PointwiseConv2d(rank, out_channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return recompute(lambda y: self.conv2(F.gelu(y)), self.dwconv(self.conv1(x)))
+        return recompute(lambda y: self.conv2(gelu(y)), self.dwconv(self.conv1(x)))
 
 
 class SpatialAwareLoRaConv(nn.Module):
@@ -37,7 +37,7 @@ class SpatialAwareLoRaConv(nn.Module):
         self.spatial_context = nn.Sequential(
             nn.Conv2d(rank, rank, 3, padding=1, groups=rank, bias=False),
             BatchNorm2d(rank),
-            nn.GELU(),
+            GELU(),
             nn.Conv2d(rank, rank, 3, padding=1, groups=rank, bias=False),
         )
         self.global_context = nn.Sequential(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basicsr.archs.layers.dilated import DilatedDepthwiseConv2d
+from basicsr.archs.layers.gelu import GELU
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.recompute import Blocks
 from basicsr.archs.layers.ss2d import SS2D
@@ -51,12 +52,12 @@ class ConvBlock(nn.Module):
             layers = [
                 nn.Conv2d(dim, half, 1),
                 nn.Conv2d(half, half, 3, padding=1, groups=half),
-                nn.GELU(),
+                GELU(),
                 nn.Conv2d(half, dim, 1),
                 DilatedDepthwiseConv2d(dim, 2)
             ]
         else:
-            layers = [nn.Conv2d(dim, dim // 3, 3, padding=1), nn.GELU(), nn.Conv2d(dim // 3, dim, 3, padding=1)]
+            layers = [nn.Conv2d(dim, dim // 3, 3, padding=1), GELU(), nn.Conv2d(dim // 3, dim, 3, padding=1)]
         self.cab = nn.Sequential(*layers, ChannelAttention(dim))
 
     def forward(self, x: Tensor) -> Tensor:

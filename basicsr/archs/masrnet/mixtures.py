@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.gelu import gelu
 from basicsr.archs.masrnet.routing import BalanceWeights, Routing, gate_logits, route
 from basicsr.utils.precision import at_least_float32
 
@@ -45,7 +46,7 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for i, layer in enumerate(self.layers):
-            x = layer(F.gelu(x) if i else x)
+            x = layer(gelu(x) if i else x)
         return x
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.gelu import GELU
+
 WINDOW = 8  # pixels; vectors hold the 8 x 8 values of a window
 
 
@@ -15,7 +17,7 @@ def map_decoder(dim: int, hidden: Sequence[int], out: int, dropout: float) -> nn
     """Linear layers from a token to the values of its window; keys `main` and `output`, to be applied in sequence."""
     layers: list[nn.Module] = []
     for i, o in zip((dim, *hidden), hidden):
-        layers += [nn.Linear(i, o), nn.GELU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(i, o), GELU(), nn.Dropout(dropout)]
     return nn.ModuleDict({'main': nn.Sequential(*layers), 'output': nn.Linear(hidden[-1], out)})
 
 
@@ -42,7 +44,7 @@ class EnhancedFFN(nn.Module):
         super().__init__()
         self.residual_weight = nn.Parameter(torch.tensor(0.1))
         first, second = nn.Linear(channels, channels), nn.Linear(channels, channels)
-        self.net = nn.Sequential(first, nn.GELU(), nn.Dropout(dropout), second, nn.Dropout(dropout))
+        self.net = nn.Sequential(first, GELU(), nn.Dropout(dropout), second, nn.Dropout(dropout))
         for layer in (first, second):
             xavier(layer, gain=0.3)
 

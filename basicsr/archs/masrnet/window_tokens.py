@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basicsr.archs.layers.gelu import GELU, gelu
 from basicsr.archs.layers.whole_image import ImageGroupNorm
 
 NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the 3 x 3 windows in raster order, all but the middle
@@ -17,10 +17,10 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.win_size = win_size
         local = nn.Conv2d(in_channels, stem_dim, 3, padding=1)
-        self.local_feature = nn.Sequential(local, nn.GELU())
+        self.local_feature = nn.Sequential(local, GELU())
         self.patch_embed = nn.Conv2d(stem_dim, dim, patch_size, stride=patch_size)
         mix = nn.Conv2d(dim, dim, 1)
-        self.enhance = nn.Sequential(ImageGroupNorm(8, dim), nn.GELU(), mix)
+        self.enhance = nn.Sequential(ImageGroupNorm(8, dim), GELU(), mix)
         for conv in (local, self.patch_embed, mix):
             normal(conv, conv.weight[0].numel()**-0.5)
 
@@ -43,8 +43,8 @@ class EmbeddingGenerator(nn.Module):
         normal(self.fc_out, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.dropout(self.fc1(self.layer_norm(x))))
-        return self.fc_out(F.gelu(self.dropout(self.fc2(x))).mean(dim=2))
+        x = gelu(self.dropout(self.fc1(self.layer_norm(x))))
+        return self.fc_out(gelu(self.dropout(self.fc2(x))).mean(dim=2))
 
 
 class RouterVectors(nn.Module):

@@ -74,8 +74,8 @@ def _files() -> list[Path]:
 def _load(file: Path) -> ctypes.CDLL:
     """Raises `OSError` or `AttributeError` for what is no such library."""
     lib = ctypes.CDLL(str(file))
-    for name in ('ss2d_forward', 'ss2d_part', 'ss2d_backward', 'sequence_forward', 'sequence_backward', 'scan_width',
-                 'scan_chunk'):
+    for name in ('ss2d_forward', 'ss2d_part', 'ss2d_backward', 'sequence_forward', 'sequence_backward', 'gelu',
+                 'scan_width', 'scan_chunk'):
         getattr(lib, name).restype = ctypes.c_int
     lib.scan_use_openmp.argtypes, lib.scan_use_openmp.restype = [ctypes.c_void_p], None
     lib.scan_use_openmp(openmp_of_torch())

@@ -56,6 +56,13 @@ typedef struct {
   float *state;         /* (channels, states) before and then after, or null: from zero */
 } Traversal;
 
+/* Element-wise work. Mirrored in gelu.py. */
+typedef struct {
+  int64_t count;
+  const float *x, *dy; /* dy: or null */
+  float *out;
+} Elements;
+
 typedef struct {
   int64_t batch, channels, groups, length;
   int32_t states, softplus;
@@ -323,5 +330,20 @@ static int sequence_backward_unit(Work *w, int64_t i) {
 
 EXPORT int sequence_backward(const Sequence *s, int isa, int threads) {
   Work w = {.unit = sequence_backward_unit, .job = s, .isa = isa, .units = s->batch * s->groups};
+  return run(&w, threads);
+}
+
+enum { SPAN = 1 << 14 }; /* elements of a unit: x, dy and out of it stay in the second-level cache */
+
+static int gelu_unit(Work *w, int64_t i) {
+  const Elements *s = w->job;
+  int isa = w->isa;
+  int64_t at = i * SPAN, count = s->count - at < SPAN ? s->count - at : SPAN;
+  CALL(gelu, s->x + at, s->dy ? s->dy + at : NULL, s->out + at, count);
+  return 1;
+}
+
+EXPORT int gelu(const Elements *s, int isa, int threads) {
+  Work w = {.unit = gelu_unit, .job = s, .isa = isa, .units = (s->count + SPAN - 1) / SPAN};
   return run(&w, threads);
 }

@@ -58,21 +58,24 @@ static inline vf NAME(exp2)(vf x) {
 #endif
 }
 
-/* A state decays by 2^(dt rate / STEPS) at each position; `large` says that this is at least 2^-125. Then, where a register
- * holds a table of the STEPS powers of 2^(1/STEPS), a polynomial of degree 3 on half a step is enough: relative error 3e-8
- * before rounding. Near 1 there is none, p(0) = 1 exactly, so that a state does not drift over a long sequence. */
+/* A state decays by 2^(k / STEPS) at each position, k = dt rate; `large` says that this is at least 2^-125. Then, where a
+ * register holds a table of the STEPS powers of 2^(1/STEPS), a polynomial of degree 3 on half a step is enough: relative error
+ * 3e-8 before rounding. Near 1 there is none, p(0) = 1 exactly, so that a state does not drift over a long sequence.
+ * The table has the bits of 2^(i/STEPS) less i << SHIFT: with k << SHIFT they make 2^(k/STEPS), also what is above i in k. */
 #if defined(HAVE_X86) && VL == 16
 #define STEPS 16
-#define POWERS {1.0f, 1.044273782f, 1.090507733f, 1.138788635f, 1.189207115f, 1.241857812f, 1.296839555f, 1.354255547f, \
-  1.414213562f, 1.476826146f, 1.542210825f, 1.610490332f, 1.681792831f, 1.756252160f, 1.834008086f, 1.915206561f}
-#define PERMUTED(table, at) (vf)_mm512_permutexvar_ps((__m512i)(at), (__m512)(table))
+#define SHIFT 19
+#define POWERS {0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532, 0x3f75fed7, 0x3f75583f, \
+  0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c, 0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d}
+#define PERMUTED(table, at) (vi)_mm512_permutexvar_epi32((__m512i)(at), (__m512i)(table))
 #define P1 4.3321698917e-2f
 #define P2 9.3841518771e-4f
 #define P3 1.3550326292e-5f
 #elif defined(HAVE_X86) && VL == 8
 #define STEPS 8
-#define POWERS {1.0f, 1.090507733f, 1.189207115f, 1.296839555f, 1.414213562f, 1.542210825f, 1.681792831f, 1.834008086f}
-#define PERMUTED(table, at) (vf)_mm256_permutevar8x32_ps((__m256)(table), (__m256i)(at))
+#define SHIFT 20
+#define POWERS {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7}
+#define PERMUTED(table, at) (vi)_mm256_permutevar8x32_epi32((__m256i)(table), (__m256i)(at))
 #define P1 8.6643401783e-2f
 #define P2 3.7540254678e-3f
 #define P3 1.0839105819e-4f
@@ -84,14 +87,13 @@ static inline vf NAME(exp2)(vf x) {
 static inline __attribute__((always_inline)) vf NAME(decay)(vf dt, vf rate, const int large) {
 #ifdef POWERS
   if (large) {
-    const vf table = POWERS;
-    vf x = dt * rate, shifted = x + 12582912.0f, f = x - (shifted - 12582912.0f);
+    const vi table = POWERS;
+    vf x = dt * rate, shifted = x + 12582912.0f, f = x - (shifted - 12582912.0f); /* its low bits: the nearest k */
     vf p = set1(P3);
     p = p * f + P2;
     p = p * f + P1;
     p = p * f + 1.0f;
-    /* the low bits of the nearest integer choose the power, those above them go into the exponent */
-    return (vf)((vi)(p * PERMUTED(table, shifted)) + (((vi)shifted & -STEPS) << (STEPS == 16 ? 19 : 20)));
+    return p * (vf)(PERMUTED(table, shifted) + ((vi)shifted << SHIFT));
   }
 #endif
   (void)large;
@@ -177,7 +179,7 @@ typedef struct {
   vf *u, *y, *dy;          /* input sequence; output; gradient of the output */
   vf *grad_input, *grad_dt; /* gradients of `input`, and of dt through the decay */
   float *B, *C;            /* (CHUNK, N), shared by all channels of the group */
-  float *dB, *dC;          /* (N, CHUNK) */
+  vf *dB, *dC;             /* (N, LINE): the lanes' shares, of all blocks so far */
 } NAME(Chunk);
 
 static inline __attribute__((always_inline)) void NAME(walk)(int T, int N, int first, const int count, const int large,
@@ -213,12 +215,14 @@ static void NAME(forward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *ra
   for (; n < N; n++) NAME(walk)(T, N, n, 1, 0, c, rate, state);
 }
 
+#define TOGETHER (VL == 16 ? 4 : 2) /* AVX-512 has 32 registers */
+
 /* Gradients of one chunk for `count` states from `first` on. `start`: states before the chunk. `carry`: exp(dt A) g of
  * the position after it, replaced by that of its own first position. Adds to grad_input, grad_dt, grad_rate, dB, dC.
- * States go two at a time, which halves the traffic of what all states share. */
+ * TOGETHER states go at a time, which reads and writes once what all states share. */
 static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, int first, const int count, const int large,
                                                                    const NAME(Chunk) *c, const vf *rate, const vfu *start, vf *carry, vf *grad_rate) {
-  vf decay[2][LINE], h[2][LINE], for_B[2][VL], for_C[2][VL], a[2], g[2], sum[2];
+  vf decay[TOGETHER][LINE], h[TOGETHER][LINE], a[TOGETHER], g[TOGETHER], sum[TOGETHER];
   UNROLL for (int j = 0; j < count; j++) {
     a[j] = rate[first + j], g[j] = carry[first + j], sum[j] = set1(0.0f);
     h[j][0] = (vf)start[first + j];
@@ -232,33 +236,22 @@ static inline __attribute__((always_inline)) void NAME(walk_back)(int T, int N, 
     }
   }
   UNROLL for (int j = 0; j < count; j++) a[j] *= 1.0f / RATE;
-  for (int group = (T - 1) / VL * VL; group >= 0; group -= VL) {
-    int m = T - group < VL ? T - group : VL;
-    for (int i = m; i < VL; i++)
-      UNROLL for (int j = 0; j < count; j++) for_B[j][i] = for_C[j][i] = set1(0.0f);
-    for (int i = m - 1; i >= 0; i--) {
-      int t = group + i;
-      vf dt = c->dt[t], dy = c->dy[t], input = c->input[t], grad_input = c->grad_input[t], grad_dt = c->grad_dt[t];
-      const float *B = c->B + (int64_t)t * N + first, *C = c->C + (int64_t)t * N + first;
-      UNROLL for (int j = 0; j < count; j++) {
-        g[j] += dy * C[j];
-        for_C[j][i] = dy * h[j][t + 1];
-        for_B[j][i] = g[j] * input;
-        grad_input += g[j] * B[j];
-        g[j] *= decay[j][t];
-        vf through = g[j] * h[j][t];
-        grad_dt += through * a[j];
-        sum[j] += through * dt;
-      }
-      c->grad_input[t] = grad_input;
-      c->grad_dt[t] = grad_dt;
-    }
+  vf *dB = c->dB + (int64_t)first * LINE, *dC = c->dC + (int64_t)first * LINE;
+  for (int t = T - 1; t >= 0; t--) {
+    vf dt = c->dt[t], dy = c->dy[t], input = c->input[t], grad_input = c->grad_input[t], grad_dt = c->grad_dt[t];
+    const float *B = c->B + (int64_t)t * N + first, *C = c->C + (int64_t)t * N + first;
     UNROLL for (int j = 0; j < count; j++) {
-      vfu *dB = (vfu *)(c->dB + (int64_t)(first + j) * CHUNK + group);
-      vfu *dC = (vfu *)(c->dC + (int64_t)(first + j) * CHUNK + group);
-      *dB = (vfu)((vf)*dB + NAME(sum_lanes)(for_B[j]));
-      *dC = (vfu)((vf)*dC + NAME(sum_lanes)(for_C[j]));
+      g[j] += dy * C[j];
+      dC[j * LINE + t] += dy * h[j][t + 1];
+      dB[j * LINE + t] += g[j] * input;
+      grad_input += g[j] * B[j];
+      g[j] *= decay[j][t];
+      vf through = g[j] * h[j][t];
+      grad_dt += through * a[j];
+      sum[j] += through * dt;
     }
+    c->grad_input[t] = grad_input;
+    c->grad_dt[t] = grad_dt;
   }
   UNROLL for (int j = 0; j < count; j++) {
     carry[first + j] = g[j];
@@ -270,24 +263,37 @@ static void NAME(backward_chunk)(int T, int N, const NAME(Chunk) *c, const vf *r
                                  vf *grad_rate) {
   vf step = NAME(largest_step)(T, c);
   int n = 0;
-  for (; n + 2 <= N; n += 2) {
-    if (NAME(large)(step, rate + n, 2)) NAME(walk_back)(T, N, n, 2, 1, c, rate, start, carry, grad_rate);
-    else NAME(walk_back)(T, N, n, 2, 0, c, rate, start, carry, grad_rate);
+  for (; n + TOGETHER <= N; n += TOGETHER) {
+    if (NAME(large)(step, rate + n, TOGETHER)) NAME(walk_back)(T, N, n, TOGETHER, 1, c, rate, start, carry, grad_rate);
+    else NAME(walk_back)(T, N, n, TOGETHER, 0, c, rate, start, carry, grad_rate);
   }
   for (; n < N; n++) NAME(walk_back)(T, N, n, 1, 0, c, rate, start, carry, grad_rate);
 }
 
+/* Sums of the lanes of `count` arrays of T vectors, which are zero afterwards, to (count, CHUNK). */
+static void NAME(sum_of_lanes)(int T, int count, vf *shares, float *out) {
+  for (int n = 0; n < count; n++)
+    for (int t = 0; t < T; t += VL) {
+      vf *group = shares + n * LINE + t; /* what is behind T is zero */
+      *(vfu *)(out + n * CHUNK + t) = (vfu)NAME(sum_lanes)(group);
+      for (int i = 0; i < VL; i++) group[i] = set1(0.0f);
+    }
+}
+
 #include "ss2d_isa.h"
 #include "sequence_isa.h"
+#include "gelu_isa.h"
 
 #undef vf
 #undef vfu
 #undef vi
 #undef set1
 #undef STEPS
+#undef TOGETHER
 #undef RATE
 #ifdef POWERS
 #undef POWERS
+#undef SHIFT
 #undef PERMUTED
 #undef P1
 #undef P2

@@ -82,13 +82,16 @@ static int NAME(sequence_backward)(const Sequence *s, int64_t b, int64_t g) {
   const int64_t length = s->length, E = s->channels / s->groups, blocks = (E + VL - 1) / VL;
   const int64_t chunks = (length + CHUNK - 1) / CHUNK, base = b * s->channels + g * E;
   const int N = s->states;
-  vf *memory = scan_allocate(((7 * LINE + blocks * (3 * N + 2)) * VL + CHUNK * 4 * N + VL) * sizeof(float));
+  vf *memory = scan_allocate((((7 + 2 * N) * LINE + blocks * (3 * N + 2)) * VL + CHUNK * 4 * N) * sizeof(float));
   if (!memory) return 0;
   NAME(Chunk) c = {.dt = memory, .input = memory + LINE, .u = memory + 2 * LINE, .dy = memory + 3 * LINE,
                    .grad_input = memory + 4 * LINE, .grad_dt = memory + 5 * LINE, .slope = memory + 6 * LINE};
   vf *rate = memory + 7 * LINE, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
   vf *grad_bias = grad_rate + blocks * N, *grad_D = grad_bias + blocks;
-  c.B = (float *)(grad_D + blocks), c.C = c.B + CHUNK * N, c.dB = c.C + CHUNK * N, c.dC = c.dB + CHUNK * N;
+  c.dB = grad_D + blocks, c.dC = c.dB + N * LINE;
+  c.B = (float *)(c.dC + N * LINE), c.C = c.B + CHUNK * N;
+  float *sums = c.C + CHUNK * N;
+  memset(c.dB, 0, sizeof(vf) * 2 * N * LINE);
   for (int64_t q = 0; q < blocks; q++) {
     int m = E - q * VL < VL ? (int)(E - q * VL) : VL;
     NAME(gather)(rate + q * N, s->A + (g * E + q * VL) * N, N, m, RATE);
@@ -100,7 +103,6 @@ static int NAME(sequence_backward)(const Sequence *s, int64_t b, int64_t g) {
     int T = length - begin < CHUNK ? (int)(length - begin) : CHUNK;
     NAME(pack_states)(c.B, s->B + shared, N, length, T);
     NAME(pack_states)(c.C, s->C + shared, N, length, T);
-    memset(c.dB, 0, sizeof(float) * 2 * CHUNK * N);
     for (int64_t q = 0; q < blocks; q++) {
       int m = E - q * VL < VL ? (int)(E - q * VL) : VL;
       int64_t row = (base + q * VL) * length + begin, channel = g * E + q * VL;
@@ -122,9 +124,10 @@ static int NAME(sequence_backward)(const Sequence *s, int64_t b, int64_t g) {
       NAME(store_rows)(s->d_delta + row, c.grad_dt, length, m, T);
       NAME(store_rows)(s->du + row, c.grad_input, length, m, T);
     }
+    NAME(sum_of_lanes)(T, 2 * N, c.dB, sums);
     for (int n = 0; n < N; n++) {
-      memcpy(s->dB + shared + n * length, c.dB + n * CHUNK, T * sizeof(float));
-      memcpy(s->dC + shared + n * length, c.dC + n * CHUNK, T * sizeof(float));
+      memcpy(s->dB + shared + n * length, sums + n * CHUNK, T * sizeof(float));
+      memcpy(s->dC + shared + n * length, sums + (N + n) * CHUNK, T * sizeof(float));
     }
   }
   for (int64_t q = 0; q < blocks; q++)

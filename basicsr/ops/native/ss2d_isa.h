@@ -129,15 +129,18 @@ static int NAME(ss2d_backward)(const Ss2d *s, int64_t b, int part, int parts) {
   const int64_t length = s->height * s->width, E = s->channels;
   const int64_t blocks = (E + VL - 1) / VL, chunks = (length + CHUNK - 1) / CHUNK;
   const int N = s->states, R = s->rank, width = R + 2 * N;
-  int64_t vectors = 7 * LINE + blocks * (3 * N + 2 * R + 2), floats = CHUNK * (4 * N + 2 * R) + VL;
+  int64_t vectors = (7 + width) * LINE + blocks * (3 * N + 2 * R + 2), floats = CHUNK * (2 * width + R);
   vf *memory = scan_allocate((vectors * VL + floats) * sizeof(float));
   if (!memory) return 0;
   NAME(Chunk) c = {.dt = memory, .input = memory + LINE, .u = memory + 2 * LINE, .dy = memory + 3 * LINE,
                    .grad_input = memory + 4 * LINE, .grad_dt = memory + 5 * LINE, .slope = memory + 6 * LINE};
   vf *rate = memory + 7 * LINE, *carry = rate + blocks * N, *grad_rate = carry + blocks * N;
   vf *weight = grad_rate + blocks * N, *grad_weight = weight + blocks * R, *grad_bias = grad_weight + blocks * R, *grad_D = grad_bias + blocks;
-  c.B = (float *)(grad_D + blocks), c.C = c.B + CHUNK * N, c.dB = c.C + CHUNK * N, c.dC = c.dB + CHUNK * N;
-  float *dt_low = c.dC + CHUNK * N, *grad_low = dt_low + CHUNK * R;
+  vf *grad_low = grad_D + blocks; /* (R + 2 N, LINE): the lanes' shares of dx_dbl */
+  c.dB = grad_low + R * LINE, c.dC = c.dB + N * LINE;
+  float *grad_row = (float *)(c.dC + N * LINE), *dt_low = grad_row + CHUNK * width;
+  c.B = dt_low + CHUNK * R, c.C = c.B + CHUNK * N;
+  memset(grad_low, 0, sizeof(vf) * width * LINE);
   const float *x = s->x + b * length * E, *dy = s->dy + b * length * E;
   float *dx = s->dx + (part * s->batch + b) * length * E;
   int64_t here[CHUNK], next[CHUNK];
@@ -158,8 +161,6 @@ static int NAME(ss2d_backward)(const Ss2d *s, int64_t b, int part, int parts) {
       int T = length - begin < CHUNK ? (int)(length - begin) : CHUNK, T_next = chunk ? CHUNK : 0;
       if (chunk) scan_positions(k, begin - CHUNK, CHUNK, s->height, s->width, s->width, next);
       NAME(pack)(s, s->x_dbl + (b * length * 4 + k) * width, 4 * width, T, here, dt_low, &c);
-      memset(c.dB, 0, sizeof(float) * 2 * CHUNK * N);
-      memset(grad_low, 0, sizeof(float) * CHUNK * R);
       for (int64_t q = 0; q < blocks; q++) {
         int64_t channel = q * VL;
         int m = E - channel < VL ? (int)(E - channel) : VL;
@@ -187,21 +188,20 @@ static int NAME(ss2d_backward)(const Ss2d *s, int64_t b, int part, int parts) {
           vf raw = (c.grad_dt[t] + c.u[t] * c.grad_input[t]) * c.slope[t];
           grad_bias[q] += raw;
           c.grad_dt[t] = raw; /* now the gradient of the raw step */
-          for (int r = 0; r < R; r++) grad_weight[q * R + r] += raw * dt_low[t * R + r];
         }
-        for (int r = 0; r < R; r++)
-          for (int t = 0; t < T; t += VL) {
-            vf products[VL];
-            int many = T - t < VL ? T - t : VL;
-            for (int i = 0; i < VL; i++) products[i] = i < many ? c.grad_dt[t + i] * weight[q * R + r] : set1(0.0f);
-            vf sums = NAME(sum_lanes)(products);
-            for (int i = 0; i < many; i++) grad_low[(t + i) * R + r] += sums[i];
+        for (int r = 0; r < R; r++) {
+          vf sum = set1(0.0f), w = weight[q * R + r], *low = grad_low + r * LINE;
+          for (int t = 0; t < T; t++) {
+            sum += c.grad_dt[t] * dt_low[t * R + r];
+            low[t] += c.grad_dt[t] * w;
           }
+          grad_weight[q * R + r] += sum;
+        }
       }
+      NAME(sum_of_lanes)(T, width, grad_low, grad_row);
       for (int t = 0; t < T; t++) {
         float *row = s->dx_dbl + ((b * length + here[t]) * 4 + k) * width;
-        memcpy(row, grad_low + t * R, R * sizeof(float));
-        for (int n = 0; n < N; n++) row[R + n] = c.dB[n * CHUNK + t], row[R + N + n] = c.dC[n * CHUNK + t];
+        for (int i = 0; i < width; i++) row[i] = grad_row[i * CHUNK + t];
       }
       memcpy(here, next, sizeof(here));
     }
