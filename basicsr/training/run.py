@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from basicsr.config import LoadedOptions
 from basicsr.data.build import build_train_data, build_val_data
@@ -22,6 +23,7 @@ from basicsr.training.preflight import (
 from basicsr.training.resume import check_fits, find_resume_state, is_own, later_states, set_aside
 from basicsr.training.trainer import Trainer
 from basicsr.utils.dist import barrier
+from basicsr.utils.freed_memory import freed_memory_is_kept
 from basicsr.utils.logger import close_log_file, get_root_logger
 
 
@@ -65,7 +67,8 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
             get_root_logger().warning(change)
         trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume.state if resume else None, callbacks,
                           started)
-        ended = trainer.run()
+        with freed_memory_is_kept() if model.device.type == 'cpu' else nullcontext():
+            ended = trainer.run()
         close_log_file()
         barrier()  # the next stage reads what this one wrote
     return ended

@@ -15,6 +15,7 @@ from typing import Any
 from basicsr.config import load_options
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import write_json
+from basicsr.utils.freed_memory import freed_memory_is_kept
 
 # CUDA graphs by default on a GPU, also of the compiled network; `reduce-overhead` are those of the compiler
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -125,7 +126,7 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
             train(i)
             if i == 1:
                 first = now() - started
-        with alone(first):
+        with alone(first), nullcontext() if on_gpu else freed_memory_is_kept():
             started, waited = now(), 0.
             for i in range(warmup + 1, warmup + iterations + 1):
                 train(i)

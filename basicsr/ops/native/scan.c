@@ -1,4 +1,4 @@
-/* Selective scan on CPUs: plain C, called through ctypes, no Python and no PyTorch headers.
+/* The selective scan and GELU on CPUs: plain C, called through ctypes, no Python and no PyTorch headers.
  *
  * The kernels (scan_isa.h) are compiled for several instruction sets into one library; the caller names the set.
  * Work runs on the threads of PyTorch's own OpenMP runtime where the caller has found it: these keep spinning for some
@@ -27,7 +27,7 @@
 #define LOG2E 1.44269504088896340736f
 #define LN2 0.69314718055994530942f
 
-/* Both structs are mirrored field by field in __init__.py. All arrays are float32 and contiguous. */
+/* Ss2d and Sequence are mirrored field by field in ss2d.py and sequence.py. All arrays are float32 and contiguous. */
 typedef struct {
   int64_t batch, height, width, channels;
   int32_t states, rank;
