@@ -16,6 +16,7 @@ from basicsr.archs import build_network
 from basicsr.archs.description import Description
 from basicsr.commands.enhance import main as enhance
 from basicsr.inference import memory
+from basicsr.inference import restorer as restorer_module
 from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.inference.tiling import run_tiled, spans
@@ -104,6 +105,44 @@ def test_networks_that_work_in_strips_are_given_whole_images(messages):
     assert said.startswith('tiles of 64 pixels are taken only of images that do not fit into memory')
 
 
+@pytest.mark.parametrize('options', [
+    NETWORK,
+    {'type': 'NAFNet', 'width': 4, 'enc_blk_nums': [1, 1], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1]},
+], ids=lambda options: options['type'])
+def test_the_way_through_one_large_image_is_told(options, monkeypatch):
+    monkeypatch.setattr(restorer_module, 'LARGE', 60 * 80)
+    torch.manual_seed(0)
+    net, img = build_network(options), np.random.default_rng(0).random((64, 100, 3), dtype=np.float32)
+    restorer, seen = ImageRestorer(net), []
+    wanted = restorer(img)
+    state = torch.get_rng_state()
+    restorer.watch = lambda *told: seen.append(told)
+    np.testing.assert_array_equal(restorer(img), wanted)
+    assert torch.equal(torch.get_rng_state(), state)
+    parts = [done for done, _, _ in seen]
+    assert parts[0] == 0 and parts[-1] == 100 and len(parts) > 8 and parts == sorted(set(parts))
+    assert {told[1:] for told in seen} == {(100, '%')} and not any(m._forward_hooks for m in net.modules())
+    del seen[:]
+    restorer(img[:40])
+    assert seen == []  # a moment
+
+
+def test_a_network_whose_work_cannot_be_counted_has_a_bar_of_one_step(monkeypatch):
+
+    class Large(torch.nn.Module):
+
+        def forward(self, x):
+            if x.shape[-1] < 200:
+                raise ValueError('too small')
+            return x
+
+    monkeypatch.setattr(restorer_module, 'LARGE', 60 * 80)
+    restorer, seen = ImageRestorer(Large()), []
+    restorer.watch = lambda *told: seen.append(told)
+    assert restorer(np.zeros((100, 300, 3), np.float32)).shape == (100, 300, 3)
+    assert seen == [(0, 100, '%'), (100, 100, '%')]
+
+
 def test_a_tile_is_taken_where_the_image_does_not_fit(messages):
 
     class Hungry(torch.nn.Module):
@@ -127,6 +166,7 @@ def test_a_photo_too_large_for_the_free_memory_is_cut_into_tiles(free, tiles):
 import numpy as np
 from basicsr.archs import build_network
 from basicsr.inference import memory
+from basicsr.inference import restorer as restorer_module
 from basicsr.inference.restorer import ImageRestorer
 restorer = ImageRestorer(build_network({NETWORK}))
 img = np.random.RandomState(0).rand(400, 400, 3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Bars for who waits: photos with their rate and the time left, and the tiles of a large one."""
+"""Bars for who waits: photos with their rate and the time left, and how far a large one has come."""
 from __future__ import annotations
 
 import sys
@@ -10,36 +10,35 @@ from basicsr.inference.restorer import ImageRestorer
 
 
 class Progress:
-    """Shown on a terminal alone, while the block runs. `count`: of photos; one has no bar but that of its tiles."""
+    """Shown on a terminal alone, while the block runs. `count`: of photos; one has no bar but that of its parts."""
 
     def __init__(self, restorer: ImageRestorer, count: int):
         self.restorer, self.count = restorer, count
         self.shown = sys.stderr.isatty()
         self.files: Any = None
-        self.tiles: Any = None
+        self.parts: Any = None
 
     def __enter__(self) -> Progress:
         self.files = tqdm(total=self.count, unit='image', disable=self.count < 2 or not self.shown)
-        self.restorer.watch = self._tile_done if self.shown else None
+        self.restorer.watch = self._part_done if self.shown else None
         return self
 
-    def _tile_done(self, done: int, count: int) -> None:
+    def _part_done(self, done: int, count: int, what: str) -> None:
         if done == 0:
-            self._close_tiles()
-            self.tiles = tqdm(total=count, unit='tile', leave=False)
-        else:
-            self.tiles.update()
+            self._close_parts()
+            self.parts = tqdm(total=count, unit=what, leave=False)
+        self.parts.update(done - self.parts.n)
 
-    def _close_tiles(self) -> None:
-        if self.tiles is not None:
-            self.tiles.close()
-            self.tiles = None
+    def _close_parts(self) -> None:
+        if self.parts is not None:
+            self.parts.close()
+            self.parts = None
 
     def file_done(self) -> None:
-        self._close_tiles()
+        self._close_parts()
         self.files.update()
 
     def __exit__(self, *exc_info: object) -> None:
-        self._close_tiles()
+        self._close_parts()
         self.restorer.watch = None
         self.files.close()

@@ -14,6 +14,7 @@ from basicsr.inference.ensemble import self_ensemble
 from basicsr.inference.light import exposed
 from basicsr.inference.low_frequencies import LowFrequencies
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
+from basicsr.inference.one_pass import LARGE, shares_of, watched
 from basicsr.inference.sampling import PIXELS, sample_of
 from basicsr.inference.tiling import Watch, run_tiled
 from basicsr.ops.prepare import prepare
@@ -24,6 +25,7 @@ from basicsr.utils.replay import CudaRecorder, Replayed, python_state
 from basicsr.utils.srgb import LUMA
 
 _SMALLEST_TILE = 64
+_PROBE = 128  # pixels of a side, of what tells a network's shares of the work
 _ROWS = 256
 _LARGE, _TILE = 2_000_000, 512  # pixels of an image that is cut, and of a tile's side: 2.5 GiB are enough for 24 megapixels
 _RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
@@ -51,7 +53,7 @@ class ImageRestorer:
             changed in place, not replaced.
 
     Attributes:
-        watch: who wants to know of tiles that are done, see `run_tiled`.
+        watch: who wants to know what is done of a large image, in tiles or in percent; see `run_tiled`.
         smallest_tile: side of the smallest tiles that images were cut into so far; 0: all were restored whole.
     """
 
@@ -69,6 +71,7 @@ class ImageRestorer:
         self.channels = channels
         self.watch: Watch | None = None
         self.smallest_tile = 0
+        self._shares: dict[nn.Module, float] | None = None  # of the work, see `one_pass`
         prepare(self.net, self.device, self.amp, training=False)
         if tile and self.description.strips:
             get_root_logger().warning(
@@ -152,7 +155,15 @@ class ImageRestorer:
         return f'results {how} from those of the whole image{light}' + (f': {why}' if why else '')
 
     def _whole(self, x: Tensor, channels: int) -> Tensor:
-        return self._cropped(self._call(self._padded(x), channels), x)
+        padded = self._padded(x)
+        if self.watch is None or self.device.type != 'cpu' or x.shape[2] * x.shape[3] < LARGE:
+            return self._cropped(self._call(padded, channels), x)
+        if self._shares is None:
+            side = max(_PROBE // self.multiple, 1) * self.multiple
+            self._shares = shares_of(self.net, padded[..., :side, :side],
+                                     lambda t: self._network(*self._inputs(t, channels)))
+        with watched(self.net, self._shares, self.watch):
+            return self._cropped(self._call(padded, channels), x)
 
     def _tiled(self, x: Tensor, channels: int, tile: int, sample: int) -> Tensor:
         """In tiles; layers that look at all pixels of the image look at a sample of them."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from basicsr.archs.layers.whole_image import Place
 
-Watch = Callable[[int, int], None]  # tiles that are done, and how many there are
+Watch = Callable[[int, int, str], None]  # parts that are done, how many there are, and what they are
 
 
 def run_tiled(forward: Callable[[Tensor, Place], Tensor], x: Tensor, tile: int, overlap: int, multiple: int = 1,
@@ -20,7 +20,7 @@ def run_tiled(forward: Callable[[Tensor, Place], Tensor], x: Tensor, tile: int, 
     Args:
         tile: largest side of a tile. overlap: pixels shared by neighbours, where weights fall off linearly.
         multiple: of the sides of `x`; tiles begin and end at multiples of it.
-        watch: called before the first tile and after each, with those that are done and how many there are.
+        watch: called before the first tile and after each.
     """
     h, w = x.shape[-2:]
     tile, overlap = max(tile // multiple, 1) * multiple, overlap // multiple * multiple
@@ -29,8 +29,8 @@ def run_tiled(forward: Callable[[Tensor, Place], Tensor], x: Tensor, tile: int, 
     total: Any = None  # made when the first tile shows scale and channels
     weights: Any = None
     tiles = list(itertools.product(spans(h, tile, overlap), spans(w, tile, overlap)))
-    watch = watch or (lambda done, of: None)
-    watch(0, len(tiles))
+    watch = watch or (lambda done, of, what: None)
+    watch(0, len(tiles), 'tile')
     for number, ((top, bottom), (left, right)) in enumerate(tiles, 1):
         place = Place(slice(top, bottom), slice(left, right), h, w)
         y = forward(x[..., place.rows, place.columns], place)
@@ -42,7 +42,7 @@ def run_tiled(forward: Callable[[Tensor, Place], Tensor], x: Tensor, tile: int, 
         area = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
         total[area] += y * mask
         weights[area[1:]] += mask
-        watch(number, len(tiles))
+        watch(number, len(tiles), 'tile')
     return total.div_(weights)
 
 
