@@ -184,8 +184,9 @@ def _merge(target: dict, changes: dict) -> None:
 
 
 def outside_of_make() -> dict[str, str]:
-    """The environment without what a `make` above has set, such as variables of its own command line."""
-    return {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKEOVERRIDES', 'MAKELEVEL', 'MFLAGS')}
+    """The environment without what a `make` above has set, such as the variables of its command line."""
+    variables = ('MAKEFLAGS', 'MAKEOVERRIDES', 'MAKELEVEL', 'MFLAGS', 'VENV', 'PYTHON', 'CONSTRAINTS', 'TORCH')
+    return {k: v for k, v in os.environ.items() if k not in variables}
 
 
 def run_python(*args: str | Path, cwd: Path | None = None, **kwargs: Any) -> subprocess.CompletedProcess:
