@@ -1,4 +1,4 @@
-"""Threads that sleep while they wait, as the commands have it, against threads that spin; alone, and beside other work.
+"""Threads that soon sleep while they wait, as the commands have it, against threads that spin; alone, and beside other work.
 
 python benchmarks/waiting.py    on a machine that does nothing else, with two threads or more
 """
@@ -18,8 +18,12 @@ from scan import row
 TURNS, REPEATS = 5, 3
 # seconds of one forward or training step, the median of a process
 TIMED = """
-import statistics, sys, time, torch
+import statistics, sys, time
 sys.path.insert(0, '.')
+from basicsr.utils.threads import wait_asleep
+if sys.argv[3] == 'asleep':
+    wait_asleep()  # before PyTorch is there
+import torch
 from basicsr.archs import build_network
 torch.manual_seed(0)
 net = build_network({'type': 'RetinexMamba', 'n_feat': 16, 'num_blocks': [1, 1, 1], 'd_state': 4})
@@ -39,13 +43,13 @@ for _ in range(int(sys.argv[2])):
     times.append(time.perf_counter() - start)
 print(statistics.median(times))
 """
-VARIABLE = 'OMP_WAIT_POLICY'
+VARIABLES = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')
 
 
 def seconds(what: str, asleep: bool) -> float:
-    env = {k: v for k, v in os.environ.items() if k != VARIABLE} | ({VARIABLE: 'PASSIVE'} if asleep else {})
-    done = subprocess.run([sys.executable, '-c', TIMED, what, str(REPEATS)], cwd=ROOT, env=env, capture_output=True,
-                          text=True, check=True)
+    env = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    command = [sys.executable, '-c', TIMED, what, str(REPEATS), 'asleep' if asleep else 'spinning']
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -3,18 +3,21 @@ from __future__ import annotations
 
 import os
 
-_POLICY = 'OMP_WAIT_POLICY'
-_SAID = (_POLICY, 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')  # what users say it by
+_POLICY, _SPINS = 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'
+_SAID = (_POLICY, _SPINS, 'KMP_BLOCKTIME')  # what users say it by
+# some microseconds, in which most waits of an idle machine end; GNU's runtime alone knows the number, and takes it before the
+# policy
+_FEW = '1000'
 
 
 def wait_asleep() -> None:
-    """Let threads sleep while they wait, unless the user has said something else.
+    """Let threads sleep when they wait for longer than a moment, unless the user has said something else.
 
-    By default they spin: beside other work on the machine, one that has got no core keeps the others waiting at full load,
-    and work on all cores takes several times as long as on one. Too late where PyTorch has been imported.
+    By default they spin for milliseconds: beside other work on the machine, one that has got no core keeps the others waiting
+    at full load, and work on all cores takes several times as long. Too late where PyTorch has been imported.
     """
     if not any(name in os.environ for name in _SAID):
-        os.environ[_POLICY] = 'PASSIVE'
+        os.environ |= {_POLICY: 'PASSIVE', _SPINS: _FEW}
 
 
 def how_threads_wait() -> str:
