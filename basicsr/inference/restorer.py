@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from basicsr.inference.sampling import PIXELS, sample_of
 from basicsr.inference.tiling import Watch, run_tiled
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
+from basicsr.utils.freed_memory import freed_memory_is_kept
 from basicsr.utils.img import pad_to_multiple
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.replay import CudaRecorder, Replayed, python_state
@@ -27,7 +29,7 @@ from basicsr.utils.srgb import LUMA
 _SMALLEST_TILE = 64
 _PROBE = 128  # pixels of a side, of what tells a network's shares of the work
 _ROWS = 256
-_LARGE, _TILE = 2_000_000, 512  # pixels of an image that is cut, and of a tile's side: 2.5 GiB are enough for 24 megapixels
+_LARGE, _TILE = 2_000_000, 384  # pixels of an image that is cut, and of a tile's side: 2.5 GiB are enough for 24 megapixels
 _RECORDINGS = 2  # an image, or its tiles, and the same turned by a quarter
 Tiled = Callable[[Tensor, Place], Tensor]  # the answer to a tile
 
@@ -173,7 +175,9 @@ class ImageRestorer:
         self.smallest_tile = min(tile, self.smallest_tile or tile)
         call = self._sharing if self.description.shares else self._apart if self.description.tiling == '' else self._lit
         forward = call(padded, channels, sample)
-        return self._cropped(run_tiled(forward, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
+        # tiles ask for the same memory one after the other
+        with freed_memory_is_kept() if self.device.type == 'cpu' else nullcontext():
+            return self._cropped(run_tiled(forward, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
 
     def _sharing(self, x: Tensor, channels: int, sample: int) -> Tiled:
         """With what layers that look at all pixels find in a sample of so many of them."""
