@@ -27,7 +27,7 @@ runpy.run_module('basicsr', run_name='__main__') if target == '-m basicsr' else 
 
 
 @pytest.mark.parametrize('command', COMMANDS)
-@pytest.mark.parametrize('said, wanted', [({}, 'PASSIVE 2000'), ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE None'),
+@pytest.mark.parametrize('said, wanted', [({}, 'PASSIVE 3000'), ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE None'),
                                           ({'GOMP_SPINCOUNT': '7'}, 'None 7')], ids=str)
 def test_commands_set_it_before_pytorch_is_there(command, said, wanted):
     env = {k: v

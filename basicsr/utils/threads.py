@@ -7,7 +7,7 @@ _POLICY, _SPINS = 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'
 _SAID = (_POLICY, _SPINS, 'KMP_BLOCKTIME')  # what users say it by
 # some microseconds, in which most waits of an idle machine end; GNU's runtime alone knows the number, and takes it before the
 # policy
-_FEW = '2000'
+_FEW = '3000'
 
 
 def wait_asleep() -> None:
