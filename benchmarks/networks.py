@@ -90,7 +90,7 @@ def training_step(net: nn.Module, shape: tuple[int, ...], device: str, amp: bool
 
 def allocating(make: Callable[..., Callable], device: str) -> AbstractContextManager:
     """Memory as `basicsr train` and `enhance` have it: a training on a CPU keeps what it has freed."""
-    return freed_memory_is_kept() if make is training_step and device == 'cpu' else nullcontext()
+    return freed_memory_is_kept(device) if make is training_step else nullcontext()
 
 
 def peak(make: Callable[..., Callable], name: str, shape: tuple[int, ...], device: str, amp: bool, threads: int) -> int:

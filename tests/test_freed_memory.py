@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone keeps it')
-# new pages of a tensor that takes the place of one as large: before, within and after. The least of some turns, as older
-# glibc look for aligned memory behind what was freed until there is enough of it
+# new pages of a tensor that takes the place of one as large: before, within, and after, where it is kept for another device.
+# The least of some turns, as older glibc look for aligned memory behind what was freed until there is enough of it
 CODE = """
 import resource
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 import torch
 from basicsr.utils.freed_memory import freed_memory_is_kept
 
@@ -23,7 +23,14 @@ def new_pages():
     torch.ones(16 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-for context in (nullcontext(), freed_memory_is_kept(), nullcontext()):
+@contextmanager
+def nested():
+    with freed_memory_is_kept():
+        with freed_memory_is_kept():
+            pass
+        yield
+
+for context in (nullcontext(), nested(), freed_memory_is_kept('cuda')):
     with context:
         print(min(new_pages() for _ in range(30)))
 """
@@ -51,5 +58,5 @@ def test_training_on_a_cpu_keeps_it(tiny_options, monkeypatch):
     from basicsr.training import run
     calls = []
     real = run.freed_memory_is_kept
-    monkeypatch.setattr(run, 'freed_memory_is_kept', lambda: calls.append(1) or real())
-    assert train(['--opt', str(tiny_options())]) == 0 and calls == [1]
+    monkeypatch.setattr(run, 'freed_memory_is_kept', lambda device: calls.append(device) or real(device))
+    assert train(['--opt', str(tiny_options())]) == 0 and calls == ['cpu']

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -176,7 +175,7 @@ class ImageRestorer:
         call = self._sharing if self.description.shares else self._apart if self.description.tiling == '' else self._lit
         forward = call(padded, channels, sample)
         # tiles ask for the same memory one after the other
-        with freed_memory_is_kept() if self.device.type == 'cpu' else nullcontext():
+        with freed_memory_is_kept(self.device.type):
             return self._cropped(run_tiled(forward, padded, tile, self.tile_overlap, self.multiple, self.watch), x)
 
     def _sharing(self, x: Tensor, channels: int, sample: int) -> Tiled:

@@ -56,14 +56,19 @@ def _listen(data: bytes, row: formats.Format, name: str) -> None:
     from basicsr.utils.decoder import decode, decode_pages
     try:
         if row is formats.TIFF:
+            directories = tiff.directories(data)
             pages, messages = decode_pages(data, cv2.IMREAD_UNCHANGED)
-            readable = len(pages) == len(
-                tiff.directories(data))  # else OpenCV may say anything of what it does not know
+            # of a page that it does not know OpenCV may say anything
+            heard = [messages] if len(pages) == len(directories) else []
+            # what libtiff hears of libjpeg OpenCV keeps to itself before 4.13
+            jpegs = (decode(jpeg, cv2.IMREAD_UNCHANGED) for tags in directories for jpeg in tiff.jpegs(data, tags))
+            heard += [said for part, said in jpegs if part is not None]
         else:
-            readable, messages = True, decode(data, cv2.IMREAD_UNCHANGED)[1]
+            messages = decode(data, cv2.IMREAD_UNCHANGED)[1]
+            heard = [messages]
     except cv2.error:
         return  # too large for OpenCV alone
-    if messages.damage and readable:
-        raise UserError(f"'{name}' is damaged inside: {messages.damage}")
+    if damaged := next((said.damage for said in heard if said.damage), ''):
+        raise UserError(f"'{name}' is damaged inside: {damaged}")
     if messages.doubt:
         doubt(f"'{name}': the decoder says: {messages.doubt}")

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from basicsr.config import LoadedOptions
 from basicsr.data.build import build_train_data, build_val_data
@@ -67,7 +66,7 @@ def train(loaded: LoadedOptions, launcher: str, callbacks: Sequence[Callback] = 
             get_root_logger().warning(change)
         trainer = Trainer(opt, model, train_loader, sampler, val_loaders, resume.state if resume else None, callbacks,
                           started)
-        with freed_memory_is_kept() if model.device.type == 'cpu' else nullcontext():
+        with freed_memory_is_kept(model.device.type):
             ended = trainer.run()
         close_log_file()
         barrier()  # the next stage reads what this one wrote

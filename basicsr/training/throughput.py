@@ -126,7 +126,7 @@ def measure(file: str | Path, overrides: list[str], name: str, iterations: int =
             train(i)
             if i == 1:
                 first = now() - started
-        with alone(first), nullcontext() if on_gpu else freed_memory_is_kept():
+        with alone(first), freed_memory_is_kept('cuda' if on_gpu else 'cpu'):
             started, waited = now(), 0.
             for i in range(warmup + 1, warmup + iterations + 1):
                 train(i)

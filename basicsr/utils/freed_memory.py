@@ -7,28 +7,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of glibc's mallopt, see malloc.h
-_DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
+# parameters of glibc's mallopt, see malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEPT = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}
+# where glibc's thresholds are after large memory was freed, from where on they move no more by themselves
+_USUAL = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
+_depth = 0
 
 
 @contextmanager
-def freed_memory_is_kept() -> Iterator[None]:
+def freed_memory_is_kept(device: str = 'cpu') -> Iterator[None]:
     """Within, glibc gives no memory back to the operating system, which would hand it out again page by page, zeroed.
 
-    That takes up to a fifth of a training step with large batches. It costs some percent of memory, in gaps. Nothing
-    happens where there is another C library, or where environment variables say how it allocates.
+    That takes up to a fifth of a training step with large batches, two fifths of a large photo. It costs some percent of
+    memory, in gaps. Nothing happens for another type of device, where there is another C library, or where environment
+    variables say how it allocates.
     """
-    libc = None if _user_says() else _glibc()
+    global _depth
+    libc = None if device != 'cpu' or _user_says() else _glibc()
     if libc is None:
         yield
         return
-    _say(libc, _KEPT)
+    if not _depth:
+        _say(libc, _KEPT)
+    _depth += 1
     try:
         yield
     finally:
-        _say(libc, _DEFAULTS)
-        libc.malloc_trim(0)
+        _depth -= 1
+        if not _depth:
+            _say(libc, _USUAL)
+            libc.malloc_trim(0)
 
 
 def _user_says() -> bool:

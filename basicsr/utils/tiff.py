@@ -9,7 +9,7 @@ Tags = dict[int, tuple[int, ...]]
 _CODES = {1: 'B', 3: 'H', 4: 'I', 13: 'I', 16: 'Q'}  # of the types that are whole numbers
 _REDUCED, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _ORIENTATION = 254, 256, 257, 258, 259, 262, 273, 274
 _SAMPLES, _STRIP_SIZES, _PLANES, _TILES, _TILE_SIZES, _EXTRA, _FORMAT = 277, 279, 284, 324, 325, 338, 339
-_DEFLATE = (8, 32946)
+_DEFLATE, _JPEG, _JPEG_TABLES = (8, 32946), 7, 347
 
 
 def directories(data: bytes) -> list[Tags]:
@@ -45,7 +45,7 @@ def _tag(data: bytes, order: str, at: int, size: int) -> tuple[int, tuple[int, .
     """Number and values of the entry at `at`; no values where they are no whole numbers."""
     tag, kind = struct.unpack_from(f'{order}HH', data, at)
     count = _number(data, order + ('Q' if size == 8 else 'I'), at + 4)
-    code = _CODES.get(kind)
+    code = 'B' if tag == _JPEG_TABLES else _CODES.get(kind)
     if code is None or count > len(data):
         return tag, ()
     inside, code = at + 4 + size, f'{order}{count}{code}'
@@ -120,6 +120,16 @@ def whole(data: bytes, tags: Tags) -> bool:
     except zlib.error:
         return False
     return True
+
+
+def jpegs(data: bytes, tags: Tags) -> Iterator[bytes]:
+    """The strips or tiles of a page that are compressed so, each as a file of its own."""
+    if first(tags, _COMPRESSION, 1) != _JPEG:
+        return
+    tables = bytes(tags.get(_JPEG_TABLES, ()))
+    for start, size in _parts(tags):
+        strip = data[start:start + size]
+        yield tables[:-2] + strip[2:] if tables else strip  # without the marks of end and beginning
 
 
 def _parts(tags: Tags) -> Iterator[tuple[int, int]]:

@@ -129,7 +129,7 @@ static int NAME(ss2d_backward)(const Ss2d *s, int64_t b, int part, int parts) {
   const int64_t length = s->height * s->width, E = s->channels;
   const int64_t blocks = (E + VL - 1) / VL, chunks = (length + CHUNK - 1) / CHUNK;
   const int N = s->states, R = s->rank, width = R + 2 * N;
-  int64_t vectors = (7 + width) * LINE + blocks * (3 * N + 2 * R + 2), floats = CHUNK * (2 * width + R);
+  int64_t vectors = (7 + width) * LINE + blocks * (3 * N + 2 * R + 2), floats = CHUNK * 2 * width;
   vf *memory = scan_allocate((vectors * VL + floats) * sizeof(float));
   if (!memory) return 0;
   NAME(Chunk) c = {.dt = memory, .input = memory + LINE, .u = memory + 2 * LINE, .dy = memory + 3 * LINE,
