@@ -16,7 +16,8 @@ from basicsr import cli
 from basicsr.config.yaml_reader import dump_yaml, parse_value
 from basicsr.data.all_in_one_tasks import pair_stems
 from basicsr.data.packing import make_lmdb
-from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb
+from basicsr.data.pairing import pair_by_name, pair_lmdb
+from basicsr.data.pairing_schemes import pair_by_number
 from basicsr.data.single_image_dataset import SingleImageDataset
 from basicsr.data.synthetic import noise_generator
 from basicsr.utils.errors import UserError, run_main

@@ -63,6 +63,14 @@ def test_images_that_do_not_go_together_are_named():
         evaluate(restore, [sample], METRICS)
 
 
+def test_images_of_one_name_are_told_since_their_pictures_replace_each_other(messages):
+    given = [s | {'lq_path': [f'{folder}/7.png']} for s, folder in zip(samples(3), ('night', 'day', 'day'))]
+    evaluate(restore, given[:1] + given[:1], METRICS)  # one image twice
+    assert not messages
+    evaluate(restore, given, METRICS, title='LOL')
+    assert len(messages) == 1 and messages[0].startswith('LOL: ') and messages[0].endswith(': day/7.png')
+
+
 def test_what_takes_the_place_of_a_result_is_measured_and_shown():
     seen = []
     found = evaluate(restore, samples(1), METRICS, adjust=lambda result, gt: gt, watch=seen.append)

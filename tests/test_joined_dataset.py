@@ -45,6 +45,12 @@ def test_each_set_comes_as_often_as_it_says(folders):
         about(data).input_size(5)
 
 
+def test_items_that_have_no_name_are_called_after_their_file(folders):
+    options = block(folders)
+    del options['sets']['a']['recursive']
+    assert [build_dataset(options)[i]['name'] for i in range(5)] == ['a/0', 'a/1', 'b/0', 'b/1', 'b/2']
+
+
 def test_shared_options_are_those_of_every_set_but_where_it_says_otherwise(folders):
     options = block(folders, gt_size=8, use_vflip=True)
     options['sets']['b'] |= {'gt_size': 4, 'use_vflip': False}

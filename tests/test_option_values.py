@@ -56,6 +56,11 @@ def test_overrides(load, text, path, expected):
     assert value == expected and type(value) is type(expected)
 
 
+def test_null_takes_a_block_away(load):
+    assert 'val' not in load(overrides=['datasets.val=~']).opt['datasets']
+    assert 'network_g: ' in message(load, GOOD, overrides=['network_g=~'])
+
+
 @pytest.mark.parametrize('text', [
     'train.totl_iter=5', 'trian.total_iter=5', 'network_g={type: MSRResNt}', 'train.scheduler.periods.0=x',
     'train.scheduler.periods.7=3', 'train.scheduler.periods.-1=3', 'train.total_iter.x=3', 'total_iter', '=3',

@@ -1,5 +1,7 @@
-"""Paired folders whose names differ around a number, and pictures that are resized."""
+"""Paired folders whose names differ around a number, scenes with one ground truth, and pictures that are resized."""
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from test_pairing import error_of, names, touch
 
 from basicsr.commands.check_data import main as check_data
 from basicsr.data import build_dataset
-from basicsr.data.pairing import pair_by_number
+from basicsr.data.pairing_schemes import pair_by_folder, pair_by_number
 from basicsr.data.transforms import resize_bilinear
 from basicsr.utils.img import imwrite
 
@@ -41,8 +43,58 @@ def test_meta_info_file_chooses_ground_truths_of_a_number(tmp_path):
     assert names(pair_by_number(lq, gt, str(tmp_path / 'list.txt'))) == [('low2.png', 'normal2.png')]
 
 
+# ---------------------------------------------------------------- pairing by folder
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Two scenes with a ground truth beside the folders, one with a folder of its own."""
+    lq = tmp_path / 'lq'
+    for scene in ('1', '2', '10'):
+        touch(lq / scene, 'b.JPG', 'a.png')
+    gt = touch(tmp_path / 'gt', '2.png', '10.JPG')
+    touch(tmp_path / 'gt' / '1', 'late10.png', 'late9.png')
+    return str(lq), gt
+
+
+def inside(pairs, lq, gt):
+    return [(str(Path(a).relative_to(lq)), str(Path(b).relative_to(gt))) for a, b in pairs]
+
+
+def test_all_inputs_of_a_scene_have_its_one_ground_truth(scenes, tmp_path):
+    truths = ['1/late9.png', '2.png', '10.JPG']
+    wanted = [(f'{scene}/{name}', gt) for scene, gt in zip(('1', '2', '10'), truths) for name in ('a.png', 'b.JPG')]
+    assert inside(pair_by_folder(*scenes), *scenes) == wanted
+    (tmp_path / 'list.txt').write_text('10.JPG\n1/late10.png\n')
+    found = inside(pair_by_folder(*scenes, str(tmp_path / 'list.txt')), *scenes)
+    assert found == [('1/a.png', '1/late10.png'), ('1/b.JPG', '1/late10.png'), ('10/a.png', '10.JPG'),
+                     ('10/b.JPG', '10.JPG')]
+
+
+def test_scenes_and_ground_truths_alone_are_named(scenes, tmp_path):
+    touch(tmp_path / 'lq', 'loose.png')
+    touch(tmp_path / 'lq' / '3', 'x.png')
+    touch(tmp_path / 'gt', '4.png')
+    message = error_of(pair_by_folder, *scenes)
+    assert 'do not pair by folder (6 pairs found)' in message
+    assert 'have no input: 4.png.' in message and message.endswith('have no ground truth: 3/x.png, loose.png')
+
+
+def test_a_ground_truth_that_could_be_another_is_refused(scenes, tmp_path):
+    touch(tmp_path / 'gt', '1.png')
+    assert "'1' is a folder, and there is '1.png' beside it" in error_of(pair_by_folder, *scenes)
+
+
+def test_a_range_never_cuts_through_a_scene(scenes):
+    lq, gt = scenes
+    block = {'type': 'PairedImageDataset', 'name': 'x', 'dataroot_lq': lq, 'dataroot_gt': gt, 'pair_by': 'folder'}
+    parts = [build_dataset(block | {'phase': 'val', 'pair_range': part}).names for part in (':-1', '-1:', '::2')]
+    assert parts == [['1/a', '1/b', '2/a', '2/b'], ['10/a', '10/b'], ['1/a', '1/b', '10/a', '10/b']]
+
+
 @pytest.mark.parametrize('options, words', [
     ({'filename_tmpl': '{}_low'}, 'pair_by: number is for folders'),
+    ({'pair_by': 'folder', 'recursive': True}, 'pair_by: folder is for folders'),
     ({'resize': [40]}, 'resize must be'),
     ({'resize': [40, 61], 'scale': 2}, 'multiples of scale 2'),
 ])

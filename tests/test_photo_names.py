@@ -128,7 +128,7 @@ def test_names_of_clean_images_of_equal_folders(tmp_path):
 
 
 def test_inputs_of_one_name_are_no_two_pairs(tmp_path):
-    from basicsr.data.pairing import pair_by_number
+    from basicsr.data.pairing_schemes import pair_by_number
     for name in ('low/Low3.png', 'low/Low3.bmp', 'normal/Normal3.png'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(PNG)

@@ -29,6 +29,8 @@ RECIPES = {
     'CIDNet_LOL_v2_synthetic': (1_975_569, 876 // 8, 1000),
     'CIDNet_FiveK': (1_975_569, 4476 // 8, 1000),
     'CIDNet_LOLBlur': (1_975_569, 10080 // 8, 1000),
+    'CIDNet_SID': (1_975_569, 1865 // 8, 1000),
+    'CIDNet_SICE': (1_975_569, 600, 1000),
     'CIDNet_generalization': (1_975_569, 876 // 8, 1000),
     'DarkIR_LOLBlur': (3_321_638, 10080 // 16, 500),
     'DarkIR_multi': (3_321_638, (10080 + 5 * (461 + 665 + 876)) // 16, 500),
@@ -172,6 +174,8 @@ def material(tmp_path_factory):
         (root / folder).mkdir()
         for i in range(4):
             cv2.imwrite(str(root / folder / f'{i}.png'), rng.randint(0, 256, (24, 32, 3), np.uint8))
+            (root / 'scenes' / str(i)).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / 'scenes' / str(i) / f'{folder}.png'), rng.randint(0, 256, (24, 32, 3), np.uint8))
     tree(root / 'aio')
     cdd(root / 'cdd')
     (root / 'hub' / 'checkpoints').mkdir(parents=True)
@@ -190,7 +194,8 @@ def test_every_recipe_runs(material, tmp_path, monkeypatch, name):
         key = '.'.join(path)
         kinds = {'CDD11Dataset': ('dataroot', 'cdd'), 'AllInOneDataset': ('dataroot', 'aio')}
         roots = [kinds[block['type']]] if block['type'] in kinds else [('dataroot_gt', 'gt')] * ('sets' not in block)
-        roots += [('dataroot_lq', 'lq')] if 'dataroot_lq' in block else []
+        roots += [('dataroot_lq',
+                   'scenes' if block.get('pair_by') == 'folder' else 'lq')] if 'dataroot_lq' in block else []
         changes |= {f'datasets.{key}.{name}': str(material / place) for name, place in roots}
         changes |= {f'datasets.{key}.pair_range': None} if 'pair_range' in block else {}
     changes |= {

@@ -40,7 +40,9 @@ def split_path(text: str) -> Path:
 
 
 def set_option(data: Any, parts: Path, value: Any) -> tuple[Path, int]:
-    """Set one value in nested options. Blocks on the way are created. Raises `UserError` where there can be none.
+    """Set one value in nested options. Blocks on the way are created. None takes a block or a list away.
+
+    Raises `UserError` where there can be no such path.
 
     Returns the path as options have it, where the keys of a mapping are words, '5' too, and the length of the shortest
     path that is new: `len(parts)` where no block was created.
@@ -58,7 +60,9 @@ def set_option(data: Any, parts: Path, value: Any) -> tuple[Path, int]:
                 made = min(made, i + 1)
         else:
             raise UserError(f"'{parts[i - 1]}' holds a single value, it has no '{part}'")
-        if last:
+        if last and value is None and isinstance(data, dict) and isinstance(data.get(part), (dict, list)):
+            del data[part]  # as a file takes a block or list of its base away
+        elif last:
             data[part] = value
         else:
             data = data[part]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 from tqdm import tqdm
 
-from basicsr.data.pairing import pair_by_number
+from basicsr.data.pairing_schemes import pair_by_number
 from basicsr.data.transforms import check_sizes
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, imwrite, to_float

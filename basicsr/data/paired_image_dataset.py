@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from basicsr.data.exposure import Exposure, draw_exposure, exposed
 from basicsr.data.gamma import draw_gamma, raise_
-from basicsr.data.pairing import pair_by_name, pair_by_number, pair_lmdb, stem_below, take_range
+from basicsr.data.pairing import pair_by_name, pair_lmdb, stem_below, take_range
+from basicsr.data.pairing_schemes import pair_by_folder, pair_by_number
 from basicsr.data.reading import ImageReader, ToTensor, accepts_opt, read_all
 from basicsr.data.semantic_maps import SemanticMaps, to_tensor
 from basicsr.data.transforms import (
@@ -38,9 +39,10 @@ class PairedImageDataset(Dataset):
         dataroot_gt, dataroot_lq: folders, or databases whose name ends in '.lmdb'.
         io_backend: `{type: disk}` or `{type: lmdb}`; default by the roots' names.
         meta_info_file: text file with the ground truths to use, one per line.
-        pair_range: the pairs to use, a slice of their natural order: ':460' the first 460, '460:' the others.
+        pair_range: the ground truths to use, a slice of their natural order: ':460' the first 460, '460:' the others.
         filename_tmpl: the input's name from the ground truth's, e.g. '{}_low'.
-        pair_by: 'name', or 'number' for names that differ around their number, 'low7' and 'normal7'.
+        pair_by: 'name'; 'number' for names that differ around their number, 'low7' and 'normal7'; 'folder' for all inputs
+            of a folder with one ground truth, which items have as `name`, e.g. 'scene/7'.
         resize: [height, width] that ground truths are resized to first, whatever their shape, and inputs in proportion
             to `scale`; bilinear with antialiasing, also in validation.
         gt_size: side of the square training patch of the ground truth; None trains on whole images.
@@ -65,10 +67,10 @@ class PairedImageDataset(Dataset):
 
     def __init__(self, dataroot_gt: str, dataroot_lq: str, io_backend: dict[str, Any] | None = None,
                  meta_info_file: str | None = None, pair_range: Slice | None = None, filename_tmpl: str = '{}',
-                 pair_by: Literal['name', 'number'] = 'name', resize: Size | None = None, gt_size: Count | None = None,
-                 use_hflip: bool = False, use_rot: bool = False, use_vflip: bool = False, geometric_augs: bool = False,
-                 exposure_augs: ExposureAugs | None = None, gamma_augs: GammaAugs | None = None,
-                 mean: Annotated[list[Finite], Len(1, 3)] | None = None,
+                 pair_by: Literal['name', 'number', 'folder'] = 'name', resize: Size | None = None,
+                 gt_size: Count | None = None, use_hflip: bool = False, use_rot: bool = False, use_vflip: bool = False,
+                 geometric_augs: bool = False, exposure_augs: ExposureAugs | None = None,
+                 gamma_augs: GammaAugs | None = None, mean: Annotated[list[Finite], Len(1, 3)] | None = None,
                  std: Annotated[list[Positive], Len(1, 3)] | None = None,
                  color: Literal['rgb', 'y', 'gray'] | None = None, scale: Count = 1, recursive: bool = False,
                  dataroot_sem: str | None = None, sem_classes: Count = 21, phase: str = 'train'):
@@ -77,22 +79,26 @@ class PairedImageDataset(Dataset):
         self.exposure_augs = None if exposure_augs is None else ExposureAugs.model_validate(exposure_augs)
         self.gamma_augs = None if gamma_augs is None else GammaAugs.model_validate(gamma_augs)
         self.reader = ImageReader(io_backend, {'lq': dataroot_lq, 'gt': dataroot_gt})
-        if pair_by == 'number' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
-            raise UserError("pair_by: number is for folders, without filename_tmpl and recursive")
+        if pair_by != 'name' and (self.reader.is_lmdb or filename_tmpl != '{}' or recursive):
+            raise UserError(f'pair_by: {pair_by} is for folders, without filename_tmpl and recursive')
         if resize and (len(resize) != 2 or any(side < 1 or side % scale for side in resize)):
             raise UserError(f'resize must be [height, width], multiples of scale {scale}, not {list(resize)}')
         if resize and dataroot_sem:
             raise UserError('dataroot_sem holds maps of the images as they are; it does not go with resize')
         if self.reader.is_lmdb:
             self.paths = pair_lmdb(dataroot_lq, dataroot_gt, filename_tmpl)
-        elif pair_by == 'number':
-            self.paths = pair_by_number(dataroot_lq, dataroot_gt, meta_info_file)
-        else:
+        elif pair_by == 'name':
             self.paths = pair_by_name(dataroot_lq, dataroot_gt, filename_tmpl, meta_info_file, recursive=recursive)
-        if pair_range is not None:
-            self.paths = take_range(self.paths, pair_range)
+        else:
+            by = {'number': pair_by_number, 'folder': pair_by_folder}
+            self.paths = by[pair_by](dataroot_lq, dataroot_gt, meta_info_file)
+        if pair_range is not None:  # of ground truths: no scene is on both sides of a cut
+            wanted = set(take_range(list(dict.fromkeys(gt for _, gt in self.paths)), pair_range))
+            self.paths = [pair for pair in self.paths if pair.gt_path in wanted]
         self.reader.remark([p for pair in self.paths for p in pair], f"'{dataroot_lq}' and its ground truth")
         self.names = [stem_below(gt, dataroot_gt) for _, gt in self.paths] if recursive else None
+        if pair_by == 'folder':
+            self.names = [stem_below(lq, dataroot_lq) for lq, _ in self.paths]
         inputs = [Path(lq).stem for lq, _ in self.paths]
         self.maps = SemanticMaps(dataroot_sem, inputs, sem_classes) if dataroot_sem else None
         self.to_tensor = ToTensor(color, mean, std)

@@ -1,7 +1,6 @@
-"""Which input belongs to which ground truth: by name or number, in natural order, with every mistake named."""
+"""Which input belongs to which ground truth: by name, in natural order, with every mistake named."""
 from __future__ import annotations
 
-import re
 from collections import Counter, namedtuple
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +91,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
     """
     gts, lqs = image_folder(dataroot_gt, 'dataroot_gt', recursive), image_folder(dataroot_lq, option, recursive)
     if meta_info_file:
-        gts = _listed(gts, meta_info_file, dataroot_gt)
+        gts = listed(gts, meta_info_file, dataroot_gt)
     lq_by_stem = by_stem(lqs, dataroot_lq, option)
     pairs, alone = [], []
     for own, gt in by_stem(gts, dataroot_gt, 'dataroot_gt').items():
@@ -104,7 +103,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
             alone.append(f"{name} (wants '{stem}.*')" if stem != own else name)
     left = [] if meta_info_file else [str(p.relative_to(dataroot_lq)) for p in lq_by_stem.values()]
     if alone or left:
-        raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option)
+        raise unpaired(alone, left, dataroot_lq, dataroot_gt, len(pairs), option)
     return pairs
 
 
@@ -116,46 +115,6 @@ def _input_name(filename_tmpl: str, own: str) -> str:
         raise UserError(f"filename_tmpl '{filename_tmpl}' must hold one '{{}}' for the ground truth's name") from error
 
 
-def pair_by_number(dataroot_lq: str, dataroot_gt: str, meta_info_file: str | None = None) -> list[Pair]:
-    """(input, ground truth) paths in natural order of the ground truth, whose names differ around their numbers.
-
-    'Low3.png' belongs to 'Normal3.png' (MASR-Net's folders). Of the others, files of the same number belong together:
-    'low00007.png' and 'normal7.png', but never '1' and '10'; with several numbers in a name all of them count.
-
-    Raises:
-        UserError: as `pair_by_name`, and for two files that have the same number.
-    """
-    gts, lqs = image_folder(dataroot_gt, 'dataroot_gt'), image_folder(dataroot_lq, 'dataroot_lq')
-    if meta_info_file:
-        gts = _listed(gts, meta_info_file, dataroot_gt)
-    by_stem(lqs, dataroot_lq, 'dataroot_lq')  # two of one name would be one pair
-    gt_by_stem = by_stem(gts, dataroot_gt, 'dataroot_gt')
-    partner = {gt_by_stem[n]: lq for lq in lqs if (n := normal(lq.stem).replace('Low', 'Normal')) in gt_by_stem}
-    others = [lq for lq in lqs if lq not in set(partner.values())]
-    lq_by_number = _by_number(others, 'dataroot_lq')
-    for number, gt in _by_number([gt for gt in gts if gt not in partner], 'dataroot_gt').items():
-        if number in lq_by_number:
-            partner[gt] = lq_by_number[number]
-    left = [] if meta_info_file else [lq.name for lq in others if lq not in set(partner.values())]
-    alone = [gt.name for gt in gts if gt not in partner]
-    if alone or left:
-        raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(partner), by='number')
-    return [Pair(str(partner[gt]), str(gt)) for gt in gts]
-
-
-def _by_number(paths: list[Path], option: str) -> dict[tuple[int, ...], Path]:
-    """Paths by the numbers in their names; those without one are left out."""
-    out: dict[tuple[int, ...], Path] = {}
-    for path in paths:
-        numbers = tuple(map(int, re.findall('[0-9]+', path.stem)))
-        if numbers in out:
-            raise UserError(
-                f"{option}: '{out[numbers].name}' and '{path.name}' in '{path.parent}' have the same number")
-        if numbers:
-            out[numbers] = path
-    return out
-
-
 def pair_lmdb(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}') -> list[Pair]:
     """Keys of two LMDB databases: those that both hold, as BasicSR makes them, or the input's by `filename_tmpl`."""
     lq, gt = ({normal(key): key for key in read_lmdb_keys(root)} for root in (dataroot_lq, dataroot_gt))
@@ -163,12 +122,12 @@ def pair_lmdb(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}') -> 
         gt = {_input_name(filename_tmpl, name): key for name, key in gt.items()}
     alone, left = [gt[k] for k in gt if k not in lq], sorted(lq[k] for k in lq if k not in gt)
     if alone or left:
-        raise _unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone))
+        raise unpaired(alone, left, dataroot_lq, dataroot_gt, len(gt) - len(alone))
     return [Pair(lq[k], gt[k]) for k in gt]
 
 
-def _unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
-              option: str = 'dataroot_lq', by: str = 'name') -> UserError:
+def unpaired(alone: list[str], left: list[str], dataroot_lq: str, dataroot_gt: str, paired: int,
+             option: str = 'dataroot_lq', by: str = 'name') -> UserError:
     parts, details = [], []
     for names, side, root, other in ((alone, 'dataroot_gt', dataroot_gt, 'input'), (left, option, dataroot_lq,
                                                                                     'ground truth')):
@@ -231,7 +190,7 @@ def listed_names(meta_info_file: str) -> list[str]:
     return list(names)
 
 
-def _listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
+def listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
     names = listed_names(meta_info_file)
     by_name = {normal(p.relative_to(folder).as_posix()): p for p in gts}
     missing = [n for n in names if normal(n) not in by_name]

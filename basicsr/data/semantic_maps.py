@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ class SemanticMaps:
                             f' {folder} --weights torchvision')
         files = sorted(p for p in Path(folder).iterdir() if p.suffix in _SUFFIXES and not p.name.startswith('.'))
         self.files, self.classes = by_stem(files, folder, 'dataroot_sem'), classes
+        if len(set(images)) < len(images):
+            twice = [name for name, count in Counter(images).items() if count > 1]
+            raise UserError(f"dataroot_sem: several images have one name, and a map goes by the name: {some(twice)}")
         missing = [name for name in images if normal(name) not in self.files]
         if missing:
             raise UserError(

@@ -15,7 +15,7 @@ from basicsr.data.loader import sample_name
 from basicsr.metrics import measure, needs_gt
 from basicsr.metrics.tasks import Means, mean, means_by_task, task_of
 from basicsr.utils.dist import gather, get_dist_info
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, some
 from basicsr.utils.img import NOT_FINITE
 from basicsr.utils.logger import get_root_logger
 
@@ -122,6 +122,8 @@ def evaluate(restore: Restore, samples: Iterable[Batch], metrics: Metrics, *, de
         UserError: names the file where images do not go together.
     """
     rows: list[Row] = []
+    files: dict[tuple[str, str], str] = {}
+    alike: list[str] = []
     hidden = True if not progress or get_dist_info()[0] else None  # None: where there is no terminal
     for sample in tqdm(samples, unit='image', desc=title, leave=False, disable=hidden):
         images = restore(sample)
@@ -131,10 +133,16 @@ def evaluate(restore: Restore, samples: Iterable[Batch], metrics: Metrics, *, de
         row = Row(task_of(sample), sample_name(sample), measure_all(images.result, images.gt, metrics, device, file))
         seen = Restored(row.task, row.name, file, images, row.values)
         rows.append(row._replace(finite=seen.finite))
+        if files.setdefault(row[:2], file) != file and file not in alike:
+            alike.append(file)
         if not seen.finite:
             get_root_logger().error(f"'{file or row.name}': {NOT_FINITE}")
         if watch is not None:
             watch(seen)
+    if alike:
+        get_root_logger().warning(
+            f'{title}: images of several folders have one name; pictures of them that are saved replace'
+            f' each other: {some(alike)}')
     dealt = gather(rows)  # the first of every process, then the second ones, ...
     ordered = [row for turn in zip_longest(*dealt) for row in turn if row is not None]
     return Results([row for row in ordered if row.values], len(ordered))
