@@ -22,6 +22,7 @@ _COMMANDS = {
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'throughput': ('basicsr.commands.throughput', 'how fast a training runs here, in which precision'),
     'augment': ('basicsr.commands.augment', 'make augmented copies of image pairs'),
+    'split': ('basicsr.commands.split', 'hold out whole scenes of a folder for validation'),
     'lmdb': ('basicsr.commands.lmdb', 'pack a folder of images into a database'),
     'list': ('basicsr.commands.listing', 'networks, losses, metrics, ... that options can name'),
     'doctor': ('basicsr.commands.doctor', 'what works on this machine, and why not'),

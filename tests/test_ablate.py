@@ -147,7 +147,7 @@ def test_report_only_trains_nothing_and_says_what_is_missing(study, tmp_path, ca
 
 
 def test_which_gpus(monkeypatch):
-    assert choose_gpus('cpu') == [''] and choose_gpus('0, 2') == ['0', '2']
+    assert choose_gpus('cpu') == [''] and choose_gpus('cpu,cpu') == ['', ''] and choose_gpus('0, 2') == ['0', '2']
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-1,3')
     assert choose_gpus('auto') == ['MIG-1', '3'] and choose_gpus('1') == ['1']
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')

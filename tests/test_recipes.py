@@ -93,6 +93,11 @@ def test_the_network_is_the_published_one_and_trained_as_long(name):
         assert schedule['warmup_iter'] == {'CIDNet': 3}.get(opt['network_g']['type'], 15) * epoch
 
 
+def chosen(pairs, block):
+    listed = block.get('meta_info_file')
+    return (ROOT / listed).read_text().split() if listed else take_range(pairs, block['pair_range'])
+
+
 @pytest.mark.parametrize('name', [*RECIPES, *ENLARGING, *UNPACKING])
 def test_no_weights_are_chosen_by_the_images_that_figures_are_of(name):
     sets = options(name)['datasets']
@@ -106,7 +111,7 @@ def test_no_weights_are_chosen_by_the_images_that_figures_are_of(name):
         train = trained[tuple(map(val.get, places))]
         assert all(val[k] != test[k] for k in places if k in val)
         pairs = list(range(24_000))
-        ours, held_out = (set(take_range(pairs, block['pair_range'])) for block in (train, val))
+        ours, held_out = (set(chosen(pairs, block)) for block in (train, val))
         assert ours and held_out and not ours & held_out
 
 
@@ -197,7 +202,7 @@ def test_every_recipe_runs(material, tmp_path, monkeypatch, name):
         roots += [('dataroot_lq',
                    'scenes' if block.get('pair_by') == 'folder' else 'lq')] if 'dataroot_lq' in block else []
         changes |= {f'datasets.{key}.{name}': str(material / place) for name, place in roots}
-        changes |= {f'datasets.{key}.pair_range': None} if 'pair_range' in block else {}
+        changes |= {f'datasets.{key}.{part}': None for part in ('pair_range', 'meta_info_file') if part in block}
     changes |= {
         'datasets.train.gt_size': 16, 'datasets.train.batch_size_per_gpu': 2, 'datasets.train.num_worker_per_gpu': 0,
         'datasets.train.persistent_workers': False, 'datasets.train.pin_memory': False, 'num_gpu': 0,

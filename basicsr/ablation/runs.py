@@ -30,10 +30,11 @@ def choose_gpus(wanted: str) -> list[str]:
     """What the runs get as CUDA_VISIBLE_DEVICES: one process each. [''] is the CPU.
 
     Args:
-        wanted: 'cpu', GPUs such as '0,2', or 'auto': those of CUDA_VISIBLE_DEVICES, else those whose memory is free.
+        wanted: 'cpu', or 'cpu,cpu' for two at a time; GPUs such as '0,2'; or 'auto': those of CUDA_VISIBLE_DEVICES, else
+            those whose memory is free.
     """
-    if wanted == 'cpu':
-        return ['']
+    if set(wanted.split(',')) == {'cpu'}:
+        return [''] * len(wanted.split(','))
     given = os.environ.get('CUDA_VISIBLE_DEVICES') if wanted == 'auto' else wanted
     if given is not None:
         return [gpu.strip() for gpu in given.split(',') if gpu.strip()] or ['']
@@ -57,17 +58,21 @@ def run_all(runs: Iterable[Run], gpus: list[str]) -> dict[str, str]:
     left = [run for run in runs if not (run.weights.is_file() and _evaluated(run))]
     print(f'{len(runs)} runs, {len(runs) - len(left)} of them finished before; '
           f'{sum(_iterations(run) for run in left if not run.weights.is_file())} iterations to train, '
-          f'{len(gpus)} at a time on {"the CPU" if gpus == [""] else "GPU " + ", ".join(gpus)}')
+          f'{len(gpus)} at a time on {"the CPU" if set(gpus) == {""} else "GPU " + ", ".join(gpus)}')
     free: SimpleQueue[str] = SimpleQueue()
     for gpu in gpus:
         free.put(gpu)
+    environment = dict(os.environ)
+    if gpus.count('') > 1:  # each has its share of the cores, but where somebody has said how many
+        environment.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // len(gpus))))
     progress = _Progress(left)
     children: set[subprocess.Popen] = set()
 
     def work(run: Run) -> str:
         gpu = free.get()
         try:
-            return progress.follow(run, lambda: _train_and_evaluate(run, gpu, children))
+            return progress.follow(
+                run, lambda: _train_and_evaluate(run, environment | {'CUDA_VISIBLE_DEVICES': gpu}, children))
         finally:
             free.put(gpu)
 
@@ -91,7 +96,7 @@ def _evaluated(run: Run) -> bool:
     return run.metrics.is_file() and run.metrics.stat().st_mtime >= run.weights.stat().st_mtime
 
 
-def _train_and_evaluate(run: Run, gpu: str, children: set[subprocess.Popen]) -> str:
+def _train_and_evaluate(run: Run, environment: dict[str, str], children: set[subprocess.Popen]) -> str:
     """'' or the reason of the failure."""
     try:
         check_free(run.folder)
@@ -104,7 +109,7 @@ def _train_and_evaluate(run: Run, gpu: str, children: set[subprocess.Popen]) -> 
         steps.insert(0, ['train', *options, '--auto_resume'])
     with run.log.open('wb') as file:
         child = subprocess.Popen([sys.executable, '-c', _COMMANDS, json.dumps(steps)], stdout=file,
-                                 stderr=subprocess.STDOUT, env=os.environ | {'CUDA_VISIBLE_DEVICES': gpu})
+                                 stderr=subprocess.STDOUT, env=environment)
         children.add(child)
         code = child.wait()
         children.discard(child)

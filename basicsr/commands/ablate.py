@@ -13,7 +13,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, default=1, help='runs of each variant: manual_seed and those after it')
     parser.add_argument('--total_iter', type=int, help='iterations of each run; schedules shrink in proportion')
     parser.add_argument('--gpus', default='auto',
-                        help="'0,2': one run on each at a time; 'cpu'; auto: those that are free")
+                        help="'0,2': one run on each at a time; 'cpu', or 'cpu,cpu' for two; auto: GPUs that are free")
     parser.add_argument('--root', metavar='DIR', help='folder of experiments/ and results/, default the checkout')
     parser.add_argument('--report_only', action='store_true', help='train nothing, write the tables from what is there')
     args = parser.parse_args(argv)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter, namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +83,7 @@ def pair_by_name(dataroot_lq: str, dataroot_gt: str, filename_tmpl: str = '{}', 
     """(input, ground truth) paths in natural order of the ground truth.
 
     A ground truth `stem.ext` belongs to the input `filename_tmpl.format(stem)` of any image type. With
-    `meta_info_file` only the ground truths listed in it (first word of each line) are taken. `option` is what messages call the
+    `meta_info_file` only the ground truths listed in it, one in each line, are taken. `option` is what messages call the
     input's folder. With `recursive` the folders' subfolders count as well, and are part of a name.
 
     Raises:
@@ -176,12 +176,14 @@ def by_stem(paths: list[Path], folder: str | Path, option: str) -> dict[str, Pat
     return out
 
 
-def listed_names(meta_info_file: str) -> list[str]:
-    """The first word of each line. Raises `UserError` for a file that is missing, lists nothing, or a name twice."""
+def listed_names(meta_info_file: str, known: Callable[[str], bool]) -> list[str]:
+    """Each line where it is a known name, which may hold spaces; else its first word, as BasicSR's lists have it.
+
+    Raises `UserError` for a file that is missing, lists nothing, or a name twice."""
     if not Path(meta_info_file).is_file():
         raise UserError(f"meta_info_file: there is no file '{meta_info_file}'")
     lines = read_text(meta_info_file).splitlines()
-    names = Counter(line.split()[0] for line in lines if line.strip())
+    names = Counter(line.strip() if known(line.strip()) else line.split()[0] for line in lines if line.strip())
     if not names:
         raise UserError(f"meta_info_file '{meta_info_file}' lists no images")
     twice = [name for name, count in names.items() if count > 1]
@@ -191,8 +193,8 @@ def listed_names(meta_info_file: str) -> list[str]:
 
 
 def listed(gts: list[Path], meta_info_file: str, folder: str) -> list[Path]:
-    names = listed_names(meta_info_file)
     by_name = {normal(p.relative_to(folder).as_posix()): p for p in gts}
+    names = listed_names(meta_info_file, lambda name: normal(name) in by_name)
     missing = [n for n in names if normal(n) not in by_name]
     if missing:
         lacks = f"meta_info_file '{meta_info_file}' lists images that '{folder}' lacks: "

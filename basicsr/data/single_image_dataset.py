@@ -75,7 +75,8 @@ class SingleImageDataset(Dataset):
 
 def _listed(folder: str, meta_info_file: str) -> list[str]:
     """The files that a list names, in either Unicode form. Raises `UserError` for those that are not there."""
-    what, names = f"meta_info_file '{meta_info_file}'", listed_names(meta_info_file)
+    what = f"meta_info_file '{meta_info_file}'"
+    names = listed_names(meta_info_file, lambda name: Path(as_stored(below(folder, name, what=what))).exists())
     found = {name: as_stored(below(folder, name, what=what)) for name in names}
     missing = [name for name, path in found.items() if not Path(path).exists()]
     if missing:
