@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from test_networks import tiny
 from basicsr.archs import build_network, describe
 from basicsr.archs.knobs import declared, turn
 from basicsr.commands.enhance import main
+from basicsr.commands.evaluate import main as evaluate
 from basicsr.inference.amount import Amount
 from basicsr.inference.light import exposed, mixed, with_grain
 from basicsr.inference.photos import photo_restorer, restore_photo
@@ -269,6 +272,23 @@ def test_knobs_on_the_command_line(weights, tmp_path, monkeypatch):
         assert main([*words, '-o', f'{n}.png', '--weights', weights['cidnet'], '--strength', '1']) == 0
     first, second, third = (read_photo(f'{n}.png').frames[0].pixels.astype(int) for n in range(3))
     assert np.ptp(first, axis=2).max() <= 1 and (first == second).all() and np.ptp(third, axis=2).max() > 5
+
+
+def test_knobs_of_an_evaluation(weights, tmp_path, capsys):
+    (tmp_path / 'in').mkdir()
+    written(str(tmp_path / 'in' / 'a.png'), encoded(picture() // 5, 'PNG'))
+    words = [
+        '--weights', weights['cidnet'], '--degraded_dir',
+        str(tmp_path / 'in'), '--clean_dir',
+        str(tmp_path / 'in')
+    ]
+    assert evaluate([*words, '--output_dir', str(tmp_path / 'grey'), '--alpha_s', '0', '--alpha_i=0.8']) == 0
+    out = capsys.readouterr().out
+    assert np.ptp(cv2.imread(str(tmp_path / 'grey' / 'a.png')).astype(int), axis=2).max() <= 1
+    assert 'alpha_s: 0' in out and 'alpha_i: 0.8' in out
+    assert json.loads((tmp_path / 'grey' / 'metrics.json').read_text())['knobs'] == {'alpha_s': 0, 'alpha_i': 0.8}
+    assert evaluate([*words, '--alpha_z', '1']) == 2 and "Did you mean '--alpha_s'?" in capsys.readouterr().err
+    assert evaluate([*words, '--alpha_s', '3']) == 2
 
 
 # ------------------------------------------------------------------------------------------------ mistakes

@@ -150,6 +150,13 @@ def test_an_answer_that_is_not_finite_is_an_error():
         through(NOISE, restore=lambda img: np.full_like(img, np.nan))
 
 
+def test_an_answer_far_outside_of_black_and_white_is_told(messages):
+    through(NOISE, restore=lambda img: img * 40 - 20)
+    assert len(messages) == 1 and '% of the result lie far below black or above white' in messages[0]
+    through(NOISE, restore=lambda img: img * 1.4 - .2)
+    assert len(messages) == 1
+
+
 def test_every_page_is_restored():
     photo = Photo('TIFF', [Frame(picture(n)) for n in range(3)])
     for n, frame in enumerate(restore_photo(lambda img: 1 - img, photo).frames):

@@ -10,6 +10,7 @@ from photo_files import camera, encoded, picture, profile
 from PIL import Image
 
 from basicsr.commands.enhance import main
+from basicsr.inference.auto_strength import auto_strength
 from basicsr.inference.light import exposed
 from basicsr.inference.preview import Preview, reduced
 from basicsr.inference.restorer import ImageRestorer
@@ -43,7 +44,9 @@ def test_small_pictures_grey_results_and_networks_that_enlarge():
     small, wide = picture() / np.float32(255), large() / np.float32(255)
     np.testing.assert_array_equal(Preview(lambda img: 1 - img)(small), 1 - small)
     assert Preview(lambda img: img.mean(axis=2, keepdims=True))(wide).shape == (900, 1200, 1)
-    found = Preview(lambda img: img.repeat(2, axis=0).repeat(2, axis=1))(wide)
+    twice_as_large = Preview(lambda img: img.repeat(2, axis=0).repeat(2, axis=1))
+    found = twice_as_large(wide)
+    assert auto_strength(twice_as_large, wide, found) == 1  # as without a preview
     assert found.shape == wide.shape and abs(found - wide).mean() < .05
     assert not np.isfinite(Preview(lambda img: img * np.nan)(wide)).any()
 

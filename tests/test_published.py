@@ -1,6 +1,7 @@
 """The table of what others have published: whether it is right, how its names are used, what is said of them."""
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -19,7 +20,7 @@ from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
 from basicsr.utils.pretrained import find_weights, locate
-from basicsr.utils.published import Published, read_published
+from basicsr.utils.published import ByHand, Licence, Published, read_published
 from basicsr.utils.weights import save_weights
 from basicsr.weights.network import load_described
 
@@ -177,6 +178,34 @@ def test_what_no_program_can_get_is_got_by_hand(table, tmp_path, place):
     assert options == NETWORK and type(net).__name__ == 'NAFNetLocal'
 
 
+@pytest.mark.parametrize('suffix', ['.pth', '.pt', '.ckpt', '.safetensors'])
+def test_where_no_file_name_is_known_any_is_taken(table, tmp_path, suffix):
+    row = Published(network='NAFNetLocal', by_hand=ByHand(file='the lightweight one of scale 2.5', where='a drive'),
+                    licence=Licence(code='MIT', weights='MIT'), trained_on='toys')
+    assert pretrained._places('manual', row)[0].name == 'manual.pth'
+    (tmp_path / 'cache').mkdir()
+    (tmp_path / 'cache' / f'manual{suffix}').touch()
+    assert pretrained.file_of('manual', row) == tmp_path / 'cache' / f'manual{suffix}'
+
+
+def test_a_file_got_by_hand_is_recorded_and_compared(table, tmp_path, messages):
+    file = tmp_path / 'cache' / 'manual.pth'
+    file.parent.mkdir()
+    file.write_bytes((tmp_path / 'net.pth').read_bytes())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for _ in range(2):
+        locate('manual')
+    assert messages == [
+        f'manual: SHA-256 {digest} (not known before, and compared with from now on)',
+        'licence of manual: ask them; of the code: MIT', 'manual: SHA-256 as at its first use'
+    ]
+    file.write_bytes(file.read_bytes() + b'x')
+    with pytest.raises(UserError, match=r'another file than at its first use.*fetch --again manual'):
+        locate('manual')
+    locate('manual', again=True)
+    locate('manual')
+
+
 # --- what is said
 
 
@@ -200,10 +229,15 @@ def test_list_shows_what_is_claimed_and_what_is_here(table, capsys):
         shown.append(capsys.readouterr().out.partition('weights of others:\n')[2].splitlines())
         locate('net')
     size = f"{(pretrained.folder().parent / 'net.pth').stat().st_size:,d}"
+    address = read_published(pretrained.folder())['net'].address
+    arguments = '    ' + ', '.join(f'{k}: {json.dumps(v)}' for k, v in ROW['arguments'].items())
+    about = [arguments, '    trained on toys; licence: ask them; of the code: MIT']
     assert shown[0] == [
-        f'  net     NAFNetLocal, {size} bytes, fetched on first use', '    trained on toys; licence: ask them',
+        f'  net     NAFNetLocal, {size} bytes, fetched on first use',
+        f'    {address}; SHA-256 not known before the first use', *about,
         '    claimed by its authors (luma): toy 20.5 psnr, 0.8 ssim; game 21 psnr', '    not measured by us',
-        '  manual  NAFNetLocal, to be got by hand', '    trained on toys; licence: ask them',
+        '  manual  NAFNetLocal, to be got by hand',
+        "    'theirs.pth' in their drive; SHA-256 not known before the first use", *about,
         '    claimed by its authors (luma): toy 20.5 psnr, 0.8 ssim; game 21 psnr', '    not measured by us',
         '    a note'
     ]

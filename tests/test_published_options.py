@@ -109,6 +109,14 @@ GAN = {
     'train.optim_d': {'type': 'Adam', 'lr': '1e-4', 'weight_decay': 0, 'betas': [0.9, 0.99]},
     'train.gan_opt': {'type': 'GANLoss', 'gan_type': 'vanilla', 'loss_weight': 0.005}
 }
+MAMBAIR = {
+    'model_type': 'MambaIRModel', 'scale': 2, 'val.selfensemble_testing': False, 'val.patchwise_testing': False,
+    'network_g': {
+        'type': 'MambaIR', 'upscale': 2, 'in_chans': 3, 'img_size': 64, 'window_size': 16, 'img_range': 1.,
+        'depths': [6, 6, 6, 6, 6, 6], 'embed_dim': 180, 'num_heads': [6, 6, 6, 6, 6, 6], 'mlp_ratio': 2,
+        'upsampler': 'pixelshuffle', 'resi_connection': '1conv'
+    }
+}
 UPSTREAM_FILES = {
     'train_MSRResNet_x4': {},
     'train_SRResNet_without_wandb': {'logger.wandb': None, 'val.pbar': False, 'val.save_img': None},
@@ -141,6 +149,7 @@ UPSTREAM_FILES = {
     'train_MambaIR_SR_x4': {
         'model_type': 'StubModel', 'val.selfensemble_testing': False, 'val.patchwise_testing': False
     },
+    'train_MambaIR_SR_x2': MAMBAIR,
     'train_FFTformer': {'model_type': 'StubModel', 'path.strict_load_g': None, 'train.fft_opt': {'type': 'L1Loss'}},
     'NAFNet-width32': NAFNET,
     'SRModel_with_keys_of_others': {

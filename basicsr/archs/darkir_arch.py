@@ -196,10 +196,11 @@ class DarkIR(Transient, NAFUNet):
         self.description = replace(self.description, multiple=2**depth)
         self.side_output: Tensor | None = None
 
-    def forward(self, x: Tensor, side_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, side_loss: bool = False,
+                use_adapter: bool | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """(B, C, H, W) in [0, 1], any size, to the same; not clipped.
 
-        With `side_loss` also, before it, the side output.
+        With `side_loss` also, before it, the side output. `use_adapter` is not read, as published.
         """
         side = []
 

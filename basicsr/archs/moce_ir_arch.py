@@ -167,8 +167,8 @@ class MoCEIR(Transient):
         self.auxiliary_loss: Tensor | None = None
         weights_channels_last(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), any size, to the same; not clipped."""
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), any size, to the same; not clipped. `labels` are not read, as published."""
         h, w = x.shape[-2:]
         x = pad_to_multiple(x, self.description.multiple).contiguous(memory_format=torch.channels_last)
         y, skips = self.patch_embed(x), []

@@ -149,8 +149,8 @@ class PromptIR(nn.Module):
         self.output = nn.Conv2d(dim * 2, out_channels, 3, padding=1, bias=bias)
         weights_channels_last(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), any size, to the same; not clamped."""
+    def forward(self, x: Tensor, noise_emb: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), any size, to the same; not clamped. `noise_emb` is not read, as published."""
         h, w = x.shape[-2:]
         x = pad_to_multiple(x, MULTIPLE).contiguous(memory_format=torch.channels_last)
         e1 = self.encoder_level1(self.patch_embed(x))

@@ -10,12 +10,12 @@ from basicsr.utils.errors import UserError, nearest
 if TYPE_CHECKING:
     from basicsr.inference.amount import Amount
 
-_KNOBS = "a network's own knobs are arguments by their names, for instance --alpha_s 1.3 of CIDNet; see docs/enhancing.md"
+KNOBS = "a network's own knobs are arguments by their names, for instance --alpha_s 1.3 of CIDNet; see docs/enhancing.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`--strength`, `--exposure` and `--denoise`, as words; `--preview`."""
-    parser.epilog = _KNOBS
+    parser.epilog = KNOBS
     parser.add_argument(
         '--strength', default='auto', metavar='S', help='0 (the photo) to 1 (the result) and on to 1.5, in'
         ' linear light; default auto: as much as the photo needs')

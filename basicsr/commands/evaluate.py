@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from basicsr.commands.amount_arguments import KNOBS, checked_knobs, parse_with_knobs
 from basicsr.commands.metric_arguments import add_arguments
 from basicsr.utils.errors import UserError, counted, run_main
 from basicsr.utils.fetching.addresses import is_address
@@ -43,7 +44,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--comparison', action='store_true',
                         help='also pictures beside input and ground truth, and what is gained over the input')
     parser.add_argument('overrides', nargs='*', metavar='path=value', help='e.g. datasets.val.dataroot_lq=...')
-    args = parser.parse_intermixed_args(argv)
+    parser.epilog = KNOBS
+    args = parse_with_knobs(parser, argv)
     for flag in ('benchmarks', 'metrics', 'weights'):  # they take all words that follow
         words = getattr(args, flag)
         others = [word for word in words if '=' in word and not (flag == 'weights' and _is_weights(word))]
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         os.environ['CUDA_VISIBLE_DEVICES'] = args.gpus
     if args.dataset is not None:
         checked(args.dataset, '--dataset')
+    knobs = checked_knobs(args)
     opt = _options(args)
     given = args.weights or ([opt['path']['pretrain_network_g']]
                              if opt and opt['path'].get('pretrain_network_g') else [])
@@ -72,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         data = data_sets.only_tasks(data, args.benchmarks)
     title = args.dataset or '_'.join(data)
     evaluation = weight_files.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
-                                         args.GT_mean, not args.no_images, args.comparison, args.key)
+                                         args.GT_mean, not args.no_images, args.comparison, args.key, knobs)
     if args.output_dir:
         evaluation.run(str(given[0]), files[0], Path(args.output_dir))
     else:

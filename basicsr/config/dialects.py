@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from basicsr.config.report import Problems
 from basicsr.config.schema import LoaderOptions, Options, PathOptions, TrainOptions, ValOptions
+from basicsr.registry import MODEL_REGISTRY
 from basicsr.utils.values import NonNegative
 
 # keys that published files carry although no code reads them
@@ -36,6 +37,12 @@ _UNREAD_BY_DATASET = (
     (_CLIPS[:2], ('testing_dir', ), 'the split follows from names (SID) or from test_list.txt (SMID)'),
     (('Dataset_GaussianDenoising', ), ('dataroot_lq', 'filename_tmpl'), 'the input is made from the ground truth'),
 )
+# names of models that train as one of ours does
+_MODELS = {'MambaIRModel': 'SRModel'}
+# keys that published files of these networks carry, and their code does not read: in the block of the network and below `val`
+_UNREAD_BY_NETWORK = {
+    'MambaIR': (('window_size', 'interval', 'num_heads'), ('selfensemble_testing', 'patchwise_testing'))
+}
 _EPS: TypeAdapter[float] = TypeAdapter(NonNegative)
 _PROTOCOL_METRICS = ('calculate_psnr', 'calculate_ssim')
 
@@ -57,6 +64,11 @@ def adapt(data: dict[str, Any], stem: str, problems: Problems) -> None:
         _wandb(_mapping(data, 'logger'), _is_published(data), problems)
     _drop_unread(data, problems)
     _drop_unread_by_dataset(data, problems)
+    _drop_unread_by_network(data, problems)
+    model = data.get('model_type')
+    if isinstance(model, str) and model in _MODELS and model not in MODEL_REGISTRY:
+        data['model_type'] = _MODELS[model]
+        problems.notice(('model_type', ), f'read as {_MODELS[model]}')
     train, val, path = (_mapping(data, k) for k in ('train', 'val', 'path'))
     if _allows(PathOptions, path, 'param_key'):
         path.setdefault('param_key_g', path.pop('param_key'))
@@ -159,6 +171,16 @@ def _drop_unread_by_dataset(data: dict[str, Any], problems: Problems) -> None:
                 if option in block:
                     del block[option]
                     problems.notice(('datasets', key, option), f'ignored ({why})')
+
+
+def _drop_unread_by_network(data: dict[str, Any], problems: Problems) -> None:
+    network = _mapping(data, 'network_g').get('type')
+    of_network, of_val = _UNREAD_BY_NETWORK.get(network, ((), ())) if isinstance(network, str) else ((), ())
+    for block, unread in (('network_g', of_network), ('val', of_val)):
+        for option in unread:
+            if option in _mapping(data, block):
+                del data[block][option]
+                problems.notice((block, option), f'ignored (never read by the code of {network})')
 
 
 def _mapping(data: dict[str, Any], key: str) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def _psnr_and_ssim(results: Mapping[str, Results], title: str, settings: dict[st
 def _heading(title: str, images: int, settings: dict[str, Any]) -> str:
     extras = {
         'GT mean': settings['GT_mean'], 'self-ensemble': settings['self_ensemble'],
-        f"tiles of {settings['tile']}": settings['tile']
+        f"tiles of {settings['tile']}": settings['tile'],
+        **{f'{name}: {value:g}': True for name, value in settings.get('knobs', {}).items()}
     }
     used = ', '.join(text for text, value in extras.items() if value)
     return f'{title}: {images} images' + (f' ({used})' if used else '')

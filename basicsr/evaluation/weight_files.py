@@ -39,7 +39,8 @@ class Evaluation:
         metrics: chosen ones, None for PSNR and SSIM under every protocol.
         device, tile, self_ensemble, GT_mean: how images are restored and measured.
         images: write them. comparison: write pictures beside input and ground truth, too.
-        key: entry of the files, None as the options say. not_finite: inputs whose results were no images.
+        key: entry of the files, None as the options say. knobs: of the network, by name.
+        not_finite: inputs whose results were no images.
     """
     data: Mapping[str, DataSet]
     title: str
@@ -52,6 +53,7 @@ class Evaluation:
     images: bool = True
     comparison: bool = False
     key: str | None = None
+    knobs: Mapping[str, float] = field(default_factory=dict)
     not_finite: list[str] = field(default_factory=list)
 
     def run_all(self, names: Sequence[str], files: Sequence[WeightFile], above: Path) -> None:
@@ -102,7 +104,8 @@ class Evaluation:
         return restorer, metrics
 
     def _restorer(self, file: WeightFile) -> ImageRestorer:
-        return build_restorer(file, self.opt, self.key, device=self.device, tile=self.tile, ensemble=self.self_ensemble)
+        return build_restorer(file, self.opt, self.key, self.device, self.knobs, tile=self.tile,
+                              ensemble=self.self_ensemble)
 
     def _run(self, weights: str, folder: Path, restorer: ImageRestorer,
              metrics: Metrics) -> tuple[dict[str, Results], Metrics]:
@@ -116,7 +119,8 @@ class Evaluation:
                     results[name] = found
             if results:
                 settings = {
-                    'GT_mean': self.GT_mean, 'self_ensemble': self.self_ensemble, 'tile': restorer.smallest_tile
+                    'GT_mean': self.GT_mean, 'self_ensemble': self.self_ensemble, 'tile': restorer.smallest_tile,
+                    **({'knobs': dict(self.knobs)} if self.knobs else {})
                 }
                 chosen = metrics if self.metrics else None
                 lines.append(report(results, self.title, {'weights': weights, **settings}, folder, chosen))

@@ -44,7 +44,7 @@ def auto_strength(restore: Any, before: np.ndarray, after: np.ndarray, exposure:
         restore: the network, see `restore_photo`.
         before: the photo, sRGB (H, W, 3) in [0, 1]. after: the network's answer, brighter by `exposure` stops.
     """
-    if before.shape[:2] != after.shape[:2]:
+    if before.shape[:2] != after.shape[:2] or getattr(restore, 'enlarges', False):
         return 1.  # which can only be taken as it is
     light = light_of(before)
     brought = light_of(after) - exposure - light

@@ -32,6 +32,7 @@ from basicsr.utils.pretrained import WeightFile, locate
 _ROWS = 256
 
 _PROBE = (64, 64, 3)  # a picture that tells whether a network enlarges
+_BEYOND, _FEW = 0.5, 0.01  # how far outside of [0, 1] no result should lie, and which part of one may
 
 Restore = Callable[..., np.ndarray]  # sRGB (H, W, 3) in [0, 1] to the same or grey, perhaps larger
 Watch = Callable[[np.ndarray, np.ndarray], None]
@@ -169,6 +170,11 @@ def _answer(restore: Restore, img: np.ndarray, exposure: float) -> np.ndarray:
     result = restore(img, exposure=exposure) if exposure else restore(img)
     if not np.isfinite(result).all():
         raise UserError(NOT_FINITE)
+    some = result[::4, ::4]
+    wild = float(((some < -_BEYOND) | (some > 1 + _BEYOND)).mean())
+    if wild > _FEW and not exposure:
+        get_root_logger().warning(f'{wild:.0%} of the result lie far below black or above white, and are cut off: these'
+                                  ' weights are not for such a picture, or not for this network')
     return result
 
 

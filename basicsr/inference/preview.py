@@ -32,14 +32,16 @@ class Preview:
 
     def __init__(self, restore: Any):
         self.restore = restore
+        self.enlarges = False  # known by the first answer
 
     def __call__(self, img: np.ndarray, **settings: float) -> np.ndarray:
         shrink = math.sqrt(_SEEN / math.prod(img.shape[:2]))
         small = _resized(img, shrink) if shrink < 1 else img
         answer = self.restore(small, **settings)
+        self.enlarges = len(answer) > len(small)
         if answer.shape[:2] == img.shape[:2]:
             return answer
-        if len(answer) > len(small):  # the network enlarges
+        if self.enlarges:
             return _sized(answer, img)
         if answer.shape[2] == 1:
             img, small = luma(img), luma(small)

@@ -1,6 +1,7 @@
 """Weights that others have published, as `basicsr list weights` shows them."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from basicsr.utils import pretrained
@@ -17,7 +18,11 @@ def listing() -> list[str]:
 def _lines(name: str, row: Published, width: int) -> list[str]:
     size = f', {row.bytes:,d} bytes' if row.bytes else ''
     lines = [f'  {name:<{width}}{row.network}{size}, {_where(pretrained.file_of(name, row), row)}']
-    lines.append(f'    trained on {row.trained_on}; licence: {row.licence.weights}')
+    place = row.address or (f"'{row.by_hand.file}' in {row.by_hand.where}" if row.by_hand else '')
+    lines.append(f'    {place}; SHA-256 {row.sha256 or "not known before the first use"}')
+    if row.arguments:
+        lines.append('    ' + ', '.join(f'{key}: {json.dumps(value)}' for key, value in row.arguments.items()))
+    lines.append(f'    trained on {row.trained_on}; licence: {row.licence.weights}; of the code: {row.licence.code}')
     lines += [f'    claimed by {text}' for text in _claims(row.claimed)]
     lines.append(f'    measured by us, {_figures(row.measured)}' if row.measured else '    not measured by us')
     return lines + ([f'    {row.note}'] if row.note else [])

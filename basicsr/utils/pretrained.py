@@ -12,11 +12,12 @@ from typing import Any
 from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.fetching import cache
 from basicsr.utils.fetching.addresses import is_address, read_address
-from basicsr.utils.files import as_stored, sha256_of
+from basicsr.utils.files import as_stored
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import below
 from basicsr.utils.published import Published, read_published
 
+WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
 LIMIT = 20_000_000  # bytes of a file that comes with the project
 README_PROTOCOL = 'retinexformer'  # of numbers that stand alone
 OTHER_WEIGHTS = ('a folder of the hub, a name of `basicsr list weights`, hf:OWNER/REPOSITORY[@REVISION][:FILE],'
@@ -123,18 +124,14 @@ def file_of(name: str, row: Published) -> Path | None:
 
 def _published(name: str, row: Published, again: bool) -> WeightFile:
     expected = cache.Expected(row.bytes, row.sha256)
-    if row.address:
-        fetched = cache.fetch(read_address(row.address), expected, again)
-        path, first = fetched.path, fetched.first
-    else:
-        path, first = _got_by_hand(name, row), False
-        expected.check(path, sha256_of(path), f"'{path}'")
-    if first:
+    fetched = (cache.fetch(read_address(row.address), expected, again) if row.address else cache.recognise(
+        name, _got_by_hand(name, row), expected, again))
+    if fetched.first:
         get_root_logger().info(f'licence of {name}: {row.licence.weights}; of the code: {row.licence.code}')
     if row.licence.non_commercial:
         get_root_logger().warning(f'{name} is for non-commercial use only: {row.licence.weights}')
     network = None if row.arguments is None else {'type': row.network, **row.arguments}
-    return WeightFile(path, name, network)
+    return WeightFile(fetched.path, name, network)
 
 
 def _got_by_hand(name: str, row: Published) -> Path:
@@ -147,9 +144,10 @@ def _got_by_hand(name: str, row: Published) -> Path:
 
 
 def _places(name: str, row: Published) -> list[Path]:
-    """Where weights that were got by hand may be."""
-    suffix = Path(row.by_hand.file).suffix if row.by_hand else ''
-    return [place / f'{name}{suffix}' for place in (cache.folder(), folder())]
+    """Where weights that were got by hand may be, the place to save them first; of some the file's name is not known."""
+    theirs = Path(row.by_hand.file if row.by_hand else '').suffix
+    suffixes = dict.fromkeys(([theirs] if theirs in WEIGHT_SUFFIXES else []) + [*WEIGHT_SUFFIXES])
+    return [place / f'{name}{suffix}' for suffix in suffixes for place in (cache.folder(), folder())]
 
 
 def describe_weights(name: str) -> str:

@@ -1,7 +1,8 @@
 """Fetched weights, and what is known of each: in `$BASICSR_WEIGHTS`, else in `weights` of the cache folder.
 
-Every address has a folder with `source.json`: name of the file, bytes, SHA-256, on the hub its commit. Files of the hub are in
-the hub's own cache. A file takes its name when it is whole and what it should be; from then on it is compared with its record.
+Every address, and every name of a file that was got by hand, has a folder with `source.json`: name of the file, bytes,
+SHA-256, on the hub its commit. Files of the hub are in the hub's own cache. A file takes its name when it is whole and what it
+should be; from then on it is compared with its record.
 """
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,26 @@ def fetch(source: Source, expected: Expected | None = None, again: bool = False)
     with _alone(_home(source), source):
         found = None if again else _known(source, expected)  # another process was faster
         return found or _get(source, expected, again)
+
+
+def recognise(name: str, path: Path, expected: Expected, again: bool = False) -> Fetched:
+    """A file that somebody has put here under a name: the first time it is recorded, and from then on compared.
+
+    Raises `UserError` for a file that is not what was published, or another one than at the first time, but with `again`.
+    """
+    digest, home = sha256_of(path), folder() / f'by-hand-{name}'
+    expected.check(path, digest, f"'{path}'")
+    before = None if again else _read(home)
+    if before and before['sha256'] != digest:
+        raise UserError(
+            f"'{path}' is another file than at its first use: its SHA-256 is {digest}, and was {before['sha256']};"
+            f' take it all the same: basicsr fetch --again {name}')
+    known = 'as published' if expected.sha256 else 'as at its first use' if before else ''
+    if not before:
+        with suppress(PermissionError):  # a folder that many share: it is read only
+            write_json(home / _RECORD, {'file': path.name, 'bytes': path.stat().st_size, 'sha256': digest})
+    get_root_logger().info(f"{name}: SHA-256 {known or f'{digest} (not known before, and compared with from now on)'}")
+    return Fetched(path, digest, not before)
 
 
 def _known(source: Source, expected: Expected) -> Fetched | None:
