@@ -81,3 +81,40 @@ def test_no_head_is_taken_for_another():
         build_network(SMALL | {'upsampler': 'nearest'})
     with pytest.raises(ValueError, match="there is no upsampler 'nearest'"):
         MambaIR(upsampler='nearest')
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(('upscale', 'size'), [(1, (7, 5)), (1, (13, 9)), (2, (9, 12))])
+def test_published_figures_are_of_tiles(monkeypatch, upscale, size):
+    """Tiles of their own, a tenth of a side around each, what was padded cut off; smaller images as a whole."""
+    monkeypatch.setattr('basicsr.archs.mambair.published_eval._SIDE', 6)
+    changes = {'upsampler': 'pixelshuffledirect', 'upscale': 2} if upscale == 2 else {}
+    net = build_network(SMALL | changes | {'published_eval': True}).eval()
+    whole = build_network(SMALL | changes).eval()
+    whole.load_state_dict(net.state_dict())
+    x = torch.rand(1, 3, *size)
+    rows, columns = (side // 6 + 1 for side in size)
+    padded = torch.nn.functional.pad(x, (0, -size[1] % columns, 0, -size[0] % rows), 'reflect')
+    height, width = padded.shape[-2] // rows, padded.shape[-1] // columns
+    wanted = torch.zeros(1, 3, upscale * padded.shape[-2], upscale * padded.shape[-1])
+    for i in range(rows):
+        for j in range(columns):
+            top, left = max(0, i * height - height // 10), max(0, j * width - width // 10)
+            tile = padded[..., top:(i + 1) * height + height // 10, left:(j + 1) * width + width // 10]
+            y, (a, b) = whole(tile), (upscale * (i * height - top), upscale * (j * width - left))
+            inner = y[..., a:a + upscale * height, b:b + upscale * width]
+            wanted[..., upscale * i * height:upscale * (i + 1) * height,
+                   upscale * j * width:upscale * (j + 1) * width] = inner
+    torch.testing.assert_close(net(x), wanted[..., :upscale * size[0], :upscale * size[1]])
+    assert torch.equal(net(x[..., :5, :5]), whole(x[..., :5, :5]))
+    assert net.train()(x).shape[-2:] == (upscale * size[0], upscale * size[1])
+
+
+@torch.no_grad()
+def test_tiles_of_the_published_size_overlap():
+    net = build_network(SMALL | {'depths': [1], 'published_eval': True}).eval()
+    x = torch.rand(1, 3, 210, 30)
+    upper = build_network(SMALL | {'depths': [1]}).eval()
+    upper.load_state_dict(net.state_dict())
+    torch.testing.assert_close(net(x)[..., :105, :], upper(x[..., :115, :])[..., :105, :])
+    torch.testing.assert_close(net(x)[..., 105:, :], upper(x[..., 95:, :])[..., 10:, :])

@@ -108,6 +108,26 @@ def test_what_cannot_be_built(options, reason):
 
 
 @pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
+@torch.no_grad()
+@pytest.mark.parametrize('name', ['moceir_small', 'moceir_top2'])
+def test_experts_are_those_that_the_published_network_chooses(monkeypatch, name):
+    """They move the result by 1e-4 only, so they are looked at themselves: which are chosen, the norms of what they make."""
+    monkeypatch.syspath_prepend(SHARED / 'tools')
+    import golden
+    case = golden.load_case(SHARED / 'golden' / f'{name}.npz')
+    net = golden.fill_(build_network(case.options).eval(), case.meta['seed'], tuple(case.meta['skip']))
+    chosen, norms = [], []
+    for want in case.meta['adapters']:
+        adapter = net.get_submodule(want['name'])
+        adapter.routing.register_forward_hook(lambda m, a, y: chosen.append(y[1].sort(1).values.tolist()))
+        adapter.register_forward_hook(lambda m, a, y: norms.append(y.flatten(1).norm(dim=1)))
+    net(case.input)
+    assert [list(experts) for experts in zip(*chosen)] == case.meta['experts']
+    for found, want in zip(norms, case.meta['adapters'], strict=True):
+        torch.testing.assert_close(found, torch.tensor(want['norm']), rtol=2e-5, atol=0)
+
+
+@pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
 @pytest.mark.parametrize(('name', 'with_complexity', 'loss', 'gate', 'features'), [
     ('moceir_small', False, 1.355162, 0.58444, 4.04555),
     ('moceir_small', True, 1.740784, 0.45919, 3.49173),

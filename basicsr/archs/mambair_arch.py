@@ -16,6 +16,7 @@ from basicsr.archs.description import Description, Shapes
 from basicsr.archs.layers.norm import ChannelLayerNorm
 from basicsr.archs.layers.resample import weights_channels_last
 from basicsr.archs.mambair.blocks import ResidualGroup, VSSBlock
+from basicsr.archs.mambair.published_eval import in_published_tiles
 from basicsr.archs.recognition import count
 from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr.utils.values import BelowOne, Count, Natural, Positive
@@ -87,6 +88,7 @@ class MambaIR(nn.Module):
             a residual to the input.
         img_range: factor of the images inside.
         resi_connection: one convolution after each group, or three narrow ones.
+        published_eval: evaluate as published, images of 200 pixels and more in tiles.
         img_size, patch_size: of no effect; published options have them.
         use_checkpoint: compute each block again in the backward pass; much less memory.
 
@@ -97,19 +99,19 @@ class MambaIR(nn.Module):
                               tiling='its scans run through the whole image', shares=True)
 
     def __init__(self, in_chans: Count = 3, embed_dim: Annotated[Count, Ge(30)] = 180,
-                 depths: Annotated[Sequence[Natural],
-                                   MinLen(1)] = (6, ) * 6, d_state: Count = 16, mlp_ratio: Positive = 1.2,
-                 drop_path_rate: BelowOne = 0.1, patch_norm: bool = True, use_checkpoint: bool = False,
-                 upscale: Literal[1, 2, 3,
-                                  4] = 1, img_range: Positive = 1., upsampler: Literal['', 'pixelshuffle',
-                                                                                       'pixelshuffledirect'] = '',
-                 resi_connection: Literal['1conv', '3conv'] = '1conv', img_size: Count = 64, patch_size: Count = 1):
+                 depths: Annotated[Sequence[Natural], MinLen(1)] = (6, ) * 6, d_state: Count = 16,
+                 mlp_ratio: Positive = 1.2, drop_path_rate: BelowOne = 0.1, patch_norm: bool = True,
+                 use_checkpoint: bool = False, upscale: Literal[1, 2, 3, 4] = 1, img_range: Positive = 1.,
+                 upsampler: Literal['', 'pixelshuffle',
+                                    'pixelshuffledirect'] = '', resi_connection: Literal['1conv', '3conv'] = '1conv',
+                 published_eval: bool = False, img_size: Count = 64, patch_size: Count = 1):
         super().__init__()
         if upsampler not in ('', 'pixelshuffle', 'pixelshuffledirect') or resi_connection not in ('1conv', '3conv'):
             raise ValueError(f"MambaIR: there is no upsampler '{upsampler}' or no resi_connection '{resi_connection}'")
         if not upsampler and upscale != 1:
             raise ValueError(f'MambaIR: upscale {upscale} needs an upsampler, pixelshuffle or pixelshuffledirect')
         self.in_chans, self.img_range, self.upsampler, self.upscale = in_chans, img_range, upsampler, upscale
+        self.published_eval = published_eval
 
         def conv() -> nn.Module:
             if resi_connection == '1conv':
@@ -142,6 +144,11 @@ class MambaIR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, C, upscale H, upscale W); not clipped."""
+        if self.published_eval and not self.training:
+            return in_published_tiles(x, self.upscale, self._restored)
+        return self._restored(x)
+
+    def _restored(self, x: Tensor) -> Tensor:
         # zeros, too, give the result the type of the images, also under autocast
         mean = x.new_tensor(_MEAN if self.in_chans == 3 else (0., )).view(1, -1, 1, 1)
         x = ((x - mean) * self.img_range).contiguous(memory_format=torch.channels_last)

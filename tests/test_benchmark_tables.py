@@ -1,0 +1,20 @@
+"""Tables of benchmarks/README.md against the rows that the benchmarks have written."""
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import ROOT
+
+LINES = (ROOT / 'benchmarks' / 'README.md').read_text(encoding='utf-8').splitlines()
+FILES = {'AVX2': 'amd-epyc-avx2-2-cores', 'AVX-512': 'amd-epyc-avx-512-2-cores'}
+
+
+@pytest.mark.parametrize('network', ['CIDNet', 'DarkIR', 'NAFNet', 'MoCE-IR', 'PromptIR'])
+def test_networks_as_published(network):
+    first = next(i for i, line in enumerate(LINES) if line.startswith(f'| {network} | AVX2 |'))
+    for line, (cpu, file) in zip(LINES[first:], FILES.items()):
+        rows = json.loads((ROOT / 'benchmarks' / 'results' / f'{file}.json').read_text())
+        rows = rows[f"networks: {network.replace('-', '')}"]['rows']
+        ratios = [f"{row['ratio']:.2f}" for row in rows if 'as published' in row['what']]
+        assert line.strip('| ').split(' | ')[-5:] == [cpu, *ratios]
