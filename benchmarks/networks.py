@@ -46,6 +46,8 @@ AS_PUBLISHED: dict[str, tuple[dict[str, Any], Callable[[], nn.Module], tuple[int
     'DarkIR': ({}, partial(peer_of, 'naf_plain', 'DarkIR'), BATCH),
     'NAFNet': ({'width': 32, 'enc_blk_nums': [2, 2, 4, 8], 'middle_blk_num': 12,
                 'dec_blk_nums': [2, 2, 2, 2]}, partial(peer_of, 'naf_plain', 'NAFNet'), BATCH),
+    'NAFNetLocal': ({'width': 32, 'enc_blk_nums': [1, 1, 1, 28], 'middle_blk_num': 1,
+                     'dec_blk_nums': [1, 1, 1, 1]}, partial(peer_of, 'naf_plain', 'NAFNetLocal'), BATCH),
     'MoCEIR': ({}, partial(peer_of, 'moce_ir_plain', 'MoCEIR'), SMALL),
     'PromptIR': ({}, partial(peer_of, 'promptir_plain', 'PromptIR'), SMALL),
 }

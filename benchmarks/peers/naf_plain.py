@@ -179,6 +179,36 @@ class NAFNet(_UNet):
         return self.middle_blks(x)
 
 
+class WindowMean(nn.Module):
+    """Mean of a window around each pixel by an integral image, the borders repeated; of all where the window holds it."""
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        if self.side >= max(h, w):
+            return x.mean((-2, -1), keepdim=True)
+        kh, kw = min(self.side, h), min(self.side, w)
+        sums = F.pad(x.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+        means = (sums[..., kh:, kw:] + sums[..., :-kh, :-kw] - sums[..., :-kh, kw:] - sums[..., kh:, :-kw]) / (kh * kw)
+        left, top = (w - means.shape[-1]) // 2, (h - means.shape[-2]) // 2
+        return F.pad(means, (left, w - means.shape[-1] - left, top, h - means.shape[-2] - top), 'replicate')
+
+
+class NAFNetLocal(NAFNet):
+    """For patches of 256 pixels: windows of 384 at full size. The defaults are those of GoPro with a width of 32."""
+
+    def __init__(self, width: int = 32, enc: Sequence[int] = (1, 1, 1, 28), mid: int = 1,
+                 dec: Sequence[int] = (1, 1, 1, 1)):
+        super().__init__(width, enc, mid, dec)
+        levels = [*self.encoders, self.middle_blks, *reversed(self.decoders)]
+        for i, level in enumerate(levels):
+            for block in level:
+                block.sca[0] = WindowMean(384 >> (i if i <= len(enc) else i - len(enc) - 1))
+
+
 class _Level(nn.Module):
 
     def __init__(self, *blocks: nn.Module):
