@@ -10,7 +10,7 @@ LINES = (ROOT / 'benchmarks' / 'README.md').read_text(encoding='utf-8').splitlin
 FILES = {'AVX2': 'amd-epyc-avx2-2-cores', 'AVX-512': 'amd-epyc-avx-512-2-cores'}
 
 
-@pytest.mark.parametrize('network', ['CIDNet', 'DarkIR', 'NAFNet', 'MoCE-IR', 'PromptIR'])
+@pytest.mark.parametrize('network', ['CIDNet', 'DarkIR', 'NAFNet', 'NAFNetLocal', 'MoCE-IR', 'PromptIR'])
 def test_networks_as_published(network):
     first = next(i for i, line in enumerate(LINES) if line.startswith(f'| {network} | AVX2 |'))
     for line, (cpu, file) in zip(LINES[first:], FILES.items()):
