@@ -19,6 +19,7 @@ _COMMANDS = {
     'fetch': ('basicsr.commands.fetch', 'fetch published weights ahead of time'),
     'publish': ('basicsr.commands.publish', 'write a folder for a model hub: weights, arguments, model card'),
     'ablate': ('basicsr.commands.ablate', 'train the variants of a study, write one table of their results'),
+    'benchmark': ('basicsr.commands.benchmark', 'compare weights of all kinds on one data set, in one table'),
     'check-data': ('basicsr.commands.check_data', 'check pairs, sizes and files before training'),
     'throughput': ('basicsr.commands.throughput', 'how fast a training runs here, in which precision'),
     'augment': ('basicsr.commands.augment', 'make augmented copies of image pairs'),

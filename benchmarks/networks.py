@@ -20,13 +20,14 @@ import torch
 from common import alternate, report
 from peers.retinexformer_plain import RetinexFormer
 from peers.retinexmamba_plain import RetinexMamba as PublishedRetinexMamba
-from scan import in_fresh_process, peak_growth, row, synchronised
+from scan import in_fresh_process, row, synchronised
 from torch import nn
 
 from basicsr.archs import build_network
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 from basicsr.utils.freed_memory import freed_memory_is_kept
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.peak_memory import peak_growth
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     'ours': RetinexMamba, 'published': PublishedRetinexMamba, 'retinexformer': RetinexFormer
@@ -105,7 +106,7 @@ def peak(make: Callable[..., Callable], name: str, shape: tuple[int, ...], devic
     run = make(net, shape, device, amp)
     if device == 'cpu':
         with allocating(make, device):
-            return peak_growth(run)
+            return peak_growth(run) or 0
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     run()

@@ -4,21 +4,15 @@ Where a peer is the loop, both sides start from the image and include the projec
 """
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import multiprocessing
 import os
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +23,7 @@ from torch import Tensor
 from basicsr.ops.native.library import best_isa, supported_isas
 from basicsr.ops.ss2d import ss2d_scan
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.peak_memory import peak_growth
 
 Shape = tuple[int, int, int, int, int, int]  # batch, height, width, channels, states, rank
 SMALL, STEP, MIDDLE, S1 = ((b, side, side, 80, 16, 3) for b, side in ((1, 32), (1, 24), (1, 64), (8, 128)))
@@ -112,28 +107,6 @@ def synchronised(function: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def peak_growth(function: Callable[[], Any]) -> int:
-    """Bytes by which the memory of this (fresh) process grew, at most, while `function` ran.
-
-    The system's high-water mark, because hooks of torch see nothing of what the C kernels and oneDNN allocate for
-    themselves. VmHWM where there is one: the ru_maxrss of a child starts at that of its parent.
-    """
-    status = Path('/proc/self/status')
-
-    def high_water() -> int:
-        if status.is_file():
-            return int(status.read_text().split('VmHWM:')[1].split()[0]) * 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-
-    gc.collect()
-    with suppress(OSError, AttributeError):  # Linux: give free memory back, then lower the mark to what is in use
-        ctypes.CDLL(None).malloc_trim(0)
-        Path('/proc/self/clear_refs').write_text('5')
-    before = high_water()
-    function()
-    return high_water() - before
-
-
 def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
@@ -145,7 +118,7 @@ def forward_memory(backend: str, shape: Shape) -> int:
     tensors, tiny = (problem(s) if backend == 'loop' else project(*problem(s)) for s in (shape, (1, 8, 8, *shape[3:])))
     scan = published if backend == 'loop' else ss2d_scan
     under(forward(scan, tiny), 'auto' if backend == 'loop' else backend)()  # what is loaded once
-    return peak_growth(forward(scan, tensors))
+    return peak_growth(forward(scan, tensors)) or 0
 
 
 def row(what: str, ours: float, peer: float, ratio: float, unit: str = 's', at_least: float | None = None,

@@ -65,7 +65,7 @@ def count_macs(net: nn.Module, size: int = MAC_SIZE, channels: int = 3) -> tuple
     except DataDependentOutputException:
         with torch.no_grad():
             counter = _counted(net, torch.zeros(1, channels, size, size))
-    by_operator = counter.get_flop_counts()['Global']
+    by_operator = counter.get_flop_counts().get('Global', {})  # none where nothing is counted
     scan = sum(flops for op, flops in by_operator.items() if str(op).split('.')[1] in _SCANS)
     return counter.get_total_flops() // 2, scan // 2
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from basicsr.ablation.costs import MAC_SIZE
 from basicsr.ablation.study import Run, Study
+from basicsr.evaluation import tables
 from basicsr.utils.files import atomic_write, write_json
 
 PROTOCOL = 'retinexformer'
@@ -124,9 +124,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 def _table(report: dict[str, Any]) -> list[list[str]]:
     """Heading and rows; columns in which nothing stands are left out."""
-    cells = [list(COLUMNS), *([text(row) for text in COLUMNS.values()] for row in report['variants'])]
-    kept = [i for i in range(len(COLUMNS)) if i == 0 or any(row[i] for row in cells[1:])]
-    return [[row[i] for i in kept] for row in cells]
+    return tables.without_empty(
+        [list(COLUMNS), *([text(row) for text in COLUMNS.values()] for row in report['variants'])])
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
@@ -160,37 +159,18 @@ def _notes(report: dict[str, Any]) -> list[str]:
 
 def show(report: dict[str, Any]) -> str:
     """The table for a terminal."""
-    cells = _table(report)
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        '  '.join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in cells
-    ]
-    return '\n'.join([report['study'], *lines, *_notes(report)])
+    return '\n'.join([report['study'], tables.aligned(_table(report)), *_notes(report)])
 
 
 def markdown(report: dict[str, Any]) -> str:
-    head, *rows = ([cell.replace('|', r'\|') for cell in row] for row in _table(report))
-    rule = ['---'] + ['---:'] * (len(head) - 1)
-    lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-    return '\n\n'.join([f"# {report['study']}", '\n'.join(lines), *_notes(report), '![PSNR and SSIM](report.png)'
-                        ]) + '\n'
+    return '\n\n'.join(
+        [f"# {report['study']}",
+         tables.markdown(_table(report)), *_notes(report), '![PSNR and SSIM](report.png)']) + '\n'
 
 
 def latex(report: dict[str, Any]) -> str:
     """A `tabular` for `booktabs`."""
-    head, *rows = ([_tex(cell) for cell in row] for row in _table(report))
-    lines = [rf'{" & ".join(row)} \\' for row in rows]
-    return '\n'.join([
-        *(f'% {note}' for note in _notes(report)), rf'\begin{{tabular}}{{l{"r" * (len(head) - 1)}}}', r'\toprule',
-        rf'{" & ".join(head)} \\', r'\midrule', *lines, r'\bottomrule', r'\end{tabular}', ''
-    ])
-
-
-def _tex(text: str) -> str:
-    for character in '&%$#_{}':
-        text = text.replace(character, f'\\{character}')
-    text = re.sub(r'^([+-])(?=\d)', r'$\1$', text)
-    return text.replace('±', r'$\pm$').replace(' - ', ' $-$ ')
+    return tables.latex(_table(report), _notes(report))
 
 
 def write(report: dict[str, Any], folder: Path) -> list[Path]:

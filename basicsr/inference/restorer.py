@@ -1,7 +1,7 @@
 """A trained network as a function from image to image."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -96,16 +96,26 @@ class ImageRestorer:
         img = self.in_its_colours(img)
         # as further channels of the image, the guide is cut, turned and padded with it
         stacked = img if guide is None else np.concatenate([img, guide], axis=2)
-        x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
-        y = self._run(x, img.shape[2])[0].permute(1, 2, 0)
-        del x
-        out = np.empty(y.shape, np.float32)
-        for top in range(0, len(out), _ROWS):  # a photo is large, and each step would take as much again
-            part = y[top:top + _ROWS].float().cpu()
-            part = torch.from_numpy(exposed(part.numpy(), exposure)) if exposure else part
-            # clamping would make white of infinity
-            out[top:top + _ROWS] = torch.where(torch.isfinite(part), part.clamp(0, 1), torch.nan).numpy()
-        return out
+        x = self._tensor(stacked)
+        y = self._run(x, img.shape[2])[0]
+        del x, stacked
+        return _as_image(y, exposure)
+
+    def _tensor(self, img: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
+
+    def several(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `__call__` makes of each of some images of one size; together in one pass, where they fit and are not cut."""
+        x = torch.cat([self._tensor(self.in_its_colours(img)) for img in images])
+        if len(images) == 1 or self.ensemble or self._first_tile(x):
+            return [self(img) for img in images]
+        try:
+            with torch.inference_mode(), bounded_memory(self.device):
+                return [_as_image(y) for y in self._whole(x, x.shape[1])]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return [self(img) for img in images]
 
     def in_its_colours(self, img: np.ndarray) -> np.ndarray:
         """An image (H, W, 3) as the network takes it: grey, (H, W, 1), where it has one channel."""
@@ -219,3 +229,15 @@ class ImageRestorer:
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             out = self.net(*inputs)
         return out[-1] if isinstance(out, (list, tuple)) else out
+
+
+def _as_image(y: Tensor, exposure: float = 0.) -> np.ndarray:
+    """(C, H, W) to (H, W, C) float32 in [0, 1], NaN for what is not finite."""
+    y = y.permute(1, 2, 0)
+    out = np.empty(y.shape, np.float32)
+    for top in range(0, len(out), _ROWS):  # a photo is large, and each step would take as much again
+        part = y[top:top + _ROWS].float().cpu()
+        part = torch.from_numpy(exposed(part.numpy(), exposure)) if exposure else part
+        # clamping would make white of infinity
+        out[top:top + _ROWS] = torch.where(torch.isfinite(part), part.clamp(0, 1), torch.nan).numpy()
+    return out

@@ -1,0 +1,1 @@
+"""Weights of all kinds on one data set: quality, cost, claims, in one table."""

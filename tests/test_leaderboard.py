@@ -1,0 +1,202 @@
+"""`basicsr benchmark`: measuring, resuming, what cannot be measured, tables, mistakes."""
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+
+from basicsr.archs import build_network
+from basicsr.commands.benchmark import main as benchmark
+from basicsr.commands.evaluate import main as evaluate
+from basicsr.inference.restorer import ImageRestorer
+from basicsr.leaderboard.board import read_board
+from basicsr.utils.weights import save_weights
+
+FOREIGN = """
+import torch
+from torch import nn
+from basicsr.utils.registry import ARCH_REGISTRY
+
+@ARCH_REGISTRY.register()
+class Foreign(nn.Module):
+    def __init__(self, gain: float = 2.0):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x):
+        return x * self.gain
+"""
+
+
+@pytest.fixture
+def nets(tmp_path):
+    """Weight files of two small networks, and of one that is described beside the board alone."""
+    options = {
+        'plain': {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1},
+        'cidnet': {'type': 'CIDNet', 'channels': [4, 4, 8, 16]}
+    }
+    for name, network in options.items():
+        torch.manual_seed(0)
+        save_weights(tmp_path / f'{name}.pth', {'params': build_network(network).state_dict(), 'network_g': network})
+    (tmp_path / 'foreign_arch.py').write_text(FOREIGN)
+    save_weights(tmp_path / 'foreign.pth', {'params': {'gain': torch.tensor(3.)}, 'network_g': {'type': 'Foreign'}})
+    return tmp_path
+
+
+@pytest.fixture
+def board(nets, pairs):
+
+    def write(*rows, **changes):
+        content = {
+            'name': 'small', 'data': {
+                'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'dataroot_gt': str(pairs / 'target')
+            }, 'rows': list(rows)
+        } | changes
+        (nets / 'board.yml').write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+        return str(nets / 'board.yml')
+
+    return write
+
+
+def found(folder, name='small'):
+    report = json.loads((folder / 'results' / 'benchmarks' / name / 'board.json').read_text())
+    return {row['name']: row for row in report['rows']}
+
+
+def test_rows_say_what_evaluate_says_and_what_it_costs(board, nets, pairs, capsys):
+    rows = [
+        {'weights': 'plain.pth', 'claim': {'psnr': 30.5, 'gt_mean_psnr': 33, 'source': 'somebody'}},
+        {'name': 'other', 'weights': 'cidnet.pth', 'knobs': {'alpha_s': 0.5}, 'licence': 'MIT'},
+        {'weights': 'foreign.pth', 'arch_files': ['foreign_arch.py']},
+    ]
+    assert benchmark([board(*rows), '--root', str(nets), '--device', 'cpu']) == 0
+    out = capsys.readouterr().out
+    numbers = found(nets)
+    for name, kind, more in (('plain.pth', 'plain', []), ('plain.pth', 'gt_mean', ['--GT_mean']),
+                             ('other', 'plain', ['--alpha_s', '0.5'])):
+        weights = 'cidnet.pth' if name == 'other' else name
+        folders = ['--degraded_dir', str(pairs / 'input'), '--clean_dir', str(pairs / 'target')]
+        where = nets / f'{name}_{kind}'
+        assert evaluate(['--weights', str(nets / weights), *folders, '--output_dir', str(where), *more]) == 0
+        said = json.loads((where / 'metrics.json').read_text())
+        for label in ('psnr retinexformer', 'ssim basicsr', 'psnr matlab-y'):
+            assert numbers[name][kind][label] == pytest.approx(said[label], abs=2e-4), (name, kind, label)
+    truth = {k: v for k, v in numbers['foreign.pth'].items() if k in ('network', 'parameters', 'images', 'size')}
+    assert truth == {'network': 'Foreign', 'parameters': 1, 'images': 4, 'size': '24x28'}
+    assert all(row['seconds'] > 0 and row['memory'] >= 0 and row['machine'] for row in numbers.values())
+    assert numbers['plain.pth']['macs'] > 0
+    folder = nets / 'results' / 'benchmarks' / 'small'
+    table = (folder / 'board.md').read_text()
+    assert '| plain.pth | MSRResNet |' in table and '| 30.50 | 33.00 |' in table and '| other, alpha_s 0.5 | CIDNet |' in table
+    assert '| other | a file | MIT |' in table and '| somebody |' in table
+    assert table.count('PSNR (retinexformer)') == 2 and 'PSNR (basicsr)' not in table and 'PSNR (retinexformer)' in out
+    with (folder / 'board.csv').open(newline='') as file:
+        lines = list(csv.DictReader(file))
+    assert [line['name'] for line in lines] == ['plain.pth', 'other', 'foreign.pth']
+    assert float(lines[0]['psnr basicsr GT-mean']) == numbers['plain.pth']['gt_mean']['psnr basicsr']
+    assert r'\toprule' in (folder / 'board.tex').read_text() and cv2.imread(str(folder / 'board.png')) is not None
+
+
+def test_what_is_measured_stays_until_something_changes(board, nets, capsys, monkeypatch):
+    row = {'weights': 'plain.pth'}
+    command = [board(row), '--root', str(nets), '--device', 'cpu']
+    assert benchmark(command) == 0
+    file = nets / 'results' / 'benchmarks' / 'small' / 'rows' / 'plain.pth.json'
+    first = file.read_bytes()
+    assert benchmark(command) == 0 and file.read_bytes() == first  # seconds would be others
+    assert benchmark([*command, '--report_only']) == 0 and file.read_bytes() == first
+    net = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1})
+    save_weights(
+        nets / 'plain.pth',
+        {'params': net.state_dict(), 'network_g': {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}})
+    assert benchmark(command) == 0 and file.read_bytes() != first
+
+
+def test_weights_that_are_not_here_are_rows_with_claims(board, nets, capsys, monkeypatch):
+    monkeypatch.setenv('BASICSR_WEIGHTS', str(nets / 'none'))
+    rows = [{'weights': 'moceir_aio5'}, {'weights': 'plain.pth'}]
+    assert benchmark([board(*rows, claims='LOL-v1'), '--root', str(nets), '--device', 'cpu']) == 0
+    out = capsys.readouterr().out
+    assert "not measured: moceir_aio5: the weights 'moceir_aio5' have to be got by hand" in out
+    row = found(nets)['moceir_aio5']
+    assert 'plain' not in row and row['claim']['psnr'] == 23.0 and row['licence'] == 'no licence is stated'
+    table = (nets / 'results' / 'benchmarks' / 'small' / 'board.md').read_text()
+    assert '| moceir_aio5 | not measured |' in table and '| 23.00 |' in table and 'Not measured: moceir_aio5.' in table
+    assert str(nets) not in table
+
+
+def test_a_row_that_fails_leaves_the_others(board, nets, capsys):
+    (nets / 'odd.pth').write_bytes(b'no weights')
+    rows = [{'weights': 'odd.pth'}, {'weights': 'plain.pth'}]
+    assert benchmark([board(*rows), '--root', str(nets), '--device', 'cpu']) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: odd.pth: exit status 2: '" in out and 'odd.pth' in out.partition('FAILED')[2]
+    numbers = found(nets)
+    assert numbers['plain.pth']['images'] == 4 and numbers['odd.pth']['missing'].startswith('exit status 2')
+
+
+def test_folders_without_ground_truth_are_measured_by_what_needs_none(board, nets, capsys):
+    (nets / 'dark' / 'DICM').mkdir(parents=True)
+    rng = np.random.RandomState(0)
+    for i in range(2):
+        cv2.imwrite(str(nets / 'dark' / 'DICM' / f'{i}.png'), rng.randint(0, 90, (200, 210, 3)).astype(np.uint8))
+    data = {'type': 'SingleImageDataset', 'dataroot_lq': str(nets / 'dark'), 'recursive': True}
+    assert benchmark([board({'weights': 'plain.pth'}, data=data), '--root', str(nets), '--device', 'cpu']) == 0
+    row = found(nets)['plain.pth']
+    assert set(row['plain']) | set(row['left_out']) == {'niqe', 'brisque'} and row['gt_mean'] == {}
+    assert 'niqe' in row['plain']
+    assert 'niqe' in (nets / 'results' / 'benchmarks' / 'small' / 'board.md').read_text()
+
+
+def test_images_of_one_size_go_together_and_change_nothing(board, nets, pairs):
+    for name in ('2', '10'):
+        for side in ('input', 'target'):
+            file = str(pairs / side / f'{name}.png')
+            cv2.imwrite(file, cv2.resize(cv2.imread(file), (40, 32)))
+    numbers = []
+    for batch in (1, 3):
+        assert benchmark([board({'weights': 'cidnet.pth'}, batch=batch), '--root', str(nets), '--device', 'cpu']) == 0
+        numbers.append(found(nets)['cidnet.pth'])
+    assert numbers[0]['plain'] == pytest.approx(numbers[1]['plain'], abs=1e-4) and numbers[1]['images'] == 4
+
+
+def test_several_images_are_those_that_each_of_them_is():
+    torch.manual_seed(0)
+    net = build_network({'type': 'CIDNet', 'channels': [4, 4, 8, 16]})
+    images = [np.random.RandomState(i).rand(21, 30, 3).astype(np.float32) for i in range(3)]
+    for options in ({}, {'ensemble': True}, {'tile': 80}):
+        restorer = ImageRestorer(net, **options)
+        for together, alone in zip(restorer.several(images), map(restorer, images)):
+            np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
+@pytest.mark.parametrize(('changes', 'says'), [
+    ({'rows': [{'weights': 'nowhere.pth'}]}, "rows[0].weights: there is no file 'nowhere.pth'"),
+    ({'rows': [{'weights': 'plain.pth'}, {'weights': 'plain.pth'}]}, 'rows[1].name: there are two rows called'),
+    ({'rows': [{'weight': 'plain.pth'}]}, "rows[0].weight: unknown key 'weight'. Did you mean 'weights'?"),
+    ({'protocols': ['retinexfromer']
+      }, "protocols[0]: there is no protocol 'retinexfromer'. Did you mean 'retinexformer'?"),
+    ({'data': {'type': 'PairedImageDataset', 'dataroot_lq': 'here', 'dataroot_gt': 'there'}
+      }, "data: 'here' does not exist"),
+    ({'data': {'type': 'PairedDataset'}}, "data.type: there is no dataset called 'PairedDataset'"),
+    ({'metrics': {'x': {'type': 'calculate_xyz'}}}, 'metrics.x.type: there is no metric'),
+    ({'data': None}, 'data: is required'),
+])
+def test_mistakes_are_told_with_their_place(board, nets, capsys, changes, says):
+    rows = changes.get('rows', [{'weights': 'plain.pth'}])
+    file = board(*rows, **{k: v for k, v in changes.items() if k != 'rows'})
+    assert benchmark([file, '--root', str(nets)]) == 2
+    assert says in capsys.readouterr().err and not (nets / 'results').exists()
+
+
+@pytest.mark.parametrize('file', sorted((ROOT / 'Options' / 'benchmarks').glob('*.yml')), ids=lambda file: file.stem)
+def test_the_boards_of_the_project_are_right(file, monkeypatch, tmp_path):
+    monkeypatch.setattr('basicsr.leaderboard.board.data_of', lambda block: [])  # data sets are not in the tree
+    rows = read_board(file, tmp_path).rows
+    assert len(rows) >= 4 and all(row.source for row in rows)
