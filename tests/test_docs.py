@@ -19,6 +19,7 @@ from conftest import ROOT, outside_of_make, run_python
 
 from basicsr.cli import _COMMANDS
 from basicsr.config import load_options
+from basicsr.leaderboard.board import read_board
 from basicsr.search.space import read_space
 from basicsr.train import train_pipeline
 
@@ -257,7 +258,7 @@ def test_the_minimal_option_file_trains(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('block', of('yaml'))
 def test_option_files_load(tmp_path, monkeypatch, block):
-    """A whole one, a study, a space of a search, or a part of an option file, which goes on a whole one."""
+    """A whole one, a study, a board, a space of a search, or a part of an option file, which goes on a whole one."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / 'block.yml'
     file.write_text(block.text)
@@ -268,6 +269,13 @@ def test_option_files_load(tmp_path, monkeypatch, block):
         (tmp_path / 'my_arch.py').write_text(MY_ARCH)
         done = run_python('-c', READ_STUDY, cwd=tmp_path)  # apart: it registers the network
         assert done.stdout.strip() == '4', done.stderr
+    elif '\nrows:' in block.text:
+        monkeypatch.setattr('basicsr.leaderboard.board.data_of', lambda block: [])  # what it reads is not there
+        (tmp_path / 'experiments/mine/models').mkdir(parents=True)
+        for name in ('experiments/mine/models/net_g_latest.pth', 'my_lol.yml'):
+            (tmp_path / name).touch()
+        (tmp_path / 'my_arch.py').write_text('')
+        assert len(read_board(file, tmp_path).rows) == 3
     elif block.text.startswith('space:'):
         assert read_space(file)
     else:
