@@ -15,7 +15,7 @@ from basicsr.inference.light import exposed
 from basicsr.inference.low_frequencies import LowFrequencies
 from basicsr.inference.memory import bounded_memory, is_out_of_memory
 from basicsr.inference.one_pass import LARGE, shares_of, watched
-from basicsr.inference.sampling import PIXELS, sample_of
+from basicsr.inference.sampling import pixels_for, sample_of
 from basicsr.inference.tiling import Watch, run_tiled
 from basicsr.ops.prepare import prepare
 from basicsr.utils.errors import UserError
@@ -125,7 +125,7 @@ class ImageRestorer:
     def _run(self, x: Tensor, channels: int) -> Tensor:
         """`channels`: those of the image; the others are the guide's."""
 
-        tile, sample = self._first_tile(x), PIXELS
+        tile, sample = self._first_tile(x), pixels_for(x)
         while True:
             forward = partial(self._whole, channels=channels) if not tile else partial(
                 self._tiled, channels=channels, tile=tile, sample=sample)
@@ -137,7 +137,7 @@ class ImageRestorer:
                     raise
                 tile = self.tile if self.tile and not tile else (tile or max(x.shape[-2:])) // 2
                 # a reduced image is no larger than a tile; crops have to be enough to stand for the image
-                sample = min(PIXELS, tile * tile * (4 if self.description.shares else 1))
+                sample = min(sample, tile * tile * (4 if self.description.shares else 1))
                 if tile < max(_SMALLEST_TILE, 2 * self.tile_overlap + 1):
                     raise UserError(f'not enough memory on {self.device}, even in tiles of {tile * 2} pixels') from None
             self.replayed.clear()

@@ -1,7 +1,8 @@
 """Crops of a large image that stand for all of it, where layers look at sums over all pixels.
 
-They are evenly spaced and, where they are enough to cover the image, do so. Each stands for the pixels nearer to it than to
-its neighbours, without the margin in which its features miss those beside it.
+They are evenly spaced and, where they are enough to cover the image, do so. Of an image of which they are a small part they are
+small and many: what a few large ones miss between them weighs more than what features near a border do not see. Each stands
+for the pixels nearer to it than to its neighbours, without the margin in which its features miss those beside it.
 """
 from __future__ import annotations
 
@@ -14,8 +15,12 @@ from torch import Tensor
 
 from basicsr.archs.layers.whole_image import Crop, Place
 
-_SIDE, _MARGIN = 96, 16  # pixels; the margin is rounded up to the network's multiple, the side in proportion
-PIXELS = 768 * 768  # that a sample has at most: a tenth of a photo of 6 megapixels
+# side and margin of crops in pixels: where they cover most of the image, and where they do not; the margin is rounded up to the
+# network's multiple, the side in proportion
+_LARGE, _SMALL = (96, 16), (48, 8)
+_MOST = math.sqrt(2)  # how much less than all of an image large crops may be, along each side
+PIXELS = 768 * 768  # that a sample of a large image has at most
+_FEW = 8_000_000  # pixels of an image that leaves memory for a sample of twice as many
 
 
 class _Span(NamedTuple):
@@ -25,13 +30,23 @@ class _Span(NamedTuple):
     weight: float
 
 
+def pixels_for(x: Tensor) -> int:
+    """Of a sample of (1, C, H, W)."""
+    return PIXELS * (2 if x.shape[2] * x.shape[3] <= _FEW else 1)
+
+
 def sample_of(x: Tensor, multiple: int, pixels: int = PIXELS) -> tuple[Tensor, list[Crop]]:
     """(1, C, H, W), whose sides are multiples of `multiple`, to crops (B, C, h, w) of together about `pixels` at most."""
-    margin = math.ceil(_MARGIN / multiple) * multiple
-    side = math.ceil(_SIDE / _MARGIN) * margin
-    sides = [min(side, length) for length in x.shape[2:]]
-    counts = [math.ceil((length - 2 * margin) / (side - 2 * margin)) if length > side else 1 for length in x.shape[2:]]
-    surplus = math.sqrt(math.prod(counts) * math.prod(sides) / pixels)
+    for wanted, around in (_LARGE, _SMALL):
+        margin = math.ceil(around / multiple) * multiple
+        side = math.ceil(wanted / around) * margin
+        sides = [min(side, length) for length in x.shape[2:]]
+        counts = [
+            math.ceil((length - 2 * margin) / (side - 2 * margin)) if length > side else 1 for length in x.shape[2:]
+        ]
+        surplus = math.sqrt(math.prod(counts) * math.prod(sides) / pixels)
+        if surplus <= _MOST:
+            break
     if surplus > 1:
         counts = [max(2, math.floor(count / surplus)) if count > 1 else 1 for count in counts]
     rows, columns = (_spans(*args, margin, multiple) for args in zip(x.shape[2:], sides, counts))
