@@ -158,6 +158,30 @@ def load(tmp_path):
 
 
 @pytest.fixture
+def golden(monkeypatch):
+    """The tools beside the checkout: outputs of published networks, images and weights that follow from their names."""
+    if not (SHARED / 'golden').is_dir():
+        pytest.skip('the golden files are not part of the checkout')
+    monkeypatch.syspath_prepend(SHARED / 'tools')
+    import golden as tools
+    yield tools
+    del sys.modules['golden']
+
+
+@pytest.fixture
+def published(golden):
+    """Gives the case of a golden file's stem, and its network, with other arguments where asked, filled as it was there."""
+    from basicsr.archs import build_network
+
+    def load(name: str, **arguments: Any) -> tuple[Any, Any]:
+        case = golden.load_case(SHARED / 'golden' / f'{name}.npz')
+        net = build_network(case.options | arguments).eval()
+        return case, golden.fill_(net, case.meta['seed'], tuple(case.meta.get('skip', ())))
+
+    return load
+
+
+@pytest.fixture
 def messages():
     """What the toolbox logs; its logger does not propagate, so `caplog` would see nothing."""
     logger, found = get_root_logger(), []

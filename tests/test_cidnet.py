@@ -11,11 +11,10 @@ from basicsr.archs.cidnet.hvi import HVI
 
 GOLDEN = SHARED / 'golden' / 'cidnet_small.npz'
 SMALL = {'type': 'CIDNet', 'channels': [8, 8, 16, 32], 'heads': [1, 2, 2, 4]}
-needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason='the golden files are not part of the checkout')
 
 
 @pytest.fixture
-def arrays():
+def arrays(golden):
     """The golden arrays, and a transform with their exponent."""
     with np.load(GOLDEN) as file:
         found = {name: torch.from_numpy(file[name]) for name in file.files if name != 'meta'}
@@ -24,7 +23,6 @@ def arrays():
     return found, space
 
 
-@needs_golden
 @torch.no_grad()
 def test_the_colour_space_is_the_published_one(arrays):
     found, space = arrays
@@ -34,7 +32,6 @@ def test_the_colour_space_is_the_published_one(arrays):
         torch.testing.assert_close(space.inverse(found[hvi]), found[rgb], atol=5e-6, rtol=1e-5)
 
 
-@needs_golden
 @torch.no_grad()
 @pytest.mark.parametrize(('name', 'saturation', 'gain'), [('inv_rgb_s13', 1.3, 1.), ('inv_rgb_knobs', 0.7, 1.2)])
 def test_saturation_and_gain_are_the_published_switches(arrays, name, saturation, gain):
@@ -43,17 +40,13 @@ def test_saturation_and_gain_are_the_published_switches(arrays, name, saturation
     torch.testing.assert_close(space.inverse(found['inv_hvi']), found[name], atol=5e-6, rtol=1e-5)
 
 
-@needs_golden
 @torch.no_grad()
-def test_knobs_of_the_network(monkeypatch):
-    monkeypatch.syspath_prepend(SHARED / 'tools')
-    import golden
-    case = golden.load_case(GOLDEN)
+def test_knobs_of_the_network(golden, published):
     with np.load(GOLDEN) as file:
         wanted = {name: torch.from_numpy(file[name]) for name in ('output_s13', 'output_knobs')}
     for name, knobs in (('output_s13', {'saturation': 1.3}), ('output_knobs',
                                                               {'gamma': 0.8, 'saturation': 0.7, 'gain': 1.2})):
-        net = golden.fill_(build_network(case.options | knobs).eval(), case.meta['seed'], tuple(case.meta['skip']))
+        case, net = published('cidnet_small', **knobs)
         assert golden.max_rel_err(net(case.input), wanted[name]) < 2e-5
 
 

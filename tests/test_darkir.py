@@ -1,7 +1,6 @@
 """DarkIR: its spectrum, its side output, its sizes."""
 import pytest
 import torch
-from conftest import SHARED
 
 from basicsr.archs import build_network
 from basicsr.archs.darkir_arch import SpectralMLP
@@ -44,12 +43,8 @@ def test_the_side_output_comes_first():
     assert side.shape == (1, 3, 3, 4) and torch.equal(out, net(x))
 
 
-@pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
 @torch.no_grad()
-def test_the_side_output_is_the_published_one(monkeypatch):
-    monkeypatch.syspath_prepend(SHARED / 'tools')
-    import golden
-    case = golden.load_case(SHARED / 'golden' / 'darkir_small.npz')
-    net = golden.fill_(build_network(case.options).eval(), case.meta['seed'], tuple(case.meta['skip']))
+def test_the_side_output_is_the_published_one(golden, published):
+    case, net = published('darkir_small')
     side = net(case.input, side_loss=True)[0]
     assert golden.max_rel_err(side, torch.tensor(case.meta['side_output']).view_as(side)) < 2e-5

@@ -11,9 +11,6 @@ from basicsr.ops import gelu as operator
 from basicsr.ops.gelu import gelu
 from basicsr.ops.native import library
 
-HAS_KERNELS = library.library() is not None
-pytestmark = pytest.mark.skipif(not HAS_KERNELS, reason='without C kernels, GELU is PyTorch\'s')
-
 
 @pytest.fixture(params=library.supported_isas())
 def isa(request, monkeypatch):

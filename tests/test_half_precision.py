@@ -1,14 +1,11 @@
 """Half precision on the way through a network: published outputs under autocast, types of norms, gradients by hand."""
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHARED
 
-from basicsr.archs import build_network
 from basicsr.archs.layers import feedforward
 from basicsr.archs.layers.channel_attention import attend, channel_affinity, channel_products, paired_affinity
 from basicsr.archs.layers.norm import BodyLayerNorm, ChannelLayerNorm
@@ -40,15 +37,11 @@ EXCEPTIONS = {
 
 @pytest.mark.skipif(not CASES, reason='the golden files are not part of the checkout')
 @pytest.mark.parametrize('file', CASES, ids=lambda f: f.stem)
-def test_published_outputs_under_autocast(file, monkeypatch):
-    monkeypatch.syspath_prepend(str(SHARED / 'tools'))
-    golden = __import__('golden')
-    case = golden.load_case(file)
-    net = golden.fill_(build_network(case.options).eval(), case.meta['seed'], tuple(case.meta['skip']))
+def test_published_outputs_under_autocast(golden, published, file):
+    case, net = published(file.stem)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         out = net(*case.arguments())
     assert golden.max_rel_err(out, case.output) < EXCEPTIONS.get(file.stem, TOLERANCE)
-    sys.modules.pop('golden')
 
 
 @halves

@@ -118,6 +118,19 @@ def test_what_is_measured_stays_until_something_changes(board, nets, capsys, mon
     assert benchmark(command) == 0 and file.read_bytes() != first
 
 
+def test_numbers_of_other_data_or_weights_are_never_shown(board, nets, pairs, capsys):
+    row = {'weights': 'plain.pth'}
+    command = [board(row), '--root', str(nets), '--device', 'cpu']
+    assert benchmark(command) == 0
+    board(row, batch=2)
+    assert benchmark([*command, '--report_only']) == 0 and found(nets)['plain.pth']['missing'] == 'not measured yet'
+    board(row)
+    assert benchmark([*command, '--report_only']) == 0 and found(nets)['plain.pth']['images'] == 4
+    (nets / 'plain.pth').write_bytes(b'no weights')
+    assert benchmark(command) == 1
+    assert 'plain' not in found(nets)['plain.pth'] and 'FAILED: plain.pth' in capsys.readouterr().out
+
+
 def test_weights_that_are_not_here_are_rows_with_claims(board, nets, capsys, monkeypatch):
     monkeypatch.setenv('BASICSR_WEIGHTS', str(nets / 'none'))
     rows = [{'weights': 'moceir_aio5'}, {'weights': 'plain.pth'}]

@@ -3,7 +3,6 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import SHARED
 
 from basicsr.archs import build_network
 from basicsr.archs.moce_ir.experts import Adapter, Router
@@ -107,15 +106,11 @@ def test_what_cannot_be_built(options, reason):
         build_network(SMALL | options)
 
 
-@pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
 @torch.no_grad()
 @pytest.mark.parametrize('name', ['moceir_small', 'moceir_top2'])
-def test_experts_are_those_that_the_published_network_chooses(monkeypatch, name):
+def test_experts_are_those_that_the_published_network_chooses(published, name):
     """They move the result by 1e-4 only, so they are looked at themselves: which are chosen, the norms of what they make."""
-    monkeypatch.syspath_prepend(SHARED / 'tools')
-    import golden
-    case = golden.load_case(SHARED / 'golden' / f'{name}.npz')
-    net = golden.fill_(build_network(case.options).eval(), case.meta['seed'], tuple(case.meta['skip']))
+    case, net = published(name)
     chosen, norms = [], []
     for want in case.meta['adapters']:
         adapter = net.get_submodule(want['name'])
@@ -127,19 +122,14 @@ def test_experts_are_those_that_the_published_network_chooses(monkeypatch, name)
         torch.testing.assert_close(found, torch.tensor(want['norm']), rtol=2e-5, atol=0)
 
 
-@pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='the golden files are not part of the checkout')
 @pytest.mark.parametrize(('name', 'with_complexity', 'loss', 'gate', 'features'), [
     ('moceir_small', False, 1.355162, 0.58444, 4.04555),
     ('moceir_small', True, 1.740784, 0.45919, 3.49173),
     ('moceir_top2', False, 0.669962, None, None),
     ('moceir_top2', True, 0.764263, None, None),
 ])
-def test_balance_loss_of_the_published_network(monkeypatch, name, with_complexity, loss, gate, features):
-    monkeypatch.syspath_prepend(SHARED / 'tools')
-    import golden
-    case = golden.load_case(SHARED / 'golden' / f'{name}.npz')
-    net = build_network(case.options | {'with_complexity': with_complexity})
-    golden.fill_(net, case.meta['seed'], tuple(case.meta.get('skip', ())))
+def test_balance_loss_of_the_published_network(published, monkeypatch, name, with_complexity, loss, gate, features):
+    case, net = published(name, with_complexity=with_complexity)
     monkeypatch.setattr(torch, 'randn_like', torch.zeros_like)
     net.train()(case.input)
     assert net.auxiliary_loss.item() == pytest.approx(loss, abs=2e-6)

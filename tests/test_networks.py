@@ -82,9 +82,7 @@ def _is_rounding(key: str, options: dict) -> bool:
 
 @pytest.mark.skipif(not CASES, reason='the golden files are not part of the checkout')
 @pytest.mark.parametrize('file', CASES, ids=[f.stem for f in CASES])
-def test_golden_outputs_and_gradients(file, monkeypatch):
-    monkeypatch.syspath_prepend(str(SHARED / 'tools'))
-    import golden
+def test_golden_outputs_and_gradients(golden, file):
     case = golden.load_case(file)
     norms = case.meta.get('grad_norm', {})
     for key in [k for k in norms if _is_rounding(k, case.options)]:

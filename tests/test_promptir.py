@@ -1,23 +1,17 @@
 """PromptIR: its prompts, what changes them, what is not read."""
 import pytest
 import torch
-from conftest import SHARED
 
 from basicsr.archs import build_network
 
 SMALL = {'type': 'PromptIR', 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
-needs_golden = pytest.mark.skipif(not (SHARED / 'golden').is_dir(), reason='golden files lie beside the checkout')
 
 
-@needs_golden
 @torch.no_grad()
 @pytest.mark.parametrize('name', ['promptir_small', 'promptir_bias'])
-def test_prompts_are_the_published_ones(monkeypatch, name):
+def test_prompts_are_the_published_ones(published, name):
     """They move the result by 1e-4 only, so they are looked at themselves: shares of the components, norms."""
-    monkeypatch.syspath_prepend(SHARED / 'tools')
-    import golden
-    case = golden.load_case(SHARED / 'golden' / f'{name}.npz')
-    net = golden.fill_(build_network(case.options).eval(), case.meta['seed'], tuple(case.meta['skip']))
+    case, net = published(name)
     shares, prompts = {}, {}
     for want in case.meta['prompts']:
         block = net.get_submodule(want['name'])

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
 from loss_inputs import images
 from scipy import ndimage
 from torch import nn
@@ -20,25 +19,14 @@ from basicsr.losses.vgg import layer_names
 from basicsr.metrics import calculate_ssim
 from basicsr.utils.errors import UserError
 
-GOLDEN = SHARED / 'golden' / 'cidnet_small.npz'
-needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason='golden files lie beside the checkout')
 SSIM = {'type': 'SSIMLoss', 'padding': 'zeros'}
 LAPLACIAN = {'type': 'EdgeLoss', 'filter': 'laplacian', 'criterion': 'l2'}
 LAYERS = ('conv1_2', 'conv2_2', 'conv3_4', 'conv4_4')
 CIDNET = {'type': 'CIDNet', 'channels': [4, 4, 8, 16]}
 
 
-@pytest.fixture
-def published(monkeypatch):
-    """`image` of the tools beside the checkout, by which the values of the specifications are defined."""
-    monkeypatch.syspath_prepend(SHARED / 'tools')
-    import golden
-    return golden
-
-
-@needs_golden
-def test_published_values_of_darkir_and_moce_ir(published):
-    a, b, side = (published.image(shape, seed, 3)
+def test_published_values_of_darkir_and_moce_ir(golden):
+    a, b, side = (golden.image(shape, seed, 3)
                   for shape, seed in (((2, 3, 32, 24), 1), ((2, 3, 32, 24), 2), ((2, 3, 4, 3), 3)))
     for block, want in ((LAPLACIAN | {'loss_weight': 50}, 2.098878), ({'type': 'FFTLoss'}, 2.182696),
                         ({'type': 'FFTLoss', 'of': 'magnitude', 'criterion': 'l2'}, 56.56135)):
@@ -52,19 +40,17 @@ def test_published_values_of_darkir_and_moce_ir(published):
     assert {k: v.item() for k, v in found.items()} == {'side_l1': pytest.approx(0.1972456, rel=1e-6)}
 
 
-@needs_golden
 @torch.no_grad()
-def test_published_values_of_cidnet(published, tmp_path):
-    case = published.load_case(GOLDEN)
-    net = published.fill_(build_network(case.options).eval(), case.meta['seed'], tuple(case.meta['skip']))
-    pred, target = net(case.input), published.image(case.input.shape, case.meta['seed'] + 1, 3.)
+def test_published_values_of_cidnet(golden, published, tmp_path):
+    case, net = published('cidnet_small')
+    pred, target = net(case.input), golden.image(case.input.shape, case.meta['seed'] + 1, 3.)
     terms = {
         'l1': {'type': 'L1Loss'},
         'ssim': SSIM | {'loss_weight': 0.5},
         'edge': LAPLACIAN | {'loss_weight': 50},
         'perceptual': {
             'type': 'PerceptualLoss', 'layer_weights': dict.fromkeys(LAYERS, 1), 'criterion': 'l2', 'range_norm': True,
-            'perceptual_weight': 0.01, 'weights': str(filled_vgg(published, tmp_path / 'vgg.pth'))
+            'perceptual_weight': 0.01, 'weights': str(filled_vgg(golden, tmp_path / 'vgg.pth'))
         },
     }
     hvi = build_loss({'type': 'HVILoss', 'terms': terms})(net, pred, target)
@@ -77,7 +63,7 @@ def test_published_values_of_cidnet(published, tmp_path):
     assert sum(rgb.values()) + sum(hvi.values()) == pytest.approx(11.226648, rel=1e-5)
 
 
-def filled_vgg(published, file):
+def filled_vgg(golden, file):
     """Weights that follow from their names."""
     convs = nn.Sequential()
     channels = 3
@@ -85,7 +71,7 @@ def filled_vgg(published, file):
         width = min(64 * 2**(int(name[4]) - 1), 512)
         convs.add_module(name, nn.Conv2d(channels, width, 3))
         channels = width
-    state = published.fill_(convs, 0).state_dict()
+    state = golden.fill_(convs, 0).state_dict()
     torch.save(
         {f'features.{layer_names("vgg19").index(k.split(".")[0])}.{k.split(".")[1]}': v for k, v in state.items()},
         file)

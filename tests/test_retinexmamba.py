@@ -12,9 +12,6 @@ from basicsr.archs.layers.ss2d import SS2D
 from basicsr.archs.retinexmamba.illumination_fusion import IFA
 from basicsr.archs.retinexmamba_arch import RetinexMamba
 
-needs_goldens = pytest.mark.skipif(not (SHARED / 'golden').is_dir(),
-                                   reason='the golden files are not part of the checkout')
-
 
 @pytest.fixture
 def small():
@@ -22,11 +19,8 @@ def small():
     return RetinexMamba(n_feat=8, num_blocks=[1, 1, 1], d_state=4).eval()
 
 
-@needs_goldens
 @pytest.mark.parametrize('name', ['small', 'official'])
-def test_golden_outputs_and_gradients(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(SHARED / 'tools'))
-    golden = __import__('golden')
+def test_golden_outputs_and_gradients(golden, name):
     case = golden.load_case(SHARED / 'golden' / f'retinexmamba_{name}.npz')
     options = case.options
     assert options.pop('type') == 'RetinexMamba'
@@ -38,8 +32,7 @@ def test_golden_outputs_and_gradients(name, monkeypatch):
     sys.modules.pop('golden')
 
 
-@needs_goldens
-def test_keys_order_and_shapes():
+def test_keys_order_and_shapes(golden):
     published = json.loads((SHARED / 'golden' / 'retinexmamba_official.keys.json').read_text())
     assert [[k, list(v.shape)] for k, v in RetinexMamba().state_dict().items()] == [entry[:2] for entry in published]
 

@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def test_a_scene_is_known_whatever_its_exposure(folder):
-    assert find_scenes(list_images(folder)) == [[0, 8, 9], [1, 10], [2], [3], [4], [5], [6], [7]]
+    assert find_scenes(list_images(folder), 0.8) == [[0, 8, 9], [1, 10], [2], [3], [4], [5], [6], [7]]
 
 
 def test_what_others_link_is_one_scene(folder, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from basicsr.utils.errors import UserError, counted, run_main
 from basicsr.utils.files import as_stored, atomic_write
+from basicsr.utils.names import name_bytes
 
 _NAMES = ('train.txt', 'held_out.txt')
 
@@ -43,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f'no scene is as small as --count {args.count}: the smallest of {len(scenes)} has'
                         f" {counted(min(map(len, scenes)), 'image')}; a higher --similarity makes smaller scenes")
     for target, wanted in zip(targets, (False, True)):
-        with atomic_write(target, 'w') as out:
-            out.writelines(f'{file.name}\n' for i, file in enumerate(files) if (i in held_out) == wanted)
+        with atomic_write(target) as out:  # names in their own encoding
+            out.writelines(name_bytes(file.name) + b'\n' for i, file in enumerate(files) if (i in held_out) == wanted)
     shown = sum(set(scene) <= held_out for scene in scenes)
     print(f"{counted(len(files), 'image')} of {counted(len(scenes), 'scene')}, the largest of {max(map(len, scenes))};"
           f" held out: {counted(len(held_out), 'image')} of {counted(shown, 'scene')}\n{targets[0]}\n{targets[1]}")

@@ -30,7 +30,7 @@ class JoinedDataset(ConcatDataset):
         gt_size, use_hflip, use_vflip, use_rot, geometric_augs: for every set that says nothing else.
         scale, phase: of all sets.
 
-    Items: those of the sets; `name` begins with that of the set, e.g. 'lol_v1/7'.
+    Items: those of the sets; `name`, else that of the file, begins with that of the set, e.g. 'lol_v1/7'.
 
     Raises:
         UserError: naming the set, for what the set refuses, for a shared option that it does not have, and for repeats
@@ -55,8 +55,8 @@ class JoinedDataset(ConcatDataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         item = super().__getitem__(index)
-        own = item['name'] if 'name' in item else Path(item['lq_path']).stem
-        return item | {'name': f'{self._place(index)[0]}/{own}'}
+        own = item.get('name') or Path(item.get('lq_path', '')).stem
+        return item | {'name': f'{self._place(index)[0]}/{own}'} if own else item
 
     def input_size(self, index: int) -> Size | None:
         name, index = self._place(index)

@@ -10,12 +10,11 @@ from tqdm import tqdm
 
 from basicsr.utils.img import imread, to_float
 
-SIMILARITY = 0.8
 _SIDE = 16
 _BLOCK = 1024
 
 
-def find_scenes(files: Sequence[Path], similarity: float = SIMILARITY, progress: bool = True) -> list[list[int]]:
+def find_scenes(files: Sequence[Path], similarity: float, progress: bool = True) -> list[list[int]]:
     """Indices of images that show one scene, by the order of its first image.
 
     Two images are of one scene where the correlation of their thumbnails, 16x16 pixels less the mean colour, is at least

@@ -58,22 +58,23 @@ def _measure_all(board: Board, device: str) -> tuple[dict[str, str], dict[str, s
                 continue
             missing[row.name] = str(error)
             continue
-        job = job_of(board, row, weights.path, device)
+        job = job_of(board, row) | {'sha256': sha256_of(weights.path), 'device': device}
         kept = _kept(board, row)
         if kept and kept['job'] == job:
             continue
+        _file(board, row).unlink(missing_ok=True)  # of other weights, or from elsewhere
         reason = _measure(board, row, job)
         if reason:
             failed[row.name] = reason
     return missing, failed
 
 
-def job_of(board: Board, row: Row, weights: Path, device: str) -> dict[str, Any]:
-    """All that a row's numbers depend on, but for the code and the machine."""
+def job_of(board: Board, row: Row) -> dict[str, Any]:
+    """What a row's numbers depend on, but for the weights themselves, the code and the machine."""
     job = {
-        'weights': row.weights, 'sha256': sha256_of(weights), 'opt': row.opt, 'arch_files': row.arch_files,
-        'key': row.key, 'knobs': row.knobs, 'data': board.data, 'metrics': board.metrics, 'batch': board.batch,
-        'device': device
+        'weights': row.weights, 'opt': row.opt, 'arch_files': row.arch_files, 'key': row.key, 'knobs': row.knobs,
+        'data': board.data, 'metrics': board.metrics, 'batch': board.batch,
+        'files': [sha256_of(Path(file)) for file in (row.opt, *row.arch_files) if file]
     }
     return json.loads(json.dumps(job))
 
@@ -102,7 +103,9 @@ def _file(board: Board, row: Row) -> Path:
 
 
 def _kept(board: Board, row: Row) -> dict[str, Any] | None:
+    """What was measured of a row; None where that was on other data, or with other options."""
     try:
-        return json.loads(_file(board, row).read_text(encoding='utf-8'))
+        found = json.loads(_file(board, row).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return None
+    return found if job_of(board, row).items() <= found['job'].items() else None
