@@ -165,7 +165,7 @@ def golden(monkeypatch):
     monkeypatch.syspath_prepend(SHARED / 'tools')
     import golden as tools
     yield tools
-    del sys.modules['golden']
+    sys.modules.pop('golden', None)
 
 
 @pytest.fixture
