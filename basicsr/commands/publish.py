@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError, run_main
-from basicsr.utils.outputs import check_outputs
+from basicsr.utils.outputs import check_new, check_outputs
 from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, is_fetched, locate
 
 
@@ -53,10 +52,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"'{target}' holds the weights of the toolbox; choose another folder")
     outputs = [target / name for name in WRITTEN]
     check_outputs(outputs, [found.path, *filter(None, [args.opt, args.figures])], 'DIR')
-    there = [str(file) for file in outputs if os.path.lexists(file)]
-    if there and not args.overwrite:
-        raise UserError(
-            f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
+    check_new(outputs, args.overwrite)
     net, options = load_described(found, network, args.key, preferred)
     parameters = sum(p.numel() for p in net.parameters())
     save_pretrained(target, net, dict(options),

@@ -7,6 +7,7 @@ from pathlib import Path
 from basicsr.utils.errors import UserError, counted, run_main
 from basicsr.utils.files import as_stored, atomic_write
 from basicsr.utils.names import name_bytes
+from basicsr.utils.outputs import check_new
 
 _NAMES = ('train.txt', 'held_out.txt')
 
@@ -29,9 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.data.pairing import image_folder
     from basicsr.data.scenes import find_scenes, hold_out
     targets = [Path(args.output) / name for name in _NAMES]
-    there = [str(target) for target in targets if target.exists()]
-    if there and not args.overwrite:
-        raise UserError(f"{' and '.join(map(repr, there))} would be replaced; choose another -o, or give --overwrite")
+    check_new(targets, args.overwrite)
     if not 0 < args.similarity <= 1:
         raise UserError(f'--similarity: {args.similarity} is not above 0 and at most 1')
     files = image_folder(args.folder, 'DIR')

@@ -1,6 +1,7 @@
-"""What a command writes is none of what it reads."""
+"""What a command writes is none of what it reads, and takes the place of nothing unasked."""
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path], o
                 raise UserError(
                     f"{option}: '{output}' {'holds what is' if path.is_dir() else 'is'} to be read{where} and"
                     ' would be written over; choose another name')
+
+
+def check_new(outputs: Iterable[str | Path], overwrite: bool) -> None:
+    """Raise `UserError` where something to be written is there already, be it a link to nowhere, but with `overwrite`."""
+    there = [] if overwrite else [str(path) for path in outputs if os.path.lexists(path)]
+    if there:
+        raise UserError(
+            f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
 
 
 def check_stays(folder: str | Path, inputs: Iterable[str | Path]) -> None:
