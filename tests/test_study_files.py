@@ -122,3 +122,7 @@ def test_the_studies_of_the_tree(tmp_path, monkeypatch):
         assert len(study.runs) == 28 and study.reference == 'full'
         assert {'RetinexMamba', 'RetinexFormer', 'RetinexMambaIGMSA', 'RetinexMambaOneDirection'} <= types
         assert len({run.opt['train']['total_iter'] for run in study.runs}) == 1
+    study = read_study(ROOT / 'Ablation_Model' / 'photos_recipe.yml', 2, None, tmp_path)
+    assert len(study.runs) == 34 and study.reference == 'base'
+    assert {run.opt['network_g']['type'] for run in study.runs} == {'RetinexFormer', 'RetinexMamba', 'CIDNet'}
+    assert all(run.opt['datasets']['val']['dataroot_lq'].endswith('data/LOLv1/Train/input') for run in study.runs)
