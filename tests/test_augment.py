@@ -116,6 +116,14 @@ def test_mistakes_are_one_sentence(folders, capsys, extra, words):
     assert words in error and error.count('\n') == 1
 
 
+def test_images_that_are_there_stay_unless_told_otherwise(folders, capsys):
+    assert run(folders, 'out') == 0
+    before = {file: file.stat().st_mtime_ns for file in (folders / 'out').rglob('*.jpg')}
+    assert run(folders, 'out', '--seed', '1') == 2 and '--overwrite' in capsys.readouterr().err
+    assert before == {file: file.stat().st_mtime_ns for file in (folders / 'out').rglob('*.jpg')}
+    assert run(folders, 'out', '--seed', '1', '--overwrite') == 0
+
+
 def test_pairs_of_two_sizes_are_named(folders, capsys):
     imwrite(np.zeros((9, 9, 3), np.uint8), folders / 'in' / 'Low' / 'low00002.png')
     assert run(folders, 'out') == 2

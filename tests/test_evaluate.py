@@ -92,6 +92,16 @@ def test_images_without_ground_truth(tiny_options, pairs, weights, tmp_path, cap
     assert len(list((tmp_path / 'o').glob('*.png'))) == 4
 
 
+def test_pictures_of_others_are_not_replaced(tiny_options, weights, tmp_path, capsys):
+    options, out = tiny_options(), tmp_path / 'o'
+    imwrite(np.zeros((4, 4, 3), np.uint8), out / 'mine.png')
+    command = ['--opt', str(options), '--weights', str(weights), '--output_dir', str(out)]
+    assert evaluate(command) == 2 and 'holds 1 image of no earlier evaluation' in capsys.readouterr().err
+    assert [file.name for file in out.iterdir()] == ['mine.png']
+    assert evaluate([*command, '--overwrite']) == 0
+    assert evaluate(command) == 0  # its own by now
+
+
 # --- several data sets, and tasks
 
 

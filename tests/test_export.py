@@ -198,6 +198,16 @@ def test_a_file_that_answers_otherwise_is_refused(saved, tmp_path, capsys, monke
     assert 'does not answer as the network does' in capsys.readouterr().err
 
 
+def test_a_file_that_is_there_stays_unless_told_otherwise(saved, tmp_path, capsys):
+    weights, _ = saved(FORMER)
+    target = tmp_path / 'net.safetensors'
+    target.write_bytes(b'precious')
+    command = ['--weights', str(weights), '-o', str(target)]
+    assert export(command) == 2 and target.read_bytes() == b'precious'
+    assert f'{target} would be replaced; choose another name, or give --overwrite' in capsys.readouterr().err
+    assert export([*command, '--overwrite']) == 0 and len(target.read_bytes()) > 8
+
+
 @pytest.mark.parametrize('more, says', [
     (['-o', 'net.pht'], "Did you mean '.pt'"),
     (['-o', 'net'], 'One of: .safetensors, .pt, .pt2, .onnx'),

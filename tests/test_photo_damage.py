@@ -1,6 +1,7 @@
 """Damaged photos are found: cut off, or with a hole in their middle; never a traceback, and never a picture without a word."""
 from __future__ import annotations
 
+import contextlib
 import io
 
 import imagecodecs
@@ -71,6 +72,42 @@ def test_a_hole_in_the_middle_is_found(name):
             assert f"'{name}'" in str(error)
             return
     assert [note for note in notes if note.doubtful and f"'{name}'" in note.text]
+
+
+@pytest.mark.parametrize('size', [64, 200, 512])
+@pytest.mark.parametrize('optimize', [False, True])
+def test_a_small_hole_in_a_jpeg(size, optimize):
+    data = bytearray(encoded(NOISE, 'JPEG', quality=92, optimize=optimize))
+    data[len(data) // 2:len(data) // 2 + size] = bytes(size)
+    with collect_notes() as notes, contextlib.suppress(UserError):
+        decode_photo(bytes(data), 'a.jpg')
+        assert [note for note in notes if note.doubtful and 'zero bytes in a row' in note.text]
+
+
+@pytest.mark.parametrize('level', [0, 127, 255])
+@pytest.mark.parametrize('options', [{}, {'optimize': True}, {'progressive': True}, {'subsampling': 0}])
+def test_even_areas_are_no_hole(level, options):
+    half = np.where(np.arange(SIZE[1])[None, :, None] < 200, np.uint8(level), NOISE)
+    for img in (half, half[..., 0], np.full((600, 800, 3), level, np.uint8)):
+        with collect_notes() as notes:
+            decode_photo(encoded(Image.fromarray(img), 'JPEG', quality=90, **options), 'a.jpg')
+        assert notes == []
+
+
+def test_transparency_of_a_moving_webp_is_no_hole():
+    clear = np.dstack([NOISE, np.where(np.arange(SIZE[1]) % 320 < 160, 0, 255).repeat(SIZE[0]).reshape(SIZE[::-1]).T])
+    frames = [Image.fromarray(np.tile(img.astype(np.uint8), (4, 4, 1))) for img in (clear, clear[::-1])]
+    data = encoded(frames[0], 'WEBP', quality=90, save_all=True, append_images=frames[1:], alpha_quality=100)
+    assert b'ALPH' in data
+    with collect_notes() as notes:
+        decode_photo(data, 'a.webp')
+    assert notes == []
+
+
+@pytest.mark.parametrize('kind', ['jpeg2000', 'jpegxr', 'png'])
+def test_a_tiff_whose_compression_opencv_does_not_know_is_whole(kind):
+    frame = decode_photo(tiff(NOISE, compression=kind), 'a.tif').frames[0]
+    assert abs(frame.pixels.astype(int) - NOISE).mean() < 3
 
 
 @pytest.mark.parametrize('name', FILES)

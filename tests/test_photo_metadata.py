@@ -9,6 +9,7 @@ import pytest
 from photo_files import IPTC, SIZE, WORDS, XMP, camera, encoded, opened, picture, profile, resources, tiff
 
 from basicsr.photos import exif, formats
+from basicsr.photos.boxes import box, boxes
 from basicsr.photos.photo import Frame, Metadata, Photo
 from basicsr.photos.reading import decode_photo
 from basicsr.photos.writing import encode_photo, losses
@@ -31,8 +32,9 @@ def test_every_format_keeps_what_its_row_says(row):
     name = f'out{row.suffixes[0]}'
     found = decode_photo(encode_photo(photo(), name), name).meta
     held = {key for key, there in found.held().items() if there}
-    assert held == row.holds & {'profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'text'} | ({'resolution'} if row in (
-        formats.AVIF, formats.WEBP, formats.HEIC, formats.JPEG_2000) and found.resolution else set())
+    assert held == row.holds & {'profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'comment', 'text'} | ({
+        'resolution'
+    } if row in (formats.AVIF, formats.WEBP, formats.HEIC, formats.JPEG_2000) and found.resolution else set())
     if 'EXIF' in held:
         tree = exif.read_tree(found.exif)
         words = {tag: tree[tag].content.rstrip(b'\0').decode() for tag in WORDS}
@@ -47,14 +49,19 @@ def test_every_format_keeps_what_its_row_says(row):
         assert IPTC in found.resources
     if 'resolution' in row.holds:
         assert found.resolution == pytest.approx((300, 200), abs=.1)
+    if 'comment' in held:
+        assert ('Comment', 'Grüße, 山') in found.text
     if 'text' in held:
-        assert ('Comment', 'Grüße, 山') in found.text and (row is not formats.PNG or ('Title', 'a hill') in found.text)
+        assert ('Title', 'a hill') in found.text
 
 
 @pytest.mark.parametrize('row', KEPT, ids=lambda row: row.name)
 def test_what_is_lost_is_said(row):
     said = losses(photo(), f'folder/out{row.suffixes[0]}')
-    words = {'EXIF': 'EXIF data', 'XMP': 'XMP', 'IPTC': 'IPTC', 'resolution': 'the resolution', 'text': 'text'}
+    words = {
+        'EXIF': 'EXIF data', 'XMP': 'XMP', 'IPTC': 'IPTC', 'resolution': 'the resolution', 'comment': 'the comment',
+        'text': 'text'
+    }
     for key, word in words.items():
         assert (f'{word} ' in said or f'{word},' in said) == (key not in row.holds), said
     assert ('become sRGB' in said) == ('profile' not in row.holds)
@@ -108,6 +115,12 @@ def test_photoshops_thumbnails_go_and_iptc_stays():
     assert Metadata(resources=b'8BIM\x04').of_new_pixels(picture(), False).resources == b''
 
 
+def test_xmp_says_the_size_of_the_new_pixels():
+    packet = b'<x tiff:ImageWidth="64" tiff:ImageLength=\'48\'><exif:PixelXDimension>64</exif:PixelXDimension></x>'
+    assert Metadata(xmp=packet).of_new_pixels(picture(size=(96, 128)), False).xmp == (
+        b'<x tiff:ImageWidth="128" tiff:ImageLength=\'96\'><exif:PixelXDimension>128</exif:PixelXDimension></x>')
+
+
 def test_xmp_loses_thumbnails_and_gain_maps():
     packet = (b'<rdf:Description hdrgm:Version="1.0" dc:x="1"><xmp:Thumbnails><rdf:Alt>AAA</rdf:Alt></xmp:Thumbnails>'
               b'<Container:Directory><rdf:Seq/></Container:Directory></rdf:Description>')
@@ -154,6 +167,61 @@ def test_pages_keep_their_own_words():
     found = decode_photo(encode_photo(photo(frames=frames), 'a.tif'), 'a.tif').frames
     assert [exif.read_tree(frame.meta.exif)[270].content for frame in found] == [b'A\0', b'B\0']
     assert [frame.meta.resolution for frame in found] == [(72, 90), (73, 90)]
+
+
+def test_the_first_of_two_descriptions_counts():
+    import io
+
+    import tifffile
+    file = io.BytesIO()
+    tifffile.imwrite(file, picture(), photometric='rgb', description='a hill')  # tifffile's own is the second
+    assert exif.read_tree(decode_photo(file.getvalue(), 'a.tif').meta.exif)[270].content == b'a hill\0'
+
+
+def test_text_with_keywords_is_lost_where_there_is_a_comment_alone():
+    titled = photo(Metadata(text=TEXT[:1]))
+    for name in ('a.jpg', 'a.gif'):
+        assert 'text cannot be kept' in losses(titled, name) and decode_photo(encode_photo(titled, name),
+                                                                              name).meta.text == ()
+        assert losses(photo(Metadata(text=TEXT[1:]), format='GIF'), name) == ''
+    assert losses(titled, 'a.png') == ''
+
+
+def test_a_comment_in_another_encoding_keeps_its_bytes():
+    said = 'Grüße'.encode('latin-1')
+    data = encoded(picture(), 'JPEG', comment=said)
+    data = data[:2] + b'\xff\xfe\0\x07first' + data[2:]  # a second one
+    found = decode_photo(data, 'a.jpg')
+    assert opened(encode_photo(found, 'b.jpg')).info['comment'] == b'first\n' + said
+    assert opened(encode_photo(found, 'b.gif')).info['comment'] == b'first\n' + said
+    written = encode_photo(found, 'b.png')
+    assert b'tEXtComment\0first\n' + said in written
+
+
+def test_a_long_comment_of_a_gif():
+    long = photo(Metadata(text=(('Comment', 'word ' * 200), )))
+    assert decode_photo(encode_photo(long, 'a.gif'), 'a.gif').meta.text == long.meta.text
+
+
+@pytest.mark.parametrize('name', ['a.heic', 'a.avif'])
+def test_a_gain_map_beside_the_photo_is_told(name):
+    data = encode_photo(photo(Metadata()), name)
+    assert decode_photo(data, name).remarks == []
+    named = box(b'free', b'urn:com:apple:photo:2020:aux:hdrgainmap\0')
+    behind = data.index(b'mdat') - 4
+
+    def with_name(kind: bytes, body: bytes) -> bytes:
+        if kind != b'meta':
+            return box(kind, body)
+        at = body.index(b'iloc') + 4
+        places = range(at, at + int.from_bytes(body[at - 8:at - 4], 'big') - 8)
+        place = next(i for i in places if behind <= int.from_bytes(body[i:i + 4], 'big') < len(data))
+        moved = int.from_bytes(body[place:place + 4], 'big') + len(named)
+        return box(kind, body[:place] + moved.to_bytes(4, 'big') + body[place + 4:] + named)
+
+    found = decode_photo(b''.join(with_name(*one) for one in boxes(data)), name)
+    assert found.remarks == ['has a gain map for bright screens, which is lost']
+    assert abs(found.frames[0].pixels.astype(int) - picture()).mean() < 6
 
 
 def test_how_programs_lay_out_their_pixels_is_no_description():

@@ -204,6 +204,14 @@ def test_sheets_that_exist_are_refused(folder):
     plan(find(['in']), 'out')
     with pytest.raises(UserError, match=r"'out/a_sheet.png' exists"):
         plan(find(['in']), 'out', sheet=True)
+    jobs = plan(find(['in']), 'out', sheet=True, skip_existing=True).todo
+    assert [job.sheet is None for job in jobs] == [job.target.name == 'a.png' for job in jobs]  # stays as it is
+
+
+def test_a_link_to_nowhere_is_there(folder):
+    (folder / 'new.png').symlink_to(folder / 'nowhere.png')
+    with pytest.raises(UserError, match=r"'new.png' exists"):
+        plan(find(['in/a.png']), 'new.png')
 
 
 @pytest.mark.parametrize('options', [{}, {'overwrite': True}, {'skip_existing': True}])

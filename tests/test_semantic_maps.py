@@ -111,6 +111,8 @@ def test_the_command_writes_what_the_segmenter_sees(pairs, tmp_path, capsys):
     weights = segmenter_file(tmp_path)
     assert segment([str(pairs / 'input'), '-o', str(tmp_path / 'maps'), '--weights', weights, '--device', 'cpu']) == 0
     assert '4 maps written' in capsys.readouterr().out
+    assert segment([str(pairs / 'input'), '-o', str(tmp_path / 'maps'), '--weights', weights]) == 2
+    assert '4 more' not in (said := capsys.readouterr().err) and 'would be replaced' in said
     data = {'dataroot_lq': str(pairs / 'input'), 'dataroot_sem': str(tmp_path / 'maps')}
     sample = SingleImageDataset(**data)[0]
     assert sample['sem'].shape == (21, 24, 28)
@@ -133,7 +135,7 @@ def test_weights_of_the_segmenter_may_be_an_entry_a_name_or_an_address(pairs, tm
         made[key] = np.load(tmp_path / key / '1.npy')
     assert given == ['hf:owner/net'] * 2
     assert (made['second'].argmax(0) == 7).all() and not (made['first'].argmax(0) == 7).all()
-    assert segment([*argv[:-1], 'third']) == 2
+    assert segment([*argv[:-1], 'third', '--overwrite']) == 2
     assert "two.pth' has no entry 'third'" in capsys.readouterr().err
 
 

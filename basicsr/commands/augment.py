@@ -18,13 +18,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--width', type=int, default=600)
     parser.add_argument('--bilateral_prob', type=float, default=0.5, help='probability of a bilateral filter')
     parser.add_argument('--format', choices=['jpg', 'png'], default='jpg', help='jpg (quality 95) as published, or png')
+    parser.add_argument('--overwrite', action='store_true', help='replace images that are there')
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
     from basicsr.data.augmented_copies import augment_pairs
     count = augment_pairs(args.input_low, args.input_normal, args.output, args.seed, args.height, args.width,
-                          args.bilateral_prob, args.format)
+                          args.bilateral_prob, args.format, args.overwrite)
     print(f'{count} pairs written to {args.output}')
 
 

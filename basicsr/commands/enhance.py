@@ -72,8 +72,12 @@ def _enhance(args: argparse.Namespace, jobs: list[Any]) -> list[str]:
 
 
 def _to_standard_output(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        error.filename = error.filename or 'standard output'  # what messages call it
+        raise
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -33,6 +33,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_arguments(parser, 'PSNR and SSIM under every protocol')
     parser.add_argument('--result_dir', default='./results/', help='images go to RESULT_DIR/DATASET/OPTIONS/WEIGHTS')
     parser.add_argument('--output_dir', '--save_dir', default='', help='write images and metrics here instead')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='replace images in --output_dir that are of no evaluation')
     parser.add_argument('--input_dir', default='',
                         help=argparse.SUPPRESS)  # in published commands; the data come from the YAML
     parser.add_argument('--gpus', default='', help="GPUs to use, e.g. '0' or '0,1'; default as num_gpu says")
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     evaluation = weight_files.Evaluation(data, title, opt, _metrics(args), args.device, args.tile, args.self_ensemble,
                                          args.GT_mean, not args.no_images, args.comparison, args.key, knobs)
     if args.output_dir:
-        evaluation.run(str(given[0]), files[0], Path(args.output_dir))
+        evaluation.run(str(given[0]), files[0], Path(args.output_dir), args.overwrite)
     else:
         evaluation.run_all(list(map(str, given)), files,
                            Path(args.result_dir, title, *([Path(args.opt).stem] if args.opt else [])))

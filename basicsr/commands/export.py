@@ -18,6 +18,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='.safetensors: weights and options; .pt: TorchScript; .pt2: torch.export program; .onnx')
     parser.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'),
                         help='of the images that .pt, .pt2, .onnx take')
+    parser.add_argument('--overwrite', action='store_true', help='replace a file that is there')
     return parser.parse_args(argv)
 
 
@@ -29,7 +30,8 @@ def run(args: argparse.Namespace) -> None:
         network, preferred = opt['network_g'], opt['path'].get('param_key_g')
     from basicsr.inference.export_file import export_file
     height, width = args.size
-    for line in export_file(args.weights, Path(args.output), height, width, network, args.key, preferred):
+    for line in export_file(args.weights, Path(args.output), height, width, network, args.key, preferred,
+                            args.overwrite):
         print(line)
 
 

@@ -18,12 +18,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         ' downloads them once')
     parser.add_argument('--key', help='entry of the weight file; default params_ema, params')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
+    parser.add_argument('--overwrite', action='store_true', help='replace maps that are there')
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
     from basicsr.weights.semantic_maps import write_maps
-    print(f'{write_maps(args.folder, args.output, args.weights, args.device, args.key)} maps written to {args.output}')
+    count = write_maps(args.folder, args.output, args.weights, args.device, args.key, args.overwrite)
+    print(f'{count} maps written to {args.output}')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from basicsr.data.transforms import check_sizes
 from basicsr.utils.errors import UserError
 from basicsr.utils.img import imread, imwrite, to_float
 from basicsr.utils.names import name_bytes
-from basicsr.utils.outputs import check_outputs
+from basicsr.utils.outputs import check_new, check_outputs
 
 
 class Draw(NamedTuple):
@@ -59,11 +59,12 @@ def transform(img: Any, chosen: Draw, height: int, width: int) -> Any:
 
 
 def augment_pairs(low: str, normal: str, output: str | Path, seed: int = 0, height: int = 400, width: int = 600,
-                  bilateral_prob: float = 0.5, suffix: str = 'jpg') -> int:
+                  bilateral_prob: float = 0.5, suffix: str = 'jpg', overwrite: bool = False) -> int:
     """Write one new pair for each pair, under the same names; returns how many.
 
     A pair's changes follow from `seed` and its name alone, whatever other files there are. Raises `UserError` for files
-    that do not pair, pairs of different sizes, and an output folder that holds one of the inputs.
+    that do not pair, pairs of different sizes, an output folder that holds one of the inputs, and, unless `overwrite`,
+    files that would be replaced.
     """
     if height < 1 or width < 1:
         raise UserError(f'the size of the new images must be at least 1x1, not {width}x{height}')
@@ -72,6 +73,8 @@ def augment_pairs(low: str, normal: str, output: str | Path, seed: int = 0, heig
     folders = Path(output, 'Low'), Path(output, 'Normal')
     check_outputs(folders, [low, normal], '--output')
     pairs = pair_by_number(low, normal)
+    names = [[Path(path).stem + f'.{suffix}' for path in pair] for pair in pairs]
+    check_new((folder / name for pair in names for folder, name in zip(folders, pair)), overwrite)
     for lq_path, gt_path in tqdm(pairs, unit='pair', disable=not sys.stderr.isatty()):
         lq, gt = imread(lq_path), imread(gt_path)
         check_sizes(gt, lq, 1, gt_path)

@@ -91,12 +91,17 @@ def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weig
     write_json(folder / f'{name}.json', {'dataset': name, 'weights': weights, 'metrics': summary, **missing})
 
 
+def is_evaluated(folder: Path) -> bool:
+    """Whether it holds an earlier evaluation's results."""
+    return (folder / 'metrics.json').is_file()
+
+
 def forget(folder: Path, homes: Sequence[Path]) -> None:
     """Remove the numbers of an earlier evaluation in `folder`, and what it compared in the folders of its data sets.
 
     They are of other pictures than those to come, however far the next evaluation gets.
     """
-    if not (folder / 'metrics.json').is_file():
+    if not is_evaluated(folder):
         return
     old = [folder / name for name in ('tasks.csv', 'metrics.csv', 'metrics.txt', 'metrics.json')]
     for home in homes:

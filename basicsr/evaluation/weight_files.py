@@ -12,7 +12,7 @@ from basicsr.data.protocol import about
 from basicsr.evaluation.comparison import COMPARED, Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
-from basicsr.evaluation.files import forget
+from basicsr.evaluation.files import forget, is_evaluated
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
 from basicsr.evaluation.preconditions import say_same_files, try_out
 from basicsr.evaluation.report import report, table
@@ -20,7 +20,8 @@ from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.metrics.gt_mean import match_mean
-from basicsr.utils.files import kept, write_json
+from basicsr.utils.errors import UserError, counted
+from basicsr.utils.files import kept, scan_images, write_json
 from basicsr.utils.img import imwrite, to_bytes
 from basicsr.utils.names import below, name_bytes, namesake
 from basicsr.utils.ownership import check_free, owned
@@ -72,9 +73,17 @@ class Evaluation:
         if len(files) > 1:
             print('\n'.join(side_by_side(found)))
 
-    def run(self, weights: str, file: WeightFile, folder: Path) -> tuple[dict[str, Results], Metrics]:
-        """Evaluate one file. `weights`: what the user called it. Returns what was measured, and by which metrics."""
+    def run(self, weights: str, file: WeightFile, folder: Path,
+            overwrite: bool = False) -> tuple[dict[str, Results], Metrics]:
+        """Evaluate one file. Returns what was measured, and by which metrics.
+
+        Args:
+            weights: what the user called it. folder: for what is written.
+            overwrite: replace images in it that are of no earlier evaluation, which is a `UserError` else.
+        """
         self._check_folders([folder], '--output_dir')
+        if self.images and not overwrite:
+            self._check_images(folder)
         return self._run(weights, folder, *self._try([file]))
 
     def _check_folders(self, folders: Sequence[Path], option: str) -> None:
@@ -84,6 +93,15 @@ class Evaluation:
                 for home in dict.fromkeys([folder, self._home(folder, name)]):
                     one.check_output(home, option)
         check_free(*folders, otherwise=_OTHERWISE)
+
+    def _check_images(self, folder: Path) -> None:
+        """Raise `UserError` where images of somebody else's may be replaced."""
+        for home in dict.fromkeys(self._home(folder, name) for name in self.data):
+            found = scan_images(home, recursive=True).images if home.is_dir() and not is_evaluated(folder) else []
+            if found:
+                raise UserError(
+                    f"--output_dir '{folder}' holds {counted(len(found), 'image')} of no earlier evaluation,"
+                    ' which may be replaced; choose another folder, or give --overwrite')
 
     def _home(self, folder: Path, name: str) -> Path:
         """Of the pictures of a data set."""

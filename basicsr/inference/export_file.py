@@ -12,7 +12,7 @@ import torch
 from basicsr.inference.export import FORMATS, Plain, merge_low_rank, random_inputs
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.names import check_unicode
-from basicsr.utils.outputs import check_outputs
+from basicsr.utils.outputs import check_new, check_outputs
 from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.weights.network import load_described
 
@@ -21,17 +21,18 @@ _MODULES = {'ss2d_scan': 'basicsr.ops.ss2d', 'selective_scan': 'basicsr.ops.sele
 
 
 def export_file(weights: str | Path | WeightFile, target: Path, height: int, width: int,
-                network: dict[str, Any] | None = None, key: str | None = None,
-                preferred: str | None = None) -> Iterator[str]:
+                network: dict[str, Any] | None = None, key: str | None = None, preferred: str | None = None,
+                overwrite: bool = False) -> Iterator[str]:
     """Write `target`, in the format of its suffix, and yield what there is to know about it.
 
     Args:
         weights: as `load_described` takes them.
         height, width: of the images that formats take which hold the computation.
         network: `{type, **arguments}`, for weights that do not say their network. key, preferred: entry of the file.
+        overwrite: replace a file that is there.
 
     Raises:
-        UserError: for an unknown format, and when the file does not answer as the network does.
+        UserError: for an unknown format, for a file that is there, and when the file does not answer as the network does.
     """
     if min(height, width) < 1:
         raise UserError(f'--size {height} {width}: sides must be positive')
@@ -40,6 +41,7 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
                         f"{', '.join(FORMATS)}")
     weights = locate(weights)
     check_outputs([target], [weights.path], '-o')
+    check_new([target], overwrite)
     check_unicode(target, 'PyTorch')
     net, options = load_described(weights, network, key, preferred)
     net.eval().requires_grad_(False)

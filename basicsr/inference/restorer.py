@@ -61,6 +61,8 @@ class ImageRestorer:
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int | None = 0, tile_overlap: int = 32,
                  ensemble: bool = False, multiple: int | None = None, amp: str | None = None,
                  channels: int | None = None, graphs: bool = True):
+        if tile_overlap < 0:
+            raise UserError(f'the overlap of tiles is a number of pixels, 0 or more, not {tile_overlap}')
         if tile and tile <= 2 * tile_overlap:
             raise UserError(f'tile {tile} must be more than twice its overlap {tile_overlap}')
         self.device = torch.device(device)

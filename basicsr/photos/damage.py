@@ -4,10 +4,12 @@ from __future__ import annotations
 from basicsr.photos import formats
 from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
-from basicsr.utils.image_header import CUT_OFF, longest_zeros, read_header
+from basicsr.utils.image_header import CUT_OFF, read_header
 from basicsr.utils.notes import doubt
+from basicsr.utils.zero_runs import longest_zeros
 
 _HEARD = (formats.JPEG, formats.PNG, formats.TIFF, formats.WEBP, formats.JPEG_2000, formats.CODESTREAM)
+_UNKNOWN = 'decoding is not implemented'  # says libtiff
 _CONTAINERS = (formats.AVIF, formats.HEIC)
 
 
@@ -58,6 +60,8 @@ def _listen(data: bytes, row: formats.Format, name: str) -> None:
         if row is formats.TIFF:
             directories = tiff.directories(data)
             pages, messages = decode_pages(data, cv2.IMREAD_UNCHANGED)
+            if _UNKNOWN in ' '.join(messages):
+                return  # a compression that other decoders know
             # of a page that it does not know OpenCV may say anything
             heard = [messages] if len(pages) == len(directories) else []
             # what libtiff hears of libjpeg OpenCV keeps to itself before 4.13

@@ -128,9 +128,10 @@ def _read(data: bytes, order: str, at: int, inside: dict[int, Any]) -> Ifd:
             numbers = _numbers(data, order, kind, count, place)
             below = _read(data, order, numbers[0], inside[tag]) if numbers else {}
             if below:
-                found[tag] = Entry(4, 1, below)
+                found.setdefault(tag, Entry(4, 1, below))
         else:
-            found[tag] = Entry(kind, count, bytes(data[place:place + _SIZES[kind] * count]))
+            found.setdefault(tag, Entry(kind, count,
+                                        bytes(data[place:place + _SIZES[kind] * count])))  # the first counts
     return found
 
 

@@ -10,7 +10,8 @@ from basicsr.utils.errors import UserError, nearest
 _RAW = (
     '.dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .raf .rw2 .orf .pef .srw .x3f .3fr .fff .iiq .erf .kdc .dcr .mrw .rwl .mos'
     ' .mef .raw')
-_DATA = ('profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'text')  # what a photo has beside its pixels, in this order
+_DATA = ('profile', 'EXIF', 'XMP', 'IPTC', 'resolution', 'comment', 'text'
+         )  # what a photo has beside its pixels, in this order
 
 
 class Format(NamedTuple):
@@ -38,9 +39,9 @@ def _row(name: str, suffixes: str, bits: int, holds: str, reading: str, writing:
     return Format(name, tuple(suffixes.split()), bits, frozenset(holds.split()), reading, writing, extra, module)
 
 
-JPEG = _row('JPEG', '.jpg .jpeg .jfif .jpe', 8, 'grey profile EXIF XMP IPTC resolution text', 'grey, RGB, CMYK',
+JPEG = _row('JPEG', '.jpg .jpeg .jfif .jpe', 8, 'grey profile EXIF XMP IPTC resolution comment', 'grey, RGB, CMYK',
             'with the tables and the subsampling of a JPEG input, else quality 95, 4:4:4')
-PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP resolution text',
+PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP resolution comment text',
            '1 to 16 bits, palettes, animations', 'lossless')
 WEBP = _row('WebP', '.webp', 8, 'alpha frames profile EXIF XMP', 'animations',
             'lossy or lossless as the input, quality 90')
@@ -48,13 +49,15 @@ TIFF = _row('TIFF', '.tif .tiff', 32, 'grey alpha pages profile EXIF XMP IPTC re
             '1 to 32 bits, float, planes, tiles, pages, palettes, CMYK, Lab',
             'with the compression and the layout of a TIFF input')
 BMP = _row('BMP', '.bmp .dib', 8, 'grey resolution', 'palettes', 'lossless')
-GIF = _row('GIF', '.gif', 8, 'grey alpha frames text', 'animations', 'with 256 colours')
+GIF = _row('GIF', '.gif', 8, 'grey alpha frames comment', 'animations', 'with 256 colours')
 NETPBM = _row('PPM', '.ppm .pgm .pnm', 16, 'grey', 'P1 to P6', 'binary; `.pgm` for grey photos alone')
-JPEG_2000 = _row('JPEG 2000', '.jp2', 16, 'grey alpha profile EXIF XMP', '1 to 16 bits', 'lossless')
-CODESTREAM = _row('JPEG 2000 codestream', '.j2k .j2c', 16, 'grey alpha', '1 to 16 bits', 'lossless')
-AVIF = _row('AVIF', '.avif', 12, 'alpha frames profile EXIF XMP', '8 to 12 bits, animations', 'quality 90')
+JPEG_2000 = _row('JPEG 2000', '.jp2', 16, 'grey alpha profile EXIF XMP', '1 to 16 bits',
+                 'lossless, but for lossy inputs: 45 dB')
+CODESTREAM = _row('JPEG 2000 codestream', '.j2k .j2c', 16, 'grey alpha', '1 to 16 bits', 'as JPEG 2000')
+AVIF = _row('AVIF', '.avif', 12, 'alpha frames profile EXIF XMP', '8 to 12 bits, animations',
+            'quality 90, with the subsampling of an AVIF input of 8 bits')
 HEIC = _row('HEIC', '.heic .heif .hif', 12, 'alpha pages profile EXIF XMP', '8 to 12 bits, several images',
-            'quality 90', 'heic', 'pillow_heif')
+            'quality 90, with the subsampling of a HEIC input', 'heic', 'pillow_heif')
 RAW = _row('camera RAW', _RAW, 16, '', "the camera's white balance and black level", '', 'raw', 'rawpy')
 
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP, GIF, NETPBM, JPEG_2000, CODESTREAM, AVIF, HEIC, RAW)

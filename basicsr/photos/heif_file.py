@@ -2,18 +2,21 @@
 from __future__ import annotations
 
 import io
+import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from basicsr.photos import exif
+from basicsr.photos import exif, named_colours
 from basicsr.photos import pillow_file as pillow
+from basicsr.photos.boxes import boxes
 from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, full_range, in_bits, stacked
 from basicsr.utils.errors import UserError
 
 _QUALITY = 90
-_AV1 = b'av1C'
-_HDR = (16, 18)  # the curves of PQ and HLG
+_AV1, _NUMBERS = b'av1C', b'colrnclx'
+_GAIN_MAPS = (b'hdrgainmap', b'tmap')  # what Apple and ISO 21496-1 call them
 
 
 def read_heic(data: bytes, name: str) -> Photo:
@@ -22,16 +25,27 @@ def read_heic(data: bytes, name: str) -> Photo:
     images = sorted(file, key=lambda image: not image.info.get('primary'))  # the one that programs show comes first
     for image in images:
         pillow.check_size(name, image.size[1], image.size[0])
-    frames = [_heic_frame(image) for image in images]
+    read_images = [_heic_frame(image) for image in images]
+    frames = [frame for frame, _ in read_images]
     info: dict[str, Any] = dict(images[0].info)
-    remarks = ['has a depth map, which is lost'] if info.get('depth_images') else []
-    if not info.get('icc_profile') and (info.get('nclx_profile') or {}).get('transfer_characteristics') in _HDR:
-        remarks.append('is of the colours of HDR screens, which are taken as sRGB')
+    remarks = list(dict.fromkeys(remark for _, remark in read_images if remark))
+    remarks += ['has a depth map, which is lost'] if info.get('depth_images') else []
+    remarks += _gain_map(data)
     sampling = {444: 0, 422: 1, 420: 2}.get(info.get('chroma', 444), 0)
     return Photo('HEIC', frames, Encoding(bits=info.get('bit_depth', 8), sampling=sampling), remarks=remarks)
 
 
-def _heic_frame(image: Any) -> Frame:
+def _gain_map(data: bytes) -> list[str]:
+    said = _about(data)
+    return ['has a gain map for bright screens, which is lost'] if any(name in said for name in _GAIN_MAPS) else []
+
+
+def _about(data: bytes) -> bytes:
+    """What a file says of its images, without their pixels."""
+    return next((body for kind, body in boxes(data) if kind == b'meta'), b'')
+
+
+def _heic_frame(image: Any) -> tuple[Frame, str]:
     array = np.array(image)  # upright by libheif; a copy: NumPy 1 does not keep what lies below alive
     array = array[..., None] if array.ndim == 2 else array
     alpha = array[..., -1] if array.shape[2] in (2, 4) else None
@@ -41,9 +55,14 @@ def _heic_frame(image: Any) -> Frame:
         pixels = (pixels.astype(np.float32) * peak / np.maximum(alpha, 1)[..., None]).clip(0, peak).round().astype(
             array.dtype)
     info = image.info
-    meta = Metadata(exif=exif.unmarked(info.get('exif') or b''), xmp=info.get('xmp') or b'', icc=info.get('icc_profile')
-                    or b'').of_new_pixels(pixels, True)
-    return Frame(pixels, alpha, meta=meta)
+    icc, remark = info.get('icc_profile') or b'', ''
+    if not icc and pixels.shape[2] == 3:
+        numbers = info.get('nclx_profile') or {}
+        icc, remark = named_colours.by_numbers(numbers.get('color_primaries', 0),
+                                               numbers.get('transfer_characteristics', 0))
+    meta = Metadata(exif=exif.unmarked(info.get('exif') or b''), xmp=info.get('xmp') or b'',
+                    icc=icc).of_new_pixels(pixels, True)
+    return Frame(pixels, alpha, meta=meta), remark
 
 
 def write_heic(photo: Photo, name: str) -> bytes:
@@ -77,24 +96,30 @@ def write_heic(photo: Photo, name: str) -> bytes:
 
 def read_avif(data: bytes, name: str) -> Photo:
     photo = pillow.read(data, name, 'AVIF', 'AVIF')
-    bits = _av1_bits(data)
-    if bits == 8 or photo.animated:
-        return photo
-    import imagecodecs
-    array = imagecodecs.avif_decode(data)
-    array = full_range(array[..., None] if array.ndim == 2 else array, bits)
-    frame = Frame(array[..., :-1], array[..., -1]) if array.shape[2] in (2, 4) else Frame(array)
-    with pillow.opened(data, name, 'AVIF') as image:
-        photo.frames = [pillow.with_meta(frame, pillow.metadata_of(image))]
-    photo.encoding.bits = bits
+    bits, photo.encoding.sampling = _av1_form(data)
+    if bits > 8 and not photo.animated:
+        import imagecodecs
+        array = imagecodecs.avif_decode(data)
+        array = full_range(array[..., None] if array.ndim == 2 else array, bits)
+        frame = Frame(array[..., :-1], array[..., -1]) if array.shape[2] in (2, 4) else Frame(array)
+        with pillow.opened(data, name, 'AVIF') as image:
+            photo.frames = [pillow.with_meta(frame, pillow.metadata_of(image))]
+        photo.encoding.bits = bits
+    said = _about(data)
+    at = said.find(_NUMBERS) + len(_NUMBERS)
+    if not photo.meta.icc and at >= len(_NUMBERS):
+        icc, remark = named_colours.by_numbers(*struct.unpack_from('>HH', said, at))
+        photo.frames = [replace(frame, meta=replace(frame.meta, icc=icc)) for frame in photo.frames]
+        photo.remarks += [remark] if remark else []
+    photo.remarks += _gain_map(data)
     return photo
 
 
-def _av1_bits(data: bytes) -> int:
-    """Bits per channel, as the configuration of the first AV1 image says."""
+def _av1_form(data: bytes) -> tuple[int, int]:
+    """Bits per channel and subsampling (0 for 4:4:4, 1, 2 for 4:2:0), as the first AV1 image's configuration says."""
     at = data.find(_AV1)
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
-    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10, (flags >> 3 & 1) + (flags >> 2 & 1)
 
 
 def write_avif(photo: Photo, name: str) -> bytes:

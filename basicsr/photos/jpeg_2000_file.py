@@ -2,35 +2,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from basicsr.photos import exif, formats
 from basicsr.photos import pillow_file as pillow
+from basicsr.photos.boxes import box, boxes
 from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, full_range, in_bits, stacked
 from basicsr.utils.errors import UserError
 
 _CODESTREAM = b'\xff\x4f\xff\x51'
 _XMP = bytes.fromhex('be7acfcb97a942e89c71999491e3afac')
 _EXIF = b'JpgTiffExif->JP2'
+_PROFILES, _SRGB, _GREY = (b'\2',
+                           b'\3'), 16, 17  # kinds of colours that are profiles, and numbers of those that are not
 _LOSSY = 45  # dB to the picture, for files that were lossy before
-
-
-def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of each; none of a codestream alone."""
-    at = 0
-    while at + 8 <= len(data) and not data.startswith(_CODESTREAM):
-        size, kind = struct.unpack_from('>I4s', data, at)
-        head = 8
-        if size == 1 and at + 16 <= len(data):
-            size, head = struct.unpack_from('>Q', data, at + 8)[0], 16
-        size = size or len(data) - at
-        if size < head:
-            return
-        yield kind, data[at + head:at + size]
-        at += size
 
 
 def read(data: bytes, name: str) -> Photo:
@@ -41,12 +29,20 @@ def read(data: bytes, name: str) -> Photo:
     bits = (data[start + 42] & 0x7f) + 1
     photo = pillow.read(data, name, 'JPEG 2000', 'JPEG2000')
     if bits > 8:
-        array = imagecodecs.jpeg2k_decode(data)
+        array = imagecodecs.jpeg2k_decode(_without_profile(data, struct.unpack_from('>H', data, start + 40)[0]))
         array = full_range(array[..., None] if array.ndim == 2 else array, min(bits, 16))
         photo.frames = [Frame(array[..., :-1], array[..., -1]) if array.shape[2] in (2, 4) else Frame(array)]
     photo.frames = [pillow.with_meta(photo.frames[0], _metadata(data))]
     photo.encoding = Encoding(bits=bits, lossless=_is_reversible(data[start:]))
     return photo
+
+
+def _without_profile(data: bytes, channels: int) -> bytes:
+    """For a decoder that would turn the pixels by their profile, which is done to a photo later."""
+    if data.startswith(_CODESTREAM):
+        return data
+    named = b'\1\0\0' + struct.pack('>I', _GREY if channels < 3 else _SRGB)
+    return _with_colours(data, lambda old: named if old[:1] in _PROFILES else old)
 
 
 def _metadata(data: bytes) -> Metadata:
@@ -57,8 +53,7 @@ def _metadata(data: bytes) -> Metadata:
         elif kind == b'uuid' and body.startswith(_EXIF):
             camera = exif.unmarked(body[len(_EXIF):])
         elif kind == b'jp2h':
-            icc = next((part[3:] for inner, part in boxes(body) if inner == b'colr' and part[:1] in (b'\2', b'\3')),
-                       icc)
+            icc = next((part[3:] for inner, part in boxes(body) if inner == b'colr' and part[:1] in _PROFILES), icc)
     return Metadata(exif=camera, xmp=packet, icc=icc)
 
 
@@ -72,12 +67,16 @@ def write(photo: Photo, name: str) -> bytes:
     import imagecodecs
     frame = photo.frames[0]
     array = in_bits(stacked(frame), 16)
+    bits = array.dtype.itemsize * 8
+    if photo.format == 'JPEG 2000' and 8 < photo.encoding.bits < bits:
+        bits = photo.encoding.bits
+        array = np.rint(array * np.float32((2**bits - 1) / 65535)).astype(np.uint16)
     array = np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
     lossy = photo.format == 'JPEG 2000' and not photo.encoding.lossless
     bare = Path(name).suffix.lower() in formats.CODESTREAM.suffixes
     try:
         data = bytes(
-            imagecodecs.jpeg2k_encode(array, level=_LOSSY if lossy else 0, reversible=not lossy,
+            imagecodecs.jpeg2k_encode(array, level=_LOSSY if lossy else 0, reversible=not lossy, bitspersample=bits,
                                       codecformat='j2k' if bare else 'jp2'))
     except imagecodecs.Jpeg2kError as error:
         raise UserError(f"cannot write '{name}': the encoder says: {error}") from error
@@ -86,18 +85,20 @@ def write(photo: Photo, name: str) -> bytes:
 
 def _with(data: bytes, meta: Metadata) -> bytes:
     """A file with boxes for all that a photo has beside its pixels."""
+    if meta.icc:
+        data = _with_colours(data, lambda _: b'\2\0\0' + meta.icc)
     out = []
     for kind, body in boxes(data):
-        if kind == b'jp2h' and meta.icc:
-            body = b''.join(
-                _box(inner, b'\2\0\0' + meta.icc if inner == b'colr' else part) for inner, part in boxes(body))
         if kind == b'jp2c':
-            out += [_box(b'uuid', mark + said) for mark, said in ((_EXIF, meta.exif), (_XMP, meta.xmp)) if said]
-        out.append(_box(kind, body))
+            out += [box(b'uuid', mark + said) for mark, said in ((_EXIF, meta.exif), (_XMP, meta.xmp)) if said]
+        out.append(box(kind, body))
     return b''.join(out)
 
 
-def _box(kind: bytes, body: bytes) -> bytes:
-    if len(body) + 8 < 1 << 32:
-        return struct.pack('>I4s', len(body) + 8, kind) + body
-    return struct.pack('>I4sQ', 1, kind, len(body) + 16) + body
+def _with_colours(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """A file whose words on its colours are changed."""
+    return b''.join(
+        box(
+            kind, b''.join(box(inner,
+                               change(part) if inner == b'colr' else part)
+                           for inner, part in boxes(body)) if kind == b'jp2h' else body) for kind, body in boxes(data))

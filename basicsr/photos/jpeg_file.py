@@ -8,7 +8,7 @@ import numpy as np
 
 from basicsr.photos import pillow_file as pillow
 from basicsr.photos import profiles, xmp
-from basicsr.photos.photo import Encoding, Frame, Metadata, Photo
+from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo
 
 _SEGMENT = 65533  # bytes, the most that one holds
 _PHOTOSHOP = b'Photoshop 3.0\0'
@@ -38,7 +38,9 @@ def _metadata(image: Any) -> Metadata:
     parts = b''.join(
         body.removeprefix(_PHOTOSHOP) for kind, body in image.applist
         if kind == 'APP13' and body.startswith(_PHOTOSHOP))
-    return replace(meta, resources=parts)
+    comment = b'\n'.join(body for kind, body in image.applist if kind == 'COM')
+    entry = (COMMENT, comment.decode(errors='surrogateescape'))
+    return replace(meta, resources=parts, text=(entry, ) if comment else ())
 
 
 def _sampling(image: Any) -> int:
@@ -69,9 +71,8 @@ def write(photo: Photo, name: str) -> bytes:
         options['exif'] = b'Exif\0\0' + meta.exif
     if meta.xmp and len(meta.xmp) <= XMP_LIMIT:
         options['xmp'] = meta.xmp
-    comment = next((text for key, text in meta.text if key == 'Comment'), '')
-    if comment:
-        options['comment'] = comment.encode()[:_SEGMENT]
+    if meta.comment:
+        options['comment'] = meta.comment[:_SEGMENT]
     return pillow.encoded([image], 'JPEG', name, optimize=True, extra=_app13(meta.resources), **options)
 
 

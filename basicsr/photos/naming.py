@@ -53,9 +53,9 @@ def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = Fal
                   (job.source.path for job in jobs if job.source.data is None), '-o')
     _check_grey(jobs)
     _check_places(jobs)
-    there = [job for job in jobs if any(path.exists() for path in _written(job))]
+    there = [job for job in jobs if any(map(_is_there, _written(job)))]
     if there and not (overwrite or skip_existing):
-        files = [path for job in there for path in _written(job) if path.exists()]
+        files = [path for job in there for path in _written(job) if _is_there(path)]
         one = len(files) == 1
         what = f"'{files[0]}' exists" if one else f'{len(files)} of the output files exist: {some(files)}'
         raise UserError(
@@ -63,8 +63,14 @@ def plan(inputs: Inputs, output: str, sheet: bool = False, overwrite: bool = Fal
             f" {'it' if one else 'them'}", details=list(map(str, files)))
     if overwrite:
         return Jobs(jobs)
-    done = [job for job in there if job.target and job.target.exists()]
-    return Jobs([job for job in jobs if job not in done], len(done))
+    done = [job for job in there if job.target and _is_there(job.target)]
+    todo = [job._replace(sheet=None) if job.sheet and _is_there(job.sheet) else job for job in jobs if job not in done]
+    return Jobs(todo, len(done))
+
+
+def _is_there(path: Path) -> bool:
+    """Also a link to a file that is not."""
+    return os.path.lexists(path)
 
 
 def _written(job: Job) -> list[Path]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from basicsr.photos import exif, resources, xmp
 
+COMMENT = 'Comment'  # the keyword of text that belongs to no other
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -17,7 +19,8 @@ class Metadata:
         exif: a TIFF structure, without a format's marker in front.
         xmp: a packet. icc: a profile. resources: those of Photoshop, among them IPTC.
         resolution: pixels per inch, across and down.
-        text: keyword and text of each entry; 'Comment' is that of a JPEG or GIF.
+        text: keyword and text of each entry; 'Comment' is that of a JPEG or GIF. What is not UTF-8 is as Python's
+            'surrogateescape' has it, so that the bytes stay.
     """
     exif: bytes = b''
     xmp: bytes = b''
@@ -31,12 +34,19 @@ class Metadata:
         return {
             'profile': bool(self.icc), 'EXIF': bool(self.exif) and exif.says_something(self.exif),
             'XMP': bool(self.xmp), 'IPTC': bool(resources.iptc(self.resources)), 'resolution': self.resolution
-            is not None, 'text': bool(self.text)
+            is not None, 'comment': bool(self.comment), 'text': any(key != COMMENT for key, _ in self.text)
         }
+
+    @property
+    def comment(self) -> bytes:
+        """What a JPEG or GIF can hold of the text."""
+        return next((text.encode(errors='surrogateescape') for key, text in self.text if key == COMMENT), b'')
 
     def of_new_pixels(self, pixels: np.ndarray, turned: bool) -> Metadata:
         """The same for other pixels (H, W, C): without thumbnails, which show the earlier ones. `turned`: upright by now."""
-        return replace(self, exif=exif.renewed(self.exif, *pixels.shape[:2]), xmp=xmp.renewed(self.xmp, turned),
+        height, width = pixels.shape[:2]
+        return replace(self, exif=exif.renewed(self.exif, height,
+                                               width), xmp=xmp.renewed(self.xmp, height, width, turned),
                        resources=resources.without_thumbnails(self.resources))
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from basicsr.photos import exif, xmp
-from basicsr.photos.photo import Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
+from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
 from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
 from basicsr.utils.image_header import webp_chunks
 
 _LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
+_RAW_PROFILE = 'Raw profile type '
+_NO_TEXT = ('XML:com.adobe.xmp', _RAW_PROFILE)  # entries of a PNG that hold what has a place of its own
 
 
 @contextmanager
@@ -76,12 +78,13 @@ def metadata_of(image: Any) -> Metadata:
     packet = info.get('xmp') or info.get('XML:com.adobe.xmp') or b''
     density = info.get('dpi')
     comment = info.get('comment')
-    text = [(key, str(value)) for key, value in getattr(image, 'text', {}).items() if _is_text(key)]
+    text = [(key, str(value)) for key, value in getattr(image, 'text', {}).items() if not key.startswith(_NO_TEXT)]
     if comment:
-        text.append(('Comment', comment.decode('utf-8', 'replace') if isinstance(comment, bytes) else str(comment)))
-    return Metadata(exif=exif.unmarked(info.get('exif') or _raw_profile(info)),
-                    xmp=packet.encode() if isinstance(packet, str) else bytes(packet), icc=info.get('icc_profile')
-                    or b'', resolution=_resolution(density), text=tuple(text))
+        text.append((COMMENT, comment.decode(errors='surrogateescape') if isinstance(comment, bytes) else str(comment)))
+    return Metadata(exif=exif.unmarked(info.get('exif') or _raw_profile(info, 'exif') or _raw_profile(info, 'APP1')),
+                    xmp=(packet.encode() if isinstance(packet, str) else bytes(packet)) or _raw_profile(info, 'xmp'),
+                    icc=info.get('icc_profile') or _raw_profile(info, 'icc') or _raw_profile(info, 'icm'),
+                    resolution=_resolution(density), text=tuple(text))
 
 
 def _resolution(density: Any) -> tuple[float, float] | None:
@@ -89,15 +92,9 @@ def _resolution(density: Any) -> tuple[float, float] | None:
     return (found[0], found[1]) if len(found) == 2 and min(found) > 1 else None
 
 
-def _is_text(key: str) -> bool:
-    """Other entries of a PNG hold what has a place of its own."""
-    return key != 'XML:com.adobe.xmp' and key not in ('Raw profile type exif', 'Raw profile type APP1',
-                                                      'Raw profile type xmp', 'Raw profile type icc')
-
-
-def _raw_profile(info: dict[str, Any]) -> bytes:
-    """EXIF data of a PNG as ImageMagick once wrote them: in hexadecimal digits, behind three lines."""
-    text = info.get('Raw profile type exif') or info.get('Raw profile type APP1') or ''
+def _raw_profile(info: dict[str, Any], kind: str) -> bytes:
+    """Data of a PNG as ImageMagick writes them: in hexadecimal digits, behind three lines."""
+    text = info.get(_RAW_PROFILE + kind) or ''
     try:
         return bytes.fromhex(''.join(str(text).split('\n')[3:]))
     except ValueError:
@@ -180,8 +177,9 @@ def write_webp(photo: Photo, name: str) -> bytes:
 
 
 def write_avif(photo: Photo, name: str) -> bytes:
+    subsampling = ('4:4:4', '4:2:2', '4:2:0')[max(photo.encoding.sampling, 0) if photo.format == 'AVIF' else 0]
     return encoded([image_of(frame, colour=True) for frame in photo.frames], 'AVIF', name, quality=_LEAST_LOSSY,
-                   subsampling='4:4:4', **_said(photo.meta), **timing(photo))
+                   subsampling=subsampling, **_said(photo.meta), **timing(photo))
 
 
 def _said(meta: Metadata) -> dict[str, bytes]:
@@ -194,8 +192,7 @@ def write_bmp(photo: Photo, name: str) -> bytes:
 
 
 def write_gif(photo: Photo, name: str) -> bytes:
-    said = next((text for key, text in photo.meta.text if key == 'Comment'), '')
-    comment = {'comment': said.encode()[:255]} if said else {}
+    comment = {'comment': photo.meta.comment} if photo.meta.comment else {}
     images = []
     for frame in photo.frames:
         if frame.alpha is not None:  # there is only clear and opaque

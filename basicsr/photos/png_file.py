@@ -4,9 +4,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from basicsr.photos import named_colours
 from basicsr.photos import pillow_file as pillow
 from basicsr.photos.photo import Frame, Metadata, Photo, in_bits, stacked
 
@@ -34,6 +36,10 @@ def read(data: bytes, name: str) -> Photo:
     elif data[24] == 16:
         photo.remarks.append('is an animation of 16 bits, which is read in 8')
         photo.encoding.bits = 8
+    if not photo.meta.icc:
+        icc, remark = named_colours.of_png(found, photo.frames[0].grey)
+        photo.frames = [replace(frame, meta=replace(frame.meta, icc=icc)) for frame in photo.frames]
+        photo.remarks += [remark] if remark else []
     return photo
 
 
@@ -85,11 +91,15 @@ def _of(meta: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if meta.xmp:
         yield b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + meta.xmp
     for key, text in meta.text:
-        keyword = key.encode('latin-1', 'replace')[:79] or b'Comment'
-        try:
-            yield b'tEXt', keyword + b'\0' + text.replace('\0', ' ').encode('latin-1')
-        except UnicodeEncodeError:
-            yield b'iTXt', keyword + b'\0\0\0\0\0' + text.encode(errors='replace')
+        keyword = (key.encode('latin-1', 'replace')[:79] or b'Comment') + b'\0'
+        text = text.replace('\0', ' ')
+        raw = text.encode(errors='surrogateescape')
+        if any('\udc80' <= letter <= '\udcff' for letter in text):  # no UTF-8; what else it is nobody says
+            yield b'tEXt', keyword + raw
+        elif text.isascii() or text.encode('latin-1', 'replace').decode('latin-1') == text:
+            yield b'tEXt', keyword + text.encode('latin-1')
+        else:
+            yield b'iTXt', keyword + b'\0\0\0\0' + raw
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

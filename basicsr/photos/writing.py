@@ -34,7 +34,7 @@ _WRITERS: dict[Format, Callable[[Photo, str], bytes]] = {
     formats.HEIC: heif_file.write_heic,
 }
 _LARGEST = {formats.JPEG: 65535, formats.WEBP: 16383, formats.GIF: 65535, formats.AVIF: 65535, formats.HEIC: 65535}
-_WORDS = {'resolution': 'the resolution', 'text': 'text', 'EXIF': 'EXIF data', 'profile': 'the profile'}
+_WORDS = {'resolution': 'the resolution', 'comment': 'the comment', 'EXIF': 'EXIF data', 'profile': 'the profile'}
 
 
 def encode_photo(photo: Photo, name: str) -> bytes:
@@ -54,7 +54,7 @@ def taken(photo: Photo, row: Format) -> Photo:
 def _fitting(frame: Frame, row: Format) -> Frame:
     """What a format holds of a frame; its colours become sRGB where there is no place for their profile."""
     pixels, alpha, meta = frame.pixels, frame.alpha, frame.meta
-    if meta.icc and 'profile' not in row.holds:
+    if meta.icc and not _holds_profile(meta.icc, row):
         colours = Colours(meta.icc, pixels.shape[2])
         if not colours.same:
             srgb = colours.to_srgb(to_float(pixels))
@@ -64,6 +64,11 @@ def _fitting(frame: Frame, row: Format) -> Frame:
         deep = 16 if row.bits > 8 else 8
         pixels, alpha = in_bits(pixels, deep), None if alpha is None else in_bits(alpha, deep)
     return Frame(pixels, alpha if 'alpha' in row.holds else None, frame.duration, meta)
+
+
+def _holds_profile(icc: bytes, row: Format) -> bool:
+    """Formats without grey cannot have the profile of a grey photo, either."""
+    return 'profile' in row.holds and ('grey' in row.holds or Colours(icc, 1).space != 1)
 
 
 def losses(photo: Photo, name: str) -> str:
@@ -84,9 +89,8 @@ def losses(photo: Photo, name: str) -> str:
         parts.append('its frames become pages, without their times')
     parts += _of_pixels(photo, kept, row)
     held = {key: any(frame.meta.held()[key] for frame in kept) for key in kept[0].meta.held()}
-    lost = formats.beside(held, row) + _too_long(photo, row)
-    if 'profile' in lost:
-        lost.remove('profile')
+    lost = [name for name in formats.beside(held, row) if name != 'profile'] + _too_long(photo, row)
+    if photo.meta.icc and not _holds_profile(photo.meta.icc, row):
         if not Colours(photo.meta.icc, photo.frames[0].pixels.shape[2]).same:
             parts.append('its colours become sRGB, as there is no place for its profile')
     if lost:
@@ -111,7 +115,7 @@ def _of_pixels(photo: Photo, kept: list[Frame], row: Format) -> list[str]:
     bits = min(max(source.bits, 9), deep) if deep > 8 else 8
     if bits > most:
         parts.append(f'{bits} bits become {most}')
-    if row is formats.GIF and photo.format != 'GIF':
+    if row is formats.GIF and photo.format != 'GIF' and not all(frame.grey for frame in kept):
         parts.append('its colours become 256')
     return parts
 

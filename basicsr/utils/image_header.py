@@ -200,22 +200,6 @@ def _jp2(data: Ends) -> Header:
     return Header(refused='' if _END in data.last else CUT_OFF, size=size)
 
 
-def longest_zeros(data: bytes, least: int) -> int:
-    """Length of a run of more than `least` zero bytes amid the pixels of WebP and JPEG 2000, 0 where there is none.
-
-    Their arithmetic coders write no such run, but for pictures of one colour: a byte for some 10,000 pixels. Neither
-    format has checksums, and decoders make a picture of it.
-    """
-    parts = [body for name, body in webp_chunks(data) if name in (b'VP8 ', b'VP8L', b'ANMF')]
-    if data.startswith((b'\0\0\0\x0cjP  ', _CODESTREAM)):
-        parts = [data[data.find(_CODESTREAM):]]
-    for part in parts:
-        at = part.find(bytes(least + 1))
-        if at >= 0:
-            return len(part) - at - len(part[at:].lstrip(b'\0'))
-    return 0
-
-
 def has_its_checksums(data: bytes) -> bool:
     """Whether the pixels of a TIFF fit the checksums that they have; true of other formats, whose decoders look."""
     return all(tiff.whole(data, page) for page in tiff.directories(data)[:1])

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from basicsr.utils.decoder import Messages, decode
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import atomic_write, read_bytes
-from basicsr.utils.image_header import Header, has_its_checksums, longest_zeros, read_header
+from basicsr.utils.image_header import Header, has_its_checksums, read_header
 from basicsr.utils.notes import doubt, note
+from basicsr.utils.zero_runs import longest_zeros
 
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')  # of the formats that hold 16 bits
 _FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE, 'unchanged': cv2.IMREAD_UNCHANGED}

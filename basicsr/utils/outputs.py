@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, some
 from basicsr.utils.files import identity, scan_images
 
 
@@ -35,8 +35,7 @@ def check_new(outputs: Iterable[str | Path], overwrite: bool) -> None:
     """Raise `UserError` where something to be written is there already, be it a link to nowhere, but with `overwrite`."""
     there = [] if overwrite else [str(path) for path in outputs if os.path.lexists(path)]
     if there:
-        raise UserError(
-            f"{' and '.join(map(repr, there))} would be replaced; choose another folder, or give --overwrite")
+        raise UserError(f'{some(there)} would be replaced; choose another name, or give --overwrite', details=there)
 
 
 def check_stays(folder: str | Path, inputs: Iterable[str | Path]) -> None:
