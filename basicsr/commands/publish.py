@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
         from basicsr.config import load_options
         opt = load_options(args.opt, is_train=False, check_files=False).opt
         network, preferred = opt['network_g'], opt['path'].get('param_key_g')
+    from basicsr.weights.foreign import check_own
     from basicsr.weights.hub_folder import WRITTEN, save_pretrained
     from basicsr.weights.network import load_described
     found: WeightFile = locate(args.weights)
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
     check_outputs(outputs, [found.path, *filter(None, [args.opt, args.figures])], 'DIR')
     check_new(outputs, args.overwrite)
     net, options = load_described(found, network, args.key, preferred)
+    check_own(net, found.path, 'are published')
     parameters = sum(p.numel() for p in net.parameters())
     save_pretrained(target, net, dict(options),
                     card(found.title, options, parameters, Facts(data, licence, figures, how)))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from basicsr.archs import input_channels
+from basicsr.archs import describe, input_channels
 from basicsr.archs.knobs import turn
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.utils.machine import choose_device
@@ -33,5 +33,6 @@ def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
         device = 'cpu' if opt['num_gpu'] == 0 and device == 'auto' else device
         window = opt['val']['window_size']
     turn(net, knobs or {})
-    return ImageRestorer(net, choose_device(device), multiple=window or None, channels=input_channels(network),
-                         **settings)
+    channels = describe(net).channels
+    return ImageRestorer(net, choose_device(device), multiple=window or None,
+                         channels=input_channels(network) if isinstance(channels, str) else channels, **settings)

@@ -14,6 +14,7 @@ from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.names import check_unicode
 from basicsr.utils.outputs import check_new, check_outputs
 from basicsr.utils.pretrained import WeightFile, locate
+from basicsr.weights.foreign import check_own
 from basicsr.weights.network import load_described
 
 _TOLERANCE = 1e-3  # of images in [0, 1]: a quarter of a level of 255
@@ -44,6 +45,7 @@ def export_file(weights: str | Path | WeightFile, target: Path, height: int, wid
     check_new([target], overwrite)
     check_unicode(target, 'PyTorch')
     net, options = load_described(weights, network, key, preferred)
+    check_own(net, weights.path, 'are exported')
     net.eval().requires_grad_(False)
     write, answer = FORMATS[target.suffix]
     check = random_inputs(net, options, height, width, seed=1)

@@ -13,6 +13,7 @@ from basicsr.utils.pretrained import WeightFile, locate
 from basicsr.utils.weights import Weights, load_weights
 from basicsr.weights.detection import complete, detect, disagreements
 from basicsr.weights.fitting import load_into
+from basicsr.weights.foreign import recognised
 from basicsr.weights.hub_folder import CONFIG, options_beside, refuse_guesses
 from basicsr.weights.semantic_prior import equip
 
@@ -35,6 +36,8 @@ def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | N
 
     Raises:
         UserError: when there are no such weights, the network cannot be told, or the weights do not fit.
+
+    A network that neither the file nor this toolbox knows is spandrel's, where that is installed, see `weights.foreign`.
     """
     found = locate(weights)
     file = found.path
@@ -42,12 +45,22 @@ def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | N
     if network is not None:
         place, options = '', network
         source = 'the options' if loaded.network else 'the options, as the file does not say it'
+    elif _is_foreign(found, loaded):
+        net, options = recognised(loaded.state, file)
+        get_root_logger().info(f"{options['type']} from '{file}' (entry: {loaded.choice}; network by spandrel)")
+        return net, options
     else:
         place, options, source = _told(found, loaded)
     get_root_logger().info(f"{options['type']} from '{file}' (entry: {loaded.choice}; network by {source})")
     net = equip(_built(options, place))
     load_into(net, loaded.state, str(file))
     return net, options
+
+
+def _is_foreign(found: WeightFile, loaded: Weights) -> bool:
+    """Whether nothing says the network, and it is none of this toolbox."""
+    said = found.network is not None or loaded.network is not None or options_beside(found.path, loaded) is not None
+    return not said and detect(loaded.state) is None
 
 
 def _told(found: WeightFile, loaded: Weights) -> tuple[str, dict[str, Any], str]:
@@ -78,8 +91,7 @@ def _built(options: dict[str, Any], place: str) -> nn.Module:
 def _recognised(weights: Path, loaded: Weights) -> dict[str, Any]:
     """The options of the network that has weights of these shapes."""
     found = detect(loaded.state)
-    if found is None:
-        raise UserError(f"'{weights}' does not say which network it belongs to; give the option file with --opt")
+    assert found is not None  # else it is foreign
     refuse_guesses(weights, found, loaded.claims)
     for line in disagreements(found, loaded.claims):
         get_root_logger().warning(f"'{weights}' contradicts itself, its shapes decide: {line}")
