@@ -110,9 +110,8 @@ def labelled(img: np.ndarray, texts: list[str]) -> np.ndarray:
     return np.vstack([strip, img])
 
 
-SHOWN = {
-    'china': (0, 2), 'coffee': (0, 3), 'chelsea': (0, 1, 4), 'rocket': (0, 2), 'astronaut': (0, 3)
-}  # good and bad: the worst of all is among them
+SHOWN = {'china': (0, 2), 'coffee': (0, 3), 'chelsea': (0, 1, 4), 'rocket': (0, 2),
+         'astronaut': (0, 3)}  # good and bad: the worst of all is among them
 
 
 def main() -> None:
@@ -133,8 +132,8 @@ def main() -> None:
         found, means = measured(name, method)
         rows += found
         summary.append(means)
-    print_table('every photograph', [{k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
-                                     for row in rows])
+    print_table('every photograph',
+                [{k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     (report if args.store else print_table)('photographs: mean (worst)', summary)
 
 

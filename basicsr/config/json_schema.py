@@ -44,6 +44,7 @@ def option_schema() -> dict[str, Any]:
     top, train = schema['properties'], definitions['TrainOptions']['properties']
     top['model_type']['examples'] = MODEL_REGISTRY.keys()
     top['network_g'] = _ref('Network')
+    schema['required'].remove('network_g')  # the weights of path.fine_tune_from may say it
     top['datasets'] = {'type': 'object', 'additionalProperties': _or_none(_ref('Dataset'))}
     train['optim_g'], train['scheduler'] = _ref('Optimizer'), _ref('Scheduler')
     train['pixel_opt'] = train['perceptual_opt'] = _or_none(_ref('Loss'))

@@ -23,6 +23,7 @@ from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.files import as_stored
 from basicsr.utils.names import checked, name_mistake
+from basicsr.utils.pretrained import is_fetched, locate
 
 
 @dataclass
@@ -109,6 +110,7 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if data.pop('base', None) is not None:
         problems.add(('base', ), 'stands in option files alone; an override or a stage comes too late for it')
     stem = path.name.split('.')[0]
+    _network_of_weights(data, root, problems, check_files)
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
     if stages and is_train and opt['path'].get('resume_state'):
@@ -191,10 +193,7 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
     if path.get('strict_load_g') is False:
         problems.add(here,
                      'takes all weights or none; for a part of them use pretrain_network_g and strict_load_g: false')
-    run = None if name_mistake(given) else _last_weights(path, root, given)
-    beside = find_value(given, here, problems.source)
-    named = find_named(given, beside) if check_files and not (run and run.is_file()) else None
-    found = next((f for f in (run, named, beside) if f and f.is_file()), None)
+    found, run = _start(given, here, path, root, problems, check_files)
     if found or not check_files:
         path['pretrain_network_g'] = str(found or run or given)
     else:
@@ -203,6 +202,37 @@ def _fine_tuning(path: dict[str, Any], root: Path, problems: Problems, is_train:
         problems.add(
             here, f"'{given}' is neither a weight file nor a run that has ended{where}."
             f"{nearest(given, runs)} Runs: {some(runs, 20) or 'none'}")
+
+
+def _start(given: str, here: OptionPath, path: dict[str, Any], root: Path, problems: Problems,
+           check_files: bool) -> tuple[Path | None, Path | None]:
+    """The weight file that `path.fine_tune_from` means, None where there is none; and where the run of its name has one."""
+    run = None if name_mistake(given) else _last_weights(path, root, given)
+    beside = find_value(given, here, problems.source)
+    named = find_named(given, beside) if check_files and not (run and run.is_file()) else None
+    return next((f for f in (run, named, beside) if f and f.is_file()), None), run
+
+
+def _network_of_weights(data: dict[str, Any], root: Path, problems: Problems, check_files: bool) -> None:
+    """Without `network_g`, it is the network of `path.fine_tune_from`, where these weights say it."""
+    path = data.get('path')
+    given = path.get('fine_tune_from') if isinstance(path, dict) else None
+    if 'network_g' in data or not isinstance(given, str) or not given or path is None:
+        return
+    here = ('path', 'fine_tune_from')
+    found = _start(given, here, path, root, problems, check_files or not is_fetched(given))[0]
+    if found is None:  # which is told elsewhere, or not to be looked up
+        return
+    from basicsr.utils.weights import load_weights  # needs torch
+    try:
+        network = (locate(given).network if is_fetched(given) else None) or load_weights(found).network
+    except UserError as error:
+        problems.add(here, str(error))
+        return
+    if network is None:
+        problems.add(here, f"'{given}' does not say its network; give network_g")
+    else:
+        data['network_g'] = network
 
 
 def _folders(opt: dict[str, Any], root: Path) -> None:
