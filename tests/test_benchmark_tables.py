@@ -18,3 +18,12 @@ def test_networks_as_published(network):
         rows = rows[f"networks: {network.replace('-', '')}"]['rows']
         ratios = [f"{row['ratio']:.2f}" for row in rows if 'as published' in row['what']]
         assert line.strip('| ').split(' | ')[-5:] == [cpu, *ratios]
+
+
+def test_threads_that_wait():
+    rows = json.loads((ROOT / 'benchmarks' / 'results' / f"{FILES['AVX-512']}.json").read_text())
+    rows = rows['threads asleep / spinning while they wait']['rows']
+    first = next(i for i, line in enumerate(LINES) if line.startswith('| a picture of 400x600, alone |'))
+    for line, row in zip(LINES[first:], rows, strict=False):
+        cells = [f"{row['ours']:.3f}", f"{row['peer']:.3f}", f"{row['ours'] / row['peer']:.2f}"]
+        assert line.strip('| ').split(' | ')[1:] == cells
