@@ -50,6 +50,15 @@ def test_what_was_no_jpeg_gets_a_good_one():
     assert JpegImagePlugin.get_sampling(image) == 0
 
 
+@pytest.mark.parametrize('quality', [30, 60, 75, 90, 100])
+def test_webp_keeps_its_quality(quality):
+    noisy = (picture(size=(160, 200)) + np.random.RandomState(0).randint(0, 30, (160, 200, 3))).clip(0, 255)
+    data = encoded(noisy.astype(np.uint8), 'WEBP', quality=quality)
+    found = decode_photo(data, 'a.webp')
+    assert abs(found.encoding.quality - quality) <= 6
+    assert .7 < len(encode_photo(found, 'b.webp')) / len(data) < 1.3
+
+
 def test_a_small_webp_stays_small_and_a_lossless_one_exact():
     large = picture(size=(480, 640))
     large = (large.astype(int) + np.random.RandomState(0).randint(-6, 7, large.shape)).clip(0, 255).astype(np.uint8)

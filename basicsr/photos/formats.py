@@ -44,7 +44,7 @@ JPEG = _row('JPEG', '.jpg .jpeg .jfif .jpe', 8, 'grey profile EXIF XMP IPTC reso
 PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP resolution comment text',
            '1 to 16 bits, palettes, animations', 'lossless')
 WEBP = _row('WebP', '.webp', 8, 'alpha frames profile EXIF XMP', 'animations',
-            'lossy or lossless as the input, quality 90')
+            'lossy or lossless, and of the quality of a WebP input, else quality 90')
 TIFF = _row('TIFF', '.tif .tiff', 32, 'grey alpha pages profile EXIF XMP IPTC resolution',
             '1 to 32 bits, float, planes, tiles, pages, palettes, CMYK, Lab',
             'with the compression and the layout of a TIFF input')

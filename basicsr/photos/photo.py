@@ -74,13 +74,14 @@ class Encoding:
     """How a file stores its pixels, as far as one of the same format should do it again.
 
     Attributes:
-        bits: per channel, as stored. lossless: of WebP.
+        bits: per channel, as stored. lossless, quality: of WebP; 0 is not known.
         tables, sampling, progressive: of JPEG; `sampling` is Pillow's number, -1 where it has none.
         compression, planar, tile, premultiplied, sample: of TIFF; `sample`: 'uint' or 'float'.
         chunks: those of PNG that say of which colours the pixels are. loop: how often an animation is shown, 0 for ever.
     """
     bits: int = 8
     lossless: bool = False
+    quality: int = 0
     tables: dict[int, list[int]] | None = None
     sampling: int = -1
     progressive: bool = False

@@ -12,9 +12,10 @@ import numpy as np
 
 from basicsr.photos import exif, xmp
 from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
+from basicsr.photos.webp_quality import quality_of
 from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
-from basicsr.utils.image_header import webp_chunks
+from basicsr.utils.image_header import webp_images
 
 _LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
 _RAW_PROFILE = 'Raw profile type '
@@ -128,19 +129,10 @@ def read(data: bytes, name: str, kind: str, *formats: str) -> Photo:
         if xmp.has_gain_map(meta.xmp):
             remarks.append('has a gain map for bright screens, which is lost')
         loop = image.info.get('loop')
-    return Photo(kind, [with_meta(frame, meta) for frame in frames], Encoding(lossless=_is_lossless(data), loop=loop),
-                 animated, remarks)
-
-
-def _is_lossless(data: bytes) -> bool:
-    """Whether a WebP is; the first picture of an animation tells."""
-    for chunk, body in webp_chunks(data):
-        if chunk in (b'VP8L', b'VP8 '):
-            return chunk == b'VP8L'
-        if chunk == b'ANMF':
-            lossless, lossy = body.find(b'VP8L', 16), body.find(b'VP8 ', 16)
-            return lossless >= 0 and (lossy < 0 or lossless < lossy)
-    return False
+    first = next((chunk for chunk in webp_images(data) if chunk[0] in (b'VP8L', b'VP8 ')), (b'', b''))
+    quality = round(quality_of(first[1])) if first[0] == b'VP8 ' else 0
+    encoding = Encoding(lossless=first[0] == b'VP8L', quality=quality, loop=loop)
+    return Photo(kind, [with_meta(frame, meta) for frame in frames], encoding, animated, remarks)
 
 
 def image_of(frame: Frame, colour: bool = False, alpha: bool = True) -> Any:
@@ -171,9 +163,10 @@ def timing(photo: Photo, default_loop: int = 0) -> dict[str, Any]:
 
 
 def write_webp(photo: Photo, name: str) -> bytes:
-    meta, lossless = photo.meta, photo.format == 'WebP' and photo.encoding.lossless
-    return encoded([image_of(frame, colour=True) for frame in photo.frames], 'WEBP', name, lossless=lossless,
-                   quality=_LEAST_LOSSY, exact=True, method=4, **_said(meta), **timing(photo))
+    own = photo.encoding if photo.format == 'WebP' else Encoding()
+    quality = own.quality if own.quality and not own.lossless else _LEAST_LOSSY
+    return encoded([image_of(frame, colour=True) for frame in photo.frames], 'WEBP', name, lossless=own.lossless,
+                   quality=quality, exact=True, method=4, **_said(photo.meta), **timing(photo))
 
 
 def write_avif(photo: Photo, name: str) -> bytes:

@@ -214,6 +214,14 @@ def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 8 + size + size % 2
 
 
+def webp_images(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a WebP and of the frames in it."""
+    for name, body in webp_chunks(data):
+        yield name, body
+        if name == b'ANMF':  # place, size and time of a frame, and its own chunks
+            yield from webp_chunks(b'RIFF\0\0\0\0WEBP' + body[16:])
+
+
 def _gif_frames(data: bytes) -> int:
     """Counts the images among the blocks."""
     at, count = 13 + _gif_palette(data[10:11]), 0

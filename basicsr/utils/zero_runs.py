@@ -4,7 +4,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from basicsr.utils.image_header import webp_chunks
+from basicsr.utils.image_header import webp_images
 
 _JP2, _CODESTREAM = b'\0\0\0\x0cjP  ', b'\xff\x4f\xff\x51'
 _BASELINE, _TABLES, _SCAN = (0xC0, 0xC1), 0xC4, 0xDA  # JPEG's markers
@@ -19,7 +19,7 @@ def longest_zeros(data: bytes, least: int) -> int:
     """
     if data.startswith(b'\xff\xd8'):
         return _run(_scan(data), _FEW)
-    parts = [body for name, body in _webp_images(data) if name in (b'VP8 ', b'VP8L')]
+    parts = [body for name, body in webp_images(data) if name in (b'VP8 ', b'VP8L')]
     if data.startswith((_JP2, _CODESTREAM)):
         parts = [data[data.find(_CODESTREAM):]]
     return next(filter(None, (_run(part, least) for part in parts)), 0)
@@ -29,14 +29,6 @@ def _run(data: bytes, least: int) -> int:
     """Length of the first run of more than `least`."""
     at = data.find(bytes(least + 1))
     return len(data) - at - len(data[at:].lstrip(b'\0')) if at >= 0 else 0
-
-
-def _webp_images(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a WebP and of the frames in it."""
-    for name, body in webp_chunks(data):
-        yield name, body
-        if name == b'ANMF':  # place, size and time of a frame, and its own chunks
-            yield from webp_chunks(b'RIFF\0\0\0\0WEBP' + body[16:])
 
 
 def _scan(data: bytes) -> bytes:
