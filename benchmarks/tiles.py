@@ -136,6 +136,8 @@ def main() -> None:
     for name in args.networks:  # each is stored when it is measured
         net = network(name, args.seconds, args.kept)
         with torch.inference_mode():
+            if name == 'RetinexMamba':  # as it is where memory is short
+                net.description = replace(net.description, strips=False, shares=False)
             rows = list(rows_of(name, net))
             if name == 'RetinexFormer':  # as if it were a network of others
                 net.description = replace(net.description, tiling=None, shares=False)
