@@ -27,3 +27,28 @@ def test_threads_that_wait():
     for line, row in zip(LINES[first:], rows, strict=False):
         cells = [f"{row['ours']:.3f}", f"{row['peer']:.3f}", f"{row['ours'] / row['peer']:.2f}"]
         assert line.strip('| ').split(' | ')[1:] == cells
+
+
+NETWORKS = (ROOT / 'docs' / 'networks.md').read_text(encoding='utf-8').splitlines()
+CALLED = {'MST++': 'MST_Plus_Plus'}
+
+
+def test_tiles_of_every_network():
+    stored = json.loads((ROOT / 'benchmarks' / 'results' / f"{FILES['AVX-512']}.json").read_text())
+    first = NETWORKS.index('| network | photographs 256 / 512 | gradient 256 / 512 | shared |') + 2
+    seen = set()
+    for line in NETWORKS[first:]:
+        if not line.startswith('|'):
+            break
+        title, *cells = line.strip('| ').split(' | ')[:3]
+        name = 'RetinexFormer' if title.startswith('the same') else CALLED.get(title, title.partition(',')[0])
+        shown = 'RetinexFormer, undescribed' if title.startswith('the same') else name
+        rows = [row for row in stored[f'tiles: {name}']['rows'] if row['network'] == shown]
+        for cell, gradient in zip(cells, (False, True)):
+            of = [row for row in rows if (row['image'] == 'gradient') == gradient]
+            worst = [min((row['dB'] for row in of if row['tile'] == tile), default=None) for tile in (256, 512)]
+            assert cell.removesuffix(' dB') == ' / '.join(f'{dB:.0f}' for dB in worst if dB is not None), line
+        seen.add(name)
+    from basicsr.registry import ARCH_REGISTRY
+    described = {line.split('`')[1] for line in NETWORKS if line.startswith('| `')}
+    assert seen == described <= set(ARCH_REGISTRY.keys())
