@@ -19,7 +19,7 @@ from photos import STOPS, by_weights, darkened, photographs, psnr
 from basicsr.ablation.study import read_study
 from basicsr.data import build_dataset
 from basicsr.evaluation.data_sets import DataSet
-from basicsr.evaluation.evaluate import evaluate
+from basicsr.evaluation.evaluate import Restored, evaluate, measure_all
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
 from basicsr.metrics.gt_mean import match_mean
@@ -35,9 +35,15 @@ def of_run(weights: Path, block: dict[str, Any], key: str) -> dict[str, float]:
     """`block`: the data set with the held-out pairs. `key`: entry of the weights."""
     restorer = build_restorer(weights, key=key, device='cpu')
     data = DataSet(build_dataset(block), block)
-    plain, scaled = (evaluate(by_restorer(restorer), data.loader(), METRICS, device=restorer.device,
-                              adjust=adjust).means for adjust in (None, match_mean))
-    found = {'psnr': plain['psnr'], 'gt_mean': scaled['psnr'], 'ssim': plain['ssim']}
+    scaled: list[float] = []
+
+    def watch(seen: Restored) -> None:
+        assert seen.images.gt is not None
+        result = match_mean(seen.images.result, seen.images.gt)
+        scaled.append(measure_all(result, seen.images.gt, METRICS, restorer.device, seen.file)['psnr'])
+
+    plain = evaluate(by_restorer(restorer), data.loader(), METRICS, device=restorer.device, watch=watch).means
+    found = {'psnr': plain['psnr'], 'gt_mean': fmean(scaled), 'ssim': plain['ssim']}
     method, pictures = by_weights(str(weights), 1.), photographs().values()
     for stops in STOPS:
         dark = [darkened(img, stops) for img in pictures]
