@@ -25,7 +25,7 @@ from basicsr.utils.img import imwrite
 from basicsr.utils.srgb import linear_to_srgb, srgb_to_linear
 
 STOPS = (0, 1, 2, 3, 4)
-LIMITS = {'kept': 26., 1: 2., 2: 4., 3: 4., 4: 4.}  # what is wanted of each photograph, in dB
+LEAST = {'kept': 26., '-1': 2., '-2': 4., '-3': 4., '-4': 4.}  # what is wanted of each photograph, in dB
 Method = Callable[[np.ndarray], np.ndarray]  # RGB (H, W, 3), uint8, to the same
 
 
@@ -123,7 +123,10 @@ def main() -> None:
     args = parser.parse_args()
     strength = AUTO if args.strength == AUTO else float(args.strength)
     methods: dict[str, Method] = {'gamma': gamma, 'CLAHE': clahe}
-    methods |= {Path(name).stem: by_weights(name, strength) for name in args.weights}
+    stems = [Path(name).stem for name in args.weights]
+    methods |= {
+        stem if stems.count(stem) == 1 else name: by_weights(name, strength) for stem, name in zip(stems, args.weights)
+    }
     if args.sheet:
         imwrite(sheet(methods, SHOWN), args.sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
         return
@@ -135,6 +138,10 @@ def main() -> None:
     print_table('every photograph',
                 [{k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     (report if args.store else print_table)('photographs: mean (worst)', summary)
+    for row in rows:
+        missed = [f'{key}: {row[key]:.1f} of {least:g} dB' for key, least in LEAST.items() if row[key] < least]
+        if missed and row['weights'] not in ('gamma', 'CLAHE'):
+            print(f"{row['weights']}, {row['photograph']}: {', '.join(missed)}")
 
 
 if __name__ == '__main__':

@@ -71,15 +71,13 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=2)
     args = parser.parse_args()
     known = json.loads(FOUND.read_text())['rows'] if FOUND.is_file() else []
-    rows = []
     for run in read_study(STUDY, args.seeds, None, ROOT).runs:
-        row = next((row for row in known if (row['recipe'], row['seed']) == (run.variant, run.seed)), None)
-        if row is None and run.metrics.is_file():
-            block, key = {**run.opt['datasets']['val']}, run.opt['path']['param_key_g']
-            row = {'recipe': run.variant, 'seed': run.seed, **of_run(run.weights, block, key)}
-        rows += [row] if row else []
-        write_json(FOUND, {'rows': rows})
-    print('\n'.join(table(rows)))
+        if not run.metrics.is_file() or any((row['recipe'], row['seed']) == (run.variant, run.seed) for row in known):
+            continue
+        block, key = {**run.opt['datasets']['val']}, run.opt['path']['param_key_g']
+        known.append({'recipe': run.variant, 'seed': run.seed, **of_run(run.weights, block, key)})
+        write_json(FOUND, {'rows': known})
+    print('\n'.join(table(known)))
 
 
 if __name__ == '__main__':

@@ -102,6 +102,11 @@ def test_pictures_of_others_are_not_replaced(tiny_options, weights, tmp_path, ca
     assert evaluate(command) == 0  # its own by now
 
 
+def test_an_evaluation_without_numbers_is_its_own_as_well(pairs, weights, tmp_path):
+    command = ['--weights', str(weights), '--degraded_dir', str(pairs / 'input'), '--output_dir', str(tmp_path / 'o')]
+    assert evaluate(command) == 0 and evaluate(command) == 0
+
+
 # --- several data sets, and tasks
 
 
@@ -235,7 +240,8 @@ def test_folders_without_yaml(tiny_options, pairs, weights, tmp_path, capsys):
                      str(tiny_options())]) == 0
     assert 'mine: no ground truth; 4 images written' in capsys.readouterr().out
     written = tmp_path / 'r' / 'mine' / 'tiny' / 'w'
-    assert sorted(p.name for p in written.iterdir()) == ['1.png', '10.png', '2.png', '3.png']
+    assert sorted(p.name for p in written.glob('*.png')) == ['1.png', '10.png', '2.png', '3.png']
+    assert not (written / 'metrics.json').exists()
     np.testing.assert_array_equal(imread(written / '3.png'), imread(tmp_path / 'dirs' / '3.png'))
 
 

@@ -40,7 +40,7 @@ def test_a_second_evaluation_that_comes_in_between_is_refused(argv, tmp_path, ca
         assert evaluate(argv) == 2 and 'is in use by process' in capsys.readouterr().err
         assert {path.name for path in (tmp_path / 'out').iterdir()} == {'.lock', '.owner.json'}
     assert evaluate(argv) == 0
-    assert not [path for path in (tmp_path / 'out').iterdir() if path.name.startswith('.')]
+    assert [path.name for path in (tmp_path / 'out').glob('.*')] == ['.evaluation.json']
 
 
 def test_no_picture_of_an_earlier_evaluation_stands_for_a_result_that_is_none(argv, tmp_path, capsys):
@@ -48,7 +48,8 @@ def test_no_picture_of_an_earlier_evaluation_stands_for_a_result_that_is_none(ar
     state = build_network(NETWORK).state_dict()
     save_weights(tmp_path / 'w.pth', {'params': {k: v * torch.nan for k, v in state.items()}, 'network_g': NETWORK})
     assert evaluate(argv) == 2 and 'not finite' in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'metrics.csv', 'metrics.json', 'metrics.txt'}
+    assert {path.name for path in (tmp_path / 'out').iterdir()
+            } == {'.evaluation.json', 'metrics.csv', 'metrics.json', 'metrics.txt'}
     assert (tmp_path / 'out' / 'metrics.csv').read_text().count(',nan') == 4
 
 
@@ -58,7 +59,8 @@ def test_numbers_of_an_earlier_evaluation_go_before_its_pictures(argv, tmp_path,
         word for word in argv if word not in ('--clean_dir', '--metrics', 'psnr') and not word.endswith('target')
     ]
     assert evaluate(without) == 0
-    assert {path.name for path in (tmp_path / 'out').iterdir()} == {f'{name}.png' for name in (1, 2, 3, 10)}
+    assert {path.name for path in (tmp_path / 'out').iterdir()
+            } == {'.evaluation.json', *(f'{name}.png' for name in (1, 2, 3, 10))}
 
 
 def test_files_of_others_stay(tmp_path):

@@ -41,10 +41,17 @@ def test_the_option_file_takes_the_network_of_the_shipped_weights():
     assert opt['network_g']['type'] == 'RetinexMamba' and opt['network_g']['d_state'] == 8
 
 
-def test_published_weights_say_it_by_their_table(monkeypatch, tmp_path):
-    given = ['path.fine_tune_from=cidnet_lol_v1_wperc']
-    with pytest.raises(UserError, match='network_g: is required'):  # nothing is fetched to look at options
-        load_options(FILE, given, is_train=True, check_files=False)
+def test_published_weights_say_it_by_their_table():
+    """Nothing is fetched to look at options."""
+    opt = load_options(FILE, ['path.fine_tune_from=cidnet_lol_v1_wperc'], is_train=False, check_files=False).opt
+    assert opt['network_g']['type'] == 'CIDNet'
+
+
+def test_the_entry_is_that_of_the_options(own, tmp_path):
+    entries = {'early': own.state_dict(), 'late': own.state_dict(), 'network_g': NETWORK}
+    torch.save(entries, tmp_path / 'two.pth')
+    given = [f'path.fine_tune_from={tmp_path / "two.pth"}', 'path.param_key_g=late']
+    assert load_options(FILE, given, is_train=True).opt['network_g']['n_feat'] == 8
 
 
 def test_a_network_that_is_named_stays():
@@ -57,8 +64,9 @@ def test_a_network_that_is_named_stays():
     ('nothing.pth', "'.*nothing.pth' is neither a weight file nor a run that has ended"),
 ])
 def test_what_cannot_be_told(own, tmp_path, given, says):
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=says) as caught:
         load_options(FILE, [f'path.fine_tune_from={tmp_path / given}'], is_train=True)
+    assert 'is required' not in str(caught.value)
 
 
 def test_from_weights_to_weights_on_own_pairs(own, pairs, tmp_path, monkeypatch):
@@ -74,6 +82,8 @@ def test_from_weights_to_weights_on_own_pairs(own, pairs, tmp_path, monkeypatch)
     assert before.keys() == after.keys()
     moved = max(float((after[key] - before[key]).abs().max()) for key in before)
     assert 0 < moved < 0.01  # it began with these weights
+    copy = read_yaml(tmp_path / 'experiments' / 'mine' / 'mine.yml')[0]
+    assert copy['network_g']['n_feat'] == 8  # it does not need the weights that it began with
     # the run is a network of its own, from which another one may start
     opt = load_options(tmp_path / 'mine.yml', ['path.fine_tune_from=mine', 'name=more'], is_train=True).opt
     assert opt['network_g']['n_feat'] == 8

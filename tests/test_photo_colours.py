@@ -93,7 +93,6 @@ def test_p3_by_its_number_is_seen_in_srgb_and_comes_back(name):
     pytest.param(png(GAMMA, chrm(PLACES['sRGB'])), id='chrm'),
     pytest.param(png((b'sRGB', b'\0'), (b'gAMA', struct.pack('>I', 100000))), id='the sRGB chunk comes first'),
     pytest.param(png((b'cICP', bytes((1, 13, 0, 1)))), id='number'),
-    pytest.param(png((b'gAMA', bytes(4)), (b'cHRM', bytes(32))), id='nonsense'),
     pytest.param(heic(1, 13), id='HEIC'),
     pytest.param(heic(2, 2), id='unspecified'),
     pytest.param(avif(1, 1), id='AVIF')
@@ -117,6 +116,61 @@ def test_chunks_of_png_that_name_gamma_and_primaries():
     assert grey.meta.icc[16:20] == b'GRAY'
 
 
+@pytest.mark.parametrize(('chunks', 'said'), [
+    ([(b'gAMA', bytes(4))], 'gamma'),
+    ([(b'gAMA', struct.pack('>I', 1))], 'gamma'),
+    ([(b'cHRM', bytes(32))], 'colours'),
+    ([chrm((.3, .3, .3, .3, .3, .3))], 'colours'),
+    ([(b'cHRM', struct.pack('>8I', 31270, 0, 64000, 33000, 21000, 71000, 15000, 6000))], 'colours'),
+])
+def test_nonsense_is_told_and_not_used(chunks, said):
+    photo = decode_photo(png(*chunks), 'a.png')
+    assert photo.meta.icc == b'' and len(
+        photo.remarks) == 1 and f'says of its {said} what cannot be' in photo.remarks[0]
+
+
+@pytest.mark.parametrize('seed', range(30))
+def test_whatever_chunks_say_a_photo_comes_back(seed):
+    rng = np.random.RandomState(seed)
+    places = rng.randint(0, 10**rng.randint(1, 7), 8).tolist()
+    gamma = struct.pack('>I', rng.randint(0, 10**rng.randint(1, 9)))
+    photo = decode_photo(png((b'cHRM', struct.pack('>8I', *places)), (b'gAMA', gamma)), 'a.png')
+    back = restore_photo(lambda img: img, photo).frames[0].pixels
+    assert abs(back.astype(int) - IMG).max() <= 1
+
+
+def test_numbers_of_png_come_before_its_profile():
+    data = encoded(IMG, 'PNG', icc_profile=profile('adobe'))
+    for numbers, icc in (((12, 13), decode_photo(P3_FILES['a.png'],
+                                                 'a').meta.icc), ((1, 13), b''), ((2, 2), profile('adobe'))):
+        photo = decode_photo(data[:33] + _chunk(b'cICP', bytes((*numbers, 0, 1))) + data[33:], 'a.png')
+        assert photo.meta.icc == icc and photo.remarks == []
+
+
+@pytest.mark.parametrize('data', [png((b'cICP', bytes((10, 13, 0, 1)))), heic(9, 17), avif(99, 13)])
+def test_numbers_that_are_not_known_are_told(data):
+    photo = decode_photo(data, 'a')
+    assert photo.meta.icc == b'' and 'numbers that are not known' in photo.remarks[0]
+
+
+def test_grey_with_numbers_has_a_grey_profile_or_none():
+    grey = IMG[..., :1]
+    assert decode_photo(png((b'cICP', bytes((12, 13, 0, 1))), img=grey), 'a.png').meta.icc == b''
+    photo = decode_photo(png((b'cICP', bytes((12, 8, 0, 1))), img=grey), 'a.png')
+    assert photo.meta.icc[16:20] == b'GRAY'
+    data = bytearray(imagecodecs.avif_encode(grey[..., 0], level=90))
+    struct.pack_into('>HH', data, data.index(b'colrnclx') + 8, 12, 13)
+    photo = decode_photo(bytes(data), 'a.avif')
+    assert (photo.meta.icc == b'') == photo.frames[0].grey
+
+
+def test_profiles_that_are_made_are_small():
+    icc = decode_photo(P3_FILES['a.png'], 'a.png').meta.icc
+    assert len(icc) < 700 and int.from_bytes(icc[:4], 'big') == len(icc)
+    from PIL import ImageCms
+    assert ImageCms.getOpenProfile(io.BytesIO(icc)).profile.xcolor_space == 'RGB '
+
+
 def test_a_profile_comes_before_chunks():
     data = encoded(IMG, 'PNG', icc_profile=profile('adobe'))
     photo = decode_photo(data[:33] + _chunk(*GAMMA) + _chunk(*chrm(PLACES['P3'])) + data[33:], 'a.png')
@@ -129,9 +183,9 @@ def test_colours_of_hdr_screens_are_told(data):
     assert photo.meta.icc == b'' and photo.remarks == ['is of the colours of HDR screens, which are taken as sRGB']
 
 
-@pytest.mark.parametrize('primaries', [4, 5, 6, 7, 9, 11, 12])
+@pytest.mark.parametrize('primaries', [4, 5, 6, 7, 8, 9, 11, 12, 22])
 def test_every_number_of_the_table_keeps_white_and_grey(primaries):
-    icc, remark = by_numbers(primaries, 13)
+    icc, remark = by_numbers(primaries, 13, grey=False)
     grey = np.linspace(0, 1, 11, dtype=np.float32).repeat(3).reshape(1, 11, 3)
     assert remark == '' and abs(Colours(icc, 3).to_srgb(grey) - grey).max() < 2e-3
 

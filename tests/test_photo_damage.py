@@ -94,6 +94,25 @@ def test_even_areas_are_no_hole(level, options):
         assert notes == []
 
 
+@pytest.mark.parametrize('width', [1020, 1024, 2048])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_ramps_are_no_hole(width, channels):
+    ramp = np.tile(np.linspace(255, 0, width).astype(np.uint8)[None, :, None], (64, 1, channels))
+    with collect_notes() as notes:
+        for quality in (50, 75, 90):
+            decode_photo(encoded(ramp, 'JPEG', quality=quality, optimize=True, subsampling=0), 'a.jpg')
+    assert notes == []
+
+
+def test_what_follows_a_jpeg_is_none_of_its_pixels():
+    jpeg = FILES['a.jpg']
+    even = encoded(np.full(SIZE, 128, np.uint8)[..., None], 'JPEG', optimize=True)
+    for more in (bytes(2000), even, bytes(100) + jpeg, b'\0\0\0\x18ftypmp42' + bytes(500)):
+        with collect_notes() as notes:
+            decode_photo(jpeg + more, 'a.jpg')
+        assert notes == []
+
+
 def test_transparency_of_a_moving_webp_is_no_hole():
     clear = np.dstack([NOISE, np.where(np.arange(SIZE[1]) % 320 < 160, 0, 255).repeat(SIZE[0]).reshape(SIZE[::-1]).T])
     frames = [Image.fromarray(np.tile(img.astype(np.uint8), (4, 4, 1))) for img in (clear, clear[::-1])]

@@ -19,11 +19,12 @@ from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
+from basicsr.config.yaml_reader import dump_yaml
 from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.files import as_stored
 from basicsr.utils.names import checked, name_mistake
-from basicsr.utils.pretrained import is_fetched, locate
+from basicsr.utils.pretrained import is_fetched, known_network
 
 
 @dataclass
@@ -91,7 +92,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
         apply_overrides(run, overrides, problems)
         loaded = _load(run, path, problems, names[:i + 1], is_train, root or project_root(), debug, auto_resume,
                        check_files)
-        loaded.text = whole
+        loaded.text = whole + loaded.text
         runs.append(loaded)
         for text in dict.fromkeys(problems.texts()):
             mistakes.setdefault(text, []).append(i)
@@ -110,12 +111,14 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if data.pop('base', None) is not None:
         problems.add(('base', ), 'stands in option files alone; an override or a stage comes too late for it')
     stem = path.name.split('.')[0]
-    _network_of_weights(data, root, problems, check_files)
+    network = _network_of_weights(data, root, problems, check_files)
     adapt(data, stem, problems)
     opt = check_options(data, problems, is_train)
     if stages and is_train and opt['path'].get('resume_state'):
         problems.add(('path', 'resume_state'), 'is for single runs; --auto_resume finds the stage and its state')
     _fine_tuning(opt['path'], root, problems, is_train, check_files)
+    if problems.wrong(('path', 'fine_tune_from')):  # which would have said it
+        problems.found = [found for found in problems.found if found != (('network_g', ), 'is required')]
     resolve_files(opt, problems, reads_train_data, check_files)
     if problems.found:
         return LoadedOptions(opt, path)
@@ -134,7 +137,9 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if is_train and 'debug' in opt['name']:
         opt['val']['val_freq'] = 8
         opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
-    return LoadedOptions(opt, path, problems.notices, source=problems.source)
+    # a copy of the option file shall say the same wherever it is, and when these weights are gone
+    text = f"\n# that of path.fine_tune_from\n{dump_yaml({'network_g': network})}" if network else ''
+    return LoadedOptions(opt, path, problems.notices, text=text, source=problems.source)
 
 
 def _find(options: Any, block: dict[str, Any], path: OptionPath = ()) -> OptionPath | None:
@@ -213,26 +218,28 @@ def _start(given: str, here: OptionPath, path: dict[str, Any], root: Path, probl
     return next((f for f in (run, named, beside) if f and f.is_file()), None), run
 
 
-def _network_of_weights(data: dict[str, Any], root: Path, problems: Problems, check_files: bool) -> None:
-    """Without `network_g`, it is the network of `path.fine_tune_from`, where these weights say it."""
+def _network_of_weights(data: dict[str, Any], root: Path, problems: Problems,
+                        check_files: bool) -> dict[str, Any] | None:
+    """Without `network_g`, it becomes the network of `path.fine_tune_from`, where these weights say it; that is returned."""
     path = data.get('path')
     given = path.get('fine_tune_from') if isinstance(path, dict) else None
     if 'network_g' in data or not isinstance(given, str) or not given or path is None:
-        return
+        return None
     here = ('path', 'fine_tune_from')
-    found = _start(given, here, path, root, problems, check_files or not is_fetched(given))[0]
-    if found is None:  # which is told elsewhere, or not to be looked up
-        return
-    from basicsr.utils.weights import load_weights  # needs torch
-    try:
-        network = (locate(given).network if is_fetched(given) else None) or load_weights(found).network
-    except UserError as error:
-        problems.add(here, str(error))
-        return
-    if network is None:
-        problems.add(here, f"'{given}' does not say its network; give network_g")
-    else:
-        data['network_g'] = network
+    found, run = _start(given, here, path, root, problems, check_files or not is_fetched(given))
+    network = None if found and found == run else known_network(given)
+    if network is None and found:
+        from basicsr.utils.weights import load_weights  # needs torch
+        try:
+            network = load_weights(found, preferred=path.get('param_key_g')).network
+        except UserError as error:
+            problems.add(here, str(error))
+            return None
+        if network is None:
+            problems.add(here, f"'{given}' does not say its network; give network_g")
+    if network is not None:
+        data['network_g'] = deepcopy(network)
+    return network
 
 
 def _folders(opt: dict[str, Any], root: Path) -> None:

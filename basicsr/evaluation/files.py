@@ -12,6 +12,8 @@ from basicsr.metrics import describe
 from basicsr.metrics.tasks import Means, averages, benchmark_of, means_by_task
 from basicsr.utils.files import atomic_write, write_json
 
+_MARK = '.evaluation.json'
+
 Rows = Sequence[tuple[str, Row]]  # name of the data set, image
 
 
@@ -92,8 +94,13 @@ def write_test(folder: Path, name: str, results: Results, metrics: Metrics, weig
 
 
 def is_evaluated(folder: Path) -> bool:
-    """Whether it holds an earlier evaluation's results."""
-    return (folder / 'metrics.json').is_file()
+    """Whether it holds what an earlier evaluation has written."""
+    return (folder / _MARK).is_file() or (folder / 'metrics.json').is_file()
+
+
+def mark(folder: Path, weights: str) -> None:
+    """Say that what is written from now on is an evaluation's, even if it does not come to its end."""
+    write_json(folder / _MARK, {'weights': weights})
 
 
 def forget(folder: Path, homes: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ from basicsr.data.protocol import about
 from basicsr.evaluation.comparison import COMPARED, Comparison
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Metrics, Restored, Results, evaluate
-from basicsr.evaluation.files import forget, is_evaluated
+from basicsr.evaluation.files import forget, is_evaluated, mark
 from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
 from basicsr.evaluation.preconditions import say_same_files, try_out
 from basicsr.evaluation.report import report, table
@@ -130,6 +130,7 @@ class Evaluation:
         results, lines = {}, []
         with owned(folder, archive=False, otherwise=_OTHERWISE), kept(folder):
             forget(folder, [self._home(folder, name) for name in self.data])
+            mark(folder, weights)
             for name, one in self.data.items():
                 found, said = self._measure(name, one, restorer, metrics, self._home(folder, name))
                 lines += said

@@ -41,7 +41,7 @@ def _row(name: str, suffixes: str, bits: int, holds: str, reading: str, writing:
 
 JPEG = _row('JPEG', '.jpg .jpeg .jfif .jpe', 8, 'grey profile EXIF XMP IPTC resolution comment', 'grey, RGB, CMYK',
             'with the tables and the subsampling of a JPEG input, else quality 95, 4:4:4')
-PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP resolution comment text',
+PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP IPTC resolution comment text',
            '1 to 16 bits, palettes, animations', 'lossless')
 WEBP = _row('WebP', '.webp', 8, 'alpha frames profile EXIF XMP', 'animations',
             'lossy or lossless, and of the quality of a WebP input, else quality 90')

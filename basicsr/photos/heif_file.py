@@ -56,10 +56,11 @@ def _heic_frame(image: Any) -> tuple[Frame, str]:
             array.dtype)
     info = image.info
     icc, remark = info.get('icc_profile') or b'', ''
-    if not icc and pixels.shape[2] == 3:
-        numbers = info.get('nclx_profile') or {}
-        icc, remark = named_colours.by_numbers(numbers.get('color_primaries', 0),
-                                               numbers.get('transfer_characteristics', 0))
+    if not icc:
+        said = info.get('nclx_profile') or {}
+        named = named_colours.by_numbers(said.get('color_primaries', 0), said.get('transfer_characteristics', 0),
+                                         pixels.shape[2] == 1)
+        icc, remark = named or (b'', '')
     meta = Metadata(exif=exif.unmarked(info.get('exif') or b''), xmp=info.get('xmp') or b'',
                     icc=icc).of_new_pixels(pixels, True)
     return Frame(pixels, alpha, meta=meta), remark
@@ -108,7 +109,8 @@ def read_avif(data: bytes, name: str) -> Photo:
     said = _about(data)
     at = said.find(_NUMBERS) + len(_NUMBERS)
     if not photo.meta.icc and at >= len(_NUMBERS):
-        icc, remark = named_colours.by_numbers(*struct.unpack_from('>HH', said, at))
+        primaries, transfer = struct.unpack_from('>HH', said.ljust(at + 4, b'\0'), at)
+        icc, remark = named_colours.by_numbers(primaries, transfer, photo.frames[0].grey) or (b'', '')
         photo.frames = [replace(frame, meta=replace(frame.meta, icc=icc)) for frame in photo.frames]
         photo.remarks += [remark] if remark else []
     photo.remarks += _gain_map(data)

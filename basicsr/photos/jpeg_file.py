@@ -38,9 +38,8 @@ def _metadata(image: Any) -> Metadata:
     parts = b''.join(
         body.removeprefix(_PHOTOSHOP) for kind, body in image.applist
         if kind == 'APP13' and body.startswith(_PHOTOSHOP))
-    comment = b'\n'.join(body for kind, body in image.applist if kind == 'COM')
-    entry = (COMMENT, comment.decode(errors='surrogateescape'))
-    return replace(meta, resources=parts, text=(entry, ) if comment else ())
+    comments = (body.decode(errors='surrogateescape') for kind, body in image.applist if kind == 'COM')
+    return replace(meta, resources=parts, text=tuple((COMMENT, words) for words in comments))
 
 
 def _sampling(image: Any) -> int:
@@ -71,9 +70,9 @@ def write(photo: Photo, name: str) -> bytes:
         options['exif'] = b'Exif\0\0' + meta.exif
     if meta.xmp and len(meta.xmp) <= XMP_LIMIT:
         options['xmp'] = meta.xmp
-    if meta.comment:
-        options['comment'] = meta.comment[:_SEGMENT]
-    return pillow.encoded([image], 'JPEG', name, optimize=True, extra=_app13(meta.resources), **options)
+    more = _segments(b'\xed', _PHOTOSHOP, meta.resources)
+    more += b''.join(_segments(b'\xfe', b'', comment) for comment in meta.comments)
+    return pillow.encoded([image], 'JPEG', name, optimize=True, extra=more, **options)
 
 
 def _density(meta: Metadata) -> tuple[int, int] | None:
@@ -84,8 +83,8 @@ def _density(meta: Metadata) -> tuple[int, int] | None:
     return x, y
 
 
-def _app13(resources: bytes) -> bytes:
-    """Resources in as many segments as they need."""
-    step = _SEGMENT - len(_PHOTOSHOP)
-    parts = (_PHOTOSHOP + resources[at:at + step] for at in range(0, len(resources), step))
-    return b''.join(b'\xff\xed' + (len(part) + 2).to_bytes(2, 'big') + part for part in parts)
+def _segments(marker: bytes, title: bytes, data: bytes) -> bytes:
+    """Data in as many segments as they need, each with its title."""
+    step = _SEGMENT - len(title)
+    parts = (title + data[at:at + step] for at in range(0, len(data), step))
+    return b''.join(b'\xff' + marker + (len(part) + 2).to_bytes(2, 'big') + part for part in parts)

@@ -40,7 +40,11 @@ class Metadata:
     @property
     def comment(self) -> bytes:
         """What a JPEG or GIF can hold of the text."""
-        return next((text.encode(errors='surrogateescape') for key, text in self.text if key == COMMENT), b'')
+        return b'\n'.join(self.comments)
+
+    @property
+    def comments(self) -> list[bytes]:
+        return [text.encode(errors='surrogateescape') for key, text in self.text if key == COMMENT]
 
     def of_new_pixels(self, pixels: np.ndarray, turned: bool) -> Metadata:
         """The same for other pixels (H, W, C): without thumbnails, which show the earlier ones. `turned`: upright by now."""
@@ -74,14 +78,14 @@ class Encoding:
     """How a file stores its pixels, as far as one of the same format should do it again.
 
     Attributes:
-        bits: per channel, as stored. lossless, quality: of WebP; 0 is not known.
+        bits: per channel, as stored. lossless, quality: of WebP; the latter None where it is not known.
         tables, sampling, progressive: of JPEG; `sampling` is Pillow's number, -1 where it has none.
         compression, planar, tile, premultiplied, sample: of TIFF; `sample`: 'uint' or 'float'.
         chunks: those of PNG that say of which colours the pixels are. loop: how often an animation is shown, 0 for ever.
     """
     bits: int = 8
     lossless: bool = False
-    quality: int = 0
+    quality: int | None = None
     tables: dict[int, list[int]] | None = None
     sampling: int = -1
     progressive: bool = False

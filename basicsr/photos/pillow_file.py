@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basicsr.photos import exif, xmp
+from basicsr.photos import exif, resources, xmp
 from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
 from basicsr.photos.webp_quality import quality_of
 from basicsr.utils import tiff
@@ -19,7 +19,7 @@ from basicsr.utils.image_header import webp_images
 
 _LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
 _RAW_PROFILE = 'Raw profile type '
-_NO_TEXT = ('XML:com.adobe.xmp', _RAW_PROFILE)  # entries of a PNG that hold what has a place of its own
+_XMP_ENTRY, _XMP_MARK = 'XML:com.adobe.xmp', b'http://ns.adobe.com/xap/1.0/\0'
 
 
 @contextmanager
@@ -60,7 +60,8 @@ def too_large(name: str, size: str = '') -> UserError:
 def pixels_of(image: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels (H, W, 1|3) and alpha (H, W) of a loaded image of at most 8 bits; palettes become colours."""
     palette = image.palette.mode if image.mode == 'P' else ''
-    clear = 'transparency' in image.info or image.mode in ('LA', 'PA', 'RGBA', 'RGBa', 'La') or palette.endswith('A')
+    clear = 'transparency' in info_of(image) or image.mode in ('LA', 'PA', 'RGBA', 'RGBa',
+                                                               'La') or palette.endswith('A')
     if image.mode in ('1', 'L', 'LA', 'La', 'I;16', 'I', 'F'):
         mode = 'LA' if clear else 'L'
     else:
@@ -75,17 +76,27 @@ def pixels_of(image: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 def metadata_of(image: Any) -> Metadata:
     """What Pillow knows of a loaded image beside its pixels, as it stands in the file."""
-    info = image.info
-    packet = info.get('xmp') or info.get('XML:com.adobe.xmp') or b''
-    density = info.get('dpi')
-    comment = info.get('comment')
-    text = [(key, str(value)) for key, value in getattr(image, 'text', {}).items() if not key.startswith(_NO_TEXT)]
+    info, written = info_of(image), getattr(image, 'text', {})
+    raw = {key: found for key, value in written.items() if (found := _of_raw_profile(key, str(value)))}
+    by_kind = {key.removeprefix(_RAW_PROFILE).lower(): value for key, value in raw.items()}
+    app1 = by_kind.pop('app1', b'')
+    by_kind.setdefault('xmp' if app1.startswith(_XMP_MARK) else 'exif', app1.removeprefix(_XMP_MARK))
+    packet = info.get('xmp') or written.get(_XMP_ENTRY) or by_kind.get('xmp', b'')
+    text = [(key, str(value)) for key, value in written.items() if key != _XMP_ENTRY and key not in raw]
+    comment = info.get('comment') or b''
     if comment:
         text.append((COMMENT, comment.decode(errors='surrogateescape') if isinstance(comment, bytes) else str(comment)))
-    return Metadata(exif=exif.unmarked(info.get('exif') or _raw_profile(info, 'exif') or _raw_profile(info, 'APP1')),
-                    xmp=(packet.encode() if isinstance(packet, str) else bytes(packet)) or _raw_profile(info, 'xmp'),
-                    icc=info.get('icc_profile') or _raw_profile(info, 'icc') or _raw_profile(info, 'icm'),
-                    resolution=_resolution(density), text=tuple(text))
+    iptc = by_kind.get('8bim') or by_kind.get('iptc', b'')
+    return Metadata(exif=exif.unmarked(info.get('exif') or by_kind.get('exif', b'')),
+                    xmp=packet.encode() if isinstance(packet, str) else bytes(packet), icc=info.get('icc_profile')
+                    or by_kind.get('icc') or by_kind.get('icm', b''),
+                    resources=iptc if iptc.startswith(b'8BIM') else resources.of_iptc(iptc),
+                    resolution=_resolution(info.get('dpi')), text=tuple(text))
+
+
+def info_of(image: Any) -> dict[str, Any]:
+    """What Pillow says of an image, without the text of a PNG, whose keywords may be Pillow's own."""
+    return {key: value for key, value in image.info.items() if key not in getattr(image, 'text', {})}
 
 
 def _resolution(density: Any) -> tuple[float, float] | None:
@@ -93,13 +104,22 @@ def _resolution(density: Any) -> tuple[float, float] | None:
     return (found[0], found[1]) if len(found) == 2 and min(found) > 1 else None
 
 
-def _raw_profile(info: dict[str, Any], kind: str) -> bytes:
-    """Data of a PNG as ImageMagick writes them: in hexadecimal digits, behind three lines."""
-    text = info.get(_RAW_PROFILE + kind) or ''
+def _of_raw_profile(key: str, text: str) -> bytes:
+    """What a PNG holds as ImageMagick writes it, in hexadecimal digits behind three lines; b'' of any other text."""
+    kind = key.removeprefix(_RAW_PROFILE).lower()
+    if not key.startswith(_RAW_PROFILE) or kind not in ('exif', 'app1', 'xmp', 'icc', 'icm', 'iptc', '8bim'):
+        return b''
     try:
-        return bytes.fromhex(''.join(str(text).split('\n')[3:]))
+        return bytes.fromhex(''.join(text.split('\n')[3:]))
     except ValueError:
         return b''
+
+
+def raw_profile(kind: str, data: bytes) -> bytes:
+    """The opposite: keyword and text."""
+    digits = data.hex()
+    lines = '\n'.join(digits[at:at + 72] for at in range(0, len(digits), 72))
+    return f'{_RAW_PROFILE}{kind}\0\n{kind}\n{len(data):8d}\n{lines}\n'.encode()
 
 
 def with_meta(frame: Frame, meta: Metadata) -> Frame:
@@ -124,13 +144,13 @@ def read(data: bytes, name: str, kind: str, *formats: str) -> Photo:
         for number in range(int(still and animated), count if animated else 1):
             image.seek(number)
             image.load()
-            frames.append(Frame(*pixels_of(image), duration=float(image.info.get('duration', 0))))
+            frames.append(Frame(*pixels_of(image), duration=float(info_of(image).get('duration', 0))))
         meta = metadata_of(image)
         if xmp.has_gain_map(meta.xmp):
             remarks.append('has a gain map for bright screens, which is lost')
-        loop = image.info.get('loop')
+        loop = info_of(image).get('loop')
     first = next((chunk for chunk in webp_images(data) if chunk[0] in (b'VP8L', b'VP8 ')), (b'', b''))
-    quality = round(quality_of(first[1])) if first[0] == b'VP8 ' else 0
+    quality = round(quality_of(first[1])) if first[0] == b'VP8 ' else None
     encoding = Encoding(lossless=first[0] == b'VP8L', quality=quality, loop=loop)
     return Photo(kind, [with_meta(frame, meta) for frame in frames], encoding, animated, remarks)
 
@@ -164,7 +184,7 @@ def timing(photo: Photo, default_loop: int = 0) -> dict[str, Any]:
 
 def write_webp(photo: Photo, name: str) -> bytes:
     own = photo.encoding if photo.format == 'WebP' else Encoding()
-    quality = own.quality if own.quality and not own.lossless else _LEAST_LOSSY
+    quality = _LEAST_LOSSY if own.quality is None else own.quality
     return encoded([image_of(frame, colour=True) for frame in photo.frames], 'WEBP', name, lossless=own.lossless,
                    quality=quality, exact=True, method=4, **_said(photo.meta), **timing(photo))
 

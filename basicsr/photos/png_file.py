@@ -36,10 +36,9 @@ def read(data: bytes, name: str) -> Photo:
     elif data[24] == 16:
         photo.remarks.append('is an animation of 16 bits, which is read in 8')
         photo.encoding.bits = 8
-    if not photo.meta.icc:
-        icc, remark = named_colours.of_png(found, photo.frames[0].grey)
-        photo.frames = [replace(frame, meta=replace(frame.meta, icc=icc)) for frame in photo.frames]
-        photo.remarks += [remark] if remark else []
+    icc, remark = named_colours.of_png(found, photo.meta.icc, photo.frames[0].grey)
+    photo.frames = [replace(frame, meta=replace(frame.meta, icc=icc)) for frame in photo.frames]
+    photo.remarks += [remark] if remark else []
     return photo
 
 
@@ -88,6 +87,8 @@ def _of(meta: Metadata) -> Iterator[tuple[bytes, bytes]]:
         yield b'pHYs', struct.pack('>IIB', *(min(round(value / _INCH), 2**31 - 1) for value in meta.resolution), 1)
     if meta.exif:
         yield b'eXIf', meta.exif
+    if meta.resources:
+        yield b'tEXt', pillow.raw_profile('iptc', meta.resources)
     if meta.xmp:
         yield b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + meta.xmp
     for key, text in meta.text:

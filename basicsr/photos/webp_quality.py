@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 _START = 10  # bytes of the frame's tag and size, before what is coded
-_MOST = 127  # the coarsest quantizer
+_COARSEST = 127
 
 
 class _Bits:
@@ -41,14 +41,14 @@ class _Bits:
 
 
 def quality_of(frame: bytes) -> float:
-    """What an encoder of libwebp was asked for, 0 to 100, by the content of a chunk 'VP8 '.
+    """What an encoder of libwebp was asked for, 0 to 100, by the content of a chunk 'VP8 '; some points off.
 
-    A few points off, as parts of a picture have quantizers of their own.
+    It gives four parts of a picture quantizers of their own, around the one that it was asked for.
     """
     bits = _Bits(frame[_START:])
     bits.number(2)  # colours, clamping
     parts: list[int] = []
-    absolute = 0
+    absolute, chances = 0, [255, 255, 255]
     if bits.flag():
         new_map, new_values = bits.flag(), bits.flag()
         if new_values:
@@ -56,20 +56,27 @@ def quality_of(frame: bytes) -> float:
             parts = [bits.signed(7) for _ in range(4)]
             for _ in range(4):
                 bits.signed(6)
-        for _ in range(3 * new_map):
-            if bits.flag():
-                bits.number(8)
+        if new_map:
+            chances = [bits.number(8) if bits.flag() else 255 for _ in range(3)]
     bits.number(10)  # the loop filter
     if bits.flag() and bits.flag():
         for _ in range(8):
             bits.signed(6)
     bits.number(2)
     base = bits.number(7)
-    used = [value if absolute else base + value for value in parts] or [base]
-    return _asked_for(float(np.clip(np.mean(sorted(used)[:3]), 0, _MOST)))
+    quantizers = np.array([value if absolute else base + value for value in parts] or [base] * 4)
+    # libwebp rounds quantizers down, but for the finest
+    light = 1 - (quantizers.clip(0, _COARSEST - .5) + .5 * (quantizers > 0)) / _COARSEST
+    return _asked_for(float(np.exp((_shares(chances) * np.log(light.clip(1e-3))).sum())))
 
 
-def _asked_for(quantizer: float) -> float:
-    """The inverse of libwebp's curve from quality to quantizer: a cube root, below it two straight lines."""
-    light = (1 - quantizer / _MOST)**3
-    return 100 * (light * 1.5 if light < .5 else (light + 1) / 2)
+def _shares(chances: list[int]) -> np.ndarray:
+    """How much of the picture each part is, by the chances (of 255) in the tree of section 10 that codes where it is."""
+    first, left, right = (chance / 255 for chance in chances)
+    return np.array([first * left, first * (1 - left), (1 - first) * right, (1 - first) * (1 - right)])
+
+
+def _asked_for(fineness: float) -> float:
+    """The inverse of libwebp's curve from quality to 1 - quantizer / 127: a cube root of two straight lines."""
+    line = fineness**3
+    return 100 * (line * 1.5 if line < .5 else (line + 1) / 2)

@@ -115,7 +115,7 @@ def _of_pixels(photo: Photo, kept: list[Frame], row: Format) -> list[str]:
     bits = min(max(source.bits, 9), deep) if deep > 8 else 8
     if bits > most:
         parts.append(f'{bits} bits become {most}')
-    if row is formats.GIF and photo.format != 'GIF' and not all(frame.grey for frame in kept):
+    if row is formats.GIF and photo.format != 'GIF' and not all(frame.grey and frame.alpha is None for frame in kept):
         parts.append('its colours become 256')
     return parts
 

@@ -110,6 +110,14 @@ def locate(given: str | Path | WeightFile, again: bool = False) -> WeightFile:
                     f'{nearest(name, names)}{listed}')
 
 
+def known_network(name: str) -> dict[str, Any] | None:
+    """`{type, **arguments}` that the tables say of weights of this name; None where they do not."""
+    entry, row = read_manifest()['weights'].get(name), read_published(folder()).get(name)
+    if entry:
+        return entry['network']
+    return None if row is None or row.arguments is None else {'type': row.network, **row.arguments}
+
+
 def is_fetched(given: str) -> bool:
     """Whether a text is an address, or the name of weights that others have published."""
     return is_address(given) or given in read_published(folder())
@@ -130,8 +138,7 @@ def _published(name: str, row: Published, again: bool) -> WeightFile:
         get_root_logger().info(f'licence of {name}: {row.licence.weights}; of the code: {row.licence.code}')
     if row.licence.non_commercial:
         get_root_logger().warning(f'{name} is for non-commercial use only: {row.licence.weights}')
-    network = None if row.arguments is None else {'type': row.network, **row.arguments}
-    return WeightFile(fetched.path, name, network)
+    return WeightFile(fetched.path, name, known_network(name))
 
 
 def _got_by_hand(name: str, row: Published) -> Path:

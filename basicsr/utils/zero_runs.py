@@ -8,6 +8,7 @@ from basicsr.utils.image_header import webp_images
 
 _JP2, _CODESTREAM = b'\0\0\0\x0cjP  ', b'\xff\x4f\xff\x51'
 _BASELINE, _TABLES, _SCAN = (0xC0, 0xC1), 0xC4, 0xDA  # JPEG's markers
+_END = b'\xff\xd9'
 _FEW = 32  # more that mean what no picture has
 
 
@@ -34,9 +35,9 @@ def _run(data: bytes, least: int) -> int:
 def _scan(data: bytes) -> bytes:
     """The pixels of a baseline JPEG; b'' where zeros may be in a row.
 
-    A table of Huffman codes has the symbol of code 0 first. Where that means "no difference" and "no more of this block"
-    in all tables, zeros are an even area. Where one means anything else, as in the tables that cameras use, zeros are
-    a pattern that repeats itself from block to block.
+    A table of Huffman codes has the symbol of code 0 first. Where that means "no more of this block" in all tables, zeros are
+    an even area, or a ramp. Where one means anything else, as in the tables that cameras use, zeros are a pattern that
+    repeats itself from block to block.
     """
     at, even, channels = 2, True, 0
     while at + 9 < len(data) and data[at] == 0xFF:
@@ -49,7 +50,10 @@ def _scan(data: bytes) -> bytes:
         elif marker in _BASELINE:
             channels = data[at + 9]
         elif marker == _SCAN:
-            return b'' if even or data[at + 4] != channels else data[at:]  # colours of their own may be even
+            if even or data[at + 4] != channels:  # colours of their own may be even
+                return b''
+            end = data.find(_END, at)  # behind it other pictures may follow, videos, or nothing but zeros
+            return data[at:] if end < 0 else data[at:end]
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC8, 0xCC):  # progressive, arithmetic
             return b''
         at += 2 + size
@@ -57,7 +61,9 @@ def _scan(data: bytes) -> bytes:
 
 
 def _first_symbols(tables: bytes) -> Iterator[int]:
+    """Of the tables for all but the mean of a block."""
     at = 0
     while at + 17 < len(tables):
-        yield tables[at + 17]
+        if tables[at] >> 4:
+            yield tables[at + 17]
         at += 17 + sum(tables[at + 1:at + 17])

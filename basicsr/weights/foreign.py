@@ -47,7 +47,7 @@ def recognised(state: Mapping[str, Tensor], file: Path) -> tuple[nn.Module, dict
         found = ModelLoader('cpu').load_from_state_dict(canonicalize_state_dict(dict(state)))
     except UnsupportedModelError:
         raise UserError(f'{unknown}. It is none of the networks that spandrel recognises, either') from None
-    except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
+    except Exception as error:  # whatever one of its families stumbles over
         why = str(error).partition('\n')[0]
         raise UserError(f"'{file}' does not fit the network that spandrel takes it for: {why}") from error
     if not isinstance(found, ImageModelDescriptor):

@@ -42,29 +42,21 @@ def load_described(weights: str | Path | WeightFile, network: dict[str, Any] | N
     found = locate(weights)
     file = found.path
     loaded = load_weights(file, key, preferred)
-    if network is not None:
-        place, options = '', network
-        source = 'the options' if loaded.network else 'the options, as the file does not say it'
-    elif _is_foreign(found, loaded):
+    told = _told(found, loaded) if network is None else (
+        '', network, 'the options' if loaded.network else 'the options, as the file does not say it')
+    if told is None:
         net, options = recognised(loaded.state, file)
         get_root_logger().info(f"{options['type']} from '{file}' (entry: {loaded.choice}; network by spandrel)")
         return net, options
-    else:
-        place, options, source = _told(found, loaded)
+    place, options, source = told
     get_root_logger().info(f"{options['type']} from '{file}' (entry: {loaded.choice}; network by {source})")
     net = equip(_built(options, place))
     load_into(net, loaded.state, str(file))
     return net, options
 
 
-def _is_foreign(found: WeightFile, loaded: Weights) -> bool:
-    """Whether nothing says the network, and it is none of this toolbox."""
-    said = found.network is not None or loaded.network is not None or options_beside(found.path, loaded) is not None
-    return not said and detect(loaded.state) is None
-
-
-def _told(found: WeightFile, loaded: Weights) -> tuple[str, dict[str, Any], str]:
-    """Where the network of a weight file is written, its options, and by what they are known."""
+def _told(found: WeightFile, loaded: Weights) -> tuple[str, dict[str, Any], str] | None:
+    """Where the network of a weight file is written, its options, and by what they are known; None where they are not."""
     file = found.path
     if found.network is not None:
         return found.title, found.network, 'the table of published weights'
@@ -73,7 +65,10 @@ def _told(found: WeightFile, loaded: Weights) -> tuple[str, dict[str, Any], str]
         return f"'{file.with_name(CONFIG)}'", options, 'its config.json'
     if loaded.network is not None:
         return f"network_g in '{file}'", loaded.network, 'the weight file'
-    options, source = _recognised(file, loaded), 'the shapes of the weights'
+    detected = detect(loaded.state)
+    if detected is None:
+        return None
+    options, source = _completed(file, loaded, detected), 'the shapes of the weights'
     source += ''.join(f'; {name} has the same, take it by its option file with --opt'
                       for name in describe(options['type']).variants)
     return f"'{file}'", options, source
@@ -88,10 +83,8 @@ def _built(options: dict[str, Any], place: str) -> nn.Module:
         raise UserError(f'{place}: {error}') from error
 
 
-def _recognised(weights: Path, loaded: Weights) -> dict[str, Any]:
-    """The options of the network that has weights of these shapes."""
-    found = detect(loaded.state)
-    assert found is not None  # else it is foreign
+def _completed(weights: Path, loaded: Weights, found: dict[str, Any]) -> dict[str, Any]:
+    """The options that shapes tell, with what the file claims of the others."""
     refuse_guesses(weights, found, loaded.claims)
     for line in disagreements(found, loaded.claims):
         get_root_logger().warning(f"'{weights}' contradicts itself, its shapes decide: {line}")
