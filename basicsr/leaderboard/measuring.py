@@ -108,7 +108,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     macs, scan = count_macs(restorer.net, channels=restorer.channels or 3)
     height, width = restoring.images.lq.shape[:2] if restoring.images else (0, 0)
     return {
-        'network': getattr(restorer.net, 'title', type(restorer.net).__name__),
+        'network': getattr(restorer.net, 'title',
+                           type(restorer.net).__name__),
         'parameters': sum(p.numel() for p in restorer.net.parameters()),
         'macs': macs,
         'macs_scan': scan,
