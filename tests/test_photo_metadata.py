@@ -215,8 +215,8 @@ def test_text_of_a_png_under_any_keyword_is_text(key):
 
 @pytest.mark.parametrize('kind', ['iptc', '8bim'])
 def test_iptc_of_a_png_is_kept_and_found(kind):
-    from basicsr.photos.pillow_file import raw_profile
     from basicsr.photos.png_file import _chunk
+    from basicsr.photos.raw_profiles import encoded as raw_profile
     data = encoded(picture(), 'PNG')
     data = data[:33] + _chunk(b'tEXt', raw_profile(kind, resources((0x0404, IPTC)))) + data[33:]
     found = decode_photo(data, 'a.png')

@@ -43,9 +43,14 @@ def read_options(path: str | Path) -> tuple[dict[str, Any], Source]:
     return data, source
 
 
-def option_text(path: Path, data: dict[str, Any], source: Source) -> str:
-    """An option file that needs no other: its own text or, where it has bases, what they say together."""
-    if not source.bases:
+def option_text(path: Path, data: dict[str, Any], source: Source, network: dict[str, Any] | None = None) -> str:
+    """An option file that needs no other: its own text or, where it has bases, what they say together.
+
+    `network`: what takes the place of a `network_g` that the file leaves to the weights it begins with.
+    """
+    if network is not None:
+        data = data | {'network_g': network}
+    elif not source.bases:
         return path.read_text(encoding='utf-8-sig')
     return f"# {' on '.join([source.file, *source.bases])}\n" + dump_yaml(pin_files(data, source))
 

@@ -19,7 +19,6 @@ from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
-from basicsr.config.yaml_reader import dump_yaml
 from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.files import as_stored
@@ -32,6 +31,7 @@ class LoadedOptions:
     """Checked options, what to tell the user about them, and where they came from.
 
     `text`: an option file that says the same as `file`, without needing its bases. `source`: where each option stands.
+    `network`: that of the weights to begin with, where the file has no `network_g`.
     """
     opt: dict[str, Any]
     file: Path
@@ -39,6 +39,7 @@ class LoadedOptions:
     command: list[str] = field(default_factory=lambda: list(sys.argv))
     text: str = ''
     source: Source | None = None
+    network: dict[str, Any] | None = None
 
     @contextmanager
     def naming_places(self) -> Iterator[None]:
@@ -92,7 +93,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
         apply_overrides(run, overrides, problems)
         loaded = _load(run, path, problems, names[:i + 1], is_train, root or project_root(), debug, auto_resume,
                        check_files)
-        loaded.text = whole + loaded.text
+        loaded.text = whole if loaded.network is None else option_text(path, data, source, loaded.network)
         runs.append(loaded)
         for text in dict.fromkeys(problems.texts()):
             mistakes.setdefault(text, []).append(i)
@@ -137,9 +138,7 @@ def _load(data: dict[str, Any], path: Path, problems: Problems, stages: list[str
     if is_train and 'debug' in opt['name']:
         opt['val']['val_freq'] = 8
         opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8, 'use_tb_logger': False}
-    # a copy of the option file shall say the same wherever it is, and when these weights are gone
-    text = f"\n# that of path.fine_tune_from\n{dump_yaml({'network_g': network})}" if network else ''
-    return LoadedOptions(opt, path, problems.notices, text=text, source=problems.source)
+    return LoadedOptions(opt, path, problems.notices, source=problems.source, network=network)
 
 
 def _find(options: Any, block: dict[str, Any], path: OptionPath = ()) -> OptionPath | None:

@@ -96,8 +96,10 @@ class Evaluation:
 
     def _check_images(self, folder: Path) -> None:
         """Raise `UserError` where images of somebody else's may be replaced."""
+        if is_evaluated(folder):
+            return
         for home in dict.fromkeys(self._home(folder, name) for name in self.data):
-            found = scan_images(home, recursive=False).images if home.is_dir() and not is_evaluated(folder) else []
+            found = scan_images(home, recursive=False).images if home.is_dir() else []
             if found:
                 raise UserError(
                     f"--output_dir '{folder}' holds {counted(len(found), 'image')} of no earlier evaluation,"

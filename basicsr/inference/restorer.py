@@ -74,7 +74,7 @@ class ImageRestorer:
         self.channels = channels
         self.watch: Watch | None = None
         self.smallest_tile = 0
-        self._shares: dict[nn.Module, float] | None = None  # of the work, see `one_pass`
+        self._work: dict[nn.Module, float] | None = None  # shares of it, see `one_pass`
         prepare(self.net, self.device, self.amp, training=False)
         if tile and self.description.strips:
             get_root_logger().warning(
@@ -180,11 +180,11 @@ class ImageRestorer:
         padded = self._padded(x)
         if self.watch is None or self.device.type != 'cpu' or x.shape[2] * x.shape[3] < LARGE:
             return self._cropped(self._call(padded, channels), x)
-        if self._shares is None:
+        if self._work is None:
             side = max(_PROBE // self.multiple, 1) * self.multiple
-            self._shares = shares_of(self.net, padded[..., :side, :side],
-                                     lambda t: self._network(*self._inputs(t, channels)))
-        with watched(self.net, self._shares, self.watch):
+            self._work = shares_of(self.net, padded[..., :side, :side],
+                                   lambda t: self._network(*self._inputs(t, channels)))
+        with watched(self.net, self._work, self.watch):
             return self._cropped(self._call(padded, channels), x)
 
     def _tiled(self, x: Tensor, channels: int, tile: int, sample: int) -> Tensor:

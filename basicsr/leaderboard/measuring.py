@@ -106,10 +106,10 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     if found.not_finite:
         raise UserError(f'{found.not_finite} of {found.images} results are not finite')
     macs, scan = count_macs(restorer.net, channels=restorer.channels or 3)
+    network = getattr(restorer.net, 'title', type(restorer.net).__name__)  # a foreign one has a title
     height, width = restoring.images.lq.shape[:2] if restoring.images else (0, 0)
     return {
-        'network': getattr(restorer.net, 'title',
-                           type(restorer.net).__name__),
+        'network': network,
         'parameters': sum(p.numel() for p in restorer.net.parameters()),
         'macs': macs,
         'macs_scan': scan,

@@ -30,13 +30,12 @@ def read_heic(data: bytes, name: str) -> Photo:
     info: dict[str, Any] = dict(images[0].info)
     remarks = list(dict.fromkeys(remark for _, remark in read_images if remark))
     remarks += ['has a depth map, which is lost'] if info.get('depth_images') else []
-    remarks += _gain_map(data)
+    remarks += _gain_map(_about(data))
     sampling = {444: 0, 422: 1, 420: 2}.get(info.get('chroma', 444), 0)
     return Photo('HEIC', frames, Encoding(bits=info.get('bit_depth', 8), sampling=sampling), remarks=remarks)
 
 
-def _gain_map(data: bytes) -> list[str]:
-    said = _about(data)
+def _gain_map(said: bytes) -> list[str]:
     return ['has a gain map for bright screens, which is lost'] if any(name in said for name in _GAIN_MAPS) else []
 
 
@@ -113,7 +112,7 @@ def read_avif(data: bytes, name: str) -> Photo:
         icc, remark = named_colours.by_numbers(primaries, transfer, photo.frames[0].grey) or (b'', '')
         photo.frames = [replace(frame, meta=replace(frame.meta, icc=icc)) for frame in photo.frames]
         photo.remarks += [remark] if remark else []
-    photo.remarks += _gain_map(data)
+    photo.remarks += _gain_map(said)
     return photo
 
 

@@ -16,8 +16,8 @@ from basicsr.utils.errors import UserError
 _CODESTREAM = b'\xff\x4f\xff\x51'
 _XMP = bytes.fromhex('be7acfcb97a942e89c71999491e3afac')
 _EXIF = b'JpgTiffExif->JP2'
-_PROFILES, _SRGB, _GREY = (b'\2',
-                           b'\3'), 16, 17  # kinds of colours that are profiles, and numbers of those that are not
+_PROFILES = (b'\2', b'\3')  # kinds of colours that are profiles
+_SRGB, _GREY = 16, 17  # numbers of colours that are not
 _LOSSY = 45  # dB to the picture, for files that were lossy before
 
 
@@ -97,8 +97,8 @@ def _with(data: bytes, meta: Metadata) -> bytes:
 
 def _with_colours(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """A file whose words on its colours are changed."""
-    return b''.join(
-        box(
-            kind, b''.join(box(inner,
-                               change(part) if inner == b'colr' else part)
-                           for inner, part in boxes(body)) if kind == b'jp2h' else body) for kind, body in boxes(data))
+
+    def header(body: bytes) -> bytes:
+        return b''.join(box(kind, change(part) if kind == b'colr' else part) for kind, part in boxes(body))
+
+    return b''.join(box(kind, header(body) if kind == b'jp2h' else body) for kind, body in boxes(data))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basicsr.photos import exif, resources, xmp
+from basicsr.photos import exif, raw_profiles, resources, xmp
 from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
 from basicsr.photos.webp_quality import quality_of
 from basicsr.utils import tiff
@@ -18,8 +18,7 @@ from basicsr.utils.errors import UserError
 from basicsr.utils.image_header import webp_images
 
 _LEAST_LOSSY = 90  # of 100: hardly to be seen, and a tenth of the size
-_RAW_PROFILE = 'Raw profile type '
-_XMP_ENTRY, _XMP_MARK = 'XML:com.adobe.xmp', b'http://ns.adobe.com/xap/1.0/\0'
+_XMP_ENTRY = 'XML:com.adobe.xmp'
 
 
 @contextmanager
@@ -76,22 +75,18 @@ def pixels_of(image: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 def metadata_of(image: Any) -> Metadata:
     """What Pillow knows of a loaded image beside its pixels, as it stands in the file."""
-    info, written = info_of(image), getattr(image, 'text', {})
-    raw = {key: found for key, value in written.items() if (found := _of_raw_profile(key, str(value)))}
-    by_kind = {key.removeprefix(_RAW_PROFILE).lower(): value for key, value in raw.items()}
-    app1 = by_kind.pop('app1', b'')
-    by_kind.setdefault('xmp' if app1.startswith(_XMP_MARK) else 'exif', app1.removeprefix(_XMP_MARK))
-    packet = info.get('xmp') or written.get(_XMP_ENTRY) or by_kind.get('xmp', b'')
-    text = [(key, str(value)) for key, value in written.items() if key != _XMP_ENTRY and key not in raw]
+    info, written = info_of(image), {key: str(value) for key, value in getattr(image, 'text', {}).items()}
+    raw = raw_profiles.decoded(written)
+    also = raw_profiles.by_kind(raw)
+    packet = info.get('xmp') or written.get(_XMP_ENTRY) or also['xmp']
+    text = [(key, value) for key, value in written.items() if key != _XMP_ENTRY and key not in raw]
     comment = info.get('comment') or b''
     if comment:
         text.append((COMMENT, comment.decode(errors='surrogateescape') if isinstance(comment, bytes) else str(comment)))
-    iptc = by_kind.get('8bim') or by_kind.get('iptc', b'')
-    return Metadata(exif=exif.unmarked(info.get('exif') or by_kind.get('exif', b'')),
+    iptc = also['iptc'] if also['iptc'].startswith(resources.SIGNATURE) else resources.of_iptc(also['iptc'])
+    return Metadata(exif=exif.unmarked(info.get('exif') or also['exif']),
                     xmp=packet.encode() if isinstance(packet, str) else bytes(packet), icc=info.get('icc_profile')
-                    or by_kind.get('icc') or by_kind.get('icm', b''),
-                    resources=iptc if iptc.startswith(b'8BIM') else resources.of_iptc(iptc),
-                    resolution=_resolution(info.get('dpi')), text=tuple(text))
+                    or also['icc'], resources=iptc, resolution=_resolution(info.get('dpi')), text=tuple(text))
 
 
 def info_of(image: Any) -> dict[str, Any]:
@@ -102,24 +97,6 @@ def info_of(image: Any) -> dict[str, Any]:
 def _resolution(density: Any) -> tuple[float, float] | None:
     found = tuple(map(float, density)) if density else ()
     return (found[0], found[1]) if len(found) == 2 and min(found) > 1 else None
-
-
-def _of_raw_profile(key: str, text: str) -> bytes:
-    """What a PNG holds as ImageMagick writes it, in hexadecimal digits behind three lines; b'' of any other text."""
-    kind = key.removeprefix(_RAW_PROFILE).lower()
-    if not key.startswith(_RAW_PROFILE) or kind not in ('exif', 'app1', 'xmp', 'icc', 'icm', 'iptc', '8bim'):
-        return b''
-    try:
-        return bytes.fromhex(''.join(text.split('\n')[3:]))
-    except ValueError:
-        return b''
-
-
-def raw_profile(kind: str, data: bytes) -> bytes:
-    """The opposite: keyword and text."""
-    digits = data.hex()
-    lines = '\n'.join(digits[at:at + 72] for at in range(0, len(digits), 72))
-    return f'{_RAW_PROFILE}{kind}\0\n{kind}\n{len(data):8d}\n{lines}\n'.encode()
 
 
 def with_meta(frame: Frame, meta: Metadata) -> Frame:

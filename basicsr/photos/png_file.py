@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from basicsr.photos import named_colours
+from basicsr.photos import named_colours, raw_profiles
 from basicsr.photos import pillow_file as pillow
 from basicsr.photos.photo import Frame, Metadata, Photo, in_bits, stacked
 
@@ -88,7 +88,7 @@ def _of(meta: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if meta.exif:
         yield b'eXIf', meta.exif
     if meta.resources:
-        yield b'tEXt', pillow.raw_profile('iptc', meta.resources)
+        yield b'tEXt', raw_profiles.encoded('iptc', meta.resources)
     if meta.xmp:
         yield b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + meta.xmp
     for key, text in meta.text:

@@ -4,14 +4,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-_SIGNATURE, _IPTC = b'8BIM', 0x0404
+SIGNATURE, _IPTC = b'8BIM', 0x0404
 _THUMBNAILS = (0x0409, 0x040c)
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Number, content, and all bytes of each resource, as far as they can be read."""
     at = 0
-    while data[at:at + 4] == _SIGNATURE and at + 12 <= len(data):
+    while data[at:at + 4] == SIGNATURE and at + 12 <= len(data):
         number = struct.unpack_from('>H', data, at + 4)[0]
         name = data[at + 6] + 1  # with its length, to an even number of bytes
         place = at + 6 + name + name % 2
@@ -35,5 +35,5 @@ def iptc(data: bytes) -> bytes:
 
 def of_iptc(records: bytes) -> bytes:
     """Resources that hold these records alone."""
-    return _SIGNATURE + struct.pack('>HHI', _IPTC, 0, len(records)) + records + bytes(len(records) %
-                                                                                      2) if records else b''
+    return SIGNATURE + struct.pack('>HHI', _IPTC, 0, len(records)) + records + bytes(len(records) %
+                                                                                     2) if records else b''

@@ -1,4 +1,4 @@
-"""Networks of others that this toolbox has not: spandrel knows some fifty families by their weights."""
+"""Networks of others that this toolbox has not: spandrel knows some forty families by their weights."""
 from __future__ import annotations
 
 from collections.abc import Mapping
