@@ -1,6 +1,6 @@
 """Measure the weights of a finished run and ship them: publish_weights.py experiments/RUN --name NAME ...
 
-Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, METRICS.md beside it, and the table of the README.
+Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, and METRICS.md beside it.
 Which weights of the run are shipped is never decided by the images that they are measured on.
 """
 from __future__ import annotations
@@ -29,7 +29,7 @@ from basicsr.publishing.finished_run import (
     find_candidates,
     option_file,
 )
-from basicsr.publishing.shipped_weights import README_PROTOCOL, measured, split_readme, write_readme
+from basicsr.publishing.shipped_weights import README_PROTOCOL, measured
 from basicsr.utils.errors import UserError, nearest, run_main
 from basicsr.utils.files import atomic_write
 from basicsr.utils.pretrained import LIMIT, read_manifest
@@ -64,7 +64,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     # whatever can fail does so before the measuring
-    split_readme(args.to.parent / 'README.md')
     manifest, paper = read_manifest(args.to), _paper(args.paper)
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_-]*', args.name):
         raise UserError(f"--name '{args.name}' must consist of letters, digits, '_' and '-'")
@@ -121,8 +120,7 @@ def run(args: argparse.Namespace) -> None:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False) + '\n')
     with atomic_write(args.to / 'METRICS.md', 'w') as file:
         file.write(measured(manifest))
-    write_readme(args.to.parent / 'README.md', manifest)
-    print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; README.md shows it")
+    print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; METRICS.md shows it")
 
 
 def _published_options(source: Path, root: Path) -> str:

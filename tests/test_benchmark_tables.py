@@ -57,13 +57,17 @@ def test_tiles_of_every_network():
 
 def test_what_short_trainings_came_to():
     rows = json.loads((ROOT / 'benchmarks' / 'results' / 'recipes.json').read_text())['rows']
-    table = (ROOT / 'docs' / 'recipes.md').read_text(encoding='utf-8').split('<!-- recipes -->\n')[1].split('<!-- end')[0]
+    table = (ROOT / 'docs' / 'recipes.md').read_text(
+        encoding='utf-8').split('<!-- recipes -->\n')[1].split('<!-- end')[0]
     shown = {cells[0]: cells[1:] for cells in (line.strip('| ').split(' | ') for line in table.splitlines()[2:])}
     assert list(shown) == list(dict.fromkeys(row['recipe'] for row in rows))
     for recipe, cells in shown.items():
         seeds = [row for row in rows if row['recipe'] == recipe]
         assert len(seeds) == 2
         each = ', '.join(f"{row['psnr']:.2f}" for row in seeds)
-        means = [f'{fmean(row[key] for row in seeds):.{digits}f}' for key, digits in [
-            ('psnr', 2), ('gt_mean', 2), ('ssim', 3), ('kept', 1), ('-1', 1), ('-2', 1), ('-3', 1), ('-4', 1)]]
+        means = [
+            f'{fmean(row[key] for row in seeds):.{digits}f}'
+            for key, digits in [('psnr', 2), ('gt_mean',
+                                              2), ('ssim', 3), ('kept', 1), ('-1', 1), ('-2', 1), ('-3', 1), ('-4', 1)]
+        ]
         assert cells == [means[0], each, *means[1:]], recipe

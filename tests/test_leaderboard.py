@@ -95,7 +95,7 @@ def test_rows_say_what_evaluate_says_and_what_it_costs(board, nets, pairs, capsy
     table = (folder / 'board.md').read_text()
     assert '| plain.pth | MSRResNet |' in table and '| 30.50 | 33.00 |' in table and '| other, alpha_s 0.5 | CIDNet |' in table
     assert '| other | a file | MIT |' in table and '| somebody |' in table
-    assert table.count('PSNR (retinexformer)') == 2 and 'PSNR (basicsr)' not in table and 'PSNR (retinexformer)' in out
+    assert '| PSNR | SSIM | PSNR, GT-mean |' in table and 'Protocol: retinexformer.' in table and 'Protocol' in out
     with (folder / 'board.csv').open(newline='') as file:
         lines = list(csv.DictReader(file))
     assert [line['name'] for line in lines] == ['plain.pth', 'other', 'foreign.pth']
@@ -213,3 +213,33 @@ def test_the_boards_of_the_project_are_right(file, monkeypatch, tmp_path):
     monkeypatch.setattr('basicsr.leaderboard.board.data_of', lambda block: [])  # data sets are not in the tree
     rows = read_board(file, tmp_path).rows
     assert len(rows) >= 4 and all(row.source for row in rows)
+
+
+def test_the_table_inside_a_markdown_file(board, nets, capsys):
+    file = nets / 'README.md'
+    around = b'# Caf\xe9\n\n<!-- board small pictures/small.png -->\n', b'<!-- end -->\r\nmore\n<!-- end -->\n'
+    file.write_bytes(around[0] + b'old\n' + around[1])
+    command = [board({'weights': 'plain.pth'}), '--root', str(nets), '--device', 'cpu', '--into', str(file)]
+    assert benchmark(command) == 0 and 'README.md' in capsys.readouterr().out
+    content = file.read_bytes()
+    assert content.startswith(around[0]) and content.endswith(around[1]) and b'old' not in content
+    between = content[len(around[0]):-len(around[1])].decode()
+    table = (nets / 'results' / 'benchmarks' / 'small' / 'board.md').read_text()
+    assert between.startswith('| weights |') and between.split('![')[0].strip() in table
+    assert between.endswith('![quality against seconds](pictures/small.png)\n')
+    assert cv2.imread(str(nets / 'pictures' / 'small.png')) is not None
+    assert benchmark([*command, '--report_only']) == 0 and file.read_bytes() == content
+
+
+@pytest.mark.parametrize('text', [
+    '', '<!-- board small -->\n', '<!-- end -->\n<!-- board small -->\n', '<!-- board other -->\n<!-- end -->\n',
+    '<!-- board small -->\n<!-- board small -->\n<!-- end -->\n', '<!-- board small ../a.png -->\n<!-- end -->\n',
+    '<!-- board small /a.png -->\n<!-- end -->\n', '<!-- board small notes.md -->\n<!-- end -->\n'
+])
+def test_a_file_without_a_place_is_refused_before_measuring(board, nets, capsys, text):
+    file = nets / 'notes.md'
+    file.write_text(text)
+    assert benchmark([board({'weights': 'plain.pth'}), '--root', str(nets), '--into', str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and 'must ' in error and str(file) in error
+    assert file.read_text() == text and not (nets / 'results').exists()

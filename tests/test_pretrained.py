@@ -22,7 +22,7 @@ from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import evaluate as evaluate_all
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
-from basicsr.publishing.shipped_weights import markdown, measured, split_readme
+from basicsr.publishing.shipped_weights import measured
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
 from basicsr.utils.pretrained import LIMIT, default_weights, find_weights, read_manifest
@@ -211,37 +211,26 @@ def test_an_installed_package_has_them_inside(shipped, tmp_path):
         assert found.stdout.strip() == str(file), found.stderr
 
 
-# --- the table of the README
+# --- METRICS.md
 
 
 def test_what_a_paper_claims_has_a_row_of_its_own(shipped):
     manifest = read_manifest()
-    text = markdown(manifest)
-    head, _, ours, claimed, *_ = ([cell.strip() for cell in line[1:-1].split('|')] for line in text.splitlines())
+    table = [line for line in measured(manifest).splitlines() if line.startswith('|')]
+    head, _, ours, claimed, *_ = ([cell.strip() for cell in line[1:-1].split('|')] for line in table)
     assert head == ['network', 'parameters', 'trained on', 'iterations', 'PSNR / SSIM', 'with GT-mean']
-    assert ours == ['`tiny_net`, measured', '34,449', 'nothing', '1,200', '20.12 / 0.780', '20.22 / 0.880']
+    assert ours == ['`tiny_net`, the default, measured', '34,449', 'nothing', '1,200', '20.12 / 0.780', '20.22 / 0.880']
     assert claimed == ['*claimed for another network: a larger network*', '*4.59 M*', '', '', '*24.03 / 0.827*', '']
-    assert '`tiny_net`, the default: RetinexMamba of [tiny.yml](Options/tiny.yml)' in text
     manifest['weights']['tiny_net']['paper'] = None
-    assert '| 20.12 / 0.780 | 20.22 / 0.880 |' in markdown(manifest) and 'claimed' not in markdown(manifest)
+    assert '| 20.12 / 0.780 | 20.22 / 0.880 |' in measured(manifest) and 'claimed' not in measured(manifest)
     manifest['weights']['tiny_net']['changes'] = {'train.total_iter': 5}
     for words in ('changed: train.total_iter 5.', 'run: best EMA. the first.', 'Machine: none.',
                   '(../Options/tiny.yml)'):
         assert words in measured(manifest)
-    assert max(map(len, (line for line in text.splitlines() if '|' not in line))) <= 120
 
 
-def test_readme_shows_what_the_manifest_says():
-    assert split_readme(ROOT / 'README.md')[1] == markdown(read_manifest(ROOT / 'pretrained_weights'))
-    if OURS['weights']:
-        assert (ROOT / 'pretrained_weights' / 'METRICS.md').read_text(encoding='utf-8') == measured(OURS)
-
-
-@pytest.mark.parametrize('text', ['', '<!-- shipped weights -->\n', '<!-- end -->\n<!-- shipped weights -->\n'])
-def test_a_readme_without_marks_is_refused(tmp_path, text):
-    (tmp_path / 'README.md').write_text(text)
-    with pytest.raises(UserError, match='must hold the lines'):
-        split_readme(tmp_path / 'README.md')
+def test_metrics_are_those_of_the_manifest():
+    assert (ROOT / 'pretrained_weights' / 'METRICS.md').read_text(encoding='utf-8') == measured(OURS)
 
 
 # --- what this project ships

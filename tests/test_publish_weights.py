@@ -16,7 +16,7 @@ from basicsr.archs import build_network
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.config import load_options
 from basicsr.publishing.finished_run import FILES
-from basicsr.publishing.shipped_weights import END, START, markdown, measured, split_readme
+from basicsr.publishing.shipped_weights import measured
 from basicsr.train import train_pipeline
 from basicsr.utils import pretrained
 from basicsr.utils.restricted_unpickling import read_file
@@ -51,7 +51,6 @@ def project(tmp_path, pairs, tiny_options, monkeypatch):
     options = tiny_options(datasets={'val': {'name': 'held out'}, 'test': test}, train={'ema_decay': .5},
                            val={'val_freq': 2})
     shutil.copy(options, root / 'Options')
-    (root / 'README.md').write_text(f'# Project\n\n{START}\nold\n{END}\n\nmore\n')
     run = tmp_path / 'experiments' / 'tiny'
     run.mkdir(parents=True)
     shutil.copy(options, run)
@@ -112,11 +111,8 @@ def test_what_it_writes_is_true(project, tmp_path):
     best = read_file(tmp_path / 'experiments/tiny/best/net_g_best.pth')['params_ema']
     state = load_weights(folder / 'tiny_net.safetensors').state
     assert state.keys() == best.keys() and all(torch.equal(state[k], best[k]) for k in best)
-    before, between, after = split_readme(project / 'README.md')
-    assert (before, after) == ('# Project\n\n', '\n\nmore\n')
-    assert between == markdown(pretrained.read_manifest()) and '*4.59 M* |  |  | *24.03 / 0.827*' in between
     table = (folder / 'METRICS.md').read_text()
-    assert table == measured(pretrained.read_manifest())
+    assert table == measured(pretrained.read_manifest()) and '*4.59 M* |  |  | *24.03 / 0.827*' in table
     found = entry['metrics']['candidates']['best EMA']['GT-mean']
     assert f"| **best EMA** | 2 | GT-mean | {found['psnr retinexformer']:.2f} / {found['ssim retinexformer']:.4f} |" in table
 
@@ -171,12 +167,11 @@ def test_weights_chosen_on_the_test_set_are_refused(project, tmp_path, capsys):
     (tmp_path / 'data/input/9.png').unlink()
     best.write_text(best.read_text().replace('held out', 'unseen'))
     assert publish(project) == 2 and "were chosen on 'unseen'" in capsys.readouterr().err
-    assert not (project / 'pretrained_weights').exists() and 'old' in (project / 'README.md').read_text()
+    assert not (project / 'pretrained_weights').exists()
 
 
 def damage(project, run, how):
     {
-        'readme': lambda: (project / 'README.md').write_text('# Project\n'),
         'options': lambda: (project / 'Options' / 'tiny.yml').unlink(),
         'changed': lambda: (run / 'tiny.yml').write_text(
             (run / 'tiny.yml').read_text().replace('n_feat: 4', 'n_feat: 8')),
@@ -191,7 +186,6 @@ def damage(project, run, how):
 
 
 @pytest.mark.parametrize('how, flags, message', [
-    ('readme', [], "README.md' must hold the lines '<!-- shipped weights -->'"),
     ('options', [], "Options/tiny.yml' is missing: put the option file there"),
     ('changed', [], "says something else than '"),
     ('two', [], "has several: other.yml, tiny.yml; keep the last"),

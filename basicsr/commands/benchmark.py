@@ -14,17 +14,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--root', metavar='DIR', help='folder of results/, default the checkout')
     parser.add_argument('--report_only', action='store_true',
                         help='measure nothing, write the tables from what is there')
+    parser.add_argument('--into', type=Path, metavar='FILE',
+                        help="also put the table into a Markdown file, between '<!-- board NAME -->' and '<!-- end -->'")
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
     from basicsr.config import project_root
     from basicsr.leaderboard.board import read_board
+    from basicsr.leaderboard.embedding import place
     board = read_board(args.board, Path(args.root).resolve() if args.root else project_root())
+    into = place(args.into, board.name) if args.into else None
 
     # everything above takes no torch, so that mistakes are reported at once
     from basicsr.leaderboard.conduct import conduct
-    return conduct(board, args.device, args.report_only)
+    return conduct(board, args.device, args.report_only, into)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from basicsr.leaderboard.board import Board, Row
-from basicsr.leaderboard.report import collect, show, write
+from basicsr.leaderboard.embedding import Place
+from basicsr.leaderboard.report import collect, in_markdown, show, write
 from basicsr.registry import PACKAGE
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
@@ -27,16 +28,19 @@ sys.exit(main(sys.argv[1:]))
 '''
 
 
-def conduct(board: Board, device: str = 'auto', report_only: bool = False) -> int:
+def conduct(board: Board, device: str = 'auto', report_only: bool = False, into: Place | None = None) -> int:
     """Measure what is left to do and write the tables. Returns 1 where a row failed, else 0.
 
     Weights that are not here and cannot be fetched are no failure: their rows say so, beside what is claimed of them.
-    Every row is measured in a process of its own, one after the other, and kept in `rows/` of the results.
+    Every row is measured in a process of its own, one after the other, and kept in `rows/` of the results. `into`: where the
+    table goes as well.
     """
     with owned(board.results, archive=False, otherwise='wait for its end'):
         missing, failed = ({}, {}) if report_only else _measure_all(board, device)
         report = collect(board, {row.name: _kept(board, row) for row in board.rows}, {**missing, **failed})
         files = write(report, board.results)
+        if into:
+            files += into.fill(in_markdown(report), next((file for file in files if file.suffix == '.png'), None))
     print(show(report))
     print('written: ' + ', '.join(map(str, files)))
     for said, reasons in (('not measured', missing), ('FAILED', failed)):

@@ -37,9 +37,11 @@ def _labels(report: dict[str, Any]) -> list[str]:
     return chosen + [label for label in there if label in report['metrics'] or not chosen]
 
 
-def _heading(label: str) -> str:
+def _heading(report: dict[str, Any], label: str) -> str:
+    """With its protocol, where there are several."""
     metric, _, protocol = label.partition(' ')
-    return f'{metric.upper() if metric in ("psnr", "ssim") else metric}' + (f' ({protocol})' if protocol else '')
+    several = protocol and len(report['protocols']) > 1
+    return f'{metric.upper() if metric in ("psnr", "ssim") else metric}' + (f' ({protocol})' if several else '')
 
 
 def _number(row: dict[str, Any], key: str, form: str, scale: float = 1) -> str:
@@ -53,7 +55,7 @@ def _value(values: dict[str, float], label: str) -> str:
 def _table(report: dict[str, Any]) -> list[list[str]]:
     labels = _labels(report)
     head = ['weights', 'network', 'parameters', 'MACs (G)', 's / image', 'memory (MiB)']
-    head += [_heading(label) for label in labels] + [f'{_heading(label)}, GT-mean' for label in labels]
+    head += [_heading(report, label) for label in labels] + [f'{_heading(report, label)}, GT-mean' for label in labels]
     head += [*_CLAIMS.values()]
     cells = [head]
     for row in report['rows']:
@@ -81,7 +83,9 @@ def _notes(report: dict[str, Any]) -> list[str]:
     """What a reader must know to understand the numbers."""
     rows = report['rows']
     measured = [row for row in rows if row.get('machine')]
-    out = []
+    out, protocols = [], report['protocols']
+    if len(protocols) == 1 and any(label.endswith(f' {protocols[0]}') for label in _labels(report)):
+        out.append(f'Protocol: {protocols[0]}.')
     if measured:
         images, where = measured[0]['images'], sorted({f"{row['size']} on {row['machine']}" for row in measured})
         out.append(
@@ -109,13 +113,19 @@ def show(report: dict[str, Any]) -> str:
     return '\n'.join([report['board'], tables.aligned(_table(report)), *_notes(report)])
 
 
+def in_markdown(report: dict[str, Any]) -> str:
+    """The table and what a reader must know."""
+    return '\n\n'.join([tables.markdown(_table(report)), *_notes(report)])
+
+
 def write(report: dict[str, Any], folder: Path) -> list[Path]:
     """`board.md`, `.tex`, `.csv`, `.json`, and `.png` where something is measured, in `folder`."""
     files = [folder / f'board.{suffix}' for suffix in ('md', 'tex', 'csv', 'json', 'png')]
     drawn = _plot(report, files[4])
     picture = ['![quality against seconds](board.png)'] if drawn else []
-    parts = [f"# {report['board']}", tables.markdown(_table(report)), *_notes(report), *picture]
-    text = '\n\n'.join([*parts, tables.markdown(_sources(report))]) + '\n'
+    text = '\n\n'.join([f"# {report['board']}",
+                        in_markdown(report), *picture,
+                        tables.markdown(_sources(report))]) + '\n'
     for file, content in zip(files, (text, tables.latex(_table(report), _notes(report)))):
         with atomic_write(file, 'w') as out:
             out.write(content)
@@ -157,7 +167,7 @@ def _plot(report: dict[str, Any], path: Path) -> bool:
         axis.annotate(row['name'], place, xytext=(6, 4), textcoords='offset points', fontsize=8)
     axis.set_xscale('log')
     axis.set_xlabel('seconds an image; the area grows with the parameters')
-    axis.set_ylabel(_heading(labels[0]))
+    axis.set_ylabel(_heading(report, labels[0]))
     axis.margins(0.15)
     axis.grid(alpha=0.3)
     axis.set_title(report['board'], fontsize=11)
