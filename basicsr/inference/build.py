@@ -35,4 +35,5 @@ def build_restorer(weights: str | Path | WeightFile, opt: dict[str, Any] | None 
     turn(net, knobs or {})
     channels = describe(net).channels
     return ImageRestorer(net, choose_device(device), multiple=window or None,
-                         channels=input_channels(network) if isinstance(channels, str) else channels, **settings)
+                         channels=input_channels(network) if isinstance(channels, str) else channels, network=network,
+                         **settings)

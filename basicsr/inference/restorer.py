@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class ImageRestorer:
         channels: of the images that the network takes; 1 turns RGB images to grey. None: any.
         graphs: on a GPU, replay a CUDA graph when images or tiles of one size come again. The network's weights may be
             changed in place, not replaced.
+        network: `{type, **arguments}` of the network, for those who save it.
 
     Attributes:
         watch: who wants to know what is done of a large image, in tiles or in percent; see `run_tiled`.
@@ -60,7 +62,7 @@ class ImageRestorer:
 
     def __init__(self, net: nn.Module, device: str | torch.device = 'cpu', tile: int | None = 0, tile_overlap: int = 32,
                  ensemble: bool = False, multiple: int | None = None, amp: str | None = None,
-                 channels: int | None = None, graphs: bool = True):
+                 channels: int | None = None, graphs: bool = True, network: dict[str, Any] | None = None):
         if tile_overlap < 0:
             raise UserError(f'the overlap of tiles is a number of pixels, 0 or more, not {tile_overlap}')
         if tile and tile <= 2 * tile_overlap:
@@ -71,7 +73,7 @@ class ImageRestorer:
         self.tile, self.tile_overlap, self.ensemble = tile, tile_overlap, ensemble
         self.multiple = self.description.multiple if multiple is None else multiple
         self.amp = {'bf16': torch.bfloat16, 'fp16': torch.float16, None: None}[amp]
-        self.channels = channels
+        self.channels, self.network = channels, network
         self.watch: Watch | None = None
         self.smallest_tile = 0
         self._work: dict[nn.Module, float] | None = None  # shares of it, see `one_pass`
