@@ -102,14 +102,13 @@ class Restorer:
         frames, back = frames_of(image)
         results = []
         for frame in frames:
-            photo, restore = Photo('', [frame]), self._restorer
-            if preview:
-                photo, restore = reduced(photo), Preview(restore)
+            photo, restore = Photo('', [frame]), self._restorer if not preview else Preview(self._restorer)
+            photo = reduced(photo) if preview else photo
             results.append(restore_photo(restore, photo, amount=amount).frames[0])
         return back(results)
 
     def _asked(self, strength: Strength | None, exposure: float | None, denoise: float | None) -> Amount:
-        given = {'strength': strength, 'exposure': exposure, 'denoise': denoise}
+        given: dict[str, Any] = {'strength': strength, 'exposure': exposure, 'denoise': denoise}
         amount = replace(self.amount, **{name: value for name, value in given.items() if value is not None})
         if amount.compares:
             check_size(PROBE.shape, self._restorer(PROBE).shape)
