@@ -28,7 +28,7 @@ from basicsr.utils.srgb import linear_to_srgb, srgb_to_linear
 from basicsr.weights.network import load_network
 
 TILES, OVERLAP = (256, 512), 32
-SHIPPED = {'RetinexFormer': 'retinexformer_photos', 'RetinexMamba': 'retinexmamba_tiny'}
+SHIPPED = {'RetinexFormer': 'retinexformer_photos_small', 'RetinexMamba': 'retinexmamba_tiny'}
 FLAT: dict[str, Any] = {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1}
 NAF = {'width': 12, 'enc_blk_nums': [1, 1, 2], 'dec_blk_nums': [1, 1, 1]}
 SMALL: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = 'Options/RetinexMamba_demo.yml'
-SHIPPED = 'retinexformer_photos'
+SHIPPED = 'retinexformer_photos_small'
 PHOTO = 'peaks.png'
 RUN = ROOT / 'experiments' / 'RetinexMamba_demo'
 OUT = ROOT / 'results' / 'demo'

@@ -71,3 +71,13 @@ def test_what_short_trainings_came_to():
                                               2), ('ssim', 3), ('kept', 1), ('-1', 1), ('-2', 1), ('-3', 1), ('-4', 1)]
         ]
         assert cells == [means[0], each, *means[1:]], recipe
+
+
+def test_what_the_weights_do_to_photographs():
+    stored = json.loads((ROOT / 'benchmarks' / 'results' / f"{FILES['AVX-512']}.json").read_text())
+    table = (ROOT / 'docs' / 'enhancing.md').read_text(
+        encoding='utf-8').split('<!-- photographs -->\n')[1].split('<!-- end')[0]
+    shown = [line.strip('| ').split(' | ') for line in table.splitlines()[2:]]
+    rows = stored['photographs: mean (worst)']['rows']
+    assert [cells[1:] for cells in shown] == [[row[key] for key in ('kept', '-1', '-2', '-3', '-4')] for row in rows]
+    assert [cells[0].strip('`') for cells in shown] == ['a gamma curve', *(row['weights'] for row in rows[1:])]

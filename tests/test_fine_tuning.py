@@ -34,9 +34,10 @@ def own(tmp_path):
 
 def test_the_option_file_takes_the_network_of_the_shipped_weights():
     opt = load_options(FILE, is_train=True).opt
-    shipped = json.loads((ROOT / 'pretrained_weights' / 'manifest.json').read_text())['weights']['retinexformer_photos']
+    shipped = json.loads(
+        (ROOT / 'pretrained_weights' / 'manifest.json').read_text())['weights']['retinexformer_photos_small']
     assert {**opt['network_g'], **shipped['network']} == opt['network_g']
-    assert opt['path']['pretrain_network_g'].endswith('retinexformer_photos.safetensors')
+    assert opt['path']['pretrain_network_g'].endswith('retinexformer_photos_small.safetensors')
     opt = load_options(FILE, ['path.fine_tune_from=retinexmamba_tiny'], is_train=True).opt
     assert opt['network_g']['type'] == 'RetinexMamba' and opt['network_g']['d_state'] == 8
 

@@ -243,3 +243,18 @@ def test_a_file_without_a_place_is_refused_before_measuring(board, nets, capsys,
     error = capsys.readouterr().err
     assert error.count('\n') == 1 and 'must ' in error and str(file) in error
     assert file.read_text() == text and not (nets / 'results').exists()
+
+
+def test_the_projects_own_table_says_what_the_manifest_says():
+    manifest = json.loads((ROOT / 'pretrained_weights' / 'manifest.json').read_text())['weights']
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    table = text.split('<!-- board LOL_v1 docs/lol_v1.png -->\n')[1].split('\n\n')[0].splitlines()
+    rows = {cells[0]: cells for cells in (line.strip('| ').split(' | ') for line in table[2:])}
+    for name, entry in manifest.items():
+        found = entry['metrics']['candidates'][entry['entry']]
+        said = [
+            format(found[kind][f'{metric} retinexformer'], digits) for kind in ('plain', 'GT-mean')
+            for metric, digits in (('psnr', '.2f'), ('ssim', '.4f'))
+        ]
+        assert rows[name][2] == f"{entry['parameters']:,d}" and rows[name][6:10] == said
+    assert (ROOT / 'docs' / 'lol_v1.png').is_file()

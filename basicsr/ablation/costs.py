@@ -77,8 +77,9 @@ def _counted(net: nn.Module, image: torch.Tensor) -> FlopCounterMode:
 
 
 def machine(device: str) -> str:
-    """Name of the GPU, or of the CPU with the number of threads."""
+    """Name of the GPU, or of the CPU with the instructions that PyTorch uses there, and the number of threads."""
     if device.startswith('cuda'):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f'{processor()}, {threads} thread{"s" if threads != 1 else ""}'
+    cpu = f'{processor()} ({torch.backends.cpu.get_cpu_capability()})'
+    return f'{cpu}, {threads} thread{"s" if threads != 1 else ""}'

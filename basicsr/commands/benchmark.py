@@ -14,8 +14,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--root', metavar='DIR', help='folder of results/, default the checkout')
     parser.add_argument('--report_only', action='store_true',
                         help='measure nothing, write the tables from what is there')
-    parser.add_argument('--into', type=Path, metavar='FILE',
-                        help="also put the table into a Markdown file, between '<!-- board NAME -->' and '<!-- end -->'")
+    parser.add_argument(
+        '--into', type=Path, metavar='FILE',
+        help="also put the table into a Markdown file, between '<!-- board NAME -->' and '<!-- end -->'")
     return parser.parse_args(argv)
 
 

@@ -58,7 +58,7 @@ def _table(report: dict[str, Any]) -> list[list[str]]:
     head += [_heading(report, label) for label in labels] + [f'{_heading(report, label)}, GT-mean' for label in labels]
     head += [*_CLAIMS.values()]
     cells = [head]
-    for row in report['rows']:
+    for row in (row for row in report['rows'] if not row['missing'] or row['claim']):
         name = row['name'] + ''.join(f', {knob} {value:g}'
                                      for knob, value in row['knobs'].items() if knob not in row['name'])
         line = [
@@ -160,12 +160,16 @@ def _plot(report: dict[str, Any], path: Path) -> bool:
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
     figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
     for row in points:
-        axis.scatter(row['seconds'], row['plain'][labels[0]], s=20 + row['parameters'] / 1e5, alpha=0.7)
+        axis.scatter(row['seconds'], row['plain'][labels[0]], s=20 + row['parameters'] / 2e4, alpha=0.7)
         place = row['seconds'], row['plain'][labels[0]]
         axis.annotate(row['name'], place, xytext=(6, 4), textcoords='offset points', fontsize=8)
     axis.set_xscale('log')
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter('{x:g}')
+    axis.xaxis.set_minor_formatter('')
     axis.set_xlabel('seconds an image; the area grows with the parameters')
     axis.set_ylabel(_heading(report, labels[0]))
     axis.margins(0.15)
