@@ -39,7 +39,7 @@ def layer(module: str) -> str:
         return 'registry'  # the import path of third-party code, one line that re-exports it
     if module in DOORS:
         return 'entry'
-    name = parts[1] if len(parts) > 1 else 'utils'
+    name = parts[1] if len(parts) > 1 else 'entry'  # the package itself, whose names are there when they are asked for
     return name if name in ORDER else 'entry'
 
 
