@@ -218,3 +218,21 @@ def test_importing_the_package_loads_nothing_heavy():
     code = ('import sys, basicsr; assert basicsr.__version__ and "Restorer" in dir(basicsr);'
             'print(sorted({m.partition(".")[0] for m in sys.modules} & {"torch", "cv2", "numpy", "PIL", "yaml"}))')
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout == '[]\n'
+
+
+def test_a_photo_that_cannot_be_read_does_not_stop_the_others(restore, photo, tmp_path):
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in' / 'a.png').write_bytes(b'no picture')
+    Image.fromarray(photo).save(tmp_path / 'in' / 'b.png')
+    with pytest.raises(UserError, match=r'a\.png'):
+        restore.files(tmp_path / 'in', tmp_path / 'out')
+    assert [file.name for file in (tmp_path / 'out').iterdir()] == ['b.png']
+
+
+def test_blending_is_refused_where_the_network_enlarges(photo, tmp_path):
+    options = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2}
+    save_weights(tmp_path / 'net.pth', {'params': build_network(options).state_dict(), 'network_g': options})
+    larger = Restorer.from_pretrained(tmp_path / 'net.pth', device='cpu')
+    assert larger(photo).shape == (72, 88, 3)
+    with pytest.raises(UserError, match='2 times'):
+        larger(photo, strength=.5)

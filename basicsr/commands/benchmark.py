@@ -23,9 +23,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     from basicsr.config import project_root
     from basicsr.leaderboard.board import read_board
-    from basicsr.leaderboard.embedding import place
+    from basicsr.leaderboard.embedding import find_section
     board = read_board(args.board, Path(args.root).resolve() if args.root else project_root())
-    into = place(args.into, board.name) if args.into else None
+    into = find_section(args.into, board.name) if args.into else None
 
     # everything above takes no torch, so that mistakes are reported at once
     from basicsr.leaderboard.conduct import conduct

@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 import torch
 
-from basicsr.inference.amount import AS_IT_IS, Amount, check_size
+from basicsr.inference.amount import AS_IT_IS, Amount
 from basicsr.inference.image_types import frames_of
-from basicsr.inference.photos import PROBE, enhance_file, photo_restorer, restore_photo
+from basicsr.inference.photos import enhance_files, photo_restorer, restore_photo
 from basicsr.inference.preview import Preview, reduced
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.photos.inputs import find
 from basicsr.photos.naming import plan
 from basicsr.photos.photo import Photo
-from basicsr.utils.errors import UserError
+from basicsr.utils.errors import UserError, some
 from basicsr.utils.pretrained import WeightFile, default_weights, locate
 
 _DTYPES = {'float32': None, 'bfloat16': 'bf16', 'float16': 'fp16'}
@@ -109,10 +109,7 @@ class Restorer:
 
     def _asked(self, strength: Strength | None, exposure: float | None, denoise: float | None) -> Amount:
         given: dict[str, Any] = {'strength': strength, 'exposure': exposure, 'denoise': denoise}
-        amount = replace(self.amount, **{name: value for name, value in given.items() if value is not None})
-        if amount.compares:
-            check_size(PROBE.shape, self._restorer(PROBE).shape)
-        return amount
+        return replace(self.amount, **{name: value for name, value in given.items() if value is not None})
 
     def files(self, source: str | Path, target: str | Path, *, recursive: bool = False, overwrite: bool = False,
               strength: Strength | None = None, exposure: float | None = None, denoise: float | None = None,
@@ -128,12 +125,13 @@ class Restorer:
             The files that were written.
 
         Raises:
-            UserError: for files that cannot be read or written, the first of them. OSError: of the disk.
+            UserError: for files that cannot be read or written, when all others are done.
         """
         amount = self._asked(strength, exposure, denoise)
         jobs = plan(find([str(source)], recursive, target), str(target), overwrite=overwrite).todo
-        for job in jobs:
-            enhance_file(self._restorer, job, amount=amount, preview=preview)
+        failed = enhance_files(self._restorer, jobs, amount=amount, preview=preview)
+        if failed:
+            raise UserError(some(failed, sep='; '), details=failed)
         return [job.target for job in jobs if job.target]
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -31,7 +31,7 @@ from basicsr.utils.pretrained import WeightFile, locate
 
 _ROWS = 256
 
-PROBE = np.zeros((64, 64, 3), np.float32)  # a picture that tells whether a network enlarges
+_PROBE = (64, 64, 3)  # a picture that tells whether a network enlarges
 _BEYOND, _FEW = 0.5, 0.01  # how far outside of [0, 1] no result should lie, and which part of one may
 
 Restore = Callable[..., np.ndarray]  # sRGB (H, W, 3) in [0, 1] to the same or grey, perhaps larger
@@ -64,7 +64,7 @@ def enhance_files(restorer: ImageRestorer, jobs: Sequence[Job], write_out: Calla
     """
     failed: list[str] = []
     if amount.compares:
-        check_size(PROBE.shape, restorer(PROBE).shape)
+        check_size(_PROBE, restorer(np.zeros(_PROBE, np.float32)).shape)
     with Progress(restorer, len(jobs)) as progress:
         for number, job in enumerate(jobs):
             try:

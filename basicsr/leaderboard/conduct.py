@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from basicsr.leaderboard.board import Board, Row
-from basicsr.leaderboard.embedding import Place
+from basicsr.leaderboard.embedding import Section
 from basicsr.leaderboard.report import collect, in_markdown, show, write
 from basicsr.registry import PACKAGE
 from basicsr.utils import pretrained
@@ -28,7 +28,7 @@ sys.exit(main(sys.argv[1:]))
 '''
 
 
-def conduct(board: Board, device: str = 'auto', report_only: bool = False, into: Place | None = None) -> int:
+def conduct(board: Board, device: str = 'auto', report_only: bool = False, into: Section | None = None) -> int:
     """Measure what is left to do and write the tables. Returns 1 where a row failed, else 0.
 
     Weights that are not here and cannot be fetched are no failure: their rows say so, beside what is claimed of them.

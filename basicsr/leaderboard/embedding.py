@@ -12,11 +12,10 @@ END = '<!-- end -->'
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in a file a board goes: `before` and `after` stay. picture: file for the plot, None where none is wanted."""
+class Section:
+    """The part of a file that a board fills, between `before` and `after`. picture: file for the plot, None: none is wanted."""
     file: Path
     before: str
-    between: str
     after: str
     picture: Path | None
 
@@ -33,7 +32,7 @@ class Place:
         return written
 
 
-def place(file: Path, board: str) -> Place:
+def find_section(file: Path, board: str) -> Section:
     """Between the lines `<!-- board NAME [PICTURE.png] -->` and `<!-- end -->`.
 
     Raises:
@@ -50,4 +49,4 @@ def place(file: Path, board: str) -> Place:
     picture = found[0][1] and file.parent / found[0][1]
     if picture and ('..' in Path(found[0][1]).parts or Path(found[0][1]).is_absolute() or picture.suffix != '.png'):
         raise UserError(f"'{file}': the picture '{found[0][1]}' must be a .png below the folder of this file")
-    return Place(file, text[:found[0].end()], text[found[0].end():end], text[end:], picture or None)
+    return Section(file, text[:found[0].end()], text[end:], picture or None)

@@ -163,9 +163,9 @@ def _plot(report: dict[str, Any], path: Path) -> bool:
     from matplotlib.ticker import LogLocator
     figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
     for row in points:
-        axis.scatter(row['seconds'], row['plain'][labels[0]], s=20 + row['parameters'] / 2e4, alpha=0.7)
-        place = row['seconds'], row['plain'][labels[0]]
-        axis.annotate(row['name'], place, xytext=(6, 4), textcoords='offset points', fontsize=8)
+        point = row['seconds'], row['plain'][labels[0]]
+        axis.scatter(*point, s=20 + row['parameters'] / 2e4, alpha=0.7)
+        axis.annotate(row['name'], point, xytext=(6, 4), textcoords='offset points', fontsize=8)
     axis.set_xscale('log')
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter('{x:g}')
