@@ -44,13 +44,13 @@ def report() -> None:
     with (RUN / 'metrics.csv').open() as file:
         validations = list(csv.DictReader(file))
     print('\n== Results on the held-out photographs (protocol: retinexformer)')
-    print(f'{"":<22}{"PSNR":>8}{"SSIM":>8}')
-    print(f'{"dark input":<22}{before["psnr"]:8.2f}{before["ssim"]:8.3f}')
+    print(f'{"":<28}{"PSNR":>8}{"SSIM":>8}')
+    print(f'{"dark input":<28}{before["psnr"]:8.2f}{before["ssim"]:8.3f}')
     for row in validations:
         print(
-            f'{"after " + row["iter"] + " iterations":<22}{float(row["demo/psnr"]):8.2f}{float(row["demo/ssim"]):8.3f}')
+            f'{"after " + row["iter"] + " iterations":<28}{float(row["demo/psnr"]):8.2f}{float(row["demo/ssim"]):8.3f}')
     for label, found in (('best weights', after), (SHIPPED, shipped)):
-        print(f'{label:<22}{found["psnr retinexformer"]:8.2f}{found["ssim retinexformer"]:8.3f}')
+        print(f'{label:<28}{found["psnr retinexformer"]:8.2f}{found["ssim retinexformer"]:8.3f}')
     print(f'({SHIPPED} comes with the toolbox)')
     print('\nBefore and after:  ', (OUT / f'{Path(PHOTO).stem}_sheet.png').relative_to(ROOT))
     print('Enhanced photo:    ', (OUT / PHOTO).relative_to(ROOT))
