@@ -14,9 +14,12 @@ from packaging.version import Version
 from test_isalux import SMALL, arguments, network
 from test_semantic_prior import segmenter_file
 
-from basicsr.archs import build_network
+from basicsr.archs import build_network, describe
 from basicsr.commands.export import main as export
 from basicsr.inference import export as formats
+from basicsr.inference.onnx_file import run_onnx
+from basicsr.inference.program import Plain, random_inputs
+from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.weights import load_weights, save_weights
 from basicsr.weights.network import load_described, load_network
 
@@ -27,6 +30,8 @@ DUAL = {
     'type': 'Restormer', 'inp_channels': 6, 'dim': 8, 'num_blocks': [1] * 4, 'num_refinement_blocks': 1,
     'heads': [1, 1, 1, 1], 'dual_pixel_task': True
 }
+ONE_WAY = {'type': 'RetinexMambaOneDirection', 'n_feat': 4, 'num_blocks': [1, 1, 1], 'd_state': 2}
+IN_TILES = {'type': 'MambaIR', 'embed_dim': 30, 'depths': [1], 'd_state': 2, 'published_eval': True}
 DARK = {'type': 'DarkIR', 'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}
 SIZE = (20, 28)
 
@@ -44,10 +49,10 @@ def saved(tmp_path):
     return save
 
 
-def exported(weights, target, capsys, *more: str) -> str:
+def exported(weights, target, capsys, size=SIZE) -> str:
     """What the command prints."""
-    size = ['--size', *map(str, SIZE)]
-    assert export(['--weights', str(weights), '-o', str(target), *size, *more]) == 0, capsys.readouterr().err
+    more = ['--size', *map(str, size)] if size else []
+    assert export(['--weights', str(weights), '-o', str(target), *more]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
@@ -60,7 +65,7 @@ def torchscript(file) -> torch.jit.ScriptModule:
 def test_safetensors_hold_the_merged_network_and_its_options(saved, tmp_path, capsys):
     weights, net = saved(ISALUX, network())
     out = exported(weights, tmp_path / 'net.safetensors', capsys)
-    assert 'merged' in out and float(re.search(r'random image: (\S+)', out)[1]) < 1e-5
+    assert 'merged' in out and float(re.search(r'random images of .*: (\S+)', out)[1]) < 1e-5
     state = load_weights(tmp_path / 'net.safetensors').state
     assert not any('lora' in key for key in state) and len(state) < len(net.state_dict())
     loaded, options = load_described(tmp_path / 'net.safetensors')
@@ -74,10 +79,10 @@ def test_safetensors_hold_the_merged_network_and_its_options(saved, tmp_path, ca
 def test_torchscript_answers_as_the_network(saved, tmp_path, capsys, options):
     weights, net = saved(options, network() if options is ISALUX else None)
     exported(weights, tmp_path / 'net.pt', capsys)
-    inputs = formats.random_inputs(net, options, *SIZE, seed=7)
+    inputs = random_inputs(net, options, *SIZE, seed=7)
     assert inputs[0].shape == (1, options.get('inp_channels', 3), *SIZE)
     script = torchscript(tmp_path / 'net.pt')
-    torch.testing.assert_close(script(*inputs), formats.Plain(net)(*inputs), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(script(*inputs), Plain(net)(*inputs), atol=1e-5, rtol=1e-5)
     for shape in ((1, 3, 28, 20), (2, 3, *SIZE)):  # it would answer something
         with pytest.raises(torch.jit.Error, match='exported for images of another shape'):
             script(torch.rand(shape), *inputs[1:])
@@ -96,7 +101,7 @@ def test_a_torchscript_file_carries_its_segmenter(saved, tmp_path, capsys):
 def test_a_program_answers_as_the_network(saved, tmp_path, capsys):
     weights, net = saved(FORMER)
     exported(weights, tmp_path / 'net.pt2', capsys)
-    inputs = formats.random_inputs(net, FORMER, *SIZE, seed=7)
+    inputs = random_inputs(net, FORMER, *SIZE, seed=7)
     program = torch.export.load(tmp_path / 'net.pt2').module()
     torch.testing.assert_close(program(*inputs), net(*inputs), atol=1e-5, rtol=1e-5)
 
@@ -109,7 +114,7 @@ def test_the_scan_is_called_as_an_operator_of_this_toolbox(saved, tmp_path, caps
     out = exported(weights, file, capsys)
     line = next(line for line in out.splitlines() if 'import' in line)
     statement = re.search(r'import basicsr\.\S+', line)[0]
-    x = formats.random_inputs(net, MAMBA, *SIZE, seed=7)[0]
+    x = random_inputs(net, MAMBA, *SIZE, seed=7)[0]
     torch.save(x, tmp_path / 'x.pth')
     code = f"""import torch, warnings; {statement}
 warnings.simplefilter('ignore')
@@ -120,20 +125,46 @@ torch.save(y, {str(tmp_path / 'y.pth')!r})"""
     torch.testing.assert_close(torch.load(tmp_path / 'y.pth'), net(x).detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_onnx_answers_as_the_network(saved, tmp_path, capsys):
-    for name in ('onnx', 'onnxscript'):
+def needs_onnx():
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(name)
-    onnxruntime = pytest.importorskip('onnxruntime')
-    weights, net = saved(ISALUX, network())
-    exported(weights, tmp_path / 'net.onnx', capsys)
-    inputs = formats.random_inputs(net, ISALUX, *SIZE, seed=7)
-    session = onnxruntime.InferenceSession(tmp_path / 'net.onnx', providers=['CPUExecutionProvider'])
-    assert [i.name for i in session.get_inputs()] == ['image', 'semantic_map']
-    y, = session.run(None, {'image': inputs[0].numpy(), 'semantic_map': inputs[1].numpy()})
-    torch.testing.assert_close(torch.from_numpy(y), net(*inputs).detach(), atol=1e-5, rtol=1e-5)
-    weights, _ = saved(MAMBA)
-    assert export(['--weights', str(weights), '-o', str(tmp_path / 'mamba.onnx')]) == 2
-    assert 'no operator for ss2d_scan' in capsys.readouterr().err and not (tmp_path / 'mamba.onnx').exists()
+
+
+def test_onnx_of_one_size_answers_as_the_network(saved, tmp_path, capsys):
+    needs_onnx()
+    weights, net = saved(FORMER)
+    assert 'takes 1x3x20x28, nothing else' in exported(weights, tmp_path / 'net.onnx', capsys)
+    x, = random_inputs(net, FORMER, *SIZE, seed=7)
+    torch.testing.assert_close(run_onnx(tmp_path / 'net.onnx', [x]), net(x).detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('options', [MAMBA, ISALUX, DUAL], ids=lambda o: o['type'])
+def test_onnx_takes_images_of_any_size_in_standard_operators(saved, tmp_path, capsys, options):
+    """The scan of RetinexMamba, a second input, a network of two images."""
+    needs_onnx()
+    import onnx
+    weights, net = saved(options, network() if options is ISALUX else None)
+    least = describe(net).multiple + 1
+    assert f'from {least}x{least} on' in exported(weights, tmp_path / 'net.onnx', capsys, size=None)
+    model = onnx.load(tmp_path / 'net.onnx')
+    assert {node.domain for node in model.graph.node} == {''} and not model.functions
+    for size in ((31, 45), (64, 32), (least, 70)):  # of no multiple, of one, the least
+        inputs = random_inputs(net, options, *size, seed=7)
+        torch.testing.assert_close(run_onnx(tmp_path / 'net.onnx', inputs),
+                                   Plain(net)(*inputs).detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('options, says', [
+    (ONE_WAY, 'RetinexMambaOneDirection: ONNX has no operator for selective_scan'),
+    (IN_TILES, 'where the steps of a network are others for each size, --size H W helps'),
+], ids=('operator', 'size'))
+def test_what_cannot_be_written_says_why(saved, tmp_path, capsys, options, says):
+    needs_onnx()
+    ARCH_REGISTRY.add_file(Path(__file__).parents[1] / 'Ablation_Model' / 'retinexmamba_scan_arch.py')
+    weights, _ = saved(options)
+    assert export(['--weights', str(weights), '-o', str(tmp_path / 'net.onnx')]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('error: ') and says in error
 
 
 def at_least(package: str, version: str) -> bool:
@@ -156,7 +187,7 @@ def test_onnx_has_the_spectra_of_darkir(saved, tmp_path, capsys):
     exported(weights, tmp_path / 'net.onnx', capsys)
     x = torch.rand(1, 3, *SIZE)
     x[..., :10] = 0
-    answer = formats.FORMATS['.onnx'][1](tmp_path / 'net.onnx', (x, ))
+    answer = run_onnx(tmp_path / 'net.onnx', [x])
     torch.testing.assert_close(answer, net(x).detach(), atol=1e-5, rtol=1e-5)
 
 
@@ -170,11 +201,11 @@ def test_what_an_exporter_stumbles_over_is_one_sentence(saved, tmp_path, capsys,
             raise RuntimeError('\x1b[96mFailed\x1b[0m\nwith advice') from error
 
     words = ['--weights', str(weights), '-o', str(tmp_path / 'net.pt'), '--size', '20', '28']
-    monkeypatch.setitem(formats.FORMATS, '.pt', (broken, None))
+    monkeypatch.setitem(formats.FORMATS, '.pt', formats.Format(broken, None, False))
     assert export(words) == 2
     says = "error: RetinexFormer cannot be written as .pt (KeyError: 'no such operator'); write .safetensors\n"
     assert capsys.readouterr().err.endswith(says)
-    monkeypatch.setitem(formats.FORMATS, '.pt', (lambda *args: set(), broken))
+    monkeypatch.setitem(formats.FORMATS, '.pt', formats.Format(lambda *args: formats.Written(), broken, False))
     assert export(words) == 2 and 'of RetinexFormer cannot be read again (KeyError' in capsys.readouterr().err
 
 
@@ -191,9 +222,9 @@ def test_a_file_that_answers_otherwise_is_refused(saved, tmp_path, capsys, monke
     weights, _ = saved(FORMER)
 
     def wrong(file, inputs):
-        return formats.Plain(load_network(file).eval())(inputs[0] + 0.1)
+        return Plain(load_network(file).eval())(inputs[0] + 0.1)
 
-    monkeypatch.setitem(formats.FORMATS, '.safetensors', (formats.write_safetensors, wrong))
+    monkeypatch.setitem(formats.FORMATS, '.safetensors', formats.Format(formats.write_safetensors, wrong, True))
     assert export(['--weights', str(weights), '-o', str(tmp_path / 'net.safetensors'), '--size', '20', '28']) == 2
     assert 'does not answer as the network does' in capsys.readouterr().err
 

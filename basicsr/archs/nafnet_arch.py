@@ -35,7 +35,7 @@ class WindowMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         sides = x.shape[-2:]
-        if all(window >= side for window, side in zip(self.size, sides)):
+        if all(isinstance(side, int) and window >= side for window, side in zip(self.size, sides)):
             return x.mean((2, 3), keepdim=True)
         y = x.double()  # sums of whole images lose digits in float32
         for dim, window, side in zip((2, 3), self.size, sides):

@@ -16,8 +16,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--key', help='entry of the weight file; default what --opt says, else params_ema, params')
     parser.add_argument('-o', '--output', required=True, metavar='FILE',
                         help='.safetensors: weights and options; .pt: TorchScript; .pt2: torch.export program; .onnx')
-    parser.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'),
-                        help='of the images that .pt, .pt2, .onnx take')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'),
+                        help='of the only images that .pt, .pt2, .onnx take; default 256 256, of .onnx any size')
     parser.add_argument('--overwrite', action='store_true', help='replace a file that is there')
     return parser.parse_args(argv)
 
@@ -29,9 +29,8 @@ def run(args: argparse.Namespace) -> None:
         opt = load_options(args.opt, is_train=False, check_files=False).opt
         network, preferred = opt['network_g'], opt['path'].get('param_key_g')
     from basicsr.inference.export_file import export_file
-    height, width = args.size
-    for line in export_file(args.weights, Path(args.output), height, width, network, args.key, preferred,
-                            args.overwrite):
+    size = tuple(args.size) if args.size else None
+    for line in export_file(args.weights, Path(args.output), size, network, args.key, preferred, args.overwrite):
         print(line)
 
 

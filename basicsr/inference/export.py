@@ -1,43 +1,27 @@
 """Networks as files for other programs: safetensors, TorchScript, `torch.export` programs, ONNX.
 
-All but safetensors hold the computation as it went for one example, so they take inputs of that shape only.
+TorchScript and programs hold the computation as it went for one example, so they take images of that size only. ONNX takes
+images of any size where it is not made for one.
 """
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from basicsr.archs import describe, input_channels
-from basicsr.utils.errors import UserError
+from basicsr.inference.onnx_file import onnx_bytes, run_onnx
+from basicsr.inference.program import Plain, capture, least_sides, own_operators
 from basicsr.utils.files import atomic_write
 from basicsr.utils.weights import save_safetensors
 from basicsr.weights.detection import detect
 from basicsr.weights.network import load_network
-
-_ONNX = ('onnx', 'onnxscript', 'onnxruntime')
-_INPUT_NAMES = ('image', 'semantic_map')
-
-
-class Plain(nn.Module):
-    """A network whose output is one tensor: of several images, the last."""
-
-    def __init__(self, net: nn.Module, check: Callable[[Tensor, list[int]], Tensor] | None = None,
-                 shape: tuple[int, ...] = ()):
-        super().__init__()
-        self.net, self.check, self.shape = net, check, list(shape)
-
-    def forward(self, image: Tensor, *guides: Tensor) -> Tensor:
-        image = image if self.check is None else self.check(image, self.shape)
-        out = self.net(image, *guides)
-        return out[-1] if isinstance(out, (list, tuple)) else out
 
 
 def merge_low_rank(net: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
@@ -50,58 +34,52 @@ def merge_low_rank(net: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
     return options | {k: v for k, v in after.items() if before.get(k) != v}
 
 
-def random_inputs(net: nn.Module, options: dict[str, Any], height: int, width: int, seed: int) -> tuple[Tensor, ...]:
-    """What the network takes: an image (1, C, H, W) in [0, 1], and probabilities as its guide where it wants one."""
-    generator = torch.Generator().manual_seed(seed)
-    inputs = [torch.rand(1, input_channels(options) or 3, height, width, generator=generator)]
-    if guide := describe(net).guide:
-        inputs.append(torch.randn(1, guide, height, width, generator=generator).softmax(dim=1))
-    return tuple(inputs)
+@dataclass
+class Written:
+    """What there is to know about a file.
+
+    Attributes:
+        operators: of this toolbox, that the file calls.
+        least: height and width from which on it takes images; None where it takes those of one size only.
+    """
+    operators: set[str] = field(default_factory=set)
+    least: tuple[int, int] | None = None
 
 
-# each writes the network, and returns the names of operators of this toolbox that the file calls
+# each writes the network, whose options these are, as it answers such inputs, or with `any_size` others too
 
 
-def write_safetensors(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], file: Path) -> set[str]:
+def write_safetensors(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], any_size: bool,
+                      file: Path) -> Written:
     save_safetensors(file, net.state_dict(), options)
-    return set()
+    return Written()
 
 
-def write_torchscript(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], file: Path) -> set[str]:
+def write_torchscript(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], any_size: bool,
+                      file: Path) -> Written:
     """The traced network; it raises for another shape, for which it would be silently wrong."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of what depends on the shape; of TorchScript being deprecated
         check = torch.jit.script(_require)
         traced = torch.jit.trace(Plain(net, check, inputs[0].shape), inputs, check_trace=False)
         _write(file, lambda buffer: torch.jit.save(traced, buffer))
-    return set(re.findall(r'basicsr::(\w+)', str(traced.inlined_graph)))
+    return Written(set(re.findall(r'basicsr::(\w+)', str(traced.inlined_graph))))
 
 
-def write_program(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], file: Path) -> set[str]:
+def write_program(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], any_size: bool,
+                  file: Path) -> Written:
     # leaves operators alone, but not regions without autocast, which PyTorch 2.6 can read in no other process
-    program = _program(net, inputs).run_decompositions({})
+    program = capture(net, inputs, any_size=False).run_decompositions({})
     _write(file, lambda buffer: torch.export.save(program, buffer))
-    return _own_operators(program)
+    return Written(own_operators(program))
 
 
-def write_onnx(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], file: Path) -> set[str]:
-    missing = [name for name in _ONNX if not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(f"writing .onnx needs {', '.join(missing)}: pip install 'retinexmamba[export]'")
-    program = _program(net, inputs)
-    own = _own_operators(program)
-    if own:
-        raise UserError(
-            f"{options['type']} cannot be written as .onnx, which has no operator for {', '.join(sorted(own))};"
-            ' write .pt2, .pt or .safetensors')
-    onnx: Any = torch.onnx.export(program, input_names=list(_INPUT_NAMES[:len(inputs)]), output_names=['result'],
-                                  verbose=False)
-    for node in onnx.model.graph:  # PyTorch 2.6 has True for 1, which protobuf 7 does not write
-        for name, attribute in list(node.attributes.items()):
-            if isinstance(getattr(attribute, 'value', None), bool):
-                node.attributes[name] = type(attribute)(name, attribute.type, int(attribute.value))
-    _write(file, lambda buffer: buffer.write(onnx.model_proto.SerializeToString()))
-    return own
+def write_onnx(net: nn.Module, options: dict[str, Any], inputs: tuple[Tensor, ...], any_size: bool,
+               file: Path) -> Written:
+    program = capture(net, inputs, any_size)
+    data = onnx_bytes(program, options['type'])
+    _write(file, lambda buffer: buffer.write(data))
+    return Written(least=least_sides(program, net) if any_size else None)
 
 
 # each is what the file answers
@@ -121,17 +99,18 @@ def _run_program(file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
     return torch.export.load(file).module()(*inputs)
 
 
-def _run_onnx(file: Path, inputs: tuple[Tensor, ...]) -> Tensor:
-    import onnxruntime
-    session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
-    return torch.from_numpy(session.run(None, dict(zip(_INPUT_NAMES, (t.numpy() for t in inputs))))[0])
+class Format(NamedTuple):
+    """any_size: whether it can hold the computation for images of any size."""
+    write: Callable[..., Written]
+    answer: Callable[[Path, tuple[Tensor, ...]], Tensor]
+    any_size: bool
 
 
 FORMATS = {
-    '.safetensors': (write_safetensors, _run_safetensors),
-    '.pt': (write_torchscript, _run_torchscript),
-    '.pt2': (write_program, _run_program),
-    '.onnx': (write_onnx, _run_onnx),
+    '.safetensors': Format(write_safetensors, _run_safetensors, False),
+    '.pt': Format(write_torchscript, _run_torchscript, False),
+    '.pt2': Format(write_program, _run_program, False),
+    '.onnx': Format(write_onnx, run_onnx, True),
 }
 
 
@@ -140,17 +119,6 @@ def _require(image: Tensor, shape: list[int]) -> Tensor:
     if image.shape != shape:
         raise ValueError('this file was exported for images of another shape (basicsr export --size H W)')
     return image
-
-
-def _program(net: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    return torch.export.export(Plain(net), inputs, strict=False)
-
-
-def _own_operators(program: torch.export.ExportedProgram) -> set[str]:
-    graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
-    return {
-        found[1] for graph in graphs for node in graph.nodes if (found := re.match(r'basicsr\.(\w+)', str(node.target)))
-    }
 
 
 def _write(file: Path, save: Callable[[io.BytesIO], Any]) -> None:

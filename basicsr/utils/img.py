@@ -170,8 +170,9 @@ def pad_to_multiple(x: torch.Tensor, multiple: int, padding: str = 'reflect') ->
         padding: 'reflect', in which tiny images repeat their edge, or 'zeros'.
     """
     h, w = x.shape[-2:]
-    bottom, right = -h % multiple, -w % multiple
-    if not (bottom or right):
+    # as multiples of `multiple`, so that an exporter knows that what they are divided by later divides them
+    bottom, right = (multiple * ((side + multiple - 1) // multiple) - side for side in (h, w))
+    if isinstance(bottom, int) and isinstance(right, int) and not (bottom or right):  # else a graph for many sizes
         return x
     if padding == 'zeros':
         return F.pad(x, (0, right, 0, bottom))

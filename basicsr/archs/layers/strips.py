@@ -35,6 +35,9 @@ def row_strips(x: Tensor, channels: int, halo: int = 0) -> Iterator[tuple[slice,
     `halo` rows are read on both sides where the image has them, for convolutions that look at neighbours.
     """
     height, rows = x.shape[2], lines_of_strip(x, channels)
+    if rows == height:
+        yield slice(0, height), slice(0, height)
+        return
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(0, top - halo), min(height, bottom + halo)

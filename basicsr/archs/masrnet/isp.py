@@ -17,12 +17,12 @@ def correct_colour(rgb: Tensor, delta: Tensor) -> Tensor:
     identity = torch.eye(3, dtype=delta.dtype, device=delta.device).view(1, 3, 3, 1, 1)
     matrix = (identity + 0.5 * delta.unflatten(1, (3, 3))).clamp(-3, 3)
     out = (rgb.unsqueeze(2) * matrix).sum(dim=1)
-    return torch.where(out.isfinite(), out, rgb).clamp(1e-5, 1)
+    return torch.where(out.isfinite(), out, rgb).clamp(1e-5, 1.)
 
 
 def correct_gamma(rgb: Tensor, gamma: Tensor) -> Tensor:
     """rgb to the power of `gamma` (B, 1, H, W); values in [1e-5, 1]."""
-    return (rgb + 1e-5).pow(gamma).clamp(1e-5, 1)
+    return (rgb + 1e-5).pow(gamma).clamp(1e-5, 1.)
 
 
 def correct_saturation(rgb: Tensor, factor: Tensor) -> Tensor:
@@ -34,4 +34,4 @@ def correct_saturation(rgb: Tensor, factor: Tensor) -> Tensor:
     spread = value - rgb.amin(dim=1, keepdim=True)
     saturation = (spread / (value + 1e-8) * factor).clamp(0, 1)
     spread = torch.where(spread == 0, torch.ones_like(spread), spread)
-    return (value - value * saturation * (value - rgb) / spread).clamp(1e-8, 1)
+    return (value - value * saturation * (value - rgb) / spread).clamp(1e-8, 1.)

@@ -144,7 +144,7 @@ class MixtureOfAttention(nn.Module):
         attended = attended.reshape(q.shape) * routing.gates.unsqueeze(-1).to(v.dtype)
 
         # each expert's place holds what its head attended to, or zeros; one product for all output projections
-        places = attended.new_zeros(len(tokens), logits.shape[1], q.shape[-1])
+        places = attended.new_zeros(tokens.shape[0], logits.shape[1], q.shape[-1])
         places = places.scatter(1, routing.chosen.unsqueeze(-1).expand_as(attended), attended)
         out = places.flatten(1) @ moe.output_experts.layers[0].weight.flatten(0, 1)
         return out.view(query.shape), routing.balance
