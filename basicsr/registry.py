@@ -17,13 +17,8 @@ from typing import Any
 
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.imports import PACKAGE, import_file
+from basicsr.utils.places import project_root, shipped_root
 from basicsr.utils.registrations import Entry, registers_more, scan
-
-
-def project_root() -> Path:
-    """The checkout when running from one (or an editable install), else the working directory."""
-    root = PACKAGE.parent
-    return root if (root / 'pyproject.toml').is_file() else Path.cwd()
 
 
 class Registry:
@@ -91,7 +86,7 @@ class Registry:
     def files(self) -> list[Path]:
         """Files that may define objects; the user's own come first, so they can replace ours by name."""
         folders = [PACKAGE / self.folder] if self.folder else []
-        folders += [project_root() / self.beside] if self.beside else []
+        folders += [root / self.beside for root in dict.fromkeys((project_root(), shipped_root()))] if self.beside else []
         return [*self._extra, *(file for folder in folders for file in sorted(folder.glob(f'*{self.suffix}')))]
 
     def get(self, name: str) -> Any:

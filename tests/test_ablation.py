@@ -310,7 +310,8 @@ def test_a_file_dropped_into_the_folder_is_found(tmp_path, monkeypatch):
     (tmp_path / 'Ablation_Model').mkdir()
     (tmp_path / 'Ablation_Model' / 'mine_arch.py').write_text(
         'from basicsr.utils.registry import ARCH_REGISTRY\n@ARCH_REGISTRY.register()\nclass DroppedNet: ...\n')
-    monkeypatch.setattr('basicsr.registry.project_root', lambda: tmp_path)
+    for place in ('project_root', 'shipped_root'):
+        monkeypatch.setattr(f'basicsr.registry.{place}', lambda: tmp_path)
     registry = Registry('arch', 'network', 'archs', '_arch.py', beside='Ablation_Model')
     assert 'DroppedNet' in registry and 'RetinexMamba' in registry and 'RetinexMambaFFN' not in registry
     assert 'basicsr/archs/*_arch.py, Ablation_Model/*_arch.py' in registry.unknown('x')

@@ -203,7 +203,7 @@ def test_an_installed_package_has_them_inside(shipped, tmp_path):
         shutil.copy(ROOT / name, source)
     done = run_python('setup.py', 'build_py', '--build-lib', built, cwd=source)
     assert done.returncode == 0, done.stderr
-    inside = built / 'basicsr' / 'pretrained_weights'
+    inside = built / 'basicsr' / 'shipped' / 'pretrained_weights'
     assert {p.name for p in inside.iterdir()} == {'manifest.json', 'tiny_net.safetensors'}
     for package, file in ((built, inside / 'tiny_net.safetensors'), (source, shipped / 'tiny_net.safetensors')):
         code = 'from basicsr.utils.pretrained import find_weights; print(find_weights("tiny_net"))'

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from basicsr.config import find_path, load_options
+from basicsr.config import find_path, find_yaml, load_options
 from basicsr.config.base import read_options
 from basicsr.config.blocks import check_block
 from basicsr.config.overrides import as_overrides
@@ -122,7 +122,7 @@ def read_study(path: str | Path, seeds: int, total_iter: int | None, root: Path)
         UserError: lists every mistake of the study file and of the options of its variants, or says which process is at
             this study.
     """
-    path = Path(path).expanduser()
+    path = find_yaml(path)
     data, source = read_yaml(path)
     problems = Problems(source)
     options = check_block(StudyOptions, data, (), problems) or {}

@@ -16,9 +16,9 @@ from basicsr.registry import (
     LOSS_REGISTRY,
     METRIC_REGISTRY,
     MODEL_REGISTRY,
-    project_root,
 )
 from basicsr.utils.files import as_stored
+from basicsr.utils.places import project_root, shipped_root
 from basicsr.utils.pretrained import find_weights, is_fetched, read_manifest
 
 _SOURCES = {
@@ -33,15 +33,26 @@ _FILE_KEYS = ('dataroot', 'meta_info', 'roots', 'pretrain_network', 'resume_stat
 
 
 def find_path(text: str, beside: Path | None = None) -> Path | None:
-    """An existing file or folder: as given, else below the checkout, else beside the option file. '' is none."""
+    """An existing file or folder, '' is none.
+
+    As given, else below the checkout, else beside the option file, else among what an installed package has.
+    """
     if not text:  # would be the working directory
         return None
     given = Path(text).expanduser()
-    for candidate in (given, project_root() / given, *([beside.parent / given] if beside else [])):
+    near = [beside.parent / given] if beside else []
+    for candidate in (given, project_root() / given, *near, shipped_root() / given):
         found = Path(as_stored(candidate))
         if found.exists():
             return found
     return None
+
+
+def find_yaml(path: str | Path) -> Path:
+    """An option file, a study or a board: as given, else among what an installed package has."""
+    given = Path(as_stored(Path(path).expanduser()))
+    inside = shipped_root() / given
+    return inside if not given.exists() and inside.is_file() else given
 
 
 def find_value(text: str, where: OptionPath, source: Source) -> Path | None:

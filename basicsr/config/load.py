@@ -14,15 +14,14 @@ from addict import Dict
 from basicsr.config.base import option_text, read_options
 from basicsr.config.check import check_options
 from basicsr.config.dialects import adapt
-from basicsr.config.files import add_source_files, find_named, find_value, resolve_files
+from basicsr.config.files import add_source_files, find_named, find_value, find_yaml, resolve_files
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Path as OptionPath
 from basicsr.config.report import Problems, Source, dotted, raise_mistakes
 from basicsr.config.stages import enter_stage, stage_names
-from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, nearest, some
-from basicsr.utils.files import as_stored
 from basicsr.utils.names import checked, name_mistake
+from basicsr.utils.places import project_root
 from basicsr.utils.pretrained import is_fetched, known_network
 
 
@@ -75,7 +74,7 @@ def load_stages(path: str | Path, overrides: list[str] | None = None, *, is_trai
     Raises:
         UserError: lists every mistake with file, line, option path and, where it is not one of all, stage.
     """
-    path = Path(as_stored(Path(path).expanduser()))
+    path = find_yaml(path)
     data, source = read_options(path)
     whole = option_text(path, data, source)
     problems = Problems(source)

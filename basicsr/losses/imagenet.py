@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from basicsr.config.load import project_root
 from basicsr.utils.download import published_file
 from basicsr.utils.errors import UserError
+from basicsr.utils.places import project_root
 from basicsr.utils.weights import load_weights
 
 URLS = {

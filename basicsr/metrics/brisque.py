@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from basicsr.config.load import project_root
 from basicsr.metrics.natural_scene import grey, halve, mscn, neighbour_fits, shape_table
 from basicsr.metrics.protocol import check_size, prepare
 from basicsr.utils.errors import UserError
+from basicsr.utils.places import project_root
 from basicsr.utils.registry import METRIC_REGISTRY
 from basicsr.utils.values import AxisOrder, Natural
 

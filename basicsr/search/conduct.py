@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from basicsr.config import find_yaml
 from basicsr.config.base import read_options
 from basicsr.config.overrides import apply_overrides
 from basicsr.config.report import Problems
@@ -46,6 +47,7 @@ def prepare(option_file: str, space_file: str, overrides: list[str], trials: int
 
     The arguments are those of `basicsr search`. Raises `UserError` for mistakes in them and in the files.
     """
+    option_file, space_file = (str(find_yaml(file)) for file in (option_file, space_file))
     space = read_space(space_file)
     opt = check_space(space, space_file, option_file, overrides)
     label = _metric(opt, option_file, metric)

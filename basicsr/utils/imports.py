@@ -24,7 +24,7 @@ def import_file(file: Path, folder: str) -> Any:
 
     So `from .arch_util import ...` finds our module, and other neighbours of the file are found beside it.
     """
-    if file.is_relative_to(PACKAGE):
+    if file.is_relative_to(PACKAGE) and not file.is_relative_to(PACKAGE / 'shipped'):
         try:
             return importlib.import_module('.'.join(file.relative_to(PACKAGE.parent).with_suffix('').parts))
         except ImportError as error:  # a package that only this file needs

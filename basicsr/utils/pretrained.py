@@ -15,6 +15,7 @@ from basicsr.utils.fetching.addresses import is_address, read_address
 from basicsr.utils.files import as_stored
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.names import below
+from basicsr.utils.places import shipped_root
 from basicsr.utils.published import Published, read_published
 
 WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
@@ -23,13 +24,10 @@ README_PROTOCOL = 'retinexformer'  # of numbers that stand alone
 OTHER_WEIGHTS = ('a folder of the hub, a name of `basicsr list weights`, hf:OWNER/REPOSITORY[@REVISION][:FILE],'
                  ' or https://...')  # beside files, for the help of commands
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-
 
 def folder() -> Path:
-    """Where the manifest and its files are: inside an installed package, beside that of a checkout."""
-    inside = _PACKAGE / 'pretrained_weights'
-    return inside if inside.is_dir() else _PACKAGE.parent / 'pretrained_weights'
+    """Where the manifest and its files are."""
+    return shipped_root() / 'pretrained_weights'
 
 
 def read_manifest(where: Path | None = None) -> dict[str, Any]:
@@ -104,10 +102,15 @@ def locate(given: str | Path | WeightFile, again: bool = False) -> WeightFile:
             get_root_logger().info(
                 f'licence of {source}: {fetched.licence or "nothing states it here, ask its authors"}')
         return WeightFile(fetched.path, source.title)
-    names = [*known, *published]
+    raise UserError(unknown(name))
+
+
+def unknown(name: str) -> str:
+    """The sentence for what is neither a weight file nor a name."""
+    names = [*read_manifest()['weights'], *read_published(folder())]
     listed = f" Names: {some(names, 8)}{' (basicsr list weights)' if len(names) > 8 else ''}" if names else ''
-    raise UserError(f"there is no weight file '{name}', and no weights of that name come with the toolbox."
-                    f'{nearest(name, names)}{listed}')
+    return (f"there is no weight file '{name}', and no weights of that name come with the toolbox."
+            f'{nearest(name, names)}{listed}')
 
 
 def known_network(name: str) -> dict[str, Any] | None:
@@ -121,6 +124,14 @@ def known_network(name: str) -> dict[str, Any] | None:
 def is_fetched(given: str) -> bool:
     """Whether a text is an address, or the name of weights that others have published."""
     return is_address(given) or given in read_published(folder())
+
+
+def is_here(given: str) -> bool:
+    """Whether `locate` has nothing to fetch, and nothing that somebody must get by hand."""
+    row = read_published(folder()).get(given)
+    if row:
+        return file_of(given, row) is not None
+    return not is_address(given) or cache.find_fetched(read_address(given)) is not None
 
 
 def file_of(name: str, row: Published) -> Path | None:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from basicsr.archs import build_network
 from basicsr.config.base import read_options
-from basicsr.registry import project_root
 from basicsr.utils.errors import UserError, some
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.places import shipped_root
 from basicsr.utils.weights import unwrapped
 from basicsr.weights.detection import detect
 
@@ -118,7 +118,7 @@ def _has_shapes(network: dict[str, Any], state: dict[str, Tensor]) -> bool:
 def _options_of(network: dict[str, Any], state: dict[str, Tensor], other: bool) -> str:
     """', as in Options/X.yml': an option file with a network of these weights, else for `other` networks the nearest."""
     found = []
-    for file in sorted((project_root() / 'Options').glob('*.yml')):
+    for file in sorted((shipped_root() / 'Options').glob('*.yml')):
         options = read_options(file)[0].get('network_g')
         if isinstance(options, dict) and options.get('type') == network['type']:
             found.append((sum(options.get(k) == v for k, v in network.items()), file.name, options))

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basicsr.registry import project_root
 from basicsr.utils.download import published_file
 from basicsr.utils.errors import UserError, nearest
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.places import project_root
 from basicsr.utils.pretrained import is_fetched, locate
 from basicsr.utils.weights import load_weights
 from basicsr.weights.fitting import load_into
