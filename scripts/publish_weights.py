@@ -1,6 +1,6 @@
 """Measure the weights of a finished run and ship them: publish_weights.py experiments/RUN --name NAME ...
 
-Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, and METRICS.md beside it.
+Writes `pretrained_weights/NAME.safetensors`, its entry in the manifest, METRICS.md beside it, and its card below `cards/`.
 Which weights of the run are shipped is never decided by the images that they are measured on.
 """
 from __future__ import annotations
@@ -29,6 +29,7 @@ from basicsr.publishing.finished_run import (
     find_candidates,
     option_file,
 )
+from basicsr.publishing.model_card import cards
 from basicsr.publishing.shipped_weights import README_PROTOCOL, measured
 from basicsr.utils.errors import UserError, nearest, run_main
 from basicsr.utils.files import atomic_write
@@ -45,6 +46,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         'machine': 'what trained them',
         'licence': 'what may be done with them',
         'selection': 'how these weights of the run were chosen',
+        'use': 'what they are for',
+        'limits': 'what they do badly',
     }
     for flag, text in sentences.items():
         parser.add_argument(f'--{flag}', required=True, help=f'a sentence: {text}')
@@ -110,6 +113,8 @@ def run(args: argparse.Namespace) -> None:
             'per_image': per_image
         },
         'paper': paper,
+        'use': args.use,
+        'limits': args.limits,
         'licence': args.licence,
     }
     if args.default or manifest['default'] is None:
@@ -120,6 +125,10 @@ def run(args: argparse.Namespace) -> None:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False) + '\n')
     with atomic_write(args.to / 'METRICS.md', 'w') as file:
         file.write(measured(manifest))
+    (args.to / 'cards').mkdir(exist_ok=True)
+    for name, text in cards(manifest).items():
+        with atomic_write(args.to / 'cards' / f'{name}.md', 'w') as file:
+            file.write(text)
     print(f"{args.name}: '{entry}' of {args.run}, {len(data):,d} bytes, is in {args.to}; METRICS.md shows it")
 
 

@@ -21,7 +21,8 @@ from basicsr.inference.amount import Amount
 from basicsr.inference.light import exposed, mixed, with_grain
 from basicsr.inference.photos import photo_restorer, restore_photo
 from basicsr.inference.restorer import ImageRestorer
-from basicsr.photos.photo import Frame, Metadata, Photo
+from basicsr.photos.photo import Frame, Metadata, Photo, to_float
+from basicsr.photos.profiles import Colours
 from basicsr.photos.reading import read_photo
 from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError
@@ -143,6 +144,57 @@ def test_a_stop_is_twice_the_light():
     for stops in (-3, -1, .5, 1, 3):
         np.testing.assert_allclose(srgb_to_linear(exposed(dark, stops)), .01 * 2**stops, rtol=1e-4)
     assert exposed(dark, 0) is dark
+
+
+def light(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+    """Of sRGB, below black and above white as well."""
+    return srgb_to_linear(Colours(icc, pixels.shape[2]).to_srgb(to_float(pixels)))
+
+
+@pytest.mark.parametrize('stops', [-2., .5, 1.])
+@pytest.mark.parametrize('kind', PHOTOS)
+def test_stops_of_the_photo_itself_at_strength_0(kind, stops):
+    pixels, icc = PHOTOS[kind]
+
+    def no_network(img, **settings):
+        raise AssertionError('is not asked')
+
+    found = restored(pixels, icc, restore=no_network, strength=0., exposure=stops)
+    assert found.dtype == pixels.dtype and found.shape == pixels.shape
+    want = light(pixels, icc) * 2**stops
+    inner = (want.max(axis=2) < .6) & (want.min(axis=2) > 0)
+    level = .02 if pixels.dtype == np.uint8 else 3e-3
+    np.testing.assert_allclose(light(found, icc)[inner], want[inner], atol=level)
+
+
+def test_light_above_white_keeps_its_stops_at_strength_0():
+    pixels = np.full((4, 4, 3), 1.5, np.float32)
+    found = restored(pixels, strength=0., exposure=-2.)
+    np.testing.assert_allclose(srgb_to_linear(found), srgb_to_linear(np.float32(1.5)) / 4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('strength', [.01, .5, .99, 1.2])
+def test_stops_are_those_of_the_mixture(strength):
+    """So that nothing jumps where strength begins."""
+
+    def bright(img, exposure=0.):
+        return exposed(img, 1 + exposure)
+
+    pixels = picture().astype(np.float32) / 1000
+    plain, more = (srgb_to_linear(restored(pixels, restore=bright, strength=strength, exposure=e)) for e in (0., 1.))
+    np.testing.assert_allclose(more, 2 * plain, rtol=1e-3, atol=1e-5)
+
+
+def test_auto_that_finds_nothing_to_do_does_the_same_as_0(monkeypatch):
+    from basicsr.inference import photos
+    monkeypatch.setattr(photos, 'auto_strength', lambda *_: 0.)
+    pixels = (picture() / np.float32(100)).astype(np.float32)
+    results = [
+        restored(pixels, restore=lambda img, exposure=0.: exposed(img, exposure), strength=s, exposure=-1.)
+        for s in ('auto', 0.)
+    ]
+    np.testing.assert_array_equal(*results)
+    assert results[0].max() < pixels.max()
 
 
 def test_what_is_above_white_comes_back():
@@ -299,6 +351,9 @@ def test_knobs_of_an_evaluation(weights, tmp_path, capsys):
     (['--strength', 'much'], "--strength is 'auto' or a number from 0 to 1.5, not 'much'"),
     (['--strength', 'nan'], "--strength is 'auto' or a number from 0 to 1.5, not nan"),
     (['--exposure', '-4'], '--exposure is a number from -3 to 3, not -4.0'),
+    (['--exposure', '-1,5'], "--exposure is a number from -3 to 3, not '-1,5'"),
+    (['--expo', '-,5'], "--exposure is a number from -3 to 3, not '-,5'"),
+    (['--strength', '-1/2'], "--strength is 'auto' or a number from 0 to 1.5, not '-1/2'"),
     (['--exposure', 'auto'], "--exposure is a number from -3 to 3, not 'auto'"),
     (['--denoise', '2'], '--denoise is a number from 0 to 1, not 2.0'),
     (['--alpha_s', 'red'], "--alpha_s is a number, not 'red'"),

@@ -59,9 +59,9 @@ def test_several_inputs_patterns_and_the_same_twice(folder):
 
 
 def test_a_file_that_is_named_is_tried_whatever_its_suffix(folder):
-    for name in ('photo', 'photo.dat', 'photo.cr2'):
+    for name, result in (('photo', 'photo.png'), ('photo.dat', 'photo.dat.png'), ('photo.cr2', 'photo.cr2.png')):
         (folder / name).write_bytes(PNG)
-        assert targets([name], 'out') == ['out/photo.png']
+        assert targets([name], 'out') == [f'out/{result}']
 
 
 @pytest.mark.parametrize(('words', 'message'), [
@@ -136,10 +136,35 @@ def test_inputs_of_one_name_are_no_two_pairs(tmp_path):
         pair_by_number(str(tmp_path / 'low'), str(tmp_path / 'normal'))
 
 
-def test_raw_becomes_png_beside_its_stem(folder):
+def test_raw_becomes_png_and_keeps_its_suffix(folder):
     for name in ('r.nef', 'r.png', 's.dng'):
         (folder / 'in' / 'sub' / name).write_bytes(PNG)
-    assert targets(['in/sub'], 'out') == ['out/d.png', 'out/r.nef.png', 'out/r.png', 'out/s.png']
+    assert targets(['in/sub'], 'out') == ['out/d.png', 'out/r.nef.png', 'out/r.png', 'out/s.dng.png']
+
+
+@pytest.mark.parametrize(('name', 'result'), [('r.DNG', 'r.DNG.png'), ('r.cr2', 'r.cr2.png'), ('r.pbm', 'r.pbm.pgm'),
+                                              ('r.png', 'r.png'), ('r.jpg', 'r.jpg')])
+@pytest.mark.parametrize('beside', ['r.png', 'r.jpg', 'r.pgm', 'r.nef', 'r.tif', 's'])
+def test_what_lies_beside_a_photo_does_not_change_the_name_of_its_result(folder, name, result, beside):
+    """An earlier result is never taken for that of another photo."""
+    (folder / 'in' / 'sub' / name).write_bytes(b'P4\n8 1\n\0')
+    assert f'out/{result}' in targets(['in/sub'], 'out')
+    (folder / 'out').mkdir()
+    (folder / 'out' / result).write_bytes(PNG)
+    (folder / 'in' / 'sub' / beside).write_bytes(b'P4\n8 1\n\0')  # grey
+    words = ['in/sub', f'in/sub/{beside}']
+    assert f'out/{result}' in targets(words, 'out', overwrite=True)
+    todo = plan(find(words), 'out', skip_existing=True).todo
+    assert {job.source.path.name for job in todo} == {'d.png', beside} - {name}
+
+
+@pytest.mark.parametrize('first', ['r.dng', 'r.dng.png', 'r'])
+def test_two_photos_of_one_name_are_refused(folder, first):
+    second = {'r.dng': 'r.dng.png', 'r.dng.png': 'r.dng', 'r': 'r.png'}[first]
+    for name in (first, second):
+        (folder / name).write_bytes(PNG)
+    with pytest.raises(UserError, match=f"'{first}' and '{second}' would both be written as 'r.*png'; rename one"):
+        plan(find([first, second]), 'out', skip_existing=True)
 
 
 def test_sheets_have_names_of_their_own(folder):
@@ -272,6 +297,25 @@ def test_a_folder_that_may_not_be_written_to(folder, monkeypatch):
 def test_grey_photos_may_become_pgm(folder):
     (folder / 'grey.png').write_bytes(encoded(picture(channels=1), 'PNG'))
     assert targets(['grey.png'], 'out.pgm') == ['out.pgm']
+
+
+@pytest.mark.parametrize('data', [b'P4\n9 2\n' + bytes(4), b'P1 2 1\n01', b'P1\n# words\n2 1 0 1\n'])
+def test_bitmaps_are_grey_and_found_in_folders(folder, data):
+    (folder / 'bits').mkdir()
+    (folder / 'bits' / 'e.pbm').write_bytes(data)
+    found = find(['bits'])
+    assert len(found.sources) == 1 and found.passed_over == []
+    assert targets(['bits'], 'out') == ['out/e.pbm.pgm']
+    assert targets(['bits/e.pbm'], 'e.pgm') == ['e.pgm']
+    with pytest.raises(UserError, match=r"cannot write 'x.pbm': .pbm files, .* are only read; choose .pgm"):
+        plan(find(['bits/e.pbm']), 'x.pbm')
+
+
+@pytest.mark.parametrize(('data', 'suffix'), [(b'P5\n1 1\n255\n\0', '.pgm'), (b'P4\n1 1\n\0', '.pgm'),
+                                              (b'P6\n1 1\n255\n\0\0\0', '.ppm')])
+def test_what_has_no_suffix_gets_that_of_its_channels(folder, data, suffix):
+    (folder / 'photo').write_bytes(data)
+    assert targets(['photo'], 'out') == [f'out/photo{suffix}']
 
 
 def test_standard_input_and_output(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """Colour profiles: to sRGB and back; unchanged photos keep every value."""
 from __future__ import annotations
 
+import io
 import struct
 
 import imagecodecs
@@ -118,6 +119,65 @@ def test_black_and_white_in_three_channels_gets_no_colours():
     coloured = img.copy()
     coloured[0, 1] = 10, 200, 30
     assert np.ptp(through(coloured, restore=tinted).pixels, axis=2).mean() > 10
+
+
+def warmed(img: np.ndarray, exposure: float = 0.) -> np.ndarray:
+    """A network that brings light, and colours to what is grey."""
+    return (img * np.float32((2, 1.9, 1.8)) + np.float32(.03)).clip(0, 1)
+
+
+def of_lossy(kind: str, img: np.ndarray, quality: int = 75) -> Photo:
+    if kind == 'HEIC':
+        import pillow_heif
+        file = io.BytesIO()
+        pillow_heif.from_bytes('RGB', img.shape[1::-1], img.tobytes()).save(file, quality=quality)
+        return decode_photo(file.getvalue(), 'a.heic')
+    return decode_photo(encoded(img, kind, quality=quality), 'a')
+
+
+def rounded(img: np.ndarray, levels: int = 1) -> np.ndarray:
+    """Equal channels as a decoder leaves them that rounds each by itself."""
+    return (img.astype(int) + np.random.RandomState(0).randint(0, levels + 1, img.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('quality', [20, 75, 95])
+@pytest.mark.parametrize('kind', ['WEBP', 'JPEG', 'AVIF', 'HEIC'])
+def test_black_and_white_gets_no_colours_by_a_lossy_file(kind, quality):
+    photo = of_lossy(kind, np.repeat(picture(channels=1, size=(192, 256)) // 3, 3, axis=2), quality)
+    pixels = photo.frames[0].pixels
+    assert pixels.shape[2] == 3 and (kind != 'WEBP' or np.ptp(pixels, axis=2).max() == 1)
+    assert np.ptp(restore_photo(warmed, photo).frames[0].pixels, axis=2).max() == 0
+
+
+@pytest.mark.parametrize(('kind', 'lossless', 'grey'), [('WebP', False, True), ('WebP', True, False),
+                                                        ('JPEG', False, True), ('AVIF', False, True),
+                                                        ('HEIC', False, True), ('JPEG 2000', False, True),
+                                                        ('JPEG 2000', True, False), ('TIFF', False, False),
+                                                        ('PNG', False, False)])
+def test_only_lossy_files_may_differ_by_a_level(kind, lossless, grey):
+    img = rounded(np.repeat(picture(channels=1, size=(192, 256)) // 3, 3, axis=2))
+    photo = Photo(kind, [Frame(img)])
+    photo.encoding.lossless = lossless
+    assert (np.ptp(restore_photo(warmed, photo).frames[0].pixels, axis=2).max() == 0) == grey
+
+
+@pytest.mark.parametrize('brightest', [12, 40, 255])
+@pytest.mark.parametrize('tone', [(1, .95, .85), (1, .985, .96), (.8, 1, .8), (.9, .95, 1)], ids=str)
+def test_a_tone_on_purpose_stays(brightest, tone):
+    """Also in the dark, where it is a level or two."""
+    grey = picture(channels=1, size=(192, 256)).astype(np.float32) / 255 * .5 + .5
+    img = np.rint(grey * np.float32(tone) * brightest).astype(np.uint8)
+    if (np.ptp(img, axis=2) == 0).mean() > .6:
+        pytest.skip('eight bits hold no such tone')
+    photo = Photo('JPEG', [Frame(img)])
+    assert np.ptp(restore_photo(warmed, photo).frames[0].pixels, axis=2).max() > 0
+
+
+def test_faint_colours_of_two_things_stay():
+    """As much red as blue, each in its own place."""
+    img = np.full((96, 128, 3), 9, np.uint8)
+    img[:40, :60, 0], img[50:, 60:, 2] = 11, 11
+    assert np.ptp(restore_photo(warmed, Photo('WebP', [Frame(img)])).frames[0].pixels, axis=2).max() > 0
 
 
 def test_grey_networks_give_grey_photos():

@@ -44,6 +44,31 @@ def test_jpeg_keeps_tables_sampling_and_order(quality, sampling, progressive):
     assert bool(new.info.get('progressive')) == progressive
 
 
+@pytest.mark.parametrize('name', ['4:4:0', '4:1:1'])
+def test_subsampling_that_cannot_be_written_is_told_and_no_colour_is_lost(name):
+    data = bytes(imagecodecs.jpeg8_encode(IMG, level=90, subsampling=name.replace(':', '')))
+    photo = decode_photo(data, 'a.jpg')
+    assert losses(photo, 'b.jpg') == f'b.jpg: its subsampling {name} becomes 4:4:4' and losses(photo, 'b.png') == ''
+    new = opened(encode_photo(photo, 'b.jpg'))
+    assert JpegImagePlugin.get_sampling(new) == 0 and new.quantization == opened(data).quantization
+
+
+@pytest.mark.parametrize(('factors', 'sampling'), [((0x22, 0x22, 0x22), 0), ((0x22, 0x12, 0x12), 1)])
+def test_subsampling_by_other_numbers_is_the_same(factors, sampling):
+    """By how much light is finer than colours counts, not the numbers for it."""
+    data = bytearray(encoded(IMG[:32], 'JPEG', subsampling=sampling))
+    at = data.index(b'\xff\xc0') + 11
+    data[at:at + 9:3] = bytes(factors)
+    from basicsr.photos.jpeg_file import _sampling
+    image = Image.open(io.BytesIO(bytes(data)))
+    assert JpegImagePlugin.get_sampling(image) == -1 and _sampling(image) == (sampling, '')
+
+
+@pytest.mark.parametrize('image', [picture(channels=1), Image.fromarray(IMG).convert('CMYK')], ids=['grey', 'inks'])
+def test_what_has_no_subsampling_has_none_to_lose(image):
+    assert 'subsampling' not in losses(decode_photo(encoded(image, 'JPEG'), 'a.jpg'), 'b.jpg')
+
+
 def test_what_was_no_jpeg_gets_a_good_one():
     image = opened(encode_photo(decode_photo(encoded(IMG, 'PNG'), 'a.png'), 'a.jpg'))
     assert image.quantization == opened(encoded(IMG, 'JPEG', quality=95)).quantization
@@ -189,6 +214,58 @@ def test_transparency_of_gif_is_full_or_none():
     np.testing.assert_array_equal(found.alpha > 0, ALPHA >= 128)
 
 
+def of_colours(count: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.RandomState(seed)
+    palette = rng.permutation(2**24)[:count]
+    return np.stack([palette >> 16, palette >> 8 & 255, palette & 255],
+                    axis=-1).astype(np.uint8)[rng.permutation(np.arange(SIZE[0] * SIZE[1]) % count).reshape(SIZE)]
+
+
+def lattice(offset: int = 0) -> np.ndarray:
+    """Alpha that is 0 in every fifth column."""
+    return np.tile(np.where((np.arange(SIZE[1]) + offset) % 5, 255, 0).astype(np.uint8), (SIZE[0], 1))
+
+
+@pytest.mark.parametrize(('count', 'clear'), [(1, True), (64, True), (255, True), (256, False)])
+def test_a_gif_of_as_many_colours_as_it_holds_is_exact(count, clear):
+    img, alpha = of_colours(count), lattice() if clear else None
+    data = encode_photo(Photo('PNG', [Frame(img, alpha)]), 'a.gif')
+    for _ in range(2):  # from GIF to GIF as well
+        photo = decode_photo(data, 'a.gif')
+        frame = photo.frames[0]
+        seen = np.ones(SIZE, bool) if alpha is None else alpha > 0
+        np.testing.assert_array_equal(frame.pixels[seen], img[seen])
+        assert (frame.alpha is None) == (alpha is None)
+        np.testing.assert_array_equal(np.ones(SIZE, bool) if frame.alpha is None else frame.alpha > 0, seen)
+        data = encode_photo(photo, 'a.gif')
+
+
+def test_a_gif_with_transparency_has_as_good_colours_as_one_without():
+    img = picture(size=(120, 160)).astype(int) + np.random.RandomState(0).randint(-20, 20, (120, 160, 3))
+    img = img.clip(0, 255).astype(np.uint8)
+    alpha = np.where(np.arange(160) < 20, 0, 255).astype(np.uint8)[None].repeat(120, 0)
+    found = written('a.gif', Frame(img, alpha)).frames[0].pixels
+    without = np.asarray(Image.fromarray(img).quantize(255).convert('RGB'))
+    seen = alpha > 0
+    assert abs(found.astype(int) - img)[seen].mean() < 1.02 * abs(without.astype(int) - img)[seen].mean()
+    assert len(np.unique(found[seen], axis=0)) > 200
+
+
+@pytest.mark.parametrize('clear', ['0123', '1', '02', '3'], ids='clear in {}'.format)
+def test_frames_of_a_gif_with_transparency_are_exact(clear):
+    frames = [Frame(of_colours(200, n), lattice(n) if str(n) in clear else None, duration=50) for n in range(4)]
+    found = written('a.gif', *frames, animated=True).frames
+    assert len(found) == 4
+    for one, other in zip(frames, found):
+        seen, there = (np.ones(SIZE, bool) if frame.alpha is None else frame.alpha > 0 for frame in (one, other))
+        np.testing.assert_array_equal(there, seen)
+        np.testing.assert_array_equal(other.pixels[seen], one.pixels[seen])
+
+
+def test_a_gif_of_which_nothing_is_seen():
+    assert (written('a.gif', Frame(IMG, np.zeros(SIZE, np.uint8))).frames[0].alpha == 0).all()
+
+
 # --- what is said
 
 
@@ -196,6 +273,21 @@ def test_the_sentence_of_the_documentation():
     photo = Photo('PNG', [Frame(DEEP, DEEP[..., 0])])
     photo.encoding.bits = 16
     assert losses(photo, 'x/out.jpg') == 'out.jpg: transparency is lost, JPEG holds none; 16 bits become 8'
+
+
+@pytest.mark.parametrize(('img', 'name', 'said'), [
+    (IMG / 255., 'a.tif', 'a.tif: 64 bits become 32'),
+    (IMG / 255., 'a.png', 'a.png: 64 bits become 16'),
+    (DEEP.astype(np.uint64), 'a.tif', 'a.tif: 64 bits become 32'),
+    ((IMG / 255).astype(np.float32), 'a.tif', ''),
+    ((IMG / 255).astype(np.float16), 'a.tif', ''),
+    (DEEP.astype(np.uint32), 'a.tif', ''),
+], ids=lambda value: str(getattr(value, 'dtype', value)))
+def test_more_bits_than_are_worked_on_are_told(img, name, said):
+    photo = decode_photo(tiff(img), 'in.tif')
+    assert losses(photo, name) == said
+    assert decode_photo(encode_photo(photo, name),
+                        name).encoding.bits == (16 if name == 'a.png' else min(img.dtype.itemsize * 8, 32))
 
 
 def test_without_a_place_for_a_profile_colours_become_srgb():

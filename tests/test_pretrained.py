@@ -22,6 +22,7 @@ from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import evaluate as evaluate_all
 from basicsr.evaluation.restoring import by_restorer
 from basicsr.inference.build import build_restorer
+from basicsr.publishing.model_card import cards
 from basicsr.publishing.shipped_weights import measured
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError
@@ -227,6 +228,13 @@ def test_what_a_paper_claims_has_a_row_of_its_own(shipped):
     for words in ('changed: train.total_iter 5.', 'run: best EMA. the first.', 'Machine: none.',
                   '(../Options/tiny.yml)'):
         assert words in measured(manifest)
+
+
+def test_cards_are_those_of_the_manifest():
+    folder = ROOT / 'pretrained_weights' / 'cards'
+    assert {file.stem: file.read_text(encoding='utf-8') for file in folder.glob('*.md')} == cards(OURS)
+    for text in cards(OURS).values():
+        assert '- For: ' in text and '- Limits: ' in text
 
 
 def test_metrics_are_those_of_the_manifest():

@@ -28,7 +28,7 @@ spec.loader.exec_module(script)
 
 WORDS = [
     '--name', 'tiny_net', '--data', 'four pairs', '--machine', 'a core', '--licence', 'MIT', '--selection',
-    'the held-out pairs'
+    'the held-out pairs', '--use', 'dark photos', '--limits', 'blur stays'
 ]
 ALL = ['last', 'last EMA', 'best', 'best EMA']
 

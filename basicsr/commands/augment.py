@@ -12,7 +12,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--input_low', type=as_stored, required=True, metavar='DIR', help='dark images')
     parser.add_argument('--input_normal', type=as_stored, required=True, metavar='DIR',
                         help='their ground truth, by name or number')
-    parser.add_argument('--output', required=True, metavar='DIR', help='new images go to DIR/Low and DIR/Normal')
+    parser.add_argument('--output', type=as_stored, required=True, metavar='DIR',
+                        help='new images go to DIR/Low and DIR/Normal')
     parser.add_argument('--seed', type=int, default=0, help='equal seeds give equal images')
     parser.add_argument('--height', type=int, default=400)
     parser.add_argument('--width', type=int, default=600)

@@ -10,7 +10,7 @@ from basicsr.utils.files import as_stored
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=as_stored, help='images to pack; keys are file names without extension')
-    parser.add_argument('output', help="database to make, a new folder whose name ends in '.lmdb'")
+    parser.add_argument('output', type=as_stored, help="database to make, a new folder whose name ends in '.lmdb'")
     parser.add_argument('--compress_level', type=int, default=1, choices=range(10), help='of PNG')
     return parser.parse_args(argv)
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from basicsr.utils import pretrained
 from basicsr.utils.errors import UserError, run_main
+from basicsr.utils.files import as_stored
 from basicsr.utils.outputs import check_new, check_outputs
 from basicsr.utils.pretrained import OTHER_WEIGHTS, WeightFile, is_fetched, locate
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('output', metavar='DIR', help='the folder; `hf upload OWNER/REPOSITORY DIR` puts it on the hub')
+    parser.add_argument('output', type=as_stored, metavar='DIR',
+                        help='the folder; `hf upload OWNER/REPOSITORY DIR` puts it on the hub')
     parser.add_argument('--weights', required=True, metavar='FILE',
                         help=f'.pth, .ckpt or .safetensors, {OTHER_WEIGHTS}')
     parser.add_argument('--opt', '-opt', metavar='YAML', help='option file, for weights that do not say their network')

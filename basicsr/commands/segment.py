@@ -11,7 +11,8 @@ from basicsr.utils.pretrained import OTHER_WEIGHTS
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=as_stored, metavar='FOLDER', help='images')
-    parser.add_argument('-o', '--output', required=True, metavar='MAPS', help='folder for the maps, NAME.npy each')
+    parser.add_argument('-o', '--output', type=as_stored, required=True, metavar='MAPS',
+                        help='folder for the maps, NAME.npy each')
     parser.add_argument(
         '--weights', default='torchvision', metavar='FILE',
         help=f"of torchvision's lraspp_mobilenet_v3_large: a file, {OTHER_WEIGHTS}; default: 'torchvision'"

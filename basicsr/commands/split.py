@@ -21,7 +21,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='images to hold out, or a few less: scenes are not cut')
     parser.add_argument('--similarity', type=float, default=0.8,
                         help='correlation of thumbnails from which two images are of one scene (default 0.8)')
-    parser.add_argument('-o', '--output', default='.', metavar='DIR', help=f'writes {" and ".join(_NAMES)} there')
+    parser.add_argument('-o', '--output', type=as_stored, default='.', metavar='DIR',
+                        help=f'writes {" and ".join(_NAMES)} there')
     parser.add_argument('--overwrite', action='store_true', help='replace lists that are there')
     return parser.parse_args(argv)
 

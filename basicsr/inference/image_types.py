@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basicsr.photos.photo import Frame, Metadata, stacked
+from basicsr.photos.photo import Frame, Metadata, odd_white, stacked
 from basicsr.photos.profiles import without_inks
 from basicsr.utils.logger import get_root_logger
 
 Back = Callable[[list[Frame]], Any]  # results to the type of the input
 _TYPES = 'uint8, uint16 or floating point'
 _KEPT = 'L', 'LA', 'RGB', 'RGBA', 'I;16', 'I', 'F'  # modes of Pillow whose pixels can hold a result
-_TOO_BRIGHT = 2.  # of white, which half of a picture does not exceed
 
 
 def frames_of(image: Any) -> tuple[list[Frame], Back]:
@@ -61,10 +60,8 @@ def _frame(picture: np.ndarray) -> Frame:
         picture = picture.astype(np.float32)
         if not np.isfinite(picture).all():
             raise ValueError('the image has NaN or infinity in it')
-        if np.median(picture[..., :3]) > _TOO_BRIGHT:
-            get_root_logger().warning(
-                '1 is white in images of floating point, and most of this one is far brighter: its'
-                ' numbers should be divided by their peak, 255 for instance')
+        if odd := odd_white(picture[..., :3]):
+            get_root_logger().warning(odd)
     colours = picture.shape[2] - (picture.shape[2] in (2, 4))
     return Frame(picture[..., :colours], picture[..., colours] if picture.shape[2] > colours else None)
 

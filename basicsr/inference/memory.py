@@ -43,7 +43,8 @@ def bounded_memory(device: torch.device) -> Iterator[None]:
         return
     import resource
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = int(max(_status('RssAnon') + _SHARE * free, _status('VmData') + _AT_LEAST * free))
+    status = Path('/proc/self/status').read_text(encoding='ascii')
+    limit = int(max(_bytes(status, 'RssAnon') + _SHARE * free, _bytes(status, 'VmData') + _AT_LEAST * free))
     if before[0] != resource.RLIM_INFINITY:
         limit = min(limit, before[0])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
@@ -61,7 +62,6 @@ def is_out_of_memory(error: BaseException) -> bool:
             or said.endswith('could not create a primitive'))  # a 'primitive descriptor' is something else
 
 
-def _status(key: str) -> int:
-    """Bytes of this process: 'VmData' counts towards the limit, 'RssAnon' is the part of it that is in use."""
-    lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{key}:'))
+def _bytes(status: str, key: str) -> int:
+    """Of this process: 'VmData' counts towards the limit, 'RssAnon' is the part of it that is in use."""
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f'{key}:'))

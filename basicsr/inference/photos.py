@@ -16,6 +16,7 @@ from basicsr.inference.light import exposed, gain
 from basicsr.inference.preview import Preview, reduced
 from basicsr.inference.progress import Progress
 from basicsr.inference.restorer import ImageRestorer
+from basicsr.photos.black_and_white import is_neutral, left_between_channels
 from basicsr.photos.formats import of_output
 from basicsr.photos.naming import Job
 from basicsr.photos.photo import Frame, Photo, from_float, to_float
@@ -137,11 +138,11 @@ def restore_photo(restore: Restore, photo: Photo, watch: Watch | None = None, am
     say = say or (lambda words: None)
     if amount.strength == AUTO and photo.animated and len(photo.frames) > 1:
         amount = _of_animation(restore, photo.frames, amount, say)
-    frames: list[Frame] = []
+    left, frames = left_between_channels(photo), list[Frame]()
     for number, frame in enumerate(photo.frames, 1):
         page = f'page {number} ' if len(photo.frames) > 1 else ''
         told = partial(_tell, say, page)
-        frames.append(_restore(restore, frame, watch if not frames else None, amount, told))
+        frames.append(_restore(restore, frame, watch if not frames else None, amount, told, left))
     grey = frames[0].grey and not photo.frames[0].grey
     chunks = () if grey else photo.encoding.chunks
     return replace(photo, frames=frames, encoding=replace(photo.encoding, chunks=chunks))
@@ -178,30 +179,30 @@ def _answer(restore: Restore, img: np.ndarray, exposure: float) -> np.ndarray:
     return result
 
 
-def _restore(restore: Restore, frame: Frame, watch: Watch | None, amount: Amount, told: Callable[[float],
-                                                                                                 Any]) -> Frame:
+def _restore(restore: Restore, frame: Frame, watch: Watch | None, amount: Amount, told: Callable[[float], Any],
+             left: float) -> Frame:
     if amount.strength == 0:
-        return _untouched(frame, watch)
+        return _without_network(frame, watch, amount.exposure)
     colours = Colours(frame.meta.icc, frame.pixels.shape[2])
     img = colours.to_srgb(to_float(frame.pixels))
     bounded = colours.same and frame.pixels.dtype.kind == 'u'
     inside = img if bounded else img.clip(0, 1)
     beyond = None if bounded else img - inside if img is frame.pixels else np.subtract(img, inside, out=img)
     result = _answer(restore, inside, amount.exposure)
-    if isinstance(amount.strength, str):
+    strength = amount.strength
+    if isinstance(strength, str):
         strength = auto_strength(restore, inside, result, amount.exposure)
         told(strength)
-        if strength == 0 and not amount.exposure:
-            return _untouched(frame, watch)
-        # what was asked for in numbers is done to a photo that needs nothing else, too
-        result = applied(amount, strength, exposed(inside, amount.exposure).clip(0, 1), result)
-    else:
-        result = applied(amount, amount.strength, inside, result)
+        if strength == 0:
+            return _without_network(frame, watch, amount.exposure)
+    # stops are those of the result, however much of the photo is in it
+    before = exposed(inside, amount.exposure).clip(0, 1) if amount.exposure and strength != 1 else inside
+    result = applied(amount, strength, before, result)
     if watch:
         watch(inside, result)
     channels = 1 if frame.grey or result.shape[2] == 1 else 3
     # a network has no reason to give colours to what has none
-    grey = result.shape[2] == 3 and (channels == 1 or _neutral(inside))
+    grey = result.shape[2] == 3 and (channels == 1 or is_neutral(inside, left))
     if beyond is not None:
         beyond = _grown(beyond, inside, result) if channels == 3 and beyond.any() else None
     pixels = np.empty((*result.shape[:2], channels), frame.pixels.dtype)
@@ -217,11 +218,19 @@ def _restore(restore: Restore, frame: Frame, watch: Watch | None, amount: Amount
     return Frame(pixels, alpha, frame.duration, frame.meta.of_new_pixels(pixels, False))
 
 
-def _untouched(frame: Frame, watch: Watch | None) -> Frame:
+def _without_network(frame: Frame, watch: Watch | None, exposure: float) -> Frame:
+    """The photo, exactly, or with so many stops more of its own light."""
+    pixels = frame.pixels
+    if exposure:
+        colours, pixels = Colours(frame.meta.icc, pixels.shape[2]), np.empty_like(pixels)
+        for top in range(0, len(pixels), _ROWS):
+            rows = slice(top, top + _ROWS)
+            light = exposed(colours.to_srgb(to_float(frame.pixels[rows])), exposure)
+            pixels[rows] = from_float(colours.from_srgb(light, pixels.shape[2]), pixels.dtype)
+    done = replace(frame, pixels=pixels, meta=frame.meta.of_new_pixels(pixels, False))
     if watch:
-        inside = _inside(frame)
-        watch(inside, inside)
-    return replace(frame, meta=frame.meta.of_new_pixels(frame.pixels, False))
+        watch(_inside(frame), _inside(done))
+    return done
 
 
 def _grown(beyond: np.ndarray, inside: np.ndarray, result: np.ndarray) -> np.ndarray:
@@ -231,11 +240,6 @@ def _grown(beyond: np.ndarray, inside: np.ndarray, result: np.ndarray) -> np.nda
     """
     beyond *= gain(inside, result)
     return enlarged(beyond, result)
-
-
-def _neutral(img: np.ndarray) -> bool:
-    """Whether a photo is black and white, although its file has three channels."""
-    return bool((np.ptp(img[::7, ::7], axis=2) < 1e-4).all() and (np.ptp(img, axis=2) < 1e-4).all())
 
 
 def _sheet(before: np.ndarray, after: np.ndarray) -> np.ndarray:

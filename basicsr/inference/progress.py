@@ -1,4 +1,4 @@
-"""Bars for who waits: photos with their rate and the time left, and how far a large one has come."""
+"""Bars for who waits: photos, or frames of a clip, with their rate and the time left, and how far a large one has come."""
 from __future__ import annotations
 
 import sys
@@ -12,14 +12,14 @@ from basicsr.inference.restorer import ImageRestorer
 class Progress:
     """Shown on a terminal alone, while the block runs. `count`: of photos; one has no bar but that of its parts."""
 
-    def __init__(self, restorer: ImageRestorer, count: int):
-        self.restorer, self.count = restorer, count
+    def __init__(self, restorer: ImageRestorer, count: int, unit: str = 'image'):
+        self.restorer, self.count, self.unit = restorer, count, unit
         self.shown = sys.stderr.isatty()
         self.files: Any = None
         self.parts: Any = None
 
     def __enter__(self) -> Progress:
-        self.files = tqdm(total=self.count, unit='image', disable=self.count < 2 or not self.shown)
+        self.files = tqdm(total=self.count, unit=self.unit, disable=self.count < 2 or not self.shown)
         self.restorer.watch = self._part_done if self.shown else None
         return self
 

@@ -88,14 +88,16 @@ class ImageRestorer:
         self.replayed = Replayed(self._network, recorder, 'restoring', warmup=1, limit=_RECORDINGS, evict=True,
                                  state=lambda: python_state(self.net))
 
-    def __call__(self, img: np.ndarray, guide: np.ndarray | None = None, exposure: float = 0.) -> np.ndarray:
-        """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, 1].
+    def __call__(self, img: np.ndarray, guide: np.ndarray | None = None, exposure: float = 0.,
+                 white: float = 1.) -> np.ndarray:
+        """RGB (H, W, 3) in [0, 1] to the restored image, RGB or grey (H, W, 1), float32, clamped to [0, `white`].
 
         Where the network's answer is not finite it is NaN.
 
         Args:
             guide: (H, W, C), second argument of the network: the semantic map of networks that want one.
             exposure: stops by which the answer is brighter; what lies above white comes back below it.
+            white: above 1 for who makes the answer darker himself.
         """
         img = self.in_its_colours(img)
         # as further channels of the image, the guide is cut, turned and padded with it
@@ -103,7 +105,7 @@ class ImageRestorer:
         x = self._tensor(stacked)
         y = self._run(x, img.shape[2])[0]
         del x, stacked
-        return _as_image(y, exposure)
+        return _as_image(y, exposure, white)
 
     def _tensor(self, img: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1), dtype=np.float32))[None].to(self.device)
@@ -244,13 +246,13 @@ class ImageRestorer:
         return out[-1] if isinstance(out, (list, tuple)) else out
 
 
-def _as_image(y: Tensor, exposure: float = 0.) -> np.ndarray:
-    """(C, H, W) to (H, W, C) float32 in [0, 1], NaN for what is not finite."""
+def _as_image(y: Tensor, exposure: float = 0., white: float = 1.) -> np.ndarray:
+    """(C, H, W) to (H, W, C) float32 in [0, `white`], NaN for what is not finite."""
     y = y.permute(1, 2, 0)
     out = np.empty(y.shape, np.float32)
     for top in range(0, len(out), _ROWS):  # a photo is large, and each step would take as much again
         part = y[top:top + _ROWS].float().cpu()
         part = torch.from_numpy(exposed(part.numpy(), exposure)) if exposure else part
         # clamping would make white of infinity
-        out[top:top + _ROWS] = torch.where(torch.isfinite(part), part.clamp(0, 1), torch.nan).numpy()
+        out[top:top + _ROWS] = torch.where(torch.isfinite(part), part.clamp(0, white), torch.nan).numpy()
     return out

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from basicsr.photos import exif
 from basicsr.utils.errors import UserError, nearest
+from basicsr.utils.image_header import read_header
 
 _RAW = (
     '.dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .raf .rw2 .orf .pef .srw .x3f .3fr .fff .iiq .erf .kdc .dcr .mrw .rwl .mos'
@@ -46,11 +47,12 @@ PNG = _row('PNG', '.png .apng', 16, 'grey alpha frames profile EXIF XMP IPTC res
 WEBP = _row('WebP', '.webp', 8, 'alpha frames profile EXIF XMP', 'animations',
             'lossy or lossless, and of the quality of a WebP input, else quality 90')
 TIFF = _row('TIFF', '.tif .tiff', 32, 'grey alpha pages profile EXIF XMP IPTC resolution',
-            '1 to 32 bits, float, planes, tiles, pages, palettes, CMYK, Lab',
+            '1 to 32 bits, float, planes, tiles, pages, palettes, CMYK, Lab, YCbCr',
             'with the compression and the layout of a TIFF input')
 BMP = _row('BMP', '.bmp .dib', 8, 'grey resolution', 'palettes', 'lossless')
 GIF = _row('GIF', '.gif', 8, 'grey alpha frames comment', 'animations', 'with 256 colours')
-NETPBM = _row('PPM', '.ppm .pgm .pnm', 16, 'grey', 'P1 to P6', 'binary; `.pgm` for grey photos alone')
+NETPBM = _row('PPM', '.ppm .pgm .pnm .pbm', 16, 'grey', 'P1 to P6',
+              'binary; `.pgm` for grey photos alone; `.pbm` as `.pgm`')
 JPEG_2000 = _row('JPEG 2000', '.jp2', 16, 'grey alpha profile EXIF XMP', '1 to 16 bits',
                  'lossless, but for lossy inputs: 45 dB')
 CODESTREAM = _row('JPEG 2000 codestream', '.j2k .j2c', 16, 'grey alpha', '1 to 16 bits', 'as JPEG 2000')
@@ -62,8 +64,8 @@ RAW = _row('camera RAW', _RAW, 16, '', "the camera's white balance and black lev
 
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP, GIF, NETPBM, JPEG_2000, CODESTREAM, AVIF, HEIC, RAW)
 _BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
-ONLY_GREY = '.pgm'
-WRITTEN = tuple(suffix for suffix, row in _BY_SUFFIX.items() if row.writing)
+ONLY_GREY, _BITMAP = '.pgm', '.pbm'
+WRITTEN = tuple(suffix for suffix, row in _BY_SUFFIX.items() if row.writing and suffix != _BITMAP)
 
 _NETPBM = re.compile(rb'P[1-6](?:\s|#)')
 _MAGIC = ((b'\xff\xd8\xff', JPEG), (b'\x89PNG\r\n\x1a\n', PNG), (b'GIF87a', GIF), (b'GIF89a', GIF), (b'BM', BMP),
@@ -106,6 +108,14 @@ def _by_brand(data: bytes) -> Format | None:
     return HEIC if found & set(_HEIC_BRANDS) else None
 
 
+def suffix_for(suffix: str, data: bytes) -> str:
+    """The suffix of what is made of a photo whose own is not written, or unknown. `data`: the beginning of its file."""
+    row = by_suffix(suffix) or by_content(data) or PNG
+    if row is NETPBM:
+        return ONLY_GREY if read_header(data).kind.startswith('grey') else NETPBM.suffixes[0]
+    return row.suffixes[0] if row.writing else PNG.suffixes[0]
+
+
 def of_output(path: str, suffix: str) -> Format:
     """The format in which a file of that suffix is written. Raises `UserError`, before anything is computed."""
     row = by_suffix(suffix)
@@ -113,6 +123,9 @@ def of_output(path: str, suffix: str) -> Format:
         hint = nearest(suffix, WRITTEN)
         raise UserError(f"cannot write '{path}': unknown image type '{suffix}'; one of: {', '.join(WRITTEN)}" +
                         (f'.{hint}' if hint else ''))
+    if suffix.lower() == _BITMAP:
+        raise UserError(
+            f"cannot write '{path}': .pbm files, of black and white without grey, are only read; choose .pgm")
     if not row.writing:
         raise UserError(f"cannot write '{path}': {row.name} files are only read; choose .png or .tif")
     needs(row, path)

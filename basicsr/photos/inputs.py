@@ -109,5 +109,4 @@ def _within(folder: Path, output: str | Path | None) -> Path | None:
 
 def _standard_input() -> Source:
     data = sys.stdin.buffer.read()
-    row = formats.by_content(data) or formats.PNG
-    return Source(Path('standard input'), PurePath('stdin' + row.suffixes[0]), data)
+    return Source(Path('standard input'), PurePath('stdin' + formats.suffix_for('', data)), data)

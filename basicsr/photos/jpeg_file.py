@@ -12,6 +12,8 @@ from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo
 
 _SEGMENT = 65533  # bytes, the most that one holds
 _PHOTOSHOP = b'Photoshop 3.0\0'
+_NUMBERS = {(1, 1): 0, (2, 1): 1, (2, 2): 2}  # those of Pillow: 4:4:4, 4:2:2, 4:2:0
+_NAMES = {(1, 2): '4:4:0', (4, 1): '4:1:1', (4, 2): '4:1:0'}
 EXIF_LIMIT, XMP_LIMIT = _SEGMENT - 6, _SEGMENT - 29
 
 
@@ -23,7 +25,8 @@ def read(data: bytes, name: str) -> Photo:
         else:
             pixels, alpha = pillow.pixels_of(image)
         meta = _metadata(image)
-        encoding = Encoding(tables=dict(image.quantization), sampling=_sampling(image),
+        sampling, unwritten = _sampling(image)
+        encoding = Encoding(tables=dict(image.quantization), sampling=sampling, unwritten_sampling=unwritten,
                             progressive=bool(image.info.get('progressive')))
         remarks = _further_images(image, meta.xmp)
     if pixels.shape[2] == 4:
@@ -42,9 +45,17 @@ def _metadata(image: Any) -> Metadata:
     return replace(meta, resources=parts, text=tuple((COMMENT, words) for words in comments))
 
 
-def _sampling(image: Any) -> int:
-    from PIL import JpegImagePlugin
-    return JpegImagePlugin.get_sampling(image)
+def _sampling(image: Any) -> tuple[int, str]:
+    """Pillow's number of the subsampling, or -1 and its name where Pillow cannot write it; -1 and '' of grey and of inks.
+
+    By how much finer light is than both colours, across and down; files may say the same by other numbers than Pillow's.
+    """
+    if image.layers != 3:
+        return -1, ''
+    light, *colours = (layer[1:3] for layer in image.layer)
+    finer = {(light[0] / across, light[1] / down) for across, down in colours}
+    ratio = finer.pop() if len(finer) == 1 else (0, 0)
+    return (_NUMBERS[ratio], '') if ratio in _NUMBERS else (-1, _NAMES.get(ratio, 'of an unusual kind'))
 
 
 def _further_images(image: Any, packet: bytes) -> list[str]:
@@ -59,7 +70,7 @@ def write(photo: Photo, name: str) -> bytes:
     options: dict[str, Any] = {'quality': 95, 'subsampling': 0}
     image = pillow.image_of(photo.frames[0], alpha=False)
     if photo.format == 'JPEG' and source.tables:
-        # Pillow takes no tables by a quality, and no subsampling that it cannot name
+        # Pillow takes no tables by a quality; for a subsampling that it cannot write all colours are kept
         count = 1 if image.mode == 'L' else len(source.tables)
         options = {
             'qtables': [table for _, table in sorted(source.tables.items())][:count],

@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from basicsr.photos import formats
 from basicsr.photos.inputs import STANDARD, Inputs, Source
 from basicsr.utils.errors import UserError, counted, some
+from basicsr.utils.files import as_stored
 from basicsr.utils.image_header import read_header
-from basicsr.utils.names import below, distinct
+from basicsr.utils.names import below, distinct, normal
 from basicsr.utils.outputs import check_outputs
 
 _SHEET = '_sheet.png'
@@ -85,7 +86,7 @@ def _jobs(inputs: Inputs, output: str, sheet: bool) -> list[Job]:
         if sheet:
             raise UserError('-o - has no place for a sheet; name a file')
         return [Job(sources[0], None, _suffix(sources[0]))]
-    target = Path(output)
+    target = Path(as_stored(output))
     named = bool(target.suffix) and not target.is_dir() and not output.endswith(('/', os.sep))
     if named and len(sources) == 1 and not inputs.folders:
         sheets = distinct([target], [_SHEET], [target.name])
@@ -106,13 +107,32 @@ def _in_folder(sources: Sequence[Source], target: Path, sheet: bool) -> list[Job
         by_folder.setdefault(source.path.parent, []).append(source)
     jobs = {}
     for group in by_folder.values():
-        suffixes = [_suffix(source) for source in group]
-        names = distinct([source.inside for source in group], suffixes)
+        own = _own_names(group)
+        # on some file systems names that differ in case alone are one
+        names = distinct(own, [name.suffix for name in own])
         sheets = distinct([Path(name) for name in names], [_SHEET] * len(names), names)
-        for source, suffix, name, beside in zip(group, suffixes, names, sheets):
+        for source, name, beside in zip(group, names, sheets):
             path = below(target, str(source.inside.parent), name, what='-o')
-            jobs[source.path] = Job(source, path, suffix, _beside(path, beside) if sheet else None)
+            jobs[source.path] = Job(source, path, path.suffix, _beside(path, beside) if sheet else None)
     return [jobs[source.path] for source in sources]
+
+
+def _own_names(group: Sequence[Source]) -> list[PurePath]:
+    """The name of each photo's result, its own. Where the suffix changes it stays in it: 'a.dng.png'.
+
+    Whatever lies beside a photo does not change the name, else --skip_existing would take another's result for its own.
+    Raises `UserError` where two have one name all the same.
+    """
+    names: dict[str, Source] = {}
+    for source in group:
+        suffix = _suffix(source)
+        name = source.inside.name + ('' if suffix == source.inside.suffix else suffix)
+        other = names.setdefault(normal(name), source)
+        if other is not source:
+            raise UserError(
+                f"'{other.path}' and '{source.path}' would both be written as '{name}'; rename one of them, or"
+                ' enhance one after the other')
+    return [PurePath(name) for name in names]
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -120,15 +140,14 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _suffix(source: Source) -> str:
-    """That of the result: the photo's own, where such files can be written; else by what the file is; RAW becomes PNG."""
-    row = formats.by_suffix(source.inside.suffix)
-    if row is None:
-        try:
-            row = formats.by_content(source.beginning())
-        except OSError:
-            row = None  # reading tells
-        return row.suffixes[0] if row and row.writing else formats.PNG.suffixes[0]
-    return source.inside.suffix if row.writing else formats.PNG.suffixes[0]
+    """That of the result: the photo's own, where such files can be written."""
+    suffix = source.inside.suffix
+    if suffix.lower() in formats.WRITTEN:
+        return suffix
+    try:
+        return formats.suffix_for(suffix, source.beginning())
+    except OSError:  # reading tells
+        return formats.suffix_for(suffix, b'')
 
 
 def _check_clashes(jobs: Sequence[Job]) -> None:

@@ -10,6 +10,8 @@ from basicsr.photos import exif, resources, xmp
 
 COMMENT = 'Comment'  # the keyword of text that belongs to no other
 
+_TOO_BRIGHT = 2.  # of white, which half of a picture does not exceed
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -78,8 +80,9 @@ class Encoding:
     """How a file stores its pixels, as far as one of the same format should do it again.
 
     Attributes:
-        bits: per channel, as stored. lossless, quality: of WebP; the latter None where it is not known.
+        bits: per channel, as stored. lossless: of WebP and JPEG 2000. quality: of WebP, None where it is not known.
         tables, sampling, progressive: of JPEG; `sampling` is Pillow's number, -1 where it has none.
+        unwritten_sampling: the name of one that is not written; ''.
         compression, planar, tile, premultiplied, sample: of TIFF; `sample`: 'uint' or 'float'.
         chunks: those of PNG that say of which colours the pixels are. loop: how often an animation is shown, 0 for ever.
     """
@@ -88,6 +91,7 @@ class Encoding:
     quality: int | None = None
     tables: dict[int, list[int]] | None = None
     sampling: int = -1
+    unwritten_sampling: str = ''
     progressive: bool = False
     compression: str = ''
     planar: bool = False
@@ -116,6 +120,14 @@ class Photo:
     def meta(self) -> Metadata:
         return self.frames[0].meta
 
+    @property
+    def lossy(self) -> bool:
+        """Whether its file keeps pixels almost; of AVIF and HEIC that is taken for granted."""
+        if self.format in ('WebP', 'JPEG 2000'):
+            return not self.encoding.lossless
+        return self.format in ('JPEG', 'AVIF', 'HEIC') or (self.format == 'TIFF'
+                                                           and self.encoding.compression in ('jpeg', 'ojpeg'))
+
 
 def upright(img: np.ndarray, orientation: int) -> np.ndarray:
     """(H, W, ...) turned and mirrored as EXIF's number from 1 to 8 asks for; others leave it as it is."""
@@ -133,6 +145,15 @@ def full_range(img: np.ndarray, bits: int) -> np.ndarray:
     wide, dtype = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
     most = (1 << bits) - 1
     return np.asarray((img.astype(np.uint32) * wide + most // 2) // most if most != wide else img, dtype)
+
+
+def odd_white(pixels: np.ndarray) -> str:
+    """What is odd about floating numbers (H, W, C) in which 1 should be white, in words; ''."""
+    if pixels.dtype.kind != 'f' or np.median(pixels) <= _TOO_BRIGHT:
+        return ''
+    return (
+        '1 is white in images of floating point, and most of this one is far brighter: its numbers should be divided by'
+        ' their peak, 255 for instance')
 
 
 def to_float(img: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from basicsr.photos import exif, raw_profiles, resources, xmp
-from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo, in_bits, stacked, to_float, upright
+from basicsr.photos.photo import COMMENT, Encoding, Frame, Metadata, Photo, in_bits, stacked, upright
 from basicsr.photos.webp_quality import quality_of
 from basicsr.utils import tiff
 from basicsr.utils.errors import UserError
@@ -37,6 +37,21 @@ def opened(data: bytes, name: str, *formats: str) -> Iterator[Any]:
         raise too_large(name) from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+
+
+@contextmanager
+def opened_by_libtiff(data: bytes, name: str, number: int) -> Iterator[Any]:
+    """A page of a TIFF as `opened`. Of one without compression, too, whose colours Pillow by itself leaves as stored."""
+    from PIL import TiffImagePlugin
+    before = TiffImagePlugin.READ_LIBTIFF
+    TiffImagePlugin.READ_LIBTIFF = True
+    try:
+        with opened(data, name, 'TIFF') as image:
+            image.seek(number)
+            image.load()
+            yield image
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = before
 
 
 def check_size(name: str, height: int, width: int) -> None:
@@ -179,18 +194,3 @@ def _said(meta: Metadata) -> dict[str, bytes]:
 def write_bmp(photo: Photo, name: str) -> bytes:
     resolution = {'dpi': photo.meta.resolution} if photo.meta.resolution else {}
     return encoded([image_of(photo.frames[0], alpha=False)], 'BMP', name, **resolution)
-
-
-def write_gif(photo: Photo, name: str) -> bytes:
-    comment = {'comment': photo.meta.comment} if photo.meta.comment else {}
-    images = []
-    for frame in photo.frames:
-        if frame.alpha is not None:  # there is only clear and opaque
-            clear = np.where(to_float(frame.alpha) < .5, 0, 255).astype(np.uint8)
-            frame = Frame(in_bits(frame.pixels, 8), clear)
-        images.append(image_of(frame, colour=not frame.grey or frame.alpha is not None))
-    played = timing(photo)
-    if photo.encoding.loop is None:
-        played.pop('loop', None)
-    return encoded(images, 'GIF', name, **comment, **played,
-                   **({'disposal': 2} if played and photo.frames[0].alpha is not None else {}))

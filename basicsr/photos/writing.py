@@ -7,6 +7,7 @@ from pathlib import Path
 
 from basicsr.photos import (
     formats,
+    gif_file,
     heif_file,
     jpeg_2000_file,
     jpeg_file,
@@ -26,7 +27,7 @@ _WRITERS: dict[Format, Callable[[Photo, str], bytes]] = {
     formats.WEBP: pillow_file.write_webp,
     formats.TIFF: tiff_writing.write,
     formats.BMP: pillow_file.write_bmp,
-    formats.GIF: pillow_file.write_gif,
+    formats.GIF: gif_file.write,
     formats.NETPBM: netpbm_file.write,
     formats.JPEG_2000: jpeg_2000_file.write,
     formats.CODESTREAM: jpeg_2000_file.write,
@@ -113,10 +114,14 @@ def _of_pixels(photo: Photo, kept: list[Frame], row: Format) -> list[str]:
     most = 8 if shallow or (len(kept) > 1 and 'frames' in row.holds) else row.bits  # animations have no more
     deep = max(frame.pixels.dtype.itemsize * 8 for frame in kept)
     bits = min(max(source.bits, 9), deep) if deep > 8 else 8
+    if source.bits > deep > 16:  # of which reading has left as many as are worked on
+        bits, most = source.bits, min(most, deep)
     if bits > most:
         parts.append(f'{bits} bits become {most}')
     if row is formats.GIF and photo.format != 'GIF' and not all(frame.grey and frame.alpha is None for frame in kept):
         parts.append('its colours become 256')
+    if row is formats.JPEG and source.unwritten_sampling:
+        parts.append(f'its subsampling {source.unwritten_sampling} becomes 4:4:4')
     return parts
 
 

@@ -18,18 +18,30 @@ _SETTINGS = {
 @dataclass(frozen=True)
 class Facts:
     """Sentences for the card. licence: its name as hubs know it ('mit'), or a sentence. figures: of test sets by name, each
-    `{column: value}`. how: what was done to measure them."""
+    `{column: value}`. how: what was done to measure them. use, limits: what the weights are for, and what they do badly."""
     data: str
     licence: str
     figures: dict[str, dict[str, float]]
     how: str = ''
+    use: str = ''
+    limits: str = ''
 
 
 def facts_of_shipped(name: str) -> Facts | None:
     """What the manifest says of weights that come with the project; None where it does not know the name."""
     entry = read_manifest()['weights'].get(name)
-    if entry is None:
-        return None
+    return None if entry is None else _facts(entry)
+
+
+def cards(manifest: dict[str, Any]) -> dict[str, str]:
+    """A card for each of the weights of a manifest."""
+    return {
+        name: card(name, entry['network'], entry['parameters'], _facts(entry), weights=name)
+        for name, entry in manifest['weights'].items()
+    }
+
+
+def _facts(entry: dict[str, Any]) -> Facts:
     metrics = entry['metrics']
     figures = {
         f"{metrics['dataset']}, {kind}" if kind != 'plain' else metrics['dataset']: {
@@ -39,7 +51,7 @@ def facts_of_shipped(name: str) -> Facts | None:
     return Facts(
         entry['data'], entry['licence'], figures,
         f"{metrics['images']} images, protocol {README_PROTOCOL}; GT-mean scales each result to the brightness of its"
-        ' ground truth')
+        ' ground truth', entry.get('use', ''), entry.get('limits', ''))
 
 
 def read_figures(file: str | Path) -> tuple[dict[str, dict[str, float]], str]:
@@ -61,8 +73,8 @@ def read_figures(file: str | Path) -> tuple[dict[str, dict[str, float]], str]:
     return figures, '; '.join(how)
 
 
-def card(title: str, network: dict[str, Any], parameters: int, facts: Facts) -> str:
-    """The text of `README.md`, with the head that model hubs read."""
+def card(title: str, network: dict[str, Any], parameters: int, facts: Facts, weights: str | None = None) -> str:
+    """The text of `README.md`, with the head that model hubs read. weights: their name, where they come with the project."""
     known = ' ' not in facts.licence
     head = [
         '---', f"license: {facts.licence.lower() if known else 'other'}", 'library_name: retinexmamba',
@@ -72,7 +84,9 @@ def card(title: str, network: dict[str, Any], parameters: int, facts: Facts) -> 
     lines = [
         *head, '', f'# {title}', '',
         f"- Network: {network['type']} ({arguments or 'its defaults'}), {parameters:,d} parameters.",
-        f'- Trained on: {_sentence(facts.data)}', f'- Licence: {_sentence(facts.licence)}', '', '## Measured', ''
+        f'- Trained on: {_sentence(facts.data)}', f'- Licence: {_sentence(facts.licence)}',
+        *([f'- For: {_sentence(facts.use)}'] if facts.use else []),
+        *([f'- Limits: {_sentence(facts.limits)}'] if facts.limits else []), '', '## Measured', ''
     ]
     if facts.figures:
         columns = list(dict.fromkeys(column for row in facts.figures.values() for column in row))
@@ -86,9 +100,10 @@ def card(title: str, network: dict[str, Any], parameters: int, facts: Facts) -> 
         lines.append('Not measured.')
     lines += [
         '', '## Use', '', '```bash',
-        'basicsr enhance photo.jpg -o result.png --weights FOLDER   # or hf:OWNER/REPOSITORY', '```', '',
-        '`config.json` holds the arguments of the network, `model.safetensors` its weights.'
+        f"basicsr enhance photo.jpg -o result.png --weights {weights or 'FOLDER   # or hf:OWNER/REPOSITORY'}", '```'
     ]
+    if weights is None:
+        lines += ['', '`config.json` holds the arguments of the network, `model.safetensors` its weights.']
     return '\n'.join(lines) + '\n'
 
 

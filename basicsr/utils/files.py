@@ -17,6 +17,7 @@ from natsort import natsorted, ns
 
 from basicsr.utils.errors import UserError, counted, naming, some
 from basicsr.utils.names import printable, spellings
+from basicsr.utils.replacing import create, give, replaced
 
 _KEPT: dict[Path, tuple[int, int] | None] = {}  # folders that must stay, and which they are: device and number
 
@@ -27,16 +28,15 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.p
 def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """Open a temporary file beside `path` that takes its name only once everything is on disk.
 
-    A full disk, a kill or an exception leaves an earlier file of that name untouched. Text is UTF-8; what that cannot hold,
-    such as names in another encoding, becomes backslash escapes. Raises `OSError`, and `UserError` as `check_kept` does.
+    A full disk, a kill or an exception leaves an earlier file of that name untouched, whose permissions the new one gets;
+    links stay, and lead to the new one. Text is UTF-8; what that cannot hold, such as names in another encoding, becomes
+    backslash escapes. Raises `OSError`, and `UserError` as `check_kept` and `replaced` do.
     """
-    path = Path(path)
     check_kept(path)
+    path, before = replaced(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     name = str(path.with_name(f'.{path.name[:32]}.{secrets.token_hex(6)}.tmp'))
-    # not by `tempfile`, whose files are private, and the permissions of a new file cannot be asked for without a moment in
-    # which other threads would make files that everybody may write
-    handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), 0o666)
+    handle = create(name, before)
     try:
         binary = 'b' in mode
         text: dict[str, Any] = {} if binary else {'encoding': 'utf-8', 'errors': 'backslashreplace', 'newline': ''}
@@ -44,6 +44,7 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        give(name, before)
         os.replace(name, path)
     except OSError as error:
         if error.filename is None or error.filename == name:
@@ -137,8 +138,13 @@ def _plain(content: Any) -> Any:
 
 
 def as_stored(path: str | Path) -> str:
-    """A path with each part in the Unicode form in which it is there; as it is where it is there, or nowhere."""
+    """A path with each part in the Unicode form in which it is there; as it is where it is there, or nowhere.
+
+    Arguments of commands come through here. Raises `UserError` for an empty one, which `Path` takes as the current folder.
+    """
     text = str(path)
+    if not text:
+        raise UserError("an empty word ('') names no file or folder; is a variable not set?")
     if text.isascii() or os.path.lexists(text):
         return text
     found = Path()

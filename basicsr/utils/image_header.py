@@ -15,8 +15,9 @@ _CODESTREAM = b'\xff\x4f\xff\x51'  # where the pixels of JPEG 2000 begin
 _END = b'\xff\xd9'  # of an image in JPEG and JPEG 2000, whose pixels never hold it
 _EXIF = 1 << 16  # bytes, the most that there are in a JPEG
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # their lengths; the first is that of OS/2
-# P5 or P6, width, height and largest value, with comments between
-_NETPBM = re.compile(rb'P([2356])' + rb'(?:\s|#[^\n]*\n)+(\d{1,9})' * 3 + rb'\s')
+# P1 to P6, width, height and but for bitmaps largest value, with comments between
+_NUMBER = rb'(?:\s|#[^\n]*\n)+(\d{1,9})'
+_NETPBM = re.compile(rb'P(?:([14])' + _NUMBER * 2 + rb'|([2356])' + _NUMBER * 3 + rb')\s')
 CUT_OFF = 'is cut off: the end of the image is missing (an incomplete download or copy?)'
 
 
@@ -184,13 +185,14 @@ def _bmp(data: Ends) -> Header:
 
 
 def _netpbm(data: Ends, found: re.Match[bytes]) -> Header:
-    kind, width, height, largest = map(int, found.groups())
-    deep, binary = largest > 255, kind in (5, 6)
-    needed = found.end() + width * height * (3 if kind in (3, 6) else 1) * (2 if deep else 1) if binary else 0
+    kind, width, height, largest = [*map(int, filter(None, found.groups())), 1][:4]
+    deep, row = largest > 255, (width + 7) // 8 if kind == 4 else width * (3 if kind == 6 else 1)
+    binary = kind > 3
+    needed = found.end() + height * row * (2 if deep else 1) if binary else 0
     surplus = data.length - needed if binary else 0
     if data.first[needed:].isspace():  # a line break at the end
         surplus = 0
-    return Header('grey' if kind in (2, 5) else 'colour', 16 if deep else 8, refused=CUT_OFF if surplus < 0 else '',
+    return Header('colour' if kind in (3, 6) else 'grey', 16 if deep else 8, refused=CUT_OFF if surplus < 0 else '',
                   size=(height, width), surplus=surplus)
 
 

@@ -41,10 +41,15 @@ def gpus() -> list[str]:
 
 
 def choose_device(wanted: str = 'auto') -> str:
-    """'auto' to 'cuda' where there is a GPU. Raises `UserError` for a device that is not there."""
+    """'auto' to 'cuda' where there is a GPU of NVIDIA or AMD, to 'mps' on a Mac with Apple's, else to 'cpu'.
+
+    Raises `UserError` for a device that is not there.
+    """
     import torch
     if wanted == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
+        if torch.cuda.is_available():
+            return 'cuda'
+        return 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         torch.empty(1, device=wanted)
     except (RuntimeError, AssertionError) as error:

@@ -1,0 +1,111 @@
+"""What the page does with photos. The page itself, in a browser: tests/system/test_app.py."""
+from __future__ import annotations
+
+import importlib.util
+import socket
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from basicsr import Restorer
+from basicsr.app.desk import Desk, Limits
+from basicsr.commands.app import main as app
+from basicsr.inference.amount import AUTO, Amount
+from basicsr.utils.errors import UserError
+
+WEIGHTS = ['retinexformer_photos_small', 'retinexmamba_tiny']
+
+
+@pytest.fixture
+def dark(tmp_path):
+    Image.open(ROOT / 'data' / 'demo' / 'test' / 'input' / 'peaks.png').save(tmp_path / 'dark.jpg', quality=95)
+    return tmp_path / 'dark.jpg'
+
+
+def test_results_are_those_of_the_command(dark, tmp_path):
+    (tmp_path / 'out').mkdir()
+    amount = Amount(.5, .5)
+    written, failed = Desk(WEIGHTS, 'cpu').enhanced([dark], WEIGHTS[1], amount, tmp_path / 'out')
+    assert [file.name for file in written] == ['dark.jpg'] and not failed
+    restore = Restorer.from_pretrained(WEIGHTS[1], device='cpu')
+    wanted, = restore.files(dark, tmp_path / 'wanted.jpg', strength=.5, exposure=.5)
+    assert written[0].read_bytes() == wanted.read_bytes()
+
+
+def test_a_photo_that_fails_leaves_the_others(dark, tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'text.jpg').write_text('no photo')
+    written, failed = Desk(WEIGHTS, 'cpu').enhanced([tmp_path / 'text.jpg', dark], WEIGHTS[0], Amount(),
+                                                    tmp_path / 'out')
+    assert [file.name for file in written] == ['dark.jpg'] and len(failed) == 1 and 'text.jpg' in failed[0]
+
+
+def test_a_look_asks_the_network_once_for_every_strength(dark, monkeypatch):
+    desk = Desk(WEIGHTS, 'cpu')
+    restorer, asked = desk.restorer(WEIGHTS[0]), []
+    monkeypatch.setattr(type(restorer), '__call__', _counting(type(restorer).__call__, asked))
+    opened = desk.opened(dark)
+    looks = [desk.look(opened, WEIGHTS[0], Amount(strength)) for strength in (1., .5, 0., 1.)]
+    assert len(asked) == 1
+    before, after, said = looks[0]
+    assert before.dtype == after.dtype == np.uint8 and before.shape == after.shape and not said
+    assert after.mean() > looks[1][1].mean() > looks[2][1].mean() and np.array_equal(after, looks[3][1])
+    assert np.array_equal(looks[2][1], before)
+
+
+def _counting(function, calls):
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    return counted
+
+
+def test_auto_says_what_it_found(tmp_path):
+    Image.open(ROOT / 'data' / 'demo' / 'test' / 'target' / 'peaks.png').save(tmp_path / 'bright.png')
+    desk = Desk(WEIGHTS, 'cpu')
+    before, after, said = desk.look(desk.opened(tmp_path / 'bright.png'), WEIGHTS[0], Amount(AUTO))
+    assert 'is bright already' in said and np.abs(after.astype(int) - before).max() < 60
+
+
+@pytest.mark.parametrize('limits, says', [
+    (Limits(photos=1), '2 photos at once; this page takes 1'),
+    (Limits(megapixels=0), "'dark.jpg' has 0 megapixels; this page takes 0"),
+    (Limits(megabytes=0), "'dark.jpg' is larger than 0 MB"),
+])
+def test_more_than_the_limits_is_refused(dark, limits, says):
+    with pytest.raises(UserError, match=says):
+        Desk(WEIGHTS, 'cpu', limits).check([dark, dark])
+
+
+def test_visitors_choose_among_the_weights_of_the_page(dark):
+    desk = Desk(WEIGHTS[:1], 'cpu')
+    with pytest.raises(UserError, match='no weights'):
+        desk.look(desk.opened(dark), str(ROOT / 'pretrained_weights' / 'retinexmamba_tiny.safetensors'), Amount())
+
+
+@pytest.mark.parametrize('words, says', [
+    (['--weights', 'retinexmamba_tin'], "Did you mean 'retinexmamba_tiny'"),
+    (['--max_photos', '0'], 'limits are positive numbers'),
+    (['--host', '203.0.113.1'], 'cannot listen at 203.0.113.1:7860'),
+])
+def test_mistakes_are_one_sentence(words, says, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: name)
+    assert app(words) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.startswith('error: ') and error.count('\n') == 1
+
+
+def test_a_port_that_is_taken_is_said(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: name)
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        assert app(['--port', str(server.getsockname()[1])]) == 2
+    assert 'choose another --host or --port' in capsys.readouterr().err
+
+
+def test_without_gradio_it_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: None)
+    assert app([]) == 2 and "pip install 'retinexmamba[app]'" in capsys.readouterr().err
