@@ -1,9 +1,10 @@
 """What short trainings of `Ablation_Model/photos_recipe.yml` came to: the table of docs/recipes.md.
 
-Held-out pairs of LOL-v1 plain and with GT-mean, and the photographs of benchmarks/photos.py, for every run that has ended.
+Held-out pairs of LOL-v1 plain and with GT-mean, and the photographs of benchmarks/photos.py.
 
     basicsr ablate Ablation_Model/photos_recipe.yml --seeds 2 --gpus cpu,cpu
-    python benchmarks/recipes.py
+    python benchmarks/recipes.py --measure    # every run that has ended
+    python benchmarks/recipes.py              # the table of what was measured
 """
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def of_run(weights: Path, block: dict[str, Any], key: str) -> dict[str, float]:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: the mean of the seeds, and PSNR of each."""
-    lines = ['| recipe | PSNR | of each seed | GT-mean | SSIM | kept | 1 | 2 | 3 | 4 stops |', '|---' * 10 + '|']
+    head = '| recipe | PSNR | of each seed | GT-mean | SSIM | kept | at -1 stop | -2 | -3 | -4 |'
+    lines = [head, '|---' * 10 + '|']
     for name in dict.fromkeys(row['recipe'] for row in rows):
         own = [row for row in rows if row['recipe'] == name]
         mean = {key: fmean(row[key] for row in own) for key in own[0] if key not in ('recipe', 'seed')}
@@ -66,17 +68,24 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--seeds', type=int, default=2)
-    args = parser.parse_args()
-    known = json.loads(FOUND.read_text())['rows'] if FOUND.is_file() else []
-    for run in read_study(STUDY, args.seeds, None, ROOT).runs:
+def measure_ended(known: list[dict[str, Any]], seeds: int) -> None:
+    """Add a row for every run that has ended and has none, and store it."""
+    for run in read_study(STUDY, seeds, None, ROOT).runs:  # which writes the base of the study to results/
         if not run.metrics.is_file() or any((row['recipe'], row['seed']) == (run.variant, run.seed) for row in known):
             continue
         block, key = {**run.opt['datasets']['val']}, run.opt['path']['param_key_g']
         known.append({'recipe': run.variant, 'seed': run.seed, **of_run(run.weights, block, key)})
         write_json(FOUND, {'rows': known})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--measure', action='store_true', help='the runs of the study that have ended, first')
+    parser.add_argument('--seeds', type=int, default=2)
+    args = parser.parse_args()
+    known = json.loads(FOUND.read_text())['rows'] if FOUND.is_file() else []
+    if args.measure:
+        measure_ended(known, args.seeds)
     print('\n'.join(table(known)))
 
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import json
-from statistics import fmean
+from statistics import fmean, median
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_python
 
 LINES = (ROOT / 'benchmarks' / 'README.md').read_text(encoding='utf-8').splitlines()
 FILES = {'AVX2': 'amd-epyc-avx2-2-cores', 'AVX-512': 'amd-epyc-avx-512-2-cores'}
@@ -73,6 +73,16 @@ def test_what_short_trainings_came_to():
         assert cells == [means[0], each, *means[1:]], recipe
 
 
+def test_the_table_of_short_trainings_is_printed_and_nothing_else():
+    base = ROOT / 'results' / 'photos_recipe' / 'base.yml'  # what reading the study writes
+    before = base.stat().st_mtime_ns if base.is_file() else None
+    done = run_python(ROOT / 'benchmarks' / 'recipes.py', cwd=ROOT)
+    table = (ROOT / 'docs' / 'recipes.md').read_text(
+        encoding='utf-8').split('<!-- recipes -->\n')[1].split('<!-- end')[0]
+    assert (done.returncode, done.stdout) == (0, table), done.stderr
+    assert (base.stat().st_mtime_ns if base.is_file() else None) == before
+
+
 def test_what_the_weights_do_to_photographs():
     stored = json.loads((ROOT / 'benchmarks' / 'results' / f"{FILES['AVX-512']}.json").read_text())
     table = (ROOT / 'docs' / 'enhancing.md').read_text(
@@ -81,3 +91,36 @@ def test_what_the_weights_do_to_photographs():
     rows = stored['photographs: mean (worst)']['rows']
     assert [cells[1:] for cells in shown] == [[row[key] for key in ('kept', '-1', '-2', '-3', '-4')] for row in rows]
     assert [cells[0].strip('`') for cells in shown] == ['a gamma curve', *(row['weights'] for row in rows[1:])]
+
+
+def test_what_two_seeds_of_short_trainings_can_say():
+    rows = json.loads((ROOT / 'benchmarks' / 'results' / 'recipes.json').read_text())['rows']
+    said = (ROOT / 'docs' / 'recipes.md').read_text(encoding='utf-8').replace('\n', ' ')
+    spread = {}
+    for key in ('psnr', 'gt_mean', 'kept'):
+        by_recipe = {row['recipe']: [r[key] for r in rows if r['recipe'] == row['recipe']] for row in rows}
+        spread[key] = [abs(a - b) for a, b in by_recipe.values()]
+    # the difference of two means of two seeds spreads as much as one seed: their difference by the root of two
+    chance = {key: 2 * (fmean(d * d for d in found) / 2)**.5 for key, found in spread.items()}
+    assert (
+        f"differ by {median(spread['psnr']):.1f} dB plain and {median(spread['gt_mean']):.1f} with GT-mean (median), by"
+        f" {max(spread['psnr']):.1f} and {max(spread['gt_mean']):.1f} at most") in said
+    assert (
+        f"less than {chance['psnr']:.1f} dB plain, or {chance['gt_mean']:.1f} with GT-mean, may be chance (two standard"
+        f" deviations). On bright photographs it is {chance['kept']:.1f} dB") in said
+
+
+@pytest.mark.parametrize('title, options', [('RetinexMamba, official options', {'type': 'RetinexMamba'}),
+                                            ('RetinexFormer, official options', {'type': 'RetinexFormer'}),
+                                            ('MST_Plus_Plus, 3 stages', {'type': 'MST_Plus_Plus', 'stage': 3}),
+                                            ('MASRNet ', {'type': 'MASRNet'}), ('CIDNet', {'type': 'CIDNet'}),
+                                            ('DarkIR-m', {'type': 'DarkIR'}), ('Restormer', {'type': 'Restormer'})])
+def test_what_networks_cost(title, options):
+    from basicsr.ablation.costs import count_macs
+    from basicsr.archs import build_network
+    net = build_network(options)
+    macs, scan = count_macs(net)
+    line, = (line for line in (ROOT / 'docs' / 'costs.md').read_text(encoding='utf-8').splitlines()
+             if line.startswith(f'| {title}'))
+    assert f'{sum(p.numel() for p in net.parameters()):,d}, {macs / 1e9:.1f} G' in line
+    assert not scan or f'({scan / 1e9:.1f} of it the scan)' in line

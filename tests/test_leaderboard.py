@@ -1,4 +1,4 @@
-"""`basicsr benchmark`: measuring, resuming, what cannot be measured, tables, mistakes."""
+"""`basicsr benchmark`: measuring, what cannot be measured, tables."""
 from __future__ import annotations
 
 import csv
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+from boards import dark_folders, found, write_nets, writer
 from conftest import ROOT
 
 from basicsr.archs import build_network
@@ -16,57 +16,16 @@ from basicsr.commands.benchmark import main as benchmark
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.leaderboard.board import read_board
-from basicsr.utils.weights import save_weights
-
-FOREIGN = """
-import torch
-from torch import nn
-from basicsr.utils.registry import ARCH_REGISTRY
-
-@ARCH_REGISTRY.register()
-class Foreign(nn.Module):
-    def __init__(self, gain: float = 2.0):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(gain))
-
-    def forward(self, x):
-        return x * self.gain
-"""
 
 
 @pytest.fixture
 def nets(tmp_path):
-    """Weight files of two small networks, and of one that is described beside the board alone."""
-    options = {
-        'plain': {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1},
-        'cidnet': {'type': 'CIDNet', 'channels': [4, 4, 8, 16]}
-    }
-    for name, network in options.items():
-        torch.manual_seed(0)
-        save_weights(tmp_path / f'{name}.pth', {'params': build_network(network).state_dict(), 'network_g': network})
-    (tmp_path / 'foreign_arch.py').write_text(FOREIGN)
-    save_weights(tmp_path / 'foreign.pth', {'params': {'gain': torch.tensor(3.)}, 'network_g': {'type': 'Foreign'}})
-    return tmp_path
+    return write_nets(tmp_path)
 
 
 @pytest.fixture
 def board(nets, pairs):
-
-    def write(*rows, **changes):
-        content = {
-            'name': 'small', 'data': {
-                'type': 'PairedImageDataset', 'dataroot_lq': str(pairs / 'input'), 'dataroot_gt': str(pairs / 'target')
-            }, 'rows': list(rows)
-        } | changes
-        (nets / 'board.yml').write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
-        return str(nets / 'board.yml')
-
-    return write
-
-
-def found(folder, name='small'):
-    report = json.loads((folder / 'results' / 'benchmarks' / name / 'board.json').read_text())
-    return {row['name']: row for row in report['rows']}
+    return writer(nets, pairs)
 
 
 def test_rows_say_what_evaluate_says_and_what_it_costs(board, nets, pairs, capsys):
@@ -103,34 +62,6 @@ def test_rows_say_what_evaluate_says_and_what_it_costs(board, nets, pairs, capsy
     assert r'\toprule' in (folder / 'board.tex').read_text() and cv2.imread(str(folder / 'board.png')) is not None
 
 
-def test_what_is_measured_stays_until_something_changes(board, nets, capsys, monkeypatch):
-    row = {'weights': 'plain.pth'}
-    command = [board(row), '--root', str(nets), '--device', 'cpu']
-    assert benchmark(command) == 0
-    file = nets / 'results' / 'benchmarks' / 'small' / 'rows' / 'plain.pth.json'
-    first = file.read_bytes()
-    assert benchmark(command) == 0 and file.read_bytes() == first  # seconds would be others
-    assert benchmark([*command, '--report_only']) == 0 and file.read_bytes() == first
-    net = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1})
-    save_weights(
-        nets / 'plain.pth',
-        {'params': net.state_dict(), 'network_g': {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}})
-    assert benchmark(command) == 0 and file.read_bytes() != first
-
-
-def test_numbers_of_other_data_or_weights_are_never_shown(board, nets, pairs, capsys):
-    row = {'weights': 'plain.pth'}
-    command = [board(row), '--root', str(nets), '--device', 'cpu']
-    assert benchmark(command) == 0
-    board(row, batch=2)
-    assert benchmark([*command, '--report_only']) == 0 and found(nets)['plain.pth']['missing'] == 'not measured yet'
-    board(row)
-    assert benchmark([*command, '--report_only']) == 0 and found(nets)['plain.pth']['images'] == 4
-    (nets / 'plain.pth').write_bytes(b'no weights')
-    assert benchmark(command) == 1
-    assert 'plain' not in found(nets)['plain.pth'] and 'FAILED: plain.pth' in capsys.readouterr().out
-
-
 def test_weights_that_are_not_here_are_rows_with_claims(board, nets, capsys, monkeypatch):
     monkeypatch.setenv('BASICSR_WEIGHTS', str(nets / 'none'))
     rows = [{'weights': 'moceir_aio5'}, {'weights': 'plain.pth'}]
@@ -155,11 +86,7 @@ def test_a_row_that_fails_leaves_the_others(board, nets, capsys):
 
 
 def test_folders_without_ground_truth_are_measured_by_what_needs_none(board, nets, capsys):
-    (nets / 'dark' / 'DICM').mkdir(parents=True)
-    rng = np.random.RandomState(0)
-    for i in range(2):
-        cv2.imwrite(str(nets / 'dark' / 'DICM' / f'{i}.png'), rng.randint(0, 90, (200, 210, 3)).astype(np.uint8))
-    data = {'type': 'SingleImageDataset', 'dataroot_lq': str(nets / 'dark'), 'recursive': True}
+    data = dark_folders(nets / 'dark', 'DICM')
     assert benchmark([board({'weights': 'plain.pth'}, data=data), '--root', str(nets), '--device', 'cpu']) == 0
     row = found(nets)['plain.pth']
     assert set(row['plain']) | set(row['left_out']) == {'niqe', 'brisque'} and row['gt_mean'] == {}
@@ -187,25 +114,6 @@ def test_several_images_are_those_that_each_of_them_is():
         restorer = ImageRestorer(net, **options)
         for together, alone in zip(restorer.several(images), map(restorer, images)):
             np.testing.assert_allclose(together, alone, atol=2e-6)
-
-
-@pytest.mark.parametrize(('changes', 'says'), [
-    ({'rows': [{'weights': 'nowhere.pth'}]}, "rows[0].weights: there is no file 'nowhere.pth'"),
-    ({'rows': [{'weights': 'plain.pth'}, {'weights': 'plain.pth'}]}, 'rows[1].name: there are two rows called'),
-    ({'rows': [{'weight': 'plain.pth'}]}, "rows[0].weight: unknown key 'weight'. Did you mean 'weights'?"),
-    ({'protocols': ['retinexfromer']
-      }, "protocols[0]: there is no protocol 'retinexfromer'. Did you mean 'retinexformer'?"),
-    ({'data': {'type': 'PairedImageDataset', 'dataroot_lq': 'here', 'dataroot_gt': 'there'}
-      }, "data: 'here' does not exist"),
-    ({'data': {'type': 'PairedDataset'}}, "data.type: there is no dataset called 'PairedDataset'"),
-    ({'metrics': {'x': {'type': 'calculate_xyz'}}}, 'metrics.x.type: there is no metric'),
-    ({'data': None}, 'data: is required'),
-])
-def test_mistakes_are_told_with_their_place(board, nets, capsys, changes, says):
-    rows = changes.get('rows', [{'weights': 'plain.pth'}])
-    file = board(*rows, **{k: v for k, v in changes.items() if k != 'rows'})
-    assert benchmark([file, '--root', str(nets)]) == 2
-    assert says in capsys.readouterr().err and not (nets / 'results').exists()
 
 
 @pytest.mark.parametrize('file', sorted((ROOT / 'Options' / 'benchmarks').glob('*.yml')), ids=lambda file: file.stem)

@@ -52,19 +52,25 @@ def all_protocols() -> Metrics:
     }
 
 
-def leave_out_unavailable(metrics: Metrics, device: Any) -> Metrics:
-    """The metrics whose packages and weights are here, tried on noise; the log names the others, with what they lack.
+def available(metrics: Metrics, device: Any) -> tuple[Metrics, dict[str, str]]:
+    """The metrics whose packages and weights are here, tried on noise, and what the others lack, which the log names as well.
 
     Raises `UserError` when there is none.
     """
-    usable = {}
+    usable, lacking = {}, {}
     for label, block in metrics.items():
         try:
             try_metric(block, device)
         except UserError as error:
+            lacking[label] = str(error)
             get_root_logger().warning(f'{label} is left out: {error}')
         else:
             usable[label] = block
     if not usable:
         raise UserError(f"none of the metrics can be measured here: {', '.join(metrics)}")
-    return usable
+    return usable, lacking
+
+
+def leave_out_unavailable(metrics: Metrics, device: Any) -> Metrics:
+    """The first of `available`."""
+    return available(metrics, device)[0]

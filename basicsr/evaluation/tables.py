@@ -13,25 +13,27 @@ def without_empty(cells: Cells) -> list[list[str]]:
     return [[row[i] for i in kept] for row in cells]
 
 
-def aligned(cells: Cells) -> str:
+def aligned(cells: Cells, texts: bool = False) -> str:
+    """`texts`, here and below: what stands in the columns is read from the left."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return '\n'.join('  '.join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
-                     for row in cells)
+    sides = ['<', *('<' if texts else '>' for _ in widths[1:])]
+    lines = ('  '.join(f'{c:{side}{w}}' for c, side, w in zip(row, sides, widths)) for row in cells)
+    return '\n'.join(line.rstrip() for line in lines)
 
 
-def markdown(cells: Cells) -> str:
+def markdown(cells: Cells, texts: bool = False) -> str:
     head, *rows = ([cell.replace('|', r'\|') for cell in row] for row in cells)
-    rule = ['---'] + ['---:'] * (len(head) - 1)
+    rule = ['---'] + ['---' if texts else '---:'] * (len(head) - 1)
     return '\n'.join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def latex(cells: Cells, notes: Sequence[str] = ()) -> str:
+def latex(cells: Cells, notes: Sequence[str] = (), texts: bool = False) -> str:
     """A `tabular` for `booktabs`, below comments."""
     head, *rows = ([_tex(cell) for cell in row] for row in cells)
     lines = [rf'{" & ".join(row)} \\' for row in rows]
     return '\n'.join([
-        *(f'% {note}' for note in notes), rf'\begin{{tabular}}{{l{"r" * (len(head) - 1)}}}', r'\toprule',
-        rf'{" & ".join(head)} \\', r'\midrule', *lines, r'\bottomrule', r'\end{tabular}', ''
+        *(f'% {note}' for note in notes), rf'\begin{{tabular}}{{l{("l" if texts else "r") * (len(head) - 1)}}}',
+        r'\toprule', rf'{" & ".join(head)} \\', r'\midrule', *lines, r'\bottomrule', r'\end{tabular}', ''
     ])
 
 

@@ -8,29 +8,22 @@ from typing import Any
 
 from pydantic import Field
 
-from basicsr.config import find_path
+from basicsr.config import find_path, find_yaml, load_options
 from basicsr.config.blocks import check_block, check_component
-from basicsr.config.files import add_source_files, data_of, resolve_files
-from basicsr.config.report import Problems, raise_mistakes
+from basicsr.config.files import data_of, resolve_files
+from basicsr.config.report import Path as OptionPath
+from basicsr.config.report import Problems, Source, raise_mistakes
 from basicsr.config.schema import Block
 from basicsr.config.yaml_reader import read_yaml
+from basicsr.leaderboard.claims import ClaimOptions, claimed, data_sets
+from basicsr.leaderboard.data_set import subfolders
 from basicsr.metrics.protocol import HONEST
-from basicsr.registry import DATASET_REGISTRY, METRIC_REGISTRY
+from basicsr.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY
 from basicsr.utils import pretrained
-from basicsr.utils.errors import nearest
-from basicsr.utils.files import as_stored
+from basicsr.utils.errors import UserError, nearest, some
 from basicsr.utils.names import checked, namesake
 from basicsr.utils.published import Published, read_published
 from basicsr.utils.values import Count, PathName
-
-
-class ClaimOptions(Block):
-    """Figures that somebody claims, printed beside the measured ones; `gt_mean_...` with the answer's brightness."""
-    psnr: float | None = None
-    ssim: float | None = None
-    gt_mean_psnr: float | None = None
-    gt_mean_ssim: float | None = None
-    source: str | None = Field(None, description='who claims them, and how they were measured')
 
 
 class RowOptions(Block):
@@ -61,7 +54,8 @@ class BoardOptions(Block):
 
 @dataclass(frozen=True)
 class Row:
-    """Weights, and what is known of them before they are measured. claim: by the names of `ClaimOptions`."""
+    """Weights, and what is known of them before they are measured. claim: by the names of `ClaimOptions`, or with a folder's
+    behind: 'niqe DICM'."""
     name: str
     weights: str
     opt: str | None
@@ -80,12 +74,14 @@ class Row:
 
 @dataclass
 class Board:
+    """`source`: where each option stands."""
     name: str
     data: dict[str, Any]
     protocols: list[str]
     metrics: dict[str, Any]
     batch: int
     results: Path
+    source: Source
     rows: list[Row] = field(default_factory=list)
 
 
@@ -94,7 +90,7 @@ def read_board(path: str | Path, root: Path) -> Board:
 
     Raises `UserError` with every mistake of the file: what is unknown, is not there, or is there twice.
     """
-    path = Path(as_stored(Path(path).expanduser()))
+    path = find_yaml(path)
     data, source = read_yaml(path)
     problems = Problems(source)
     options = check_block(BoardOptions, data, (), problems) or {}
@@ -108,16 +104,21 @@ def read_board(path: str | Path, root: Path) -> Board:
             problems.add(('protocols', i), f"there is no protocol '{protocol}'.{nearest(protocol, HONEST)}")
     for label in options.get('metrics', {}):
         check_component(options['metrics'], label, METRIC_REGISTRY, ('metrics', ), problems)
+    claims, published = options.get('claims'), data_sets()
+    if claims and claims not in published:
+        meant = nearest(claims, published) or f' It has some of: {some(published, 8)}'
+        problems.add(('claims', ), f"published.json has no claims of '{claims}'.{meant}")
     stem = path.name.split('.')[0]
     name = options.get('name') or checked(stem, f"the name of '{path}' before its first dot")
     block = _data_set(options, name, problems)
-    rows = [_row(entry, i, options.get('claims'), path, problems) for i, entry in enumerate(entries) if entry]
+    folders = subfolders(block)
+    rows = [_row(entry, i, claims, folders, path, problems) for i, entry in enumerate(entries) if entry]
     for i, row in enumerate(rows):
         if namesake(row.slug, [other.slug for other in rows[:i]]) is not None:
             problems.add(('rows', i, 'name'), f"there are two rows called '{row.name}'; give one another name")
     raise_mistakes(source.file, problems.texts())
     results = root / 'results' / 'benchmarks' / name
-    return Board(name, block, options['protocols'], options['metrics'], options['batch'], results, rows)
+    return Board(name, block, options['protocols'], options['metrics'], options['batch'], results, source, rows)
 
 
 def _data_set(options: dict[str, Any], name: str, problems: Problems) -> dict[str, Any]:
@@ -138,30 +139,62 @@ def _data_set(options: dict[str, Any], name: str, problems: Problems) -> dict[st
     return {**block, 'phase': 'test', 'block': 'data', 'name': name, 'scale': block.get('scale', 1)}
 
 
-def _row(entry: dict[str, Any], i: int, data: str | None, board: Path, problems: Problems) -> Row:
-    """What the tables know stands where the board says nothing."""
+def _row(entry: dict[str, Any], i: int, data: str | None, folders: dict[str, str], board: Path,
+         problems: Problems) -> Row:
+    """What the tables know stands where the board says nothing. folders: of the data set, which claims may be of."""
 
-    def there(key: str, text: str) -> str:
+    def there(text: str, *key: str | int) -> str:
         found = find_path(text, beside=board)
-        if found is None:
-            problems.add(('rows', i, key), f"there is no file '{text}'")
+        if found is None or not found.is_file():
+            problems.add(('rows', i, *key), f"there is no file '{text}'")
         return text if found is None else str(found.resolve())
 
     weights = entry['weights']
     shipped = pretrained.read_manifest()['weights'].get(weights)
     published = read_published(pretrained.folder()).get(weights)
     if not (shipped or pretrained.is_fetched(weights)):
-        weights = there('weights', weights)
+        file = find_path(weights, beside=board)
+        if file is None:
+            problems.add(('rows', i, 'weights'), pretrained.unknown(weights))
+        weights = weights if file is None else str(file.resolve())
     source, licence = _known(weights, shipped, published)
-    claim = entry['claim'] if 'claim' in entry else _claimed(published, data)
-    arch_files = tuple(there('arch_files', file) for file in entry['arch_files'])
-    add_source_files({'arch_files': list(arch_files)}, problems)
-    opt = entry.get('opt')
+    claim = entry['claim'] if 'claim' in entry else claimed(published, data, folders)
+    arch_files = tuple(there(file, 'arch_files', k) for k, file in enumerate(entry['arch_files']))
+    opt = there(entry['opt'], 'opt') if entry.get('opt') else None
+    network = shipped['network']['type'] if shipped else published.network if published else None
+    if network and entry['knobs'] and not (opt or arch_files):  # else the row's own process knows them
+        _check_knobs(network, entry['knobs'], ('rows', i, 'knobs'), problems)
+    if opt and not problems.wrong(('rows', i)):
+        _check_opt(opt, arch_files, ('rows', i, 'opt'), problems)
     return Row(
-        entry.get('name') or entry['weights'], weights,
-        there('opt', opt) if opt else None, arch_files, entry.get('key'), entry['knobs'],
+        entry.get('name') or entry['weights'], weights, opt, arch_files, entry.get('key'), entry['knobs'],
         entry.get('source') or source,
         entry.get('licence') or licence, {k: v for k, v in claim.items() if v is not None})
+
+
+def _check_knobs(network: str, knobs: dict[str, float], where: OptionPath, problems: Problems) -> None:
+    from basicsr.archs.description import describe  # only now, as it takes torch
+    from basicsr.archs.knobs import check
+    known = describe(network).knobs
+    for name, value in knobs.items():
+        if not known:
+            problems.add((*where, name), f'{network} has no knobs')
+        elif name not in known:
+            problems.unknown_key((*where, name), known)
+        else:
+            try:
+                check(name, value, [known[name]])
+            except UserError as error:
+                problems.add((*where, name), str(error).removeprefix('--'))
+
+
+def _check_opt(file: str, arch_files: tuple[str, ...], where: OptionPath, problems: Problems) -> None:
+    for arch in arch_files:
+        ARCH_REGISTRY.add_file(arch)
+    try:
+        load_options(file, is_train=False, check_files=False)
+    except UserError as error:
+        problems.add(where, str(error).replace('\n', '\n  '))
 
 
 def _known(weights: str, shipped: dict[str, Any] | None, published: Published | None) -> tuple[str, str]:
@@ -172,13 +205,3 @@ def _known(weights: str, shipped: dict[str, Any] | None, published: Published | 
         where = published.address or (published.by_hand.where if published.by_hand else '')
         return where, published.licence.weights
     return weights if pretrained.is_fetched(weights) else 'a file', ''
-
-
-def _claimed(published: Published | None, data: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for claim in published.claimed if published else ():
-        if claim.data == data:
-            prefix = 'gt_mean_' if 'GT-mean' in claim.protocol else ''
-            found |= {prefix + key: value for key, value in claim.figures.items() if key in ('psnr', 'ssim')}
-            found.setdefault('source', f'{claim.by}; {claim.protocol}')
-    return found

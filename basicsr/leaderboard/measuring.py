@@ -18,19 +18,22 @@ from basicsr.data import build_dataset
 from basicsr.data.protocol import about
 from basicsr.evaluation.data_sets import DataSet
 from basicsr.evaluation.evaluate import Batch, Images, Restored, evaluate, measure_all
-from basicsr.evaluation.metric_choice import all_protocols, leave_out_unavailable
+from basicsr.evaluation.metric_choice import all_protocols, available
 from basicsr.evaluation.preconditions import measured, try_out
 from basicsr.evaluation.restoring import array, by_restorer
 from basicsr.inference.build import build_restorer
 from basicsr.inference.restorer import ImageRestorer
+from basicsr.leaderboard.data_set import subfolder_of
 from basicsr.metrics import needs_gt
 from basicsr.metrics.gt_mean import match_mean
+from basicsr.metrics.tasks import Means, means_by_task
 from basicsr.registry import ARCH_REGISTRY
 from basicsr.utils.errors import UserError, run_main
 from basicsr.utils.files import write_json
 from basicsr.utils.peak_memory import peak_growth
 
-_WITHOUT_TRUTH = {'niqe': {'type': 'calculate_niqe'}, 'brisque': {'type': 'calculate_brisque'}}
+WITHOUT_TRUTH = {'niqe': {'type': 'calculate_niqe'}, 'brisque': {'type': 'calculate_brisque'}}
+NO_TRUTH = 'it needs a ground truth'
 
 
 class Restoring:
@@ -38,6 +41,7 @@ class Restoring:
 
     Attributes:
         seconds: of each image; the first ones of a size are restored twice, and the second time counts.
+        warm: number, height, width and channels of what was restored together.
     """
 
     def __init__(self, restorer: ImageRestorer, batch: int):
@@ -55,6 +59,11 @@ class Restoring:
                 waiting = []
             waiting.append(sample)
         yield from self._restored(waiting)
+
+    def sizes(self) -> str:
+        """The least and the largest image: '200x304 to 400x600'."""
+        found = sorted({size[1:3] for size in self.warm}, key=lambda size: (size[0] * size[1], size))
+        return ' to '.join(f'{height}x{width}' for height, width in dict.fromkeys([*found[:1], *found[-1:]]))
 
     def _restored(self, samples: list[Batch]) -> Iterator[Batch]:
         inputs = [self.restorer.in_its_colours(array(sample['lq'])) for sample in samples]
@@ -87,13 +96,19 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     restorer = build_restorer(job['weights'], opt, job['key'], job['device'], job['knobs'])
     data = DataSet(build_dataset(job['data']), job['data'])
     with_truth = about(data.data).has_gt()
-    wanted = {**(all_protocols() if with_truth else _WITHOUT_TRUTH), **job['metrics']}
-    metrics = leave_out_unavailable(measured(wanted, data), restorer.device)
+    wanted = {**(all_protocols() if with_truth else WITHOUT_TRUTH), **job['metrics']}
+    possible = measured(wanted, data)
+    metrics, lacking = available(possible, restorer.device)
+    lacking |= {label: NO_TRUTH for label in wanted if label not in possible}
     try_out(by_restorer(restorer), data, metrics, restorer.device)
     scaled: dict[str, list[float]] = {}
+    placed: list[tuple[str, Means]] = []
 
     def watch(seen: Restored) -> None:
-        if seen.images.gt is None or not seen.finite:
+        if not seen.finite:
+            return
+        if seen.images.gt is None:
+            placed.append((subfolder_of(seen.file, job['data']), seen.values))
             return
         compared = {label: block for label, block in metrics.items() if needs_gt(block)}
         result = match_mean(seen.images.result, seen.images.gt)
@@ -107,21 +122,28 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f'{found.not_finite} of {found.images} results are not finite')
     macs, scan = count_macs(restorer.net, channels=restorer.channels or 3)
     network = getattr(restorer.net, 'title', type(restorer.net).__name__)  # a foreign one has a title
-    height, width = restoring.images.lq.shape[:2] if restoring.images else (0, 0)
     return {
         'network': network,
         'parameters': sum(p.numel() for p in restorer.net.parameters()),
         'macs': macs,
         'macs_scan': scan,
         'seconds': statistics.median(restoring.seconds),
-        'size': f'{height}x{width}',
+        'size': restoring.sizes(),
         'memory': memory,
         'machine': machine(restorer.device.type),
         'images': found.images,
-        'left_out': [label for label in wanted if label not in metrics],
-        'plain': found.means,
+        'left_out': lacking,
+        'plain': found.means | _by_folder(placed),
         'gt_mean': {label: statistics.fmean(values) for label, values in scaled.items()},
     }
+
+
+def _by_folder(placed: list[tuple[str, Means]]) -> Means:
+    """The means of each folder, 'niqe DICM' and so on, where images lie in several."""
+    means = means_by_task(placed)
+    means = {folder: values for folder, values in means.items() if folder and len(means) > 1}
+    labels = dict.fromkeys(label for values in means.values() for label in values)
+    return {f'{label} {folder}': values[label] for label in labels for folder, values in means.items()}
 
 
 def _peak_memory(restorer: ImageRestorer, data: DataSet) -> int | None:

@@ -1,4 +1,4 @@
-"""The table of a board: Markdown, LaTeX, CSV, JSON, and a picture of quality against time."""
+"""The tables of a board: Markdown, LaTeX, CSV, JSON."""
 from __future__ import annotations
 
 import csv
@@ -8,12 +8,9 @@ from typing import Any
 from basicsr.ablation.costs import MAC_SIZE
 from basicsr.evaluation import tables
 from basicsr.leaderboard.board import Board
+from basicsr.leaderboard.claims import columns, digits, heading
+from basicsr.leaderboard.picture import draw
 from basicsr.utils.files import atomic_write, write_json
-
-_CLAIMS = {
-    'psnr': 'claimed PSNR', 'ssim': 'claimed SSIM', 'gt_mean_psnr': 'claimed PSNR, GT-mean',
-    'gt_mean_ssim': 'claimed SSIM, GT-mean'
-}
 
 
 def collect(board: Board, found: dict[str, dict[str, Any] | None], reasons: dict[str, str]) -> dict[str, Any]:
@@ -38,25 +35,32 @@ def _labels(report: dict[str, Any]) -> list[str]:
 
 
 def _heading(report: dict[str, Any], label: str) -> str:
-    """With its protocol, where there are several."""
+    """PSNR and SSIM with their protocol, where there are several."""
     metric, _, protocol = label.partition(' ')
-    several = protocol and len(report['protocols']) > 1
-    return f'{metric.upper() if metric in ("psnr", "ssim") else metric}' + (f' ({protocol})' if several else '')
+    if protocol not in report['protocols'] or metric not in ('psnr', 'ssim'):
+        return label
+    return metric.upper() + (f' ({protocol})' if len(report['protocols']) > 1 else '')
 
 
 def _number(row: dict[str, Any], key: str, form: str, scale: float = 1) -> str:
     return '' if row.get(key) is None else format(row[key] * scale, form)
 
 
-def _value(values: dict[str, float], label: str) -> str:
-    return '' if label not in values else format(values[label], '.2f' if label.startswith('psnr') else '.4f')
+def _value(values: dict[str, float | None], label: str) -> str:
+    """'' also for what has no number, such as NIQE of black images."""
+    value = values.get(label)
+    return '' if value is None else format(value, digits(label))
+
+
+def _claims(report: dict[str, Any]) -> list[str]:
+    return columns(row['claim'] for row in report['rows'])
 
 
 def _table(report: dict[str, Any]) -> list[list[str]]:
-    labels = _labels(report)
+    labels, claims = _labels(report), _claims(report)
     head = ['weights', 'network', 'parameters', 'MACs (G)', 's / image', 'memory (MiB)']
     head += [_heading(report, label) for label in labels] + [f'{_heading(report, label)}, GT-mean' for label in labels]
-    head += [*_CLAIMS.values()]
+    head += map(heading, claims)
     cells = [head]
     for row in (row for row in report['rows'] if not row['missing'] or row['claim']):
         name = row['name'] + ''.join(f', {knob} {value:g}'
@@ -71,10 +75,7 @@ def _table(report: dict[str, Any]) -> list[list[str]]:
         ]
         for kind in ('plain', 'gt_mean'):
             line += [_value(row.get(kind, {}), label) for label in labels]
-        line += [
-            format(row['claim'][key], '.2f' if 'psnr' in key else '.4f') if key in row['claim'] else ''
-            for key in _CLAIMS
-        ]
+        line += [_value(row['claim'], key) for key in claims]
         cells.append(line)
     return tables.without_empty(cells)
 
@@ -95,7 +96,8 @@ def _notes(report: dict[str, Any]) -> list[str]:
         out.append('GT-mean scales each result to the brightness of its ground truth, which only a benchmark knows.')
     left_out = dict.fromkeys(label for row in rows for label in row.get('left_out', ()))
     if left_out:
-        out.append(f"Left out, as what they need is not here: {', '.join(left_out)}.")
+        out.append(
+            f"Left out: {', '.join(left_out)}. What they need is not here; docs/metrics.md says where to get it.")
     if any(row['claim'] for row in rows):
         out.append('Claims are those of the people named below; nothing here verifies them.')
     missing = [row['name'] for row in rows if row['missing']]
@@ -104,29 +106,37 @@ def _notes(report: dict[str, Any]) -> list[str]:
 
 def _sources(report: dict[str, Any]) -> list[list[str]]:
     """A second table: where weights are from, their licence, and whose the claims are."""
-    lines = [[row['name'], row['source'], row['licence'], row['claim'].get('source', '')] for row in report['rows']]
+    lines = [[
+        row['name'], row['source'], row['licence'], row['claim'].get('source', 'not said' if row['claim'] else '')
+    ] for row in report['rows']]
     return tables.without_empty([['weights', 'from', 'licence', 'claimed by'], *lines])
 
 
 def show(report: dict[str, Any]) -> str:
-    """The table for a terminal."""
-    return '\n'.join([report['board'], tables.aligned(_table(report)), *_notes(report)])
+    """The tables for a terminal."""
+    return '\n'.join([
+        report['board'],
+        tables.aligned(_table(report)), *_notes(report), '',
+        tables.aligned(_sources(report), texts=True), ''
+    ])
 
 
 def in_markdown(report: dict[str, Any]) -> str:
-    """The table and what a reader must know."""
-    return '\n\n'.join([tables.markdown(_table(report)), *_notes(report)])
+    """The tables, and between them what a reader must know."""
+    return '\n\n'.join(
+        [tables.markdown(_table(report)), *_notes(report),
+         tables.markdown(_sources(report), texts=True)])
 
 
 def write(report: dict[str, Any], folder: Path) -> list[Path]:
     """`board.md`, `.tex`, `.csv`, `.json`, and `.png` where something is measured, in `folder`."""
     files = [folder / f'board.{suffix}' for suffix in ('md', 'tex', 'csv', 'json', 'png')]
-    drawn = _plot(report, files[4])
+    quality = next(iter(_labels(report)), '')
+    drawn = draw(report, quality, _heading(report, quality), files[4])
     picture = ['![quality against seconds](board.png)'] if drawn else []
-    text = '\n\n'.join([f"# {report['board']}",
-                        in_markdown(report), *picture,
-                        tables.markdown(_sources(report))]) + '\n'
-    for file, content in zip(files, (text, tables.latex(_table(report), _notes(report)))):
+    text = '\n\n'.join([f"# {report['board']}", in_markdown(report), *picture]) + '\n'
+    latex = '\n'.join([tables.latex(_table(report), _notes(report)), tables.latex(_sources(report), texts=True)])
+    for file, content in zip(files, (text, latex)):
         with atomic_write(file, 'w') as out:
             out.write(content)
     with atomic_write(files[2], 'w') as out:
@@ -141,41 +151,11 @@ def _write_csv(report: dict[str, Any], writer: Any) -> None:
              'memory', 'machine', 'images', 'missing')
     kinds = [(kind, label) for kind in ('plain', 'gt_mean')
              for label in dict.fromkeys(label for row in report['rows'] for label in row.get(kind, {}))]
+    claims = _claims(report)
     writer.writerow(
-        [*plain, *(label if kind == 'plain' else f'{label} GT-mean' for kind, label in kinds), *_CLAIMS.values()])
+        [*plain, *(label if kind == 'plain' else f'{label} GT-mean' for kind, label in kinds), *map(heading, claims)])
     for row in report['rows']:
         writer.writerow([
             *(row.get(key, '') for key in plain), *(row.get(kind, {}).get(label, '') for kind, label in kinds),
-            *(row['claim'].get(key, '') for key in _CLAIMS)
+            *(row['claim'].get(key, '') for key in claims)
         ])
-
-
-def _plot(report: dict[str, Any], path: Path) -> bool:
-    """The first column of quality against seconds an image, a point for each row; whether there is any."""
-    labels = _labels(report)
-    points = [row for row in report['rows'] if row.get('seconds') and labels and labels[0] in row['plain']]
-    path.unlink(missing_ok=True)
-    if not points:
-        return False
-    import matplotlib
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator
-    figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
-    for row in points:
-        point = row['seconds'], row['plain'][labels[0]]
-        axis.scatter(*point, s=20 + row['parameters'] / 2e4, alpha=0.7)
-        axis.annotate(row['name'], point, xytext=(6, 4), textcoords='offset points', fontsize=8)
-    axis.set_xscale('log')
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter('{x:g}')
-    axis.xaxis.set_minor_formatter('')
-    axis.set_xlabel('seconds an image; the area grows with the parameters')
-    axis.set_ylabel(_heading(report, labels[0]))
-    axis.margins(0.15)
-    axis.grid(alpha=0.3)
-    axis.set_title(report['board'], fontsize=11)
-    with atomic_write(path) as file:
-        figure.savefig(file, format='png', dpi=130)
-    plt.close(figure)
-    return True
