@@ -12,7 +12,7 @@ from basicsr.utils.absent import tell_absent_modules
 if TYPE_CHECKING:
     from basicsr.inference.api import Restorer as Restorer
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 tell_absent_modules()
 
