@@ -2,6 +2,7 @@
 # make test          the whole test suite
 # make test-system   what needs more than Python: a wheel in an environment of its own, a browser
 # make lint          ruff, yapf and mypy
+# make docs          the site of docs/, in site/, with every warning an error
 # make test-oldest   the test suite with the oldest versions that are supported (PYTHON=python3.10 or 3.11)
 # make test-newest   the test suite with the newest releases there are
 # make wheel         dist/*.whl for Linux, with kernels, option files and weights inside
@@ -21,7 +22,7 @@ endif
 VERSIONS += $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS)
 
-.PHONY: demo test test-system test-oldest test-newest lint format schema wheel constraints clean
+.PHONY: demo test test-system test-oldest test-newest lint format docs schema wheel constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py
@@ -49,6 +50,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/yapf --in-place --recursive --parallel basicsr Enhancement Ablation_Model benchmarks scripts tests setup.py
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
 schema: $(VENV)/.installed
 	$(BIN)/basicsr schema
 
@@ -66,6 +70,10 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(CONSTRAINTS)
 	$(INSTALL) setuptools wheel
 	$(INSTALL) --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --no-build-isolation -e '.[docs]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

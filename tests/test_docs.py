@@ -272,8 +272,8 @@ def test_option_files_load(tmp_path, monkeypatch, block):
     elif '\nrows:' in block.text:
         monkeypatch.setattr('basicsr.leaderboard.board.data_of', lambda block: [])  # what it reads is not there
         (tmp_path / 'experiments/mine/models').mkdir(parents=True)
-        for name in ('experiments/mine/models/net_g_latest.pth', 'my_lol.yml'):
-            (tmp_path / name).touch()
+        (tmp_path / 'experiments/mine/models/net_g_latest.pth').touch()
+        (tmp_path / 'my_lol.yml').write_text(minimal())
         (tmp_path / 'my_arch.py').write_text('')
         assert len(read_board(file, tmp_path).rows) == 3
     elif block.text.startswith('space:'):
