@@ -85,13 +85,14 @@ $(VENV)/.installed-system: $(VENV)/.installed-dev
 	touch $@
 
 # torch 2.14 is the last for Python 3.10, torchvision 0.29.1 was built with it
-COMPILE = .venv-uv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --extra system --universal --python-version 3.10 \
+COMPILE = .venv-uv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.10 \
 	--no-annotate --custom-compile-command 'make constraints'
 
 constraints:
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade uv
-	printf 'torch<2.15\ntorchvision<0.29.2\n' | $(COMPILE) --constraints - -o constraints.txt
+	printf 'torch<2.15\ntorchvision<0.29.2\n' | \
+		$(COMPILE) --extra system --extra docs --constraints - -o constraints.txt
 	$(COMPILE) --resolution lowest-direct --fork-strategy fewest -o constraints-oldest.txt
 
 clean:

@@ -14,6 +14,7 @@ _COMMANDS = {
     'measure': ('basicsr.commands.measure', 'metrics of a folder of images, or of two folders'),
     'enhance': ('basicsr.commands.enhance', 'enhance photos, or folders of them'),
     'app': ('basicsr.commands.app', 'a page in the browser for photos, on this machine'),
+    'video': ('basicsr.commands.video', 'enhance a clip, with its sound and in steady light'),
     'search': ('basicsr.commands.search', 'search for the best options by many short runs'),
     'segment': ('basicsr.commands.segment', 'compute the semantic maps of a folder of images'),
     'export': ('basicsr.commands.export', 'write a network as safetensors, TorchScript, exported program or ONNX'),

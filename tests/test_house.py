@@ -16,8 +16,9 @@ else:
 
 # imports go one way: a package may import those before it in this list, and itself
 ORDER = [
-    'utils', 'photos', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference', 'app',
-    'evaluation', 'engine', 'models', 'training', 'ablation', 'search', 'publishing', 'leaderboard', 'commands', 'entry'
+    'utils', 'photos', 'registry', 'config', 'ops', 'archs', 'losses', 'metrics', 'data', 'weights', 'inference',
+    'video', 'app', 'evaluation', 'engine', 'models', 'training', 'ablation', 'search', 'publishing', 'leaderboard',
+    'commands', 'entry'
 ]
 HEAVY = ('torch', 'cv2', 'matplotlib', 'PIL', 'tifffile', 'imagecodecs')
 PACKAGE = ROOT / 'basicsr'

@@ -51,24 +51,27 @@ def build_page(desk: Desk, default: str, root: Path) -> gr.Blocks:
             said_of_both = gr.Markdown('The photo is that of the first tab.')
 
         amount = [auto, strength, exposure]
-        view = {
-            'fn': actions.look, 'inputs': [opened, weights, *amount], 'outputs': [compared, histogram, said],
-            'trigger_mode': 'always_last', 'api_name': False, 'show_progress': 'minimal'
+        quiet: dict[str, Any] = {'api_visibility': 'private', 'show_progress': 'minimal'}
+        # of a slider that is moved, the last place alone counts
+        view: dict[str, Any] = {
+            **quiet, 'trigger_mode': 'always_last', 'fn': actions.look, 'inputs': [opened, weights, *amount],
+            'outputs': [compared, histogram, said]
         }
-        pair = {
-            'fn': actions.look_at_both, 'inputs': [opened, left, right, *amount], 'outputs': [both, said_of_both],
-            'trigger_mode': 'always_last', 'api_name': False
+        pair: dict[str, Any] = {
+            **quiet, 'trigger_mode': 'always_last', 'fn': actions.look_at_both,
+            'inputs': [opened, left, right, *amount], 'outputs': [both, said_of_both]
         }
-        quiet: dict[str, Any] = {'api_name': False, 'show_progress': 'minimal'}
         files.change(actions.choose, files, shown, **quiet).then(actions.open, [files, shown], [opened, said],
                                                                  **quiet).then(**view).then(**pair)
         shown.input(actions.open, [files, shown], [opened, said], **quiet).then(**view).then(**pair)
         auto.change(lambda on: gr.update(interactive=not on), auto, strength, **quiet)
-        for control in (weights, auto, strength, exposure):
+        controls: list[Any] = [weights, *amount]
+        for control in controls:
             control.change(**view)
-        for control in (left, right, *amount):
+        controls = [left, right, *amount]
+        for control in controls:
             control.change(**pair)
-        enhance.click(actions.enhance, [files, weights, *amount], [results, said], api_name=False)
+        enhance.click(actions.enhance, [files, weights, *amount], [results, said], api_visibility='private')
         page.unload(actions.forget)
     return page
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,19 +13,26 @@ if TYPE_CHECKING:
 
 KNOBS = "a network's own knobs are arguments by their names, for instance --alpha_s 1.3 of CIDNet; see docs/enhancing.md"
 
+_LIKE_A_NUMBER = re.compile(r'-[.,]?\d')
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`--strength`, `--exposure` and `--denoise`, as words; `--preview`."""
+    add_amount(parser, 'photo')
+    parser.add_argument('--preview', action='store_true',
+                        help='a quick look: at most 1,000 pixels on the long side, less of the detail')
+
+
+def add_amount(parser: argparse.ArgumentParser, of: str) -> None:
+    """`--strength`, `--exposure` and `--denoise`, as words. `of`: what they are said of."""
     parser.epilog = KNOBS
     parser.add_argument(
-        '--strength', default='auto', metavar='S', help='0 (the photo) to 1 (the result) and on to 1.5, in'
-        ' linear light; default auto: as much as the photo needs')
+        '--strength', default='auto', metavar='S', help=f'0 (the {of}) to 1 (the result) and on to 1.5, in'
+        f' linear light; default auto: as much as the {of} needs')
     parser.add_argument('--exposure', default='0', metavar='STOPS',
                         help='-3 to 3: how much brighter the result is to be')
     parser.add_argument('--denoise', default='1', metavar='D',
-                        help="0 (the photo's own grain) to 1 (what the network leaves of it)")
-    parser.add_argument('--preview', action='store_true',
-                        help='a quick look: at most 1,000 pixels on the long side, less of the detail')
+                        help=f"0 (the {of}'s own grain) to 1 (what the network leaves of it)")
 
 
 def parse_with_knobs(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
@@ -38,8 +46,11 @@ def parse_with_knobs(parser: argparse.ArgumentParser, argv: list[str] | None) ->
         if word == '--':
             rest += [word, *words]
             break
-        if not name.startswith('--') or any(option.startswith(name) for option in known):
-            rest.append(word)
+        meant = [action for option, action in known.items() if name.startswith('--') and option.startswith(name)]
+        if meant or not name.startswith('--'):
+            # '-1,5' looks like an option to argparse, which would say that a value is missing; here it gets its own sentence
+            takes = bool(meant) and not equals and all(action.nargs is None for action in meant)
+            rest.append(f'{word}={words.pop(0)}' if takes and words and _LIKE_A_NUMBER.match(words[0]) else word)
             continue
         follows = not equals and words and not (words[0].startswith('-') and not _is_number(words[0]))
         knobs[name.removeprefix('--')] = words.pop(0) if follows else value
