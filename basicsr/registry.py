@@ -86,7 +86,8 @@ class Registry:
     def files(self) -> list[Path]:
         """Files that may define objects; the user's own come first, so they can replace ours by name."""
         folders = [PACKAGE / self.folder] if self.folder else []
-        folders += [root / self.beside for root in dict.fromkeys((project_root(), shipped_root()))] if self.beside else []
+        folders += [root / self.beside
+                    for root in dict.fromkeys((project_root(), shipped_root()))] if self.beside else []
         return [*self._extra, *(file for folder in folders for file in sorted(folder.glob(f'*{self.suffix}')))]
 
     def get(self, name: str) -> Any:

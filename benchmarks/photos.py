@@ -112,7 +112,10 @@ def labelled(img: np.ndarray, texts: list[str]) -> np.ndarray:
 
 
 # good and bad: the worst of each of the weights is among them
-SHOWN = {'china': (0, 1, 2), 'coffee': (0, 3), 'chelsea': (0, 1, 4), 'rocket': (0, 2), 'astronaut': (0, 3), 'flower': (2, 3, 4)}
+SHOWN = {
+    'china': (0, 1, 2), 'coffee': (0, 3), 'chelsea': (0, 1, 4), 'rocket': (0, 2), 'astronaut': (0, 3),
+    'flower': (2, 3, 4)
+}
 
 
 def main() -> None:
