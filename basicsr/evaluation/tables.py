@@ -18,7 +18,7 @@ def aligned(cells: Cells, texts: bool = False) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     sides = ['<', *('<' if texts else '>' for _ in widths[1:])]
     lines = ('  '.join(f'{c:{side}{w}}' for c, side, w in zip(row, sides, widths)) for row in cells)
-    return '\n'.join(line.rstrip() for line in lines)
+    return '\n'.join(line.rstrip() if texts else line for line in lines)
 
 
 def markdown(cells: Cells, texts: bool = False) -> str:
