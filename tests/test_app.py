@@ -1,4 +1,4 @@
-"""What the page does with photos. The page itself, in a browser: tests/system/test_app.py."""
+"""What the page does with photos. The page itself, in a browser: tests/system/test_page.py."""
 from __future__ import annotations
 
 import importlib.util
@@ -73,12 +73,45 @@ def test_auto_says_what_it_found(tmp_path):
 
 @pytest.mark.parametrize('limits, says', [
     (Limits(photos=1), '2 photos at once; this page takes 1'),
-    (Limits(megapixels=0), "'dark.jpg' has 0 megapixels; this page takes 0"),
+    (Limits(megapixels=0), "'dark.jpg' has 0 megapixels in all; this page takes 0"),
     (Limits(megabytes=0), "'dark.jpg' is larger than 0 MB"),
 ])
 def test_more_than_the_limits_is_refused(dark, limits, says):
     with pytest.raises(UserError, match=says):
         Desk(WEIGHTS, 'cpu', limits).check([dark, dark])
+
+
+@pytest.mark.parametrize('name, settings', [('a.gif', {}), ('a.avif', {}), ('a.png', {'orientation': 6}),
+                                            ('a.tif', {'orientation': 6}), ('a.webp', {'orientation': 6}),
+                                            ('pages.tif', {'frames': 9}), ('frames.gif', {'frames': 9}), ('a.jp2', {}),
+                                            ('a.heic', {})])
+def test_pixels_are_counted_in_every_format(tmp_path, name, settings):
+    large = settings.get('frames', 1) == 1
+    if name.endswith('.heic'):
+        pytest.importorskip('pillow_heif').register_heif_opener()
+    images = [
+        Image.new('RGB', (1500, 1000) if large else (400, 400), (i, 0, 0)) for i in range(settings.get('frames', 1))
+    ]
+    exif = Image.Exif()
+    if 'orientation' in settings:
+        exif[0x0112] = settings['orientation']
+    more = {'save_all': True, 'append_images': images[1:]} if not large else {}
+    images[0].save(tmp_path / name, **({'exif': exif} if exif else {}), **more)
+    with pytest.raises(UserError, match='megapixels in all; this page takes 1'):
+        Desk(WEIGHTS, 'cpu', Limits(megapixels=1)).check([tmp_path / name])
+    Desk(WEIGHTS, 'cpu', Limits(megapixels=2)).check([tmp_path / name])
+
+
+def test_photos_of_one_name_are_both_enhanced_and_no_path_is_told(dark, tmp_path):
+    (tmp_path / 'x').mkdir()
+    other = tmp_path / 'x' / 'dark.jpg'
+    other.write_bytes(dark.read_bytes())
+    (tmp_path / 'bad.jpg').write_bytes(dark.read_bytes()[:2000])
+    (tmp_path / 'out').mkdir()
+    desk = Desk(WEIGHTS, 'cpu')
+    written, failed = desk.enhanced([dark, other, tmp_path / 'bad.jpg'], WEIGHTS[0], Amount(), tmp_path / 'out')
+    assert [file.name for file in written] == ['dark.jpg'] * 2 and len(failed) == 1
+    assert 'bad.jpg' in failed[0] and str(tmp_path) not in failed[0]
 
 
 def test_visitors_choose_among_the_weights_of_the_page(dark):

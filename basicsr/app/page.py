@@ -81,6 +81,7 @@ class _Actions:
 
     def __init__(self, desk: Desk, root: Path):
         self.desk, self.root = desk, root
+        self.folders: dict[str, Path] = {}  # of visitors, by what their browsers call themselves
 
     def choose(self, files: list[str] | None) -> Any:
         names = [Path(file).name for file in files or ()]
@@ -118,21 +119,21 @@ class _Actions:
                 request: gr.Request) -> tuple[list[str], str]:
         if not files:
             return [], 'Drop photos first.'
-        folder = self._folder(request)
-        shutil.rmtree(folder, ignore_errors=True)  # of the last time
-        folder.mkdir(parents=True)
+        self.forget(request)  # of the last time
+        self.root.mkdir(parents=True, exist_ok=True)
+        # never a path that a visitor has a say in
+        folder = self.folders[request.session_hash or ''] = Path(tempfile.mkdtemp(dir=self.root))
         try:
             written, failed = self.desk.enhanced([Path(file) for file in files], weights,
-                                                 _amount(auto, strength, exposure), Path(tempfile.mkdtemp(dir=folder)))
+                                                 _amount(auto, strength, exposure), folder)
         except (UserError, OSError) as error:
             return [], str(error)
         return [str(file) for file in written], '\n\n'.join(failed)
 
     def forget(self, request: gr.Request) -> None:
-        shutil.rmtree(self._folder(request), ignore_errors=True)
-
-    def _folder(self, request: gr.Request) -> Path:
-        return self.root / f'visitor-{request.session_hash or "unknown"}'
+        folder = self.folders.pop(request.session_hash or '', None)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _amount(auto: bool, strength: float, exposure: float) -> Amount:

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -34,13 +36,28 @@ def serve(desk: Desk, default: str, host: str, port: int, open_browser: bool = F
         page.queue(max_size=desk.limits.waiting, default_concurrency_limit=1, api_open=False)
         page.launch(server_name=host, server_port=port, share=False, inbrowser=open_browser, quiet=True,
                     prevent_thread_lock=True, max_file_size=f'{desk.limits.megabytes}mb', allowed_paths=[],
-                    footer_links=[], ssr_mode=False, mcp_server=False, show_error=True, enable_monitoring=False,
+                    footer_links=[], ssr_mode=False, mcp_server=False, app_kwargs={'middleware': [_only_as(host)]},
+                    show_error=True, enable_monitoring=False,
                     theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']))
         ready(f'http://{host}:{port}')
         try:
             threading.Event().wait()
         finally:
             page.close(verbose=False)
+            # a thread that is at a photo cannot be stopped, and would end the process by a crash
+            code = getattr(sys.exc_info()[1], 'code', 130)
+            shutil.rmtree(folder, ignore_errors=True)
+            sys.stdout.flush()
+            os._exit(code if isinstance(code, int) else 1)
+
+
+def _only_as(host: str) -> Any:
+    """Answers those alone who call this machine by its own name: else a page elsewhere whose name leads here could ask, too."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    open_to_all = host in ('0.0.0.0', '::')
+    return Middleware(TrustedHostMiddleware,
+                      allowed_hosts=['*'] if open_to_all else [host, 'localhost', '127.0.0.1', '[::1]'])
 
 
 def _free_port(host: str, port: int) -> int:

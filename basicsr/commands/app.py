@@ -36,11 +36,13 @@ def run(args: argparse.Namespace) -> None:
     from basicsr.app.serve import serve
     from basicsr.utils.machine import choose_device
     from basicsr.utils.pretrained import default_weights, locate, read_manifest
+    from basicsr.utils.stopping import end_on_signals
     names = args.weights or sorted(read_manifest()['weights'], key=lambda name: name != default_weights())
     if not names:
         raise UserError('no weights come with this installation; name some with --weights')
     for name in names:
         locate(name)
+    end_on_signals()
     serve(Desk(names, choose_device(args.device), Limits(*limits)), names[0], args.host, args.port, args.open,
           lambda address: print(f'{address}  (Ctrl-C ends)', flush=True))
 

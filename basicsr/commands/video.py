@@ -38,9 +38,11 @@ def run(args: argparse.Namespace) -> int:
     amount = amount_of(args)
     if find_spec('av') is None:
         raise UserError("videos are read and written by PyAV: pip install 'retinexmamba[video]'")
+    from basicsr.utils.stopping import end_on_signals
     from basicsr.video.clip import Clip
     from basicsr.video.encoding import check_codec
     from basicsr.video.enhance import Asked, enhance_clip
+    end_on_signals()
     asked = Asked(amount, args.codec, args.quality, args.smooth, args.frames)
     check_codec(args.output, args.codec)
     check_outputs([args.output], [args.clip], '-o')

@@ -1,6 +1,7 @@
 """The page in a real browser. It takes Debian's Chromium (apt-get install chromium), driven by Playwright."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,7 +132,7 @@ def test_two_weights_are_compared(page, dark):
     assert sides.first.get_attribute('src') != sides.last.get_attribute('src')
 
 
-@pytest.mark.parametrize('name, says', [('large.png', 'has 4 megapixels; this page takes 1'),
+@pytest.mark.parametrize('name, says', [('large.png', 'has 4 megapixels in all; this page takes 1'),
                                         ('text.jpg', 'not an image')])
 def test_what_the_page_does_not_take_is_said(page, tmp_path, name, says):
     if name == 'large.png':
@@ -149,6 +151,49 @@ def test_files_of_the_machine_are_not_served(app, path):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f'{app.url}/gradio_api/{path}')
     assert refused.value.code in (403, 404)
+
+
+def test_another_name_of_this_machine_is_not_answered(app):
+    """A page elsewhere can make its own name lead here."""
+    request = urllib.request.Request(app.url, headers={'Host': 'elsewhere.example'})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 400
+
+
+def test_what_a_visitor_is_called_is_no_path(app):
+    """Results are made and taken away in folders that the server names."""
+    precious = app.folder / 'victim' / 'precious.txt'
+    precious.parent.mkdir()
+    precious.write_text('p')
+    config = json.load(urllib.request.urlopen(f'{app.url}/config'))
+    temporary, = app.folder.glob('basicsr-app-*')
+    for name in ('../../victim', f'x/../../../{precious.parent.name}', str(precious.parent)):
+        for action in config['dependencies']:
+            body = {'data': [None] * len(action['inputs']), 'fn_index': action['id'], 'session_hash': name}
+            join = urllib.request.Request(f'{app.url}/gradio_api/queue/join',
+                                          json.dumps(body).encode(), {'Content-Type': 'application/json'})
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(join, timeout=20).read()
+        address = f'{app.url}/gradio_api/queue/data?session_hash={urllib.parse.quote(name, safe="")}'
+        for line in urllib.request.urlopen(address, timeout=60):
+            if b'close_stream' in line:
+                break
+    assert precious.read_text() == 'p' and [f.name for f in precious.parent.iterdir()] == ['precious.txt']
+    assert {f.name for f in temporary.iterdir()} <= {'uploads', 'results'}
+
+
+@pytest.mark.parametrize('name, code', [('SIGTERM', 143), ('SIGHUP', 129)])
+def test_a_signal_leaves_nothing(tmp_path, name, code):
+    command = [sys.executable, '-m', 'basicsr', 'app', '--port', '0', '--weights', WEIGHTS[1]]
+    server = subprocess.Popen(command, cwd=tmp_path,
+                              env={**os.environ, 'TMPDIR': str(tmp_path),
+                                   'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    server.stdout.readline()
+    assert list(tmp_path.glob('basicsr-app-*'))
+    server.send_signal(getattr(signal, name))
+    assert server.wait(60) == code and not list(tmp_path.glob('basicsr-app-*'))
 
 
 def test_files_of_the_machine_are_no_photos(app):
