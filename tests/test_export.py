@@ -148,6 +148,11 @@ def test_onnx_takes_images_of_any_size_in_standard_operators(saved, tmp_path, ca
     assert f'from {least}x{least} on' in exported(weights, tmp_path / 'net.onnx', capsys, size=None)
     model = onnx.load(tmp_path / 'net.onnx')
     assert {node.domain for node in model.graph.node} == {''} and not model.functions
+    assert [opset.domain for opset in model.opset_import] == ['']
+    assert [[d.dim_param for d in value.type.tensor_type.shape.dim][2:]
+            for value in (*model.graph.input, *model.graph.output)
+            ] == [['height', 'width']] * (1 + len(model.graph.input))
+    assert str(Path(__file__).parents[1]).encode() not in (tmp_path / 'net.onnx').read_bytes()
     for size in ((31, 45), (64, 32), (least, 70)):  # of no multiple, of one, the least
         inputs = random_inputs(net, options, *size, seed=7)
         torch.testing.assert_close(run_onnx(tmp_path / 'net.onnx', inputs),

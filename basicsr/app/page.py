@@ -92,7 +92,6 @@ class _Actions:
         if not files:
             return None, ''
         try:
-            self.desk.check([Path(file) for file in files])
             return self.desk.opened(Path(files[chosen or 0])), ''
         except (UserError, OSError) as error:
             return None, str(error)

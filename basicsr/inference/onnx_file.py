@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,26 @@ def onnx_bytes(program: ExportedProgram, name: str) -> bytes:
         for operator in sorted(own):
             model.functions.append(onnx.parser.parse_function(FUNCTIONS[operator][1](version)))
         model = onnx.inliner.inline_local_functions(model)
+    _tidy(model)
     return model.SerializeToString()
+
+
+def _tidy(model: Any) -> None:
+    """Take out what is of this machine and of the exporter alone, and call height and width so."""
+    for opset in [opset for opset in model.opset_import if opset.domain == DOMAIN]:
+        model.opset_import.remove(opset)
+    graphs = [model.graph]
+    for graph in graphs:
+        del graph.metadata_props[:]
+        for node in graph.node:
+            del node.metadata_props[:]  # places in the source, as paths of this machine
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField('g')]
+    image = model.graph.input[0].type.tensor_type.shape.dim
+    names = {side.dim_param: name for side, name in zip(image[2:], ('height', 'width')) if side.dim_param}
+    for value in (*model.graph.input, *model.graph.output):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = re.sub(r'\w+', lambda found: names.get(found[0], found[0]), side.dim_param)
 
 
 def run_onnx(file: Path, inputs: Sequence[Tensor]) -> Tensor:
