@@ -236,3 +236,28 @@ def test_blending_is_refused_where_the_network_enlarges(photo, tmp_path):
     assert larger(photo).shape == (72, 88, 3)
     with pytest.raises(UserError, match='2 times'):
         larger(photo, strength=.5)
+
+
+@pytest.mark.parametrize('mode, back', [('RGB', 'RGBA'), ('L', 'LA')])
+def test_a_colour_that_stands_for_nothing_becomes_alpha(weights, mode, back):
+    image = Image.new(mode, (8, 8), 0)
+    image.putpixel((3, 3), (9, 9, 9) if mode == 'RGB' else 9)
+    image.info['transparency'] = (9, 9, 9) if mode == 'RGB' else 9
+    result = Restorer.from_pretrained(weights, device='cpu')(image)
+    alpha = np.asarray(result.getchannel('A'))
+    assert result.mode == back and 'transparency' not in result.info and alpha[3, 3] == 0 and (alpha == 0).sum() == 1
+
+
+def test_a_profile_of_lab_is_not_left_to_rgb(weights):
+    image = Image.new('RGB', (8, 8), (90, 60, 30)).convert('RGB')
+    from PIL import ImageCms
+    lab = ImageCms.profileToProfile(image, ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'),
+                                    outputMode='LAB')
+    result = Restorer.from_pretrained(weights, device='cpu')(lab)
+    assert result.mode == 'RGB' and not result.info.get('icc_profile')
+
+
+def test_numbers_of_numpy_are_numbers(weights):
+    restore = Restorer.from_pretrained(weights, device='cpu')
+    image = np.full((8, 8, 3), 40, np.uint8)
+    assert np.array_equal(restore(image, strength=np.float32(.5)), restore(image, strength=.5))

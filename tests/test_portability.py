@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 import torch
@@ -24,8 +25,9 @@ OF_SIGNAL = {
     'pthread_kill', 'pthread_sigmask', 'setitimer', 'sigwait'
 }
 WORDS = {'preexec_fn', 'start_new_session', 'process_group'}  # arguments of subprocess
-PLACES = ('/dev/shm', '/proc/', '/sys/', '/dev/null')
-WAYS = ('hasattr', 'platform', 'is_file', 'exists', 'getattr')  # asks what there is
+METHODS, FORKS = ('get_context', 'set_start_method'), ('fork', 'forkserver')
+PLACES = r'/(dev/shm|dev/null|proc|sys)(/|$)'
+WAYS = ('hasattr', 'platform', 'is_file', 'None')  # asks what there is, or what was found
 CAUGHT = {'ImportError', 'AttributeError', 'OSError', 'ValueError', 'NotImplementedError'}
 
 FILES = [
@@ -34,52 +36,63 @@ FILES = [
 ]
 
 
-def posix_only(node: ast.AST) -> str | None:
-    """What a node names that only POSIX, or only Linux, has."""
+def posix_only(node: ast.AST, names: dict[str, str]) -> str | None:
+    """What a node names that only POSIX, or only Linux, has. `names`: what modules are called in this file."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        names = {'os': OF_OS, 'signal': OF_SIGNAL}.get(node.value.id, set())
-        return f'{node.value.id}.{node.attr}' if node.attr in names else None
+        module = names.get(node.value.id, node.value.id)
+        return f'{module}.{node.attr}' if node.attr in {'os': OF_OS, 'signal': OF_SIGNAL}.get(module, set()) else None
     if isinstance(node, ast.Import):
         return next((a.name for a in node.names if a.name in MODULES), None)
     if isinstance(node, ast.ImportFrom):
-        return node.module if node.module in MODULES else None
+        of = {'os': OF_OS, 'signal': OF_SIGNAL}.get(node.module or '', set())
+        return node.module if node.module in MODULES else next((a.name for a in node.names if a.name in of), None)
     if isinstance(node, ast.keyword):
         return node.arg if node.arg in WORDS else None
-    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-        place = node.args[0].value
-        return place if isinstance(place, str) and place.startswith(PLACES) else None
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split('.')[-1] in METHODS:
+        return next((a.value for a in node.args if isinstance(a, ast.Constant) and a.value in FORKS), None)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and '\n' not in node.value:
+        return node.value if re.match(PLACES, node.value) else None
     return None
 
 
 def has_a_way_around(above: list[ast.AST]) -> bool:
     """Whether one of the nodes around it asks what there is, or takes the error."""
     for node in above:
-        if isinstance(node, (ast.If, ast.IfExp)) and any(word in ast.unparse(node.test) for word in WAYS):
+        if isinstance(node, (ast.If, ast.IfExp)) and asks(node.test):
             return True
-        caught = [h.type for h in node.handlers] if isinstance(node, ast.Try) else []
-        if any(handler is None or CAUGHT & {n.id for n in ast.walk(handler) if isinstance(n, ast.Name)}
-               for handler in caught):
+        if isinstance(node, ast.Try) and any(h.type is None or takes(h.type) for h in node.handlers):
             return True
-        if isinstance(node, ast.With) and any('suppress' in ast.unparse(item) for item in node.items):
+        if isinstance(node, ast.With) and any('suppress' in ast.unparse(item) and takes(item) for item in node.items):
             return True
-        # a function that asks before it begins, and leaves
-        if isinstance(node, ast.FunctionDef) and any(word in ast.unparse(node) for word in WAYS):
+        # a function that asks, before or after: the walk does not follow what it does with the answer
+        if isinstance(node, ast.FunctionDef) and any(
+                asks(n.test) for n in ast.walk(node) if isinstance(n, (ast.If, ast.IfExp))):
             return True
     return False
+
+
+def asks(test: ast.AST) -> bool:
+    return any(word in ast.unparse(test) for word in WAYS)
+
+
+def takes(handler: ast.AST) -> bool:
+    return bool(CAUGHT & {n.id for n in ast.walk(handler) if isinstance(n, ast.Name)})
 
 
 def found(text: str) -> list[tuple[int, str]]:
     """(line, what) of all that has no way around it."""
     out: list[tuple[int, str]] = []
+    tree = ast.parse(text)
+    names = {a.asname or a.name: a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
 
     def walk(node: ast.AST, above: list[ast.AST]) -> None:
-        what = posix_only(node)
+        what = posix_only(node, names)
         if what and not has_a_way_around(above):
             out.append((getattr(node, 'lineno', 0), what))
         for child in ast.iter_child_nodes(node):
             walk(child, [*above, node])
 
-    walk(ast.parse(text), [])
+    walk(tree, [])
     return out
 
 
@@ -97,7 +110,12 @@ def test_what_only_posix_has_has_a_way_around_it():
                                          ('if hasattr(os, "fork"):\n os.fork()', 0),
                                          ('try:\n import fcntl\nexcept ImportError:\n pass', 0),
                                          ('def f():\n if sys.platform != "linux":\n  return\n import resource', 0),
-                                         ('os.getpid()', 0)])
+                                         ('os.getpid()', 0), ('from os import fork', 1),
+                                         ('import os as o\no.fork()', 1), ('from signal import SIGUSR1', 1),
+                                         ('get_context("fork")', 1), ('place = Path("/proc")', 1),
+                                         ('def f():\n if os.path.exists(p):\n  os.fork()', 1),
+                                         ('with suppress(KeyError):\n os.fork()', 1),
+                                         ('with suppress(OSError):\n open("/proc/x")', 0)])
 def test_the_walk_sees_what_it_is_for(text, count):
     assert len(found(text)) == count
 

@@ -24,7 +24,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='replace an output file that exists')
     add_weights(parser)
     add_amount(parser, 'clip')
-    parser.add_argument('--codec', choices=CODECS, help="default: the clip's own, where it can be written, else h264")
+    parser.add_argument('--codec', choices=CODECS,
+                        help="default: the clip's own, where it can be written, else the first that such a file holds")
     parser.add_argument('--quality', type=int, metavar='CRF',
                         help='0 (best) to 51 or 63; default 18 of h264, 20 of hevc, 24 of av1 and vp9')
     parser.add_argument('--smooth', type=float, default=1., metavar='SECONDS',

@@ -88,6 +88,8 @@ def _of_pillow(image: Any) -> tuple[Frame, Callable[[Frame], Any]]:
 
     from basicsr.photos.pillow_file import metadata_of, pixels_of
     image.load()
+    if 'transparency' in image.info and image.mode in ('L', 'RGB'):  # a colour that stands for nothing
+        image = image.convert('LA' if image.mode == 'L' else 'RGBA')
     info, mode = dict(image.info), image.mode
     profile = Metadata(icc=metadata_of(image).icc)
     if mode in ('I', 'I;16', 'I;16B', 'I;16L', 'F'):
@@ -106,6 +108,9 @@ def _of_pillow(image: Any) -> tuple[Frame, Callable[[Frame], Any]]:
         if mode in ('LA', 'RGBA') and frame.alpha is None:
             frame.alpha = np.full(frame.pixels.shape[:2], 255, np.uint8)
         info.pop('transparency', None)
+        if mode == 'LAB':  # a profile of Lab says nothing of RGB
+            profile = Metadata()
+            info.pop('icc_profile', None)
     frame.meta = profile
 
     def back(result: Frame) -> Any:
