@@ -144,6 +144,10 @@ def test_onnx_takes_images_of_any_size_in_standard_operators(saved, tmp_path, ca
     needs_onnx()
     import onnx
     weights, net = saved(options, network() if options is ISALUX else None)
+    if not at_least('torch', '2.14') or not at_least('onnxscript', '0.7'):  # what it was tried with; old ones cannot
+        assert export(['--weights', str(weights), '-o', str(tmp_path / 'net.onnx')]) == 2
+        assert '--size H W writes it for one size' in capsys.readouterr().err
+        return
     least = describe(net).multiple + 1
     assert f'from {least}x{least} on' in exported(weights, tmp_path / 'net.onnx', capsys, size=None)
     model = onnx.load(tmp_path / 'net.onnx')
@@ -169,7 +173,8 @@ def test_what_cannot_be_written_says_why(saved, tmp_path, capsys, options, says)
     weights, _ = saved(options)
     assert export(['--weights', str(weights), '-o', str(tmp_path / 'net.onnx')]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith('error: ') and says in error
+    # old exporters do not come as far as to answer
+    assert error.startswith('error: ') and (says in error or 'newer PyTorch and onnxscript may' in error)
 
 
 def at_least(package: str, version: str) -> bool:

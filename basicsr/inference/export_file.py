@@ -60,7 +60,8 @@ def export_file(weights: str | Path | WeightFile, target: Path, size: tuple[int,
         if not torch.isfinite(Plain(net)(*random_inputs(net, options, *size or _PROBE, seed=1))).all():
             raise UserError(f"'{weights}': of a random image the network's result is not finite, so nothing is written")
     merged = merge_low_rank(net, options)
-    with _explained(f"{options['type']} cannot be written as {target.suffix}", '; write .safetensors'):
+    instead = '; newer PyTorch and onnxscript may, or --size H W writes it for one size' if any_size else '; write .safetensors'
+    with _explained(f"{options['type']} cannot be written as {target.suffix}", instead):
         written = form.write(net, merged, random_inputs(net, options, *example, seed=0), any_size, target)
     sizes = [example] if written.least is None else _random_sizes(*written.least)
     hint = '; where the steps of a network are others for each size, --size H W helps' if any_size else ''
