@@ -201,9 +201,9 @@ def test_what_is_no_image_is_said(restore, image, error, words):
         restore(image)
 
 
-def test_numbers_up_to_255_as_floats_are_warned_of(restore, photo, caplog):
+def test_numbers_up_to_255_as_floats_are_warned_of(restore, photo, capfd):
     restore(photo.astype(np.float32))
-    assert 'divided by their peak' in caplog.text
+    assert 'divided by their peak' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('settings, words', [({'dtype': 'int8'}, 'float32, bfloat16, float16'),
