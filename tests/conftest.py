@@ -245,3 +245,17 @@ def study(tiny_options, tmp_path, monkeypatch):
         return file
 
     return write
+
+
+@pytest.fixture
+def nets(tmp_path):
+    """A folder with the weight files that boards compare, see tests/boards.py."""
+    from boards import write_nets
+    return write_nets(tmp_path)
+
+
+@pytest.fixture
+def board(nets, pairs):
+    """Writes boards of these, on `pairs`."""
+    from boards import writer
+    return writer(nets, pairs)

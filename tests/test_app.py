@@ -102,6 +102,14 @@ def test_pixels_are_counted_in_every_format(tmp_path, name, settings):
     Desk(WEIGHTS, 'cpu', Limits(megapixels=2)).check([tmp_path / name])
 
 
+@pytest.mark.parametrize('name, data', [('a.dng', b'II*\0' + b'\x08\0\0\0\0\0' * 40), ('a.nef', b'no photo'),
+                                        ('a.heic', b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + b'\0' * 200)])
+def test_a_damaged_photo_is_one_sentence(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=name):
+        Desk(WEIGHTS, 'cpu').opened(tmp_path / name)
+
+
 def test_photos_of_one_name_are_both_enhanced_and_no_path_is_told(dark, tmp_path):
     (tmp_path / 'x').mkdir()
     other = tmp_path / 'x' / 'dark.jpg'

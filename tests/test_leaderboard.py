@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from boards import dark_folders, found, write_nets, writer
+from boards import dark_folders, found
 from conftest import ROOT
 
 from basicsr.archs import build_network
@@ -16,16 +16,6 @@ from basicsr.commands.benchmark import main as benchmark
 from basicsr.commands.evaluate import main as evaluate
 from basicsr.inference.restorer import ImageRestorer
 from basicsr.leaderboard.board import read_board
-
-
-@pytest.fixture
-def nets(tmp_path):
-    return write_nets(tmp_path)
-
-
-@pytest.fixture
-def board(nets, pairs):
-    return writer(nets, pairs)
 
 
 def test_rows_say_what_evaluate_says_and_what_it_costs(board, nets, pairs, capsys):

@@ -4,21 +4,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from boards import PLAIN, dark_folders, found, results, save_network, write_nets, writer
+from boards import PLAIN, dark_folders, found, results, save_network
 
 from basicsr.commands.benchmark import main as benchmark
 from basicsr.leaderboard import conduct
 from basicsr.leaderboard.data_set import fingerprint
-
-
-@pytest.fixture
-def nets(tmp_path):
-    return write_nets(tmp_path)
-
-
-@pytest.fixture
-def board(nets, pairs):
-    return writer(nets, pairs)
 
 
 def test_what_is_measured_stays_until_something_changes(board, nets):

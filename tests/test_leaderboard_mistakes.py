@@ -2,19 +2,9 @@
 from __future__ import annotations
 
 import pytest
-from boards import results, write_nets, writer
+from boards import results
 
 from basicsr.commands.benchmark import main as benchmark
-
-
-@pytest.fixture
-def nets(tmp_path):
-    return write_nets(tmp_path)
-
-
-@pytest.fixture
-def board(nets, pairs):
-    return writer(nets, pairs)
 
 
 @pytest.mark.parametrize(('changes', 'says'), [

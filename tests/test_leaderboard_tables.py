@@ -6,7 +6,7 @@ import csv
 import cv2
 import numpy as np
 import pytest
-from boards import dark_folders, found, results, write_nets, writer
+from boards import dark_folders, found, results
 
 from basicsr.commands.benchmark import main as benchmark
 from basicsr.leaderboard.board import Board, Row
@@ -16,16 +16,6 @@ from basicsr.leaderboard.picture import figure_of
 from basicsr.leaderboard.report import collect, in_markdown, show, write
 from basicsr.utils import pretrained
 from basicsr.utils.published import read_published
-
-
-@pytest.fixture
-def nets(tmp_path):
-    return write_nets(tmp_path)
-
-
-@pytest.fixture
-def board(nets, pairs):
-    return writer(nets, pairs)
 
 
 def numbers(**more):

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,15 +15,14 @@ from basicsr.inference.amount import Amount
 from basicsr.inference.photos import enhance_files, photo_restorer, restore_photo
 from basicsr.inference.preview import Preview, reduced
 from basicsr.inference.restorer import ImageRestorer
-from basicsr.photos import formats
 from basicsr.photos.inputs import find
 from basicsr.photos.naming import plan
 from basicsr.photos.photo import Frame, Photo, from_float, to_float
+from basicsr.photos.pixel_count import count_pixels
 from basicsr.photos.profiles import Colours
-from basicsr.photos.reading import decode_photo, format_of
+from basicsr.photos.reading import decode_photo
 from basicsr.utils.errors import UserError
 from basicsr.utils.files import read_bytes
-from basicsr.utils.image_header import read_header
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Desk:
         for file in files:
             if file.stat().st_size > limits.megabytes * 1e6:
                 raise UserError(f"'{file.name}' is larger than {limits.megabytes} MB")
-            pixels = _pixels(file)
+            pixels = count_pixels(read_bytes(file), file.name)
             if pixels is None or pixels > limits.megapixels * 1e6:
                 found = 'an unknown number of' if pixels is None else f'{pixels / 1e6:.0f}'
                 raise UserError(f"'{file.name}' has {found} megapixels in all; this page takes {limits.megapixels}")
@@ -124,29 +121,6 @@ class Desk:
         for file in files:  # where photos lie on this machine is nobody's business
             failed = [sentence.replace(f'{file.parent}/', '') for sentence in failed]
         return [job.target for job in jobs if job.target and job.target.is_file()], failed
-
-
-def _pixels(file: Path) -> int | None:
-    """Of all pages and frames, by the head of a file; None where that does not tell. What is no photo has none."""
-    from PIL import Image
-    data = read_bytes(file)
-    kind = format_of(data, file.name)
-    formats.needs(kind, file.name)
-    if kind is formats.RAW:
-        import rawpy
-        with rawpy.imread(io.BytesIO(data)) as raw:
-            return int(raw.sizes.width * raw.sizes.height)
-    if kind is formats.HEIC:
-        import pillow_heif
-        return sum(image.size[0] * image.size[1] for image in pillow_heif.open_heif(io.BytesIO(data)))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of many pixels
-            with Image.open(io.BytesIO(data)) as image:
-                return image.width * image.height * int(getattr(image, 'n_frames', 1))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        size = read_header(data).size  # what Pillow does not know: 16 bits a channel, for instance
-        return size[0] * size[1] if size else None
 
 
 class _Recalled:

@@ -21,9 +21,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_python
 from PIL import Image
+from playwright import sync_api as playwright
 
-pytest.importorskip('gradio')
-playwright = pytest.importorskip('playwright.sync_api')
 CHROMIUM = shutil.which('chromium')
 WEIGHTS = ['retinexformer_photos_small', 'retinexmamba_tiny']
 
@@ -48,7 +47,7 @@ def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
 @pytest.fixture(scope='module')
 def browser() -> Iterator:
     if CHROMIUM is None:
-        pytest.skip('there is no Chromium: apt-get install --no-install-recommends chromium')
+        pytest.fail('there is no Chromium: apt-get install --no-install-recommends chromium')
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
         yield browser
