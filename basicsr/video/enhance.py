@@ -25,7 +25,7 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.video.clip import Clip, Survey
 from basicsr.video.colours import Colours, from_rgb, is_sideways, to_rgb, upright, written_colours
 from basicsr.video.encoding import Encoding, check_codec, check_quality, choose, quiet_encoders
-from basicsr.video.flicker import Steady, fields_of, is_cut, step_of
+from basicsr.video.flicker import Light, Steady
 from basicsr.video.writing import Moment, Writer
 
 _PROBE = (64, 64, 3)  # a picture that tells whether a network enlarges
@@ -152,8 +152,7 @@ class _Frames:
         self.restorer, self.survey, self.amount = restorer, survey, asked.amount
         self.encoding, self.colours = encoding, colours
         self.number = 0
-        self._seen: tuple[np.ndarray, np.ndarray] | None = None  # fields of the frame before, and of its result
-        self._stops = 0.  # its light, from the beginning of the scene
+        self._light = Light()
         same = encoding.pixel_format == survey.first.format.name and survey.matrix is None
         self._untouched = same and asked.amount.strength == 0 and not asked.amount.exposure
         # without the network there is nothing that could flicker
@@ -171,15 +170,11 @@ class _Frames:
         if not self.smooth:
             yield self._written(from_float(_colour(result), np.uint16)), moment
             return
-        fields, light = fields_of(img), fields_of(result)
-        cut = self._seen is not None and is_cut(self._seen[0], fields)
-        self._stops = 0. if cut or self._seen is None else self._stops + step_of(self._seen[1], light)
-        self._seen = fields, light
+        stops, cut = self._light.of(img, result)
         held = from_float(_colour(result) / np.float32(_WHITE), np.uint16)
         if self._steady is None:
             self._steady = Steady(self.smooth, max(1, _AHEAD // held.nbytes))
-        time = frame.time
-        yield from map(self._lit, self._steady.add(time, self._stops, (held, moment), cut))
+        yield from map(self._lit, self._steady.add(frame.time, stops, (held, moment), cut))
 
     def rest(self) -> Iterator[tuple[VideoFrame, Moment]]:
         """The results that still wait."""

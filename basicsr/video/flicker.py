@@ -18,18 +18,19 @@ import numpy as np
 
 from basicsr.utils.srgb import srgb_to_linear
 
-_FIELDS = 32  # along the long side
-_STILL = .5  # stops by which fields of a picture that stands still change unlike most, by noise alone
-_CUT, _BLACK = .5, 1e-4  # stops by which fields differ where another scene begins; of white, what is darker counts as this
+_FIELDS, _LARGE_FIELDS = 32, 8  # along the long side; of large ones grain leaves the light alone in the darkest clips, too
+# stops by which what stands still may change unlike most; as many times their median, by grain alone
+_STILL, _GRAIN = .5, 4 * 1.4826
+_CUT, _BLACK = .5, 1e-4  # stops by which another scene differs; of white, what is darker counts as this
 _POWER, _OFFSET = 2.4, .055  # of sRGB's curve: values and offset grow by 2**(stops / power)
 
 Result = TypeVar('Result')
 
 
-def fields_of(img: np.ndarray) -> np.ndarray:
-    """The mean values of a picture (H, W, C) in some hundred fields."""
+def fields_of(img: np.ndarray, number: int = _FIELDS) -> np.ndarray:
+    """The mean values of a picture (H, W, C) in fields, so many along its long side."""
     height, width = img.shape[:2]
-    shrink = max(1., max(height, width) / _FIELDS)
+    shrink = max(1., max(height, width) / number)
     small = cv2.resize(img, (max(1, round(width / shrink)), max(1, round(height / shrink))),
                        interpolation=cv2.INTER_AREA)
     return small.mean(axis=2) if small.ndim == 3 else small
@@ -42,14 +43,35 @@ def step_of(before: np.ndarray, now: np.ndarray) -> float:
     """
     before, now = before + _OFFSET, now + _OFFSET
     change = _POWER * np.log2(now / before)
-    still = np.abs(change - np.median(change)) <= _STILL
+    unlike = np.abs(change - np.median(change))
+    still = unlike <= max(_STILL, _GRAIN * np.median(unlike))
     return float(_POWER * np.log2(now[still].sum() / before[still].sum()))
 
 
 def is_cut(before: np.ndarray, now: np.ndarray) -> bool:
-    """Whether a frame shows another scene than the one before, or another light, from the fields of both."""
+    """Whether a frame shows another scene than the one before, or a light switched on or off, from large fields of both.
+
+    A light that is another everywhere counts half: a stop is a switch, and less is a lamp that sways.
+    """
     first, second = (np.log2(srgb_to_linear(fields) + _BLACK) for fields in (before, now))
-    return float(np.abs(second - first).mean()) > _CUT
+    change = second - first
+    light = np.median(change)
+    return float(np.abs(change - light).mean() + abs(light) / 2) > _CUT
+
+
+class Light:
+    """The light of results, followed from frame to frame."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[np.ndarray, np.ndarray] | None = None  # fields of the frame before, and of its result
+        self._stops = 0.
+
+    def of(self, frame: np.ndarray, result: np.ndarray) -> tuple[float, bool]:
+        """The light of the next result in stops, from the beginning of the scene, and whether a scene begins with it."""
+        seen, self._seen = self._seen, (fields_of(frame, _LARGE_FIELDS), fields_of(result))
+        cut = seen is not None and is_cut(seen[0], self._seen[0])
+        self._stops = 0. if cut or seen is None else self._stops + step_of(seen[1], self._seen[1])
+        return self._stops, cut
 
 
 class _Waiting(NamedTuple, Generic[Result]):
