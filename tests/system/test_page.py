@@ -105,6 +105,7 @@ def test_what_is_downloaded_is_what_the_command_writes(app, page, dark, tmp_path
     set_slider(page, 'exposure', 0.5)
     page.locator('#histogram img').wait_for()
     page.wait_for_timeout(1000)
+    page.wait_for_function('![...document.querySelectorAll(".progress-text")].some(each => each.offsetParent)')
     if pictures := os.environ.get('BASICSR_SCREENSHOT'):
         page.screenshot(path=pictures)
     page.locator('#enhance').click()
