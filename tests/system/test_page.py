@@ -185,7 +185,9 @@ def test_what_a_visitor_is_called_is_no_path(app):
 
 @pytest.mark.parametrize('name, code', [('SIGTERM', 143), ('SIGHUP', 129)])
 def test_a_signal_leaves_nothing(tmp_path, name, code):
-    command = [sys.executable, '-m', 'basicsr', 'app', '--port', '0', '--weights', WEIGHTS[1]]
+    # under nohup, whatever runs these tests ignores SIGHUP, and so would the page
+    unignored = f'import signal; signal.signal(signal.{name}, signal.SIG_DFL); from basicsr.cli import main; main()'
+    command = [sys.executable, '-c', unignored, 'app', '--port', '0', '--weights', WEIGHTS[1]]
     server = subprocess.Popen(command, cwd=tmp_path,
                               env={**os.environ, 'TMPDIR': str(tmp_path),
                                    'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE, text=True)
