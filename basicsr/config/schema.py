@@ -199,6 +199,7 @@ class LoaderOptions(Block):
     scale: Count = 1
     batch_size_per_gpu: Count = Field(1, description='per process; times num_gpu without a launcher')
     num_worker_per_gpu: Natural = 0
+    worker_timeout: Natural = Field(600, description='seconds that workers may take for a batch; 0: any time')
     dataset_enlarge_ratio: Positive = 1
     cache: Literal['device'] | None = Field(
         None, description='device: the training images stay in the memory of the GPU (or CPU) and are cut there')

@@ -1,7 +1,9 @@
 """Batches: datasets read by worker processes, seeded per sample, with errors that name the file."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from basicsr.data.samplers import ShardSampler
+from basicsr.data.workers import Workers
 from basicsr.utils.dist import get_dist_info
 from basicsr.utils.errors import UserError, describe_os_error
 from basicsr.utils.logger import get_root_logger
@@ -40,11 +43,19 @@ class Samples(Protocol):
 class SeededSamples(Dataset):
     """Draws of `dataset[index]` depend on the seed that the index carries, not on what was read before."""
 
-    def __init__(self, dataset: Samples, opt: dict[str, Any]):
-        self.dataset, self.opt = dataset, opt
+    def __init__(self, dataset: Samples, opt: dict[str, Any], workers: Workers | None = None):
+        self.dataset, self.opt, self.workers = dataset, opt, workers
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def file(self, index: int) -> str:
+        """What messages call a sample that cannot be read for its name."""
+        try:
+            path = self.dataset.paths[index]  # type: ignore[attr-defined]
+            return f"'{path if isinstance(path, (str, Path)) else path[0]}'"
+        except (AttributeError, LookupError, TypeError):
+            return f'sample {index}'
 
     def __getitem__(self, index: int) -> Any:
         try:
@@ -61,7 +72,7 @@ class SeededSamples(Dataset):
         samples = []
         with one_batch(getattr(indices[0], 'seed', 0)):
             for index in indices:
-                with collect_notes() as notes:
+                with collect_notes() as notes, self.workers.at(int(index)) if self.workers else nullcontext():
                     sample = self[index]
                 samples.append(Noted(sample, notes) if notes else sample)
         return samples
@@ -75,11 +86,16 @@ class ImageLoader(DataLoader):
     def __init__(self, dataset: Samples, opt: dict[str, Any], **kwargs: Any):
         # a generator of its own: starting workers must not consume the random numbers of the training
         generator = torch.Generator().manual_seed(0)
-        super().__init__(SeededSamples(dataset, opt), collate_fn=_collate, generator=generator, **kwargs)
+        workers = Workers(kwargs['num_workers'],
+                          f"datasets.{opt.get('block', '')}") if kwargs.get('num_workers') else None
+        if workers:
+            kwargs |= {'worker_init_fn': workers.start, 'timeout': opt.get('worker_timeout', 0)}
+            weakref.finalize(self, workers.end)
+        super().__init__(SeededSamples(dataset, opt, workers), collate_fn=_collate, generator=generator, **kwargs)
         self._told: set[Note] = set()
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
+        for batch in self._batches():
             if isinstance(batch, Noted):
                 for note in batch.notes:
                     if note not in self._told:
@@ -89,6 +105,23 @@ class ImageLoader(DataLoader):
             if isinstance(batch, Failed):
                 raise UserError(batch.message)
             yield batch
+
+    def close(self) -> None:
+        """Let go of workers that persist, which end in order."""
+        self._iterator = None
+
+    def _batches(self) -> Iterator[Any]:
+        workers = self.dataset.workers
+        try:
+            with workers.starting() if workers else nullcontext():
+                batches = super().__iter__()
+            yield from batches
+        except (RuntimeError, OSError) as error:
+            explained = workers and workers.explained(error, self.timeout, self.dataset.file)
+            if not (workers and explained):
+                raise
+            workers.end()
+            raise explained from error
 
 
 def whole(loader: ImageLoader) -> ImageLoader:

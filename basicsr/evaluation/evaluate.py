@@ -14,10 +14,11 @@ from tqdm import tqdm
 from basicsr.data.loader import sample_name
 from basicsr.metrics import measure, needs_gt
 from basicsr.metrics.tasks import Means, mean, means_by_task, task_of
-from basicsr.utils.dist import gather, get_dist_info
+from basicsr.utils.dist import gather, get_dist_info, largest
 from basicsr.utils.errors import UserError, some
 from basicsr.utils.img import NOT_FINITE
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.stopping import Interrupted, wish
 
 Batch = Mapping[
     str, Any]  # of one image, as a loader gives it: lq (1, C, H, W) in [0, 1], lq_path, and perhaps gt, task, ...
@@ -120,12 +121,15 @@ def evaluate(restore: Restore, samples: Iterable[Batch], metrics: Metrics, *, de
 
     Raises:
         UserError: names the file where images do not go together.
+        Interrupted: on every process, where a signal that waits asked one of them to end.
     """
     rows: list[Row] = []
     files: dict[tuple[str, str], str] = {}
     alike: list[str] = []
     hidden = True if not progress or get_dist_info()[0] else None  # None: where there is no terminal
     for sample in tqdm(samples, unit='image', desc=title, leave=False, disable=hidden):
+        if wish():
+            break
         images = restore(sample)
         if adjust is not None and images.gt is not None:
             images = images._replace(result=adjust(images.result, images.gt))
@@ -143,6 +147,9 @@ def evaluate(restore: Restore, samples: Iterable[Batch], metrics: Metrics, *, de
         get_root_logger().warning(
             f'{title}: images of several folders have one name; pictures of them that are saved replace'
             f' each other: {some(alike)}')
+    asked = largest(wish() or 0)
+    if asked:
+        raise Interrupted(asked)
     dealt = gather(rows)  # the first of every process, then the second ones, ...
     ordered = [row for turn in zip_longest(*dealt) for row in turn if row is not None]
     return Results([row for row in ordered if row.values], len(ordered))

@@ -22,7 +22,7 @@ _OF_A_START = ('name', 'path', 'val', 'logger', 'num_gpu', 'dist_params', 'find_
                'model_files', 'dataset_files', 'loss_files', 'metric_files')
 # how fast and how long, not what
 _NOT_COMPARED = ('time_limit', 'compile', 'cuda_graphs', 'cudnn_benchmark', 'early_stop', 'num_worker_per_gpu',
-                 'pin_memory', 'persistent_workers', 'prefetch_mode', 'cache', 'phase', 'block')
+                 'worker_timeout', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'cache', 'phase', 'block')
 _RATES = (('train', 'scheduler'), ('train', 'optim_g'), ('train', 'optim_d'))
 # what a schedule's state calls its options, where it is another name
 _OPTION_NAMES = {'weights': 'restart_weights'}

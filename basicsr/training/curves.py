@@ -7,22 +7,29 @@ from pathlib import Path
 
 from basicsr.utils.errors import naming
 from basicsr.utils.files import atomic_write, check_kept
+from basicsr.utils.logger import get_root_logger, timestamp
 
 
 class Table:
     """A CSV file with an `iter` column that grows by rows; columns may appear later.
 
     Args:
-        path: read when it exists; rows after iteration `keep_until` are dropped (they are about to be repeated).
+        path: read when it exists; rows after iteration `keep_until` are dropped (they are about to be repeated). A file
+            that is no such table gets another name, and the table begins anew.
     """
 
     def __init__(self, path: Path, keep_until: int = 0):
         self.path = path
         self.rows: list[dict[str, str]] = []
         if path.is_file():
-            with path.open(newline='', encoding='utf-8') as file:
-                self.rows = [r for r in csv.DictReader(file) if int(r['iter']) <= keep_until]
-            self._write_all()
+            try:
+                self.rows = [row for row in _rows(path) if int(row['iter']) <= keep_until]
+            except (KeyError, TypeError, ValueError, csv.Error) as error:
+                aside = path.replace(path.with_name(f'{path.name}.damaged_{timestamp()}'))
+                get_root_logger().warning(f"'{path}' is damaged or no table of a run ({type(error).__name__}: {error});"
+                                          f" it is now '{aside.name}', and a new one begins")
+            else:
+                self._write_all()
 
     def add(self, iteration: int, values: dict[str, float]) -> None:
         row = {'iter': str(iteration), **{k: repr(float(v)) for k, v in values.items()}}
@@ -53,6 +60,19 @@ class Table:
             writer = csv.DictWriter(file, list(self.columns()))
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Raises ValueError, TypeError or csv.Error where a row is not as the heading says."""
+    with path.open(newline='', encoding='utf-8') as file:
+        reader = csv.DictReader(file, strict=True)
+        rows = [dict(row) for row in reader]
+    for row in rows:
+        if None in row:
+            raise ValueError('a row is longer than the heading')
+        for value in filter(None, row.values()):
+            float(value)
+    return rows
 
 
 def plot(losses: Table, metrics: Table, path: Path, title: str) -> None:

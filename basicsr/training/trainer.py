@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,23 @@ from basicsr.training.curves import Table, plot
 from basicsr.training.early_stop import Callback, EarlyStop, Stop
 from basicsr.training.message_logger import MessageLogger, init_tb_logger
 from basicsr.training.position import order_of, resumed_at
-from basicsr.utils.dist import barrier, gather
+from basicsr.utils.dist import barrier, largest
 from basicsr.utils.logger import get_root_logger
+from basicsr.utils.stopping import Interrupted, signals_wait, spell, wish
+
+_OVER = 1000  # a number that no signal has
 
 
-class OutOfTime(Exception):
-    """`train.time_limit` is over."""
+class Paused(Exception):
+    """The run is to go on later: `train.time_limit` is over, or a signal asked for it.
+
+    Attributes:
+        signal: its number, None where the time is over.
+    """
+
+    def __init__(self, signal: int | None = None):
+        super().__init__()
+        self.signal = signal
 
 
 class Trainer:
@@ -64,6 +77,7 @@ class Trainer:
             self.model.resume_training(resume_state)
         if hasattr(model, 'attach'):  # a model of BasicSR's contract that is none of ours keeps its own best
             model.attach(self)
+        self.saved = self.iteration  # of the newest state
         # a state is written before the validation of its iteration, which is therefore done again
         self.validates_first = bool(resume_state and self.val_freq and self.iteration % self.val_freq == 0)
         self.is_master = opt['rank'] == 0
@@ -78,17 +92,22 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end, or until a callback stops: every epoch, batch by batch, then save and validate once more.
 
-        Returns whether the run has ended: False when `train.time_limit` interrupted it.
+        Returns whether the run has ended: False when `train.time_limit` interrupted it. A signal that would end the
+        process ends it after the iteration, with the exit code that it would have had, and the state saved.
         """
         get_root_logger().info(f'Start training from epoch: {self.epoch}, iter: {self.iteration}')
         try:
             try:
-                self._train()
-            except OutOfTime:
-                get_root_logger().info(
-                    f'Training pauses at iteration {self.iteration} of {self.total}: {self.time_limit:g}'
-                    ' minutes are over; --auto_resume goes on from here')
+                # several processes may hear of one Ctrl-C from the terminal and from their launcher
+                with signals_wait(insist=not self.opt['dist']):
+                    self._train()
+            except Paused as reason:
+                why = f'{self.time_limit:g} minutes are over' if reason.signal is None else spell(reason.signal)
+                get_root_logger().info(f'Training pauses at iteration {self.iteration} of {self.total}: {why};'
+                                       ' --auto_resume goes on from here')
                 self._plot()
+                if reason.signal is not None:
+                    sys.exit(128 + reason.signal)
                 return False
             except Stop as reason:
                 get_root_logger().info(f'Training stops at iteration {self.iteration}: {reason}')
@@ -100,21 +119,24 @@ class Trainer:
             self.message.close()
             if self.tb_logger is not None:
                 self.tb_logger.close()
+            if isinstance(self.loader, ImageLoader):
+                self.loader.close()
 
     def _train(self) -> None:
         if self.validates_first:
             self._validate()
         while self.iteration < self.total:
             self.sampler.set_epoch(self.epoch, self.batches_done * self.loader.batch_size)
-            self._run_epoch()
+            with closing(iter(self.loader)) as batches:  # its workers end with the epoch, however that ends
+                self._run_epoch(batches)
             self.epoch, self.batches_done = self.epoch + 1, 0
-        self.model.save(epoch=-1, current_iter=-1)
         if self.val_loaders and self.total % (self.val_freq or self.total + 1):
             self._validate()
+        self.model.save(epoch=-1, current_iter=-1)
 
-    def _run_epoch(self) -> None:
+    def _run_epoch(self, batches: Iterator[Any]) -> None:
         waiting_since = time.time()
-        for batch in self.loader:
+        for batch in batches:
             data_time = time.time() - waiting_since
             self.iteration += 1
             self.batches_done += 1
@@ -122,24 +144,26 @@ class Trainer:
             self.model.feed_data(batch)
             self.model.optimize_parameters(self.iteration)
             self._log(time.time() - waiting_since, data_time)
-            pausing = self._out_of_time()
-            if pausing or self.iteration % self.save_freq == 0:
+            pause = self._pause()
+            if pause or self.iteration % self.save_freq == 0:
                 self._save()
             elif self.iteration >= self.total:
                 self._save_end()
-            if pausing:  # a validation that is due comes first when the run goes on
-                raise OutOfTime
+            if pause:  # a validation that is due comes first when the run goes on
+                raise pause
             if self.val_freq and self.iteration % self.val_freq == 0:
                 self._validate()
             if self.iteration >= self.total:
                 break
             waiting_since = time.time()
 
-    def _out_of_time(self) -> bool:
-        """Whether to pause here; the clock of rank 0 decides for all processes."""
-        if self.time_limit is None or self.iteration >= self.total:
-            return False
-        return gather(time.monotonic() - self.started > 60 * self.time_limit)[0]
+    def _pause(self) -> Paused | None:
+        """Why to pause here, the same on every process: a signal that one of them got, or the clock of one of them."""
+        if self.iteration >= self.total:
+            return None
+        over = self.time_limit is not None and time.monotonic() - self.started > 60 * self.time_limit
+        asked = largest(max(_OVER * over, (wish() or 0)))
+        return Paused(None if asked == _OVER else asked) if asked else None
 
     def _log(self, iter_time: float, data_time: float) -> None:
         self.message.advance()
@@ -156,11 +180,13 @@ class Trainer:
     def _save(self) -> None:
         get_root_logger().info('Saving models and training states.')
         self.model.save(self.epoch, self.iteration)
+        self.saved = self.iteration
 
     def _save_end(self) -> None:
         """The training state where a run ends: by it a later start knows that it has ended, or goes on for longer."""
         if self.iteration % self.save_freq:
             self.model.save_training_state(self.epoch, self.iteration)
+            self.saved = self.iteration
 
     def _validate(self) -> None:
         save_img = self.opt['val']['save_img']
@@ -168,7 +194,12 @@ class Trainer:
         self._reported = {}
         for loader in self.val_loaders:
             name = loader.dataset.opt['name']
-            found = measure_model(self.model, loader, self.iteration, self.tb_logger, save_img)
+            try:
+                found = measure_model(self.model, loader, self.iteration, self.tb_logger, save_img)
+            except Interrupted as signal:  # the validation comes first when the run goes on
+                if self.saved != self.iteration:
+                    self._save()
+                raise Paused(signal.number) from None
             for metric, value in found.means.items():
                 if metric not in self._reported.get(name, {}):  # by a model that validates itself
                     # a mean of the images that went well is not to be compared with that of all

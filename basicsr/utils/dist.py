@@ -68,6 +68,20 @@ def gather(value: Any) -> list[Any]:
     return out
 
 
+def largest(number: int) -> int:
+    """The largest of all ranks' numbers. The hosts wait for each other, and no GPU for its host."""
+    if not is_dist():
+        return number
+    value = torch.tensor(number)
+    dist.all_reduce(value, dist.ReduceOp.MAX, group=_hosts())
+    return int(value)
+
+
+@functools.cache
+def _hosts() -> Any:
+    return dist.group.WORLD if dist.get_backend() == 'gloo' else dist.new_group(backend='gloo')
+
+
 def barrier() -> None:
     if is_dist():
         dist.barrier()
@@ -75,4 +89,5 @@ def barrier() -> None:
 
 def shutdown() -> None:
     if is_dist():
+        _hosts.cache_clear()
         dist.destroy_process_group()

@@ -50,7 +50,7 @@ def read_file(path: str | Path) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no file '{path}'")
+        raise UserError(f"'{path}' is a folder, no file" if path.is_dir() else f"there is no file '{path}'")
     with naming(path), path.open('rb') as file:
         start = file.read(2)
         if start not in (b'PK', b'\x80\x02', b'\x80\x04'):  # zip archive, or the pickle of old PyTorch
