@@ -5,7 +5,8 @@ import pytest
 import torch
 from training_steps import assert_same, batch, steps, tensors
 
-from basicsr.engine.finite import FiniteWatch
+from basicsr.engine.finite import FiniteWatch, Step
+from basicsr.engine.nonfinite import NonFinite
 from basicsr.utils.errors import UserError
 
 
@@ -80,21 +81,22 @@ def slow(monkeypatch):
 
 
 def test_the_host_looks_at_an_earlier_step_and_names_its_batch(slow):
-    watch, good, bad = FiniteWatch(limit=3, copy=slow), torch.tensor([True, True]), torch.tensor([True, False])
+    watch, good, bad = FiniteWatch(NonFinite('stop', None), limit=3,
+                                   copy=slow), torch.tensor([True, True]), torch.tensor([True, False])
     names = ('l_pix', 'gradient norm')
-    watch.add(1, names, good, ['1.png'])
-    watch.add(2, names, bad, ['2.png'])
-    watch.add(3, names, good, ['3.png'])
+    watch.add(Step(1, names, ['1.png']), good)
+    watch.add(Step(2, names, ['2.png']), bad)
+    watch.add(Step(3, names, ['3.png']), good)
     with pytest.raises(UserError, match=r'^gradient norm is not finite at iteration 2 .*: 2\.png$'):
         for i in (4, 5):  # the fifth makes it wait for the second
-            watch.add(i, names, good, [f'{i}.png'])
-    watch = FiniteWatch(copy=slow)
+            watch.add(Step(i, names, [f'{i}.png']), good)
+    watch = FiniteWatch(NonFinite('stop', None), copy=slow)
     slow.made = 0
-    watch.add(1, names, good, [])
-    watch.add(2, names, torch.tensor([False, False]), [])
+    watch.add(Step(1, names, []), good)
+    watch.add(Step(2, names, []), torch.tensor([False, False]))
     slow.arrive = 2
     with pytest.raises(UserError, match=r'^l_pix is not finite at iteration 2 .*: unknown$'):
-        watch.add(3, names, good, [])
+        watch.add(Step(3, names, []), good)
 
 
 @pytest.mark.parametrize('look', [
@@ -103,7 +105,7 @@ def test_the_host_looks_at_an_earlier_step_and_names_its_batch(slow):
 ])
 def test_nothing_is_printed_saved_or_validated_before_the_steps_so_far_are_known(tiny_model, slow, look):
     model = tiny_model()
-    model.watch = FiniteWatch(copy=slow)
+    model.watch = FiniteWatch(NonFinite('stop', None), copy=slow)
     steps_before = tensors(model)['g.conv_first.weight'].clone()
     data = batch(1)
     data['lq'][0] = float('nan')

@@ -100,6 +100,10 @@ class TrainOptions(Block):
         'auto', description='record the training step on a GPU once per patch size and replay it; true: or stop')
     time_limit: Positive | None = Field(
         None, description='minutes after which this start of the run ends with a training state, to be resumed')
+    nonfinite: Literal['stop', 'skip', 'rollback'] = Field(
+        'stop',
+        description='what a loss or gradient that is not finite does: the run stops, leaves the step out, or goes'
+        ' back to its last state and on with other samples')
     channels_last: Switch = False
     cudnn_benchmark: Switch = True
     early_stop: EarlyStopOptions | None = None

@@ -1,17 +1,15 @@
-"""What is not finite ends a run, without the host waiting for every iteration to end."""
+"""What is not finite is found without the host waiting for every iteration to end."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from basicsr.utils.dist import get_dist_info
-from basicsr.utils.errors import UserError
-
 GRADIENT_NORM = 'gradient norm'  # named when all losses are finite; otherwise it could not be
+ELSEWHERE = 'a loss of another process'  # named when all is finite here
 
 
 class _Copy:
@@ -32,32 +30,40 @@ class _Copy:
         return self.flags.tolist()
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
+    """A training step.
+
+    Attributes:
+        names: of losses, `GRADIENT_NORM` and `ELSEWHERE`. paths: files of the batch. batch: what the network was given, and
+            the ground truth.
+    """
     iteration: int
     names: Sequence[str]
     paths: Sequence[str]
-    copy: Any
+    batch: Sequence[Tensor] = ()
 
 
 class FiniteWatch:
-    """Looks at the flags of earlier iterations, and raises `UserError` for the first that was not finite.
+    """Looks at the flags of earlier iterations, and tells of those that were not finite.
 
     Args:
+        tell: is called with each, `names` being what was not finite; it may raise.
         limit: iterations that may be on their way; the host waits for the oldest beyond that.
         copy: what brings flags to the host: `arrived()`, `values()`.
+        in_step: whether several processes look, all at the same iteration, however fast each is.
     """
 
-    def __init__(self, limit: int = 8, copy: Any = _Copy):
-        self.limit, self.copy = limit, copy
-        self._steps: deque[_Step] = deque()
+    def __init__(self, tell: Callable[[Step], None], limit: int = 8, copy: Any = _Copy, in_step: bool = False):
+        self.tell, self.limit, self.copy, self.in_step = tell, limit, copy, in_step
+        self._steps: deque[tuple[Step, Any]] = deque()
 
-    def add(self, iteration: int, names: Sequence[str], flags: Tensor, paths: Sequence[str]) -> None:
-        """`flags`: bool, one for each name, True for finite. `paths`: files of the batch. On the CPU judged at once."""
+    def add(self, step: Step, flags: Tensor) -> None:
+        """`flags`: bool, one for each name, True for finite. On the CPU judged at once."""
         if flags.device.type == 'cpu' and self.copy is _Copy:
-            _judge(iteration, names, flags.tolist(), paths)
+            self._judge(step, flags.tolist())
             return
-        self._steps.append(_Step(iteration, names, paths, self.copy(flags)))
-        while self._steps and (len(self._steps) > self.limit or self._steps[0].copy.arrived()):
+        self._steps.append((step, self.copy(flags)))
+        while self._steps and (len(self._steps) > self.limit or (not self.in_step and self._steps[0][1].arrived())):
             self._judge_oldest()
 
     def drain(self) -> None:
@@ -65,15 +71,16 @@ class FiniteWatch:
         while self._steps:
             self._judge_oldest()
 
+    def clear(self) -> None:
+        """Forget those on their way."""
+        self._steps.clear()
+
     def _judge_oldest(self) -> None:
-        step = self._steps.popleft()
-        _judge(step.iteration, step.names, step.copy.values(), step.paths)
+        step, copy = self._steps.popleft()
+        self._judge(step, copy.values())
 
-
-def _judge(iteration: int, names: Sequence[str], finite: Sequence[bool], paths: Sequence[str]) -> None:
-    bad = [name for name, good in zip(names, finite) if not good]
-    bad = [name for name in bad if name != GRADIENT_NORM] or bad
-    if bad:
-        raise UserError(
-            f"{', '.join(bad)} is not finite at iteration {iteration} (rank {get_dist_info()[0]}), so training"
-            f" stops; weights are as of the last checkpoint. Files of this batch: {', '.join(paths) or 'unknown'}")
+    def _judge(self, step: Step, finite: Sequence[bool]) -> None:
+        wrong = [name for name, good in zip(step.names, finite) if not good]
+        losses = [name for name in wrong if name not in (GRADIENT_NORM, ELSEWHERE)]
+        if wrong:  # a loss, here or elsewhere, makes the common gradients so
+            self.tell(step._replace(names=losses or [name for name in wrong if name == ELSEWHERE] or wrong))

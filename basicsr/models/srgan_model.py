@@ -108,12 +108,12 @@ class SRGANModel(SRModel):
         return found
 
     def _step(self, optimizer: torch.optim.Optimizer, net: torch.nn.Module, losses: dict[str, Tensor]) -> Report:
-        """Update a network, unless something is not finite, which ends the run."""
+        """Update a network, unless something is not finite."""
         report = self._finished_gradients(optimizer, net, losses, self.output)
         self._look_at(report)
         if not can_mask(optimizer):
             self.watch.drain()
-        self.precision.update(optimizer, report.skip if can_mask(optimizer) else None)
+        self._masked_update(optimizer, report.skip)
         return report
 
     def judge(self, images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from basicsr.engine.casting import CastWeights
-from basicsr.engine.finite import GRADIENT_NORM, FiniteWatch
+from basicsr.engine.finite import ELSEWHERE, GRADIENT_NORM, FiniteWatch, Step
+from basicsr.engine.nonfinite import NonFinite
 from basicsr.engine.optimizer import DeviceRates, can_mask
 from basicsr.engine.precision import Precision
 from basicsr.losses.loss_util import number_names
@@ -25,8 +27,8 @@ class Report(NamedTuple):
 
     Attributes:
         names, values: of the losses, float32 (n,).
-        flags: whether each of `values` is finite, and at the end the gradient norm (not with loss scaling, which deals
-            with that itself).
+        flags: whether each of `values` is finite, then the gradient norm (not with loss scaling, which deals with that
+            itself), then all losses of all processes (not of a single one).
         skip: 1 when the update is left out, else 0; float32 (), the same in all processes.
         output: the last image of the network's last pass.
     """
@@ -71,7 +73,9 @@ class StepModel(BaseModel):
 
     def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
-        self.watch = FiniteWatch()
+        root = opt['path'].get('experiments_root')
+        tell = NonFinite(opt.get('train', {}).get('nonfinite', 'stop'), Path(root) if root else None)
+        self.watch = FiniteWatch(tell, in_step=is_dist())
 
     def record_steps(self, recorder: Any) -> None:
         """Replay `step` from recordings, one for each size of patches; None calls it."""
@@ -129,21 +133,42 @@ class StepModel(BaseModel):
         norm = self.precision.clip(optimizer, list(net.parameters()), self.opt['train'].get('grad_clip_norm'))
         values = torch.stack([v.detach().float().mean() for v in losses.values()])
         finite = torch.isfinite(torch.cat([values, norm.detach().view(1)]))
+        flags = finite[:-1] if self.precision.scaler.is_enabled() else finite
         skip = (~finite.all()).float()
         if is_dist():
-            torch.distributed.all_reduce(skip, torch.distributed.ReduceOp.MAX)
-        flags = finite[:-1] if self.precision.scaler.is_enabled() else finite
+            found = torch.stack([skip, (~finite[:-1].all()).float()])
+            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+            skip, flags = found[0], torch.cat([flags, found[1:] == 0])
         return Report(tuple(losses), values, flags, skip, output.detach())
 
     def _update(self, skip: Tensor) -> None:
         with self.rates.in_place() if self.rates is not None else nullcontext():
-            self.precision.update(self.optimizer_g, skip if can_mask(self.optimizer_g) else None)
+            self._masked_update(self.optimizer_g, skip)
         if self.ema_decay > 0:
             self.model_ema(self.ema_decay)
 
+    def _masked_update(self, optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
+        """Leaves it out where `skip` is 1; for optimizers that cannot on the device the host waits. Scaling does so itself."""
+        if can_mask(optimizer):
+            self.precision.update(optimizer, skip)
+        elif self.precision.scaler.is_enabled() or not skip:
+            self.precision.update(optimizer)
+
     def _look_at(self, report: Report) -> None:
-        """Raises `UserError` when this step, or on a GPU one of the last, was not finite."""
-        self.watch.add(self._iteration, (*report.names, GRADIENT_NORM), report.flags, getattr(self, 'paths', []))
+        """Raises `UserError` when this step, or on a GPU one of the last, was not finite and the run is not to go on."""
+        norm = () if self.precision.scaler.is_enabled() else (GRADIENT_NORM, )
+        names = (*report.names, *norm, *((ELSEWHERE, ) if is_dist() else ()))
+        batch = [t for t in (self.lq, self.gt, *self.guides) if t is not None]
+        self.watch.add(Step(self._iteration, names, getattr(self, 'paths', []), batch), report.flags)
+
+    def forget_steps(self) -> None:
+        """What is on its way of earlier steps, as another state takes their place."""
+        self.watch.clear()
+        self._report = None
+        self.optimizer_g.zero_grad(set_to_none=True)
+        self.precision.start_over()
+        if self.replayed:
+            self.replayed.clear()
 
     @property
     def log_dict(self) -> dict[str, float]:

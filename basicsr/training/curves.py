@@ -42,6 +42,13 @@ class Table:
         with naming(self.path), self.path.open('a', newline='', encoding='utf-8') as file:
             csv.DictWriter(file, list(self.columns())).writerow(row)
 
+    def keep(self, until: int) -> None:
+        """Drop the rows after an iteration, which come again."""
+        kept = [row for row in self.rows if int(row['iter']) <= until]
+        if len(kept) < len(self.rows):
+            self.rows = kept
+            self._write_all()
+
     def columns(self) -> dict[str, None]:
         return dict.fromkeys(k for row in self.rows for k in row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,8 @@ from basicsr.data.loader import ImageLoader
 from basicsr.data.resident_loader import ResidentLoader
 from basicsr.data.samplers import EnlargedSampler
 from basicsr.engine.best import BestMetrics
+from basicsr.engine.checkpoint import read_state
+from basicsr.engine.nonfinite import NotFinite
 from basicsr.evaluation.validation import log_results
 from basicsr.models.validation import measure_model, validates_itself
 from basicsr.training.best_weights import save_best
@@ -23,10 +26,12 @@ from basicsr.training.early_stop import Callback, EarlyStop, Stop
 from basicsr.training.message_logger import MessageLogger, init_tb_logger
 from basicsr.training.position import order_of, resumed_at
 from basicsr.utils.dist import barrier, largest
+from basicsr.utils.errors import UserError
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.stopping import Interrupted, signals_wait, spell, wish
 
 _OVER = 1000  # a number that no signal has
+_ROLLBACKS = 3  # to one state
 
 
 class Paused(Exception):
@@ -78,6 +83,7 @@ class Trainer:
         if hasattr(model, 'attach'):  # a model of BasicSR's contract that is none of ours keeps its own best
             model.attach(self)
         self.saved = self.iteration  # of the newest state
+        self.rolled_back: Counter[int] = Counter()  # to which state how often
         # a state is written before the validation of its iteration, which is therefore done again
         self.validates_first = bool(resume_state and self.val_freq and self.iteration % self.val_freq == 0)
         self.is_master = opt['rank'] == 0
@@ -125,6 +131,8 @@ class Trainer:
     def _train(self) -> None:
         if self.validates_first:
             self._validate()
+        if self.opt['train'].get('nonfinite') == 'rollback' and not self.iteration:
+            self.model.save_training_state(0, 0)  # where to go back to before there is another one
         while self.iteration < self.total:
             self.sampler.set_epoch(self.epoch, self.batches_done * self.loader.batch_size)
             with closing(iter(self.loader)) as batches:  # its workers end with the epoch, however that ends
@@ -140,22 +148,42 @@ class Trainer:
             data_time = time.time() - waiting_since
             self.iteration += 1
             self.batches_done += 1
-            self.model.update_learning_rate(self.iteration, warmup_iter=self.warmup)
-            self.model.feed_data(batch)
-            self.model.optimize_parameters(self.iteration)
-            self._log(time.time() - waiting_since, data_time)
-            pause = self._pause()
-            if pause or self.iteration % self.save_freq == 0:
-                self._save()
-            elif self.iteration >= self.total:
-                self._save_end()
-            if pause:  # a validation that is due comes first when the run goes on
-                raise pause
-            if self.val_freq and self.iteration % self.val_freq == 0:
-                self._validate()
+            try:
+                self.model.update_learning_rate(self.iteration, warmup_iter=self.warmup)
+                self.model.feed_data(batch)
+                self.model.optimize_parameters(self.iteration)
+                self._log(time.time() - waiting_since, data_time)
+                pause = self._pause()
+                if pause or self.iteration % self.save_freq == 0:
+                    self._save()
+                elif self.iteration >= self.total:
+                    self._save_end()
+                if pause:  # a validation that is due comes first when the run goes on
+                    raise pause
+                if self.val_freq and self.iteration % self.val_freq == 0:
+                    self._validate()
+            except NotFinite as reason:
+                self._roll_back(reason)
             if self.iteration >= self.total:
                 break
             waiting_since = time.time()
+
+    def _roll_back(self, reason: NotFinite) -> None:
+        """Go back to the newest state, and on with the samples that would have come next. On every process at once."""
+        if self.opt['train'].get('nonfinite') != 'rollback':
+            raise reason
+        self.rolled_back[self.saved] += 1
+        if self.rolled_back[self.saved] > _ROLLBACKS:
+            raise UserError(f'{reason}. The run has gone back to iteration {self.saved} {_ROLLBACKS} times before')
+        file = Path(self.opt['path']['training_states']) / f'{self.saved}.state'
+        get_root_logger().warning(f"{reason}. The run goes back to '{file}', and on with other samples")
+        state = read_state(file)
+        self.model.forget_steps()
+        self.model.load_resumed_networks(file, state)
+        self.model.resume_training(state)
+        self.iteration = state['iter']
+        for table in filter(None, (self.losses, self.metrics)):
+            table.keep(self.iteration)
 
     def _pause(self) -> Paused | None:
         """Why to pause here, the same on every process: a signal that one of them got, or the clock of one of them."""
