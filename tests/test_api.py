@@ -42,11 +42,11 @@ def photo():
 
 
 def as_type(photo, dtype):
-    scale = {'uint8': 1, 'uint16': 257}.get(dtype)
-    return photo.astype(dtype) * scale if scale else (photo / 255).astype(dtype)
+    scale = {'uint8': 1, 'uint16': 257, '>u2': 257}.get(dtype)
+    return (photo.astype(np.uint16) * scale).astype(dtype) if scale else (photo / 255).astype(dtype)
 
 
-@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float16', 'float32', 'float64'])
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float16', 'float32', 'float64', '>u2', '>f4'])
 def test_arrays_come_back_in_their_type(restore, photo, dtype):
     img = as_type(photo, dtype)
     before = img.copy()
@@ -191,7 +191,7 @@ def test_without_a_name_it_is_the_default():
     ('photo.jpg', TypeError, 'restore.files'), ([[1, 2]], TypeError, 'not list'),
     (np.zeros((4, 4, 3), np.int64), TypeError, 'not int64'), (np.zeros((4, 4), bool), TypeError, 'not bool'),
     (np.zeros((4, 4, 5), np.uint8), ValueError, r'\(4, 4, 5\)'), (np.zeros(4, np.uint8), ValueError, r'\(4,\)'),
-    (np.zeros((0, 4, 3), np.uint8), ValueError, 'no pixels'),
+    (np.zeros((0, 4, 3), np.uint8), ValueError, 'no pixels'), (Image.new('RGB', (5, 0)), ValueError, 'no pixels'),
     (np.full((4, 4, 3), np.nan, np.float32), ValueError, 'NaN'),
     (torch.zeros(4, 4), ValueError, r'\(4, 4\)'), (torch.zeros(1, 4, 4, dtype=torch.int64), TypeError, 'int64'),
     (torch.zeros(1, 3, 0, 4), ValueError, 'no pixels'),
@@ -211,10 +211,18 @@ def test_numbers_up_to_255_as_floats_are_warned_of(restore, photo, monkeypatch):
 
 @pytest.mark.parametrize('settings, words', [({'dtype': 'int8'}, 'float32, bfloat16, float16'),
                                              ({'strength': 3}, '1.5'), ({'tile': 8}, 'overlap'),
+                                             ({'tile': 64.5}, 'whole number of pixels, not 64.5'),
                                              ({'device': 'cuda:99'}, 'cuda:99')])
 def test_wrong_settings(weights, settings, words):
     with pytest.raises(UserError, match=words):
         Restorer.from_pretrained(weights, **{'device': 'cpu'} | settings)
+
+
+def test_an_empty_name_is_no_folder(restore, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='no folder'):
+        restore.save_pretrained('')
+    assert not list(tmp_path.iterdir())
 
 
 def test_importing_the_package_loads_nothing_heavy():

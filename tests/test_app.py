@@ -132,6 +132,8 @@ def test_visitors_choose_among_the_weights_of_the_page(dark):
     (['--weights', 'retinexmamba_tin'], "Did you mean 'retinexmamba_tiny'"),
     (['--max_photos', '0'], 'limits are positive numbers'),
     (['--host', '203.0.113.1'], 'cannot listen at 203.0.113.1:7860'),
+    (['--host', ''], '--host is a name or an address'),
+    (['--weights', str(ROOT / 'README.md')], "README.md' is not a weights file"),
 ])
 def test_mistakes_are_one_sentence(words, says, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: name)

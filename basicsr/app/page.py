@@ -40,7 +40,7 @@ def build_page(desk: Desk, default: str, root: Path) -> gr.Blocks:
                     compared = gr.ImageSlider(label='Before and after', type='numpy', format='png', interactive=False,
                                               elem_id='compared')
                     said = gr.Markdown(elem_id='said')
-                    histogram = gr.Plot(label='Light, before and after', elem_id='histogram')
+                    histogram = gr.Plot(show_label=False, elem_id='histogram')  # a label covers the darkest bars
                     enhance = gr.Button('Enhance', variant='primary', elem_id='enhance')
                     results = gr.File(label='Results', file_count='multiple', interactive=False, elem_id='results')
         with gr.Tab('Compare weights'):

@@ -40,10 +40,15 @@ def run(args: argparse.Namespace) -> None:
     names = args.weights or sorted(read_manifest()['weights'], key=lambda name: name != default_weights())
     if not names:
         raise UserError('no weights come with this installation; name some with --weights')
+    if not args.host:
+        raise UserError('--host is a name or an address, 127.0.0.1 for this machine alone')
     for name in names:
         locate(name)
+    desk = Desk(names, choose_device(args.device), Limits(*limits))
+    for name in args.weights or ():
+        desk.restorer(name)  # what is no network is told now, and not to a visitor
     end_on_signals()
-    serve(Desk(names, choose_device(args.device), Limits(*limits)), names[0], args.host, args.port, args.open,
+    serve(desk, names[0], args.host, args.port, args.open,
           lambda address: print(f'{address}  (Ctrl-C ends)', flush=True))
 
 

@@ -64,6 +64,9 @@ class Restorer:
         name = str(dtype).removeprefix('torch.')
         if name not in _DTYPES:
             raise UserError(f"dtype is one of {', '.join(_DTYPES)}, not {dtype}")
+        for given, value in (('tile', tile), ('tile_overlap', tile_overlap)):
+            if value is not None and not isinstance(value, int):
+                raise UserError(f'{given} is a whole number of pixels, not {value!r}')
         chosen = default_weights() if weights is None else weights
         if chosen is None:
             raise UserError('this installation has no default weights; name some')
@@ -87,7 +90,8 @@ class Restorer:
         Args:
             image: grey or RGB, each with or without alpha, which stays as it is.
                 NumPy: (H, W), (H, W, C) or (N, H, W, C); uint8, uint16, or floating point in which 1 is white.
-                Pillow: any mode; palettes come back as RGB. Colour profiles are honoured, and `info` is kept.
+                Pillow: any mode; palettes, CMYK, YCbCr, HSV and LAB come back as RGB, black and white as L, and 16 bits
+                as I;16. Colour profiles are honoured, and `info` is kept.
                 Tensors: (C, H, W) or (N, C, H, W) on any device; the result has no gradient.
             strength: 0 (the image) to 1 (the result) and on to 1.5, in linear light; 'auto': as much as it needs.
             exposure: -3 to 3: stops by which the result is brighter.
@@ -138,9 +142,11 @@ class Restorer:
         """Write network and weights as a folder that `from_pretrained`, `--weights` and huggingface_hub's mixin read.
 
         Raises:
-            UserError: for networks of spandrel, which this toolbox cannot write. OSError: of the disk.
+            UserError: for networks of spandrel, which this toolbox cannot write, and no name. OSError: of the disk.
         """
         from basicsr.weights.foreign import check_own
         from basicsr.weights.hub_folder import save_pretrained
+        if not str(folder):
+            raise UserError('an empty name is no folder')
         check_own(self.net, Path(folder), 'are saved')
         save_pretrained(folder, self.net, self.network)

@@ -39,6 +39,7 @@ def frames_of(image: Any) -> tuple[list[Frame], Back]:
 
 def _of_array(array: np.ndarray) -> tuple[list[Frame], Back]:
     """(H, W), (H, W, C) or (N, H, W, C), with C from 1 to 4: grey or RGB, each with or without alpha."""
+    array, dtype = array.astype(array.dtype.newbyteorder('='), copy=False), array.dtype
     if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != 'f':
         raise TypeError(f'images are {_TYPES}, not {array.dtype}')
     batch = array if array.ndim == 4 else array[None] if array.ndim == 3 else array[None, ..., None]
@@ -48,7 +49,7 @@ def _of_array(array: np.ndarray) -> tuple[list[Frame], Back]:
         raise ValueError(f'an image of the shape {array.shape} has no pixels')
 
     def back(frames: list[Frame]) -> np.ndarray:
-        out = np.stack([stacked(frame) for frame in frames]).astype(array.dtype, copy=False)
+        out = np.stack([stacked(frame) for frame in frames]).astype(dtype, copy=False)
         return out if array.ndim == 4 else out[0] if array.ndim == 3 else out[0, ..., 0]
 
     return [_frame(picture) for picture in batch], back
@@ -88,6 +89,8 @@ def _of_pillow(image: Any) -> tuple[Frame, Callable[[Frame], Any]]:
 
     from basicsr.photos.pillow_file import metadata_of, pixels_of
     image.load()
+    if 0 in image.size:
+        raise ValueError(f'an image of the size {image.size} has no pixels')
     if 'transparency' in image.info and image.mode in ('L', 'RGB'):  # a colour that stands for nothing
         image = image.convert('LA' if image.mode == 'L' else 'RGBA')
     info, mode = dict(image.info), image.mode
