@@ -5,8 +5,11 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, run_python
+from test_networks import TINY, tiny
 
+from basicsr.models.unused import has_unused
 from basicsr.train import main as train
 
 
@@ -15,8 +18,8 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def torchrun(options: Path, *extra: str):
-    return run_python('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+def torchrun(options: Path, *extra: str, processes: int = 2):
+    return run_python('-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}',
                       ROOT / 'basicsr' / 'train.py', '--opt', options, '--launcher', 'pytorch', *extra)
 
 
@@ -66,6 +69,37 @@ def test_the_balance_of_experts_reaches_both_processes(tiny_options, tmp_path):
     assert len(one) == len(two) == 4
     for key in ('l_pix', 'l_moebalance'):
         assert [float(r[key]) for r in two] == pytest.approx([float(r[key]) for r in one], rel=1e-3)
+
+
+UNUSED = ('ImprovedLoRaGateRestormer', 'CIDNet', 'DarkIR', 'PromptIR')
+
+
+@pytest.mark.parametrize('name', TINY)
+def test_networks_with_parts_that_nothing_reads_are_found(name):
+    net = tiny(name)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    torch.manual_seed(0)
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert has_unused(net, {'type': name, **TINY[name]}) == (name in UNUSED)
+    assert torch.equal(torch.rand(1), drawn) and all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_of_other_inputs_nothing_is_said():
+    assert not has_unused(torch.nn.Bilinear(3, 3, 3), {'type': 'Bilinear'})
+
+
+@pytest.mark.parametrize('name', ['PromptIR', 'CIDNet'])
+def test_four_processes_equal_one_though_a_part_of_the_network_is_unused(tiny_options, tmp_path, name):
+    common = {'network_g': {'type': name, **TINY[name]}, 'train': {'total_iter': 2}, 'val': {'val_freq': 2}}
+    data = {'train': {'batch_size_per_gpu': 4, 'dataset_enlarge_ratio': 4, 'gt_size': 16}}
+    assert train([str(tiny_options('one', datasets=data, **common))]) == 0
+    data['train']['batch_size_per_gpu'] = 1
+    done = torchrun(tiny_options('four', datasets=data, **common), processes=4)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, four = (tmp_path / 'experiments' / run for run in ('one', 'four'))
+    for a, b in zip(rows(one / 'losses.csv'), rows(four / 'losses.csv'), strict=True):
+        assert float(a['l_pix']) == pytest.approx(float(b['l_pix']), rel=1e-4)
 
 
 def test_launcher_without_its_environment(tiny_options, capsys, monkeypatch):

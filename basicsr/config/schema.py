@@ -162,7 +162,9 @@ class Options(Block):
                                                description="'auto': every visible GPU, else the CPU; 0: the CPU")
     manual_seed: _Seed | None = None
     use_amp: bool | None = Field(None, description='Retinexformer family: same as train.amp: fp16')
-    find_unused_parameters: Switch = False
+    find_unused_parameters: Literal['auto'] | Switch = Field(
+        'auto',
+        description='of several processes: whether parameters may get no gradient; auto: as the network is found')
     arch_files: list[FilePath] | None = Field(None, description='further *_arch.py files')
     model_files: list[FilePath] | None = None
     dataset_files: list[FilePath] | None = None

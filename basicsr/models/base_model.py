@@ -83,8 +83,11 @@ class BaseModel(StateMethods):
             net.compile(mode=None if train['compile'] is True else train['compile'])
         if self.opt['dist'] and any(p.requires_grad for p in net.parameters()):
             ids = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
-            return DistributedDataParallel(net, device_ids=ids,
-                                           find_unused_parameters=self.opt.get('find_unused_parameters', False))
+            unused = self.opt.get('find_unused_parameters', 'auto')
+            if unused == 'auto':
+                from basicsr.models.unused import has_unused
+                unused = has_unused(net, self.opt['network_g'])
+            return DistributedDataParallel(net, device_ids=ids, find_unused_parameters=unused)
         return DataParallel(net) if self.opt['num_gpu'] > 1 and not self.opt['dist'] else net
 
     def print_network(self, net: nn.Module) -> None:
