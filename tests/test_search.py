@@ -90,7 +90,7 @@ def test_pruned_trials_end_early_and_in_order(files, tmp_path, monkeypatch, caps
 
 def test_a_diverging_trial_fails_and_is_explained(files, tmp_path, capsys):
     assert search(files(2, 'space: {train.optim_g.lr: {choices: [1e30]}}')) == 2
-    assert 'none of 2 trials was completed; the last that failed: UserError: ' in capsys.readouterr().err
+    assert 'none of 2 trials was completed; the last that failed: NotFinite: ' in capsys.readouterr().err
     assert states(tmp_path) == ['FAIL', 'FAIL']
 
 
