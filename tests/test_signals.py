@@ -23,6 +23,17 @@ SMALL = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 1}
 CODES = {'SIGTERM': 143, 'SIGINT': 130, 'SIGUSR1': 138, 'SIGHUP': 129}
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Whatever runs these tests may ignore signals, in the background or under nohup; so would the runs."""
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in CODES}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def sent_at(monkeypatch, iteration: int, *names: str) -> None:
     """Send this process signals, one after the other, while it is at an iteration."""
     log = Trainer._log
