@@ -87,6 +87,7 @@ def test_a_rollback_goes_on_from_the_last_state_with_other_samples(start, monkey
     assert len(seen) == 8  # 1 to 4, again 3 and 4 with what follows, 5 and 6
     state = torch.load(run / 'training_states/4.state')
     assert state['run_state']['epoch'] * state['run_state']['batches'] + state['run_state']['batches_done'] == 6
+    assert not any('training stops' in m for m in messages)
     assert any(re.search(r"iteration 4 .* goes back to '.*/2\.state', and on with other samples", m) for m in messages)
 
 
@@ -95,6 +96,15 @@ def test_before_the_first_state_there_is_one_of_the_beginning(start, monkeypatch
     code, run = start('a', 'train.nonfinite=rollback')
     assert code == 0 and iterations(run) == [1, 2, 3, 4]
     assert sorted(p.name for p in (run / 'training_states').iterdir()) == ['0.state', '2.state', '4.state']
+
+
+def test_the_state_of_another_run_is_taken_over(start, tmp_path, monkeypatch):
+    assert start('other')[0] == 0
+    spoilt(monkeypatch, 1)
+    state = tmp_path / 'experiments/other/training_states/2.state'
+    code, run = start('a', 'train.nonfinite=rollback', f'path.resume_state={state}')
+    assert code == 0 and iterations(run) == [3, 4]
+    assert sorted(p.name for p in (run / 'training_states').iterdir()) == ['2.state', '4.state']
 
 
 def test_the_same_state_is_gone_back_to_three_times(start, monkeypatch, capsys):

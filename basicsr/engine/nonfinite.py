@@ -32,7 +32,9 @@ class NonFinite:
         """Raises `NotFinite`, and when skipping `UserError` where nothing but such steps comes."""
         what = f"{', '.join(step.names)} is not finite at iteration {step.iteration} (rank {get_dist_info()[0]})"
         files = f"{self._keep(step)}. Files of this batch: {', '.join(step.paths) or 'unknown'}"
-        if self.mode != 'skip':
+        if self.mode == 'rollback':
+            raise NotFinite(f'{what}{files}')
+        if self.mode == 'stop':
             raise NotFinite(f'{what}, so training stops; weights are as of the last checkpoint{files}')
         self._row = self._row + 1 if step.iteration == self._last + 1 else 1
         self._last = step.iteration

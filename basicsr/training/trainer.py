@@ -131,8 +131,9 @@ class Trainer:
     def _train(self) -> None:
         if self.validates_first:
             self._validate()
-        if self.opt['train'].get('nonfinite') == 'rollback' and not self.iteration:
-            self.model.save_training_state(0, 0)  # where to go back to before there is another one
+        if self.opt['train'].get('nonfinite') == 'rollback' and largest(not self._state_file().is_file()):
+            self.model.save_training_state(self.epoch,
+                                           self.iteration)  # where to go back to before there is another one
         while self.iteration < self.total:
             self.sampler.set_epoch(self.epoch, self.batches_done * self.loader.batch_size)
             with closing(iter(self.loader)) as batches:  # its workers end with the epoch, however that ends
@@ -175,7 +176,7 @@ class Trainer:
         self.rolled_back[self.saved] += 1
         if self.rolled_back[self.saved] > _ROLLBACKS:
             raise UserError(f'{reason}. The run has gone back to iteration {self.saved} {_ROLLBACKS} times before')
-        file = Path(self.opt['path']['training_states']) / f'{self.saved}.state'
+        file = self._state_file()
         get_root_logger().warning(f"{reason}. The run goes back to '{file}', and on with other samples")
         state = read_state(file)
         self.model.forget_steps()
@@ -184,6 +185,9 @@ class Trainer:
         self.iteration = state['iter']
         for table in filter(None, (self.losses, self.metrics)):
             table.keep(self.iteration)
+
+    def _state_file(self) -> Path:
+        return Path(self.opt['path']['training_states']) / f'{self.saved}.state'
 
     def _pause(self) -> Paused | None:
         """Why to pause here, the same on every process: a signal that one of them got, or the clock of one of them."""
